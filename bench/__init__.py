@@ -1,0 +1,14 @@
+"""Reproducible measurements of the router and of its peers: `python -m bench`.
+
+backend/         an OpenAI-like engine in C that is never the bottleneck
+load/            a load generator in C that checks every byte
+peers/           one file per gateway: install, start
+guard/           the check in CI: has the hot path become dearer?
+scenarios.py     what is measured, as data
+measure.py       one slice: one load on one gateway
+run.py           one run: install, start, interleave
+report.py        the table
+kernel.py        CPU time and memory as the kernel counts them
+processes.py     start, wait, stop
+environments.py  installing into bench/.cache
+"""

@@ -1,0 +1,170 @@
+"""One slice: one load on one gateway, with what the kernel counted meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import environments, kernel, processes
+
+if TYPE_CHECKING:
+    from bench.peers import Gateway
+    from bench.scenarios import Scenario
+
+OPEN_TIMEOUT_S = 60.0
+SETTLE_S = 1.0
+LEAVE_S = 10.0
+
+
+@dataclass(slots=True)
+class Slice:
+    """What one slice showed. Seconds, bytes, counts; histograms are [nanoseconds, count] pairs."""
+
+    peer: str
+    scenario: str
+    window_s: float = 0.0
+    cpu_s: float = 0.0  # the gateway's tree, with its stores
+    store_cpu_s: float = 0.0
+    others_cores: float = 0.0  # cores that neither the gateway nor the bench used but somebody did
+    bench_use: float = 0.0  # share of the load's cores that load and backend used: near 1 they were the limit
+    requests: int = 0
+    chunks: float = 0.0
+    reads: int = 0
+    rewritten: int = 0
+    errors: int = 0
+    error: str = ""
+    before_pss_bytes: int = 0
+    open_pss_bytes: int = 0
+    streams_open: int = 0
+    left_open: int = 0  # streams the backends still served LEAVE_S after every client had left
+    latency_ns: list[list[int]] = field(default_factory=list)
+    first_ns: list[list[int]] = field(default_factory=list)
+    gap_ns: list[list[int]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The programs of our own and where they run."""
+
+    load: Path
+    backend_pid: int
+    backends: tuple[int, ...]
+    gateway_cpus: frozenset[int]
+    load_cpus: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Counters:
+    at_s: float
+    gateway_s: float
+    store_s: float
+    own_s: float
+    busy_s: float
+
+    @classmethod
+    def read(cls, bench: Bench, gateway: Gateway, load_pid: int) -> _Counters:
+        own_s = kernel.process_cpu_s(bench.backend_pid) + kernel.process_cpu_s(load_pid) + time.process_time()
+        return cls(
+            at_s=time.monotonic(),
+            gateway_s=kernel.tree_cpu_s(gateway.roots),
+            store_s=kernel.tree_cpu_s(gateway.store_roots),
+            own_s=own_s,
+            busy_s=kernel.machine().busy_s,
+        )
+
+
+def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario) -> Slice:
+    """Runs the load once. A load that fails to start or to end in time is an error of the slice, not of the run."""
+    result = Slice(peer, scenario.name)
+    if scenario.hold:
+        result.before_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
+    command = [str(bench.load), f"--port={gateway.port}", *scenario.arguments(), f"--timeout-s={OPEN_TIMEOUT_S}"]
+    command += [f"--header={header}" for header in gateway.headers]
+    with processes.pinned(bench.load_cpus):
+        load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    try:
+        _follow(bench, gateway, scenario, load, result)
+    except (TimeoutError, EOFError, json.JSONDecodeError) as error:
+        result.errors += 1
+        result.error = str(error)[:200]
+    finally:
+        processes.end(load)
+    return result
+
+
+def _follow(bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess.Popen[bytes], result: Slice) -> None:
+    if scenario.hold:
+        result.streams_open = int(processes.read_line(load, OPEN_TIMEOUT_S + 10).split()[1])
+        if scenario.seconds == 0:
+            time.sleep(SETTLE_S)
+            result.open_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
+    if scenario.seconds > 0:
+        processes.expect(load, "start", OPEN_TIMEOUT_S)
+        before = _Counters.read(bench, gateway, load.pid)
+        processes.expect(load, "stop", scenario.seconds + 30)
+        _account(bench, before, _Counters.read(bench, gateway, load.pid), result)
+    assert load.stdin is not None
+    load.stdin.close()
+    _take(json.loads(processes.read_line(load, 60)), scenario, result)
+    if scenario.hold:
+        result.left_open = _wait_until_left(bench)
+
+
+def _wait_until_left(bench: Bench) -> int:
+    deadline_s = time.monotonic() + LEAVE_S
+    while (running := sum(_running(port) for port in bench.backends)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    return running
+
+
+def _running(port: int) -> int:
+    for line in processes.http(f"http://127.0.0.1:{port}/metrics").decode().splitlines():
+        if line.startswith("vllm:num_requests_running"):
+            return int(float(line.split()[-1]))
+    raise RuntimeError("the backend shows no vllm:num_requests_running")
+
+
+def _account(bench: Bench, before: _Counters, after: _Counters, result: Slice) -> None:
+    passed_s = after.at_s - before.at_s
+    own_s = after.own_s - before.own_s
+    result.cpu_s = after.gateway_s - before.gateway_s
+    result.store_cpu_s = after.store_s - before.store_s
+    others_s = after.busy_s - before.busy_s - result.cpu_s - own_s
+    result.others_cores = max(0.0, others_s / passed_s)
+    result.bench_use = own_s / passed_s / len(bench.load_cpus)
+
+
+def _take(said: dict[str, Any], scenario: Scenario, result: Slice) -> None:
+    result.window_s = said["window_s"]
+    result.requests = said["requests"]
+    result.reads = said["reads"]
+    result.rewritten = said["rewritten"]
+    result.errors = sum(said["errors"].values())
+    result.error = said["sample"]
+    if scenario.hold:
+        result.chunks = said["events"]
+    elif scenario.stream:
+        # Events at the edges of the window belong to streams that are not complete there, so events are counted; those
+        # that are no token (role, usage, [DONE], what a gateway adds) go out by the share complete streams have.
+        events_per_stream = said["stream_events"] / said["streams"] if said["streams"] else scenario.chunks + 3
+        result.chunks = said["events"] * scenario.chunks / events_per_stream
+    result.latency_ns, result.first_ns, result.gap_ns = said["latency_ns"], said["first_ns"], said["gap_ns"]
+
+
+def start_backend(count: int, cpus: frozenset[int]) -> tuple[subprocess.Popen[bytes], tuple[int, ...]]:
+    program = environments.compiled(environments.HERE / "backend" / "backend.c")
+    with processes.pinned(cpus):
+        backend = subprocess.Popen([program, str(count)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
+    ports = tuple(int(port) for port in processes.read_line(backend, 10).split()[1:])
+    return backend, ports
+
+
+def load_program() -> Path:
+    return environments.compiled(environments.HERE / "load" / "load.c", ["-lm"])

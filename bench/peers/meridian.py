@@ -1,0 +1,82 @@
+"""This router with all it does per request: keys, quotas in a real Valkey, the ttft policy over six backends in three
+regions, learning, journal and metrics."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from bench import environments, processes
+from bench.peers import valkey
+from bench.peers.base import MODEL, Gateway, Peer, Site, launch
+
+REPOSITORY = Path(__file__).parents[2]
+PLACES = {"us-east": ("us", [38.9, -77.0]), "eu-west": ("eu", [53.3, -6.3]), "ap-south": ("in", [19.1, 72.9])}
+
+CONFIG = """\
+[router]
+name = "bench"
+region = "us-east"
+listen = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+policy = "ttft"
+
+[store]
+redis = "redis://127.0.0.1:{store}/0"
+
+[auth]
+mode = "keys"
+
+[plans.default]
+requests_per_minute = 100_000_000
+tokens_per_minute = 1_000_000_000_000
+concurrent = 1_000_000
+"""
+REGION = """
+[[regions]]
+name = "{name}"
+location = {location}
+jurisdiction = "{jurisdiction}"
+"""
+BACKEND = """
+  [[regions.backends]]
+  name = "{name}"
+  url = "{url}"
+  engine = "vllm"
+  models = ["{model}"]
+  max_inflight = 100_000
+"""
+
+
+def config_text(site: Site, *, admin: int, store: int) -> str:
+    """regions.toml: the backends dealt out to the three regions in turn."""
+    text = CONFIG.format(port=site.port, admin=admin, store=store)
+    for number, (name, (jurisdiction, location)) in enumerate(PLACES.items()):
+        text += REGION.format(name=name, location=location, jurisdiction=jurisdiction)
+        for letter, url in zip("abcdefgh", site.urls()[number :: len(PLACES)], strict=False):
+            text += BACKEND.format(name=letter, url=url, model=MODEL)
+    return text
+
+
+def _install() -> str:
+    valkey.install()
+    return environments.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=9"]).strip()
+
+
+def _start(site: Site) -> Gateway:
+    store, store_port = valkey.start(site)
+    admin = processes.free_port()
+    config = site.write("regions.toml", config_text(site, admin=admin, store=store_port))
+    command: list[str | Path] = [Path(sys.executable).with_name("router"), "serve", "--config", config]
+    gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=[store])
+    try:
+        made = processes.http(f"http://127.0.0.1:{admin}/admin/v1/keys", body=json.dumps({"name": "bench"}).encode())
+    except BaseException:
+        gateway.stop()
+        raise
+    gateway.headers = (f"authorization: Bearer {json.loads(made)['key']}",)
+    return gateway
+
+
+PEER = Peer("meridian", "**Meridian**", _install, _start)

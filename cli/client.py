@@ -1,0 +1,191 @@
+"""HTTP towards a running router with the standard library, so that the CLI starts in an instant.
+
+One connection per call: an operator's command makes one or two. Errors come out as CliError with
+what to do next; nothing else in the CLI sees a socket.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from cli.errors import CliError, Exit, StatusError
+
+#: Longest event of a stream that is read, in bytes; an endless line is an error, not a full memory.
+_EVENT_BYTES_MAX = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event."""
+
+    data: str
+    name: str = "message"
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to one POST of the client surface, its body still on the way."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    events: Iterator[Event]
+    #: JSON of the body, when the answer is not an event stream
+    body: Any = None
+    head_s: float = field(default_factory=time.monotonic)
+
+
+class Remote(Protocol):
+    """A router as the commands see it. ``path`` is absolute; segments from people go through ``segment``."""
+
+    url: str
+
+    def get(self, path: str, **query: object) -> Any: ...
+    def post(self, path: str, body: object | None = None) -> Any: ...
+    def delete(self, path: str) -> Any: ...
+    def tail(self, path: str, **query: object) -> Iterator[Event]: ...
+    def stream(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Reply]: ...
+
+
+def segment(text: str) -> str:
+    """``text`` as one piece of a path. The slash of a backend's name stays: us-east/a."""
+    return quote(text, safe="/")
+
+
+class HttpRemote:
+    """``Remote`` over HTTP. ``what`` and ``hint`` word the error when nobody answers."""
+
+    def __init__(self, url: str, token: str | None, *, what: str, hint: str, timeout_s: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._what = what
+        self._hint = hint
+        self._timeout_s = timeout_s
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CliError(
+                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://127.0.0.1:9090"
+            )
+        self._parts = parts
+
+    def get(self, path: str, **query: object) -> Any:
+        return self._json("GET", _with_query(path, query))
+
+    def post(self, path: str, body: object | None = None) -> Any:
+        return self._json("POST", path, body)
+
+    def delete(self, path: str) -> Any:
+        return self._json("DELETE", path)
+
+    def tail(self, path: str, **query: object) -> Iterator[Event]:
+        """Events as they happen, until the router goes away or the caller stops asking."""
+        with self._open("GET", _with_query(path, query), headers={"accept": "text/event-stream"}) as (connection, reply):
+            self._check(reply)
+            if connection.sock is not None:
+                connection.sock.settimeout(None)
+            yield from _events(reply)
+
+    @contextmanager
+    def stream(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Iterator[Reply]:
+        """POST, and the answer as it comes. Raises StatusError when the router refuses.
+
+        No total deadline: the router has its own, and a long answer is no error.
+        """
+        with self._open("POST", path, body, headers or {}) as (connection, raw):
+            if connection.sock is not None:
+                connection.sock.settimeout(None)
+            self._check(raw)
+            heads = {name.lower(): value for name, value in raw.getheaders()}
+            if heads.get("content-type", "").startswith("text/event-stream"):
+                yield Reply(raw.status, heads, _events(raw))
+            else:
+                yield Reply(raw.status, heads, iter(()), _parse(raw.read()))
+
+    def _json(self, method: str, path: str, body: object | None = None) -> Any:
+        with self._open(method, path, body) as (_, reply):
+            self._check(reply)
+            return _parse(reply.read())
+
+    @contextmanager
+    def _open(
+        self, method: str, path: str, body: object | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[HTTPConnection, HTTPResponse]]:
+        make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
+        connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+        heads = {"accept": "application/json", **(headers or {})}
+        raw = None
+        if body is not None:
+            raw = json.dumps(body).encode()
+            heads["content-type"] = "application/json"
+        if self._token:
+            heads["authorization"] = f"Bearer {self._token}"
+        try:
+            connection.request(method, self._parts.path + path, raw, heads)
+            yield connection, connection.getresponse()
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+
+    def _unreachable(self, error: Exception) -> CliError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return CliError(
+            f"cannot reach {self._what} at {self.url}: {reason.lower()}", code=Exit.UNREACHABLE, hint=self._hint
+        )
+
+    def _check(self, reply: HTTPResponse) -> None:
+        """Raise StatusError unless the status is a success."""
+        if reply.status < 400:
+            return
+        try:
+            error = json.loads(reply.read())["error"]
+        except (ValueError, KeyError, TypeError):
+            error = {}
+        if not isinstance(error, dict):
+            error = {"message": str(error)}
+        wait = reply.headers.get("retry-after")
+        raise StatusError(
+            reply.status,
+            error or {"message": f"{self._what} answered HTTP {reply.status}"},
+            retry_after_s=float(wait) if wait and wait.isdigit() else None,
+        )
+
+
+def _with_query(path: str, query: Mapping[str, object]) -> str:
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _parse(raw: bytes) -> Any:
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise CliError("the answer is not JSON", hint="Is this address a router of ours?") from error
+
+
+def _events(reply: HTTPResponse) -> Iterator[Event]:
+    """Server-sent events of a body. Comments are dropped, an event cut short by the end of the stream too."""
+    name, lines, size = "message", list[str](), 0
+    while line := reply.readline(_EVENT_BYTES_MAX + 1):
+        size += len(line)
+        if size > _EVENT_BYTES_MAX:
+            raise CliError(f"an event of the stream is larger than {_EVENT_BYTES_MAX} bytes")
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        if not text:
+            if lines:
+                yield Event("\n".join(lines), name)
+            name, lines, size = "message", [], 0
+        elif text.startswith("data:"):
+            lines.append(text[5:].removeprefix(" "))
+        elif text.startswith("event:"):
+            name = text[6:].strip()

@@ -1,0 +1,88 @@
+"""What a command may touch of the outside world. Tests hand in another one; nothing else is patched."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, TypeVar
+
+import typer
+
+from cli.client import HttpRemote, Remote
+from cli.errors import CliError, Exit
+from cli.output import Output
+
+Options = TypeVar("Options")
+
+ADMIN_URL = "http://127.0.0.1:9090"
+CLIENT_URL = "http://127.0.0.1:8080"
+
+AdminUrl = Annotated[
+    str | None,
+    typer.Option("--admin-url", metavar="URL", help="The router's admin address.", rich_help_panel="Connection"),
+]
+AdminToken = Annotated[
+    str | None,
+    typer.Option("--admin-token", metavar="TOKEN", help="The admin token.", rich_help_panel="Connection"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ConfigPath = Annotated[
+    str, typer.Option("--config", "-c", metavar="FILE", envvar="ROUTER_CONFIG", help="The configuration file.")
+]
+
+
+def connect(url: str, token: str | None, *, admin: bool) -> Remote:
+    """The real way to a router."""
+    if admin:
+        what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL)"
+    else:
+        what, flag = "the router", "--url (ROUTER_URL)"
+    hint = f"Start one with `router serve` or `router demo`, or name a running one with {flag}."
+    return HttpRemote(url, token, what=what, hint=hint)
+
+
+@dataclass
+class Context:
+    """``out`` is the terminal, ``admin`` the router's admin API; ``connect`` reaches any router's client surface."""
+
+    out: Output = field(default_factory=Output)
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    connect: Callable[..., Remote] = connect
+    admin_url: str | None = None
+    admin_token: str | None = None
+
+    @cached_property
+    def admin(self) -> Remote:
+        url = self.admin_url or self.env.get("ROUTER_ADMIN_URL") or ADMIN_URL
+        return self.connect(url, self.admin_token or self.env.get("ROUTER_ADMIN_TOKEN"), admin=True)
+
+    def api(self, url: str | None, key: str | None) -> Remote:
+        """The client surface of a router: where prompts go."""
+        return self.connect(url or CLIENT_URL, key, admin=False)
+
+    def run(self, command: Callable[[Context, Options], Exit | None], options: Options) -> None:
+        """Run the command and leave with its exit code. The one place where errors become words and codes."""
+        try:
+            code = command(self, options) or Exit.OK
+        except CliError as error:
+            self.out.error(error)
+            code = error.code
+        except BrokenPipeError:
+            # The reader of our pipe has seen enough. Keep the interpreter from complaining at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = Exit.OK
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        raise typer.Exit(int(code))
+
+
+def context(ctx: typer.Context, admin_url: str | None = None, admin_token: str | None = None) -> Context:
+    """The context of this invocation; flags of the command win over flags of the program."""
+    found = ctx.find_root().obj
+    assert isinstance(found, Context)
+    found.admin_url = admin_url or found.admin_url
+    found.admin_token = admin_token or found.admin_token
+    return found

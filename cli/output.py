@@ -1,0 +1,148 @@
+"""The terminal: one place that knows whether there is one, how wide it is and whether it has colours.
+
+Results go to stdout, errors and remarks to stderr. Without a terminal tables are not cut to a
+width and carry neither colour nor trailing blanks, so that they can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any
+
+from cli.errors import CliError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+#: state -> colour; one meaning per colour, in every command
+STATE_STYLE = {
+    "ok": "green",
+    "healthy": "green",
+    "up": "green",
+    "degraded": "yellow",
+    "suspect": "yellow",
+    "probation": "cyan",
+    "draining": "cyan",
+    "down": "red",
+    "ejected": "red",
+}
+
+#: Wide enough that no table is ever cut when the output is a file or a pipe.
+_PIPE_WIDTH = 1000
+
+
+class Output:
+    def __init__(
+        self, stdout: IO[str] | None = None, stderr: IO[str] | None = None, *, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._env = env
+
+    @property
+    def stdout(self) -> IO[str]:
+        return self._stdout or sys.stdout
+
+    @property
+    def stderr(self) -> IO[str]:
+        return self._stderr or sys.stderr
+
+    @cached_property
+    def console(self) -> Console:
+        return self._console(self.stdout)
+
+    @cached_property
+    def err(self) -> Console:
+        return self._console(self.stderr)
+
+    def _console(self, stream: IO[str]) -> Console:
+        from rich.console import Console
+
+        console = Console(file=stream, highlight=False, soft_wrap=False, _environ=self._env)
+        if not console.is_terminal and not (self._env or {}).get("COLUMNS"):
+            console = Console(file=stream, highlight=False, width=_PIPE_WIDTH, _environ=self._env)
+        return console
+
+    @property
+    def is_tty(self) -> bool:
+        return self.console.is_terminal
+
+    @property
+    def width(self) -> int:
+        return self.console.width
+
+    def json(self, value: object) -> None:
+        """One JSON document, readable, ending in a newline."""
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.stdout.flush()
+
+    def json_line(self, value: object) -> None:
+        """One JSON document on one line, for streams of them."""
+        self.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.stdout.flush()
+
+    def line(self, *parts: RenderableType) -> None:
+        """Print the parts, separated by a blank, in rich's markup."""
+        self._print(self.console, *parts)
+
+    def plain(self, text: str) -> None:
+        """Print the text as it is: no markup, no wrapping."""
+        self.stdout.write(text if text.endswith("\n") else text + "\n")
+        self.stdout.flush()
+
+    def write(self, text: str, style: str = "") -> None:
+        """Append the text to the current line: for answers that arrive token by token."""
+        from rich.text import Text
+
+        self.console.print(Text(text, style=style), end="", soft_wrap=True)
+        self.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """A remark for the person at the terminal, on stderr."""
+        self._print(self.err, f"[dim]{text}[/dim]")
+
+    def warn(self, text: str) -> None:
+        self._print(self.err, f"[yellow]![/yellow] {text}")
+
+    def done(self, text: str) -> None:
+        """What a command has changed."""
+        self._print(self.console, f"[green]✓[/green] {text}")
+
+    def error(self, error: CliError) -> None:
+        from rich.markup import escape
+
+        self._print(self.err, f"[red]error:[/red] {escape(error.message)}")
+        for detail in error.details:
+            self._print(self.err, f"  [dim]·[/dim] {escape(detail)}")
+        if error.hint:
+            self._print(self.err, escape(error.hint))
+
+    def _print(self, console: Console, *parts: RenderableType) -> None:
+        if console.is_terminal:
+            console.print(*parts)
+            return
+        with console.capture() as captured:
+            console.print(*parts)
+        console.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+        console.file.flush()
+
+
+def table(columns: Sequence[str], *, right: Sequence[str] = (), **options: Any) -> Table:
+    """The one look of our tables: no lines, dim headings, numbers to the right."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), **options)
+    for name in columns:
+        is_right = name in right
+        made.add_column(name, justify="right" if is_right else "left", no_wrap=True, overflow="ellipsis")
+    return made
+
+
+def state(name: str | None, *, text: str | None = None) -> str:
+    """A state as a coloured dot and its word, in rich's markup."""
+    word = text or name or "unknown"
+    return f"[{STATE_STYLE.get(name or '', 'dim')}]●[/] {word}"

@@ -1,0 +1,16 @@
+"""``python -m router regions.toml``: the server without the command line's comforts."""
+
+from __future__ import annotations
+
+import sys
+
+from router.app import run
+from router.config import load
+from router.errors import ConfigError
+
+if __name__ == "__main__":
+    try:
+        configuration = load(sys.argv[1] if len(sys.argv) > 1 else "regions.toml")
+    except ConfigError as error:
+        sys.exit(str(error))
+    sys.exit(run(configuration))

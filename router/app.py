@@ -1,0 +1,265 @@
+"""The composition root: everything of one router process is built, wired, started and stopped here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import random
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from router import __version__, clock
+from router.config import Config, secret, split_address, warnings
+from router.control.admin import start_admin
+from router.control.drains import Drains
+from router.control.plane import ControlPlane
+from router.control.reload import ConfigReloader
+from router.core.admission import WaitQueue
+from router.core.fleet import Fleet
+from router.core.params import Params
+from router.core.policy import POLICIES
+from router.gateway.aliases import Aliases
+from router.gateway.auth import Authenticator
+from router.gateway.explain import Explainer
+from router.gateway.lifecycle import Lifecycle, Settings
+from router.gateway.server import Server
+from router.observe.observer import Observer
+from router.store.base import Store
+from router.store.open import open_store
+from router.telemetry import logs
+from router.telemetry.journal import Journal
+from router.telemetry.labels import Labels
+from router.telemetry.metrics import Metrics
+from router.telemetry.sink import Telemetry
+from router.telemetry.stats import Stats
+from router.telemetry.writer import LineWriter, RotatingFile, StreamSink
+from router.upstream.pool import Pools
+from router.wire.flow import Signal
+
+_log = logging.getLogger("router")
+
+_JOURNAL_FILE_BYTES = 256 * 1024 * 1024
+_JOURNAL_FILES = 4
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The text says which, why, and what to change."""
+
+
+def listen(address: str, *, option: str) -> socket.socket:
+    """A listening socket. Raises ListenError."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(4096)
+    except OSError as error:
+        listener.close()
+        reason = "is in use by another process" if error.errno == errno.EADDRINUSE else error.strerror
+        raise ListenError(f"{address} {reason}. Change it with {option}.") from None
+    listener.setblocking(False)
+    return listener
+
+
+@dataclass(slots=True)
+class Listeners:
+    """The sockets of a process, bound before anything else so that a port in use costs nothing."""
+
+    clients: socket.socket
+    admin: socket.socket
+
+    @classmethod
+    def bind(cls, config: Config) -> Listeners:
+        clients = listen(config.router.listen, option="[router] listen, or --listen")
+        try:
+            return cls(clients, listen(config.router.admin, option="[router] admin, or --admin"))
+        except ListenError:
+            clients.close()
+            raise
+
+
+class App:
+    """One router process. ``start`` and ``stop`` are each called once; ``serve`` does both around a signal."""
+
+    def __init__(self, config: Config, listeners: Listeners, *, access: LineWriter | None, human: bool) -> None:
+        self._listeners = listeners
+        self._stack = AsyncExitStack()
+        self._stopping = asyncio.Event()
+        rng = random.Random()
+        self._params = Params(queue_max=config.limits.queue)
+        self.fleet = Fleet(self._params, router_region=config.router.region)
+        self.store: Store = open_store(config, router_name=config.router.name)
+        self._pools = Pools(clock.monotonic_s)
+        self.telemetry = _telemetry(config, self._models, access=access, human=human)
+        self._queue = WaitQueue[Signal[bool]](self._params)
+        self._policies = {name: make(self._params) for name, make in POLICIES.items()}
+        self.lifecycle = Lifecycle(
+            self._settings(config),
+            fleet=self.fleet,
+            store=self.store,
+            pools=self._pools,
+            telemetry=self.telemetry,
+            queue=self._queue,
+            rng=rng,
+        )
+        self.server = Server(config, self.lifecycle, self.telemetry, lambda: self.not_ready() is None)
+        self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
+        self._drains = Drains(self.fleet, self.store)
+        self.reloader = ConfigReloader(config, [self._apply])
+        self._control = ControlPlane(
+            reloader=self.reloader,
+            fleet=self.fleet,
+            store=self.store,
+            telemetry=self.telemetry,
+            observer=self._observer,
+            drains=self._drains,
+            explain=Explainer(self.lifecycle, rng),
+            ready=self.not_ready,
+            queued=lambda: len(self._queue),
+            now_s=clock.monotonic_s,
+            started_s=clock.monotonic_s(),
+            version=__version__,
+        )
+        self._runner: web.AppRunner | None = None
+        self._configure(config)
+
+    def __repr__(self) -> str:
+        return f"<App {self.fleet!r} {len(self.lifecycle.live)} requests>"
+
+    def _models(self) -> list[str]:
+        return [*self.fleet.models(), *self.lifecycle.settings.aliases.names()]
+
+    def _settings(self, config: Config) -> Settings:
+        return Settings(
+            config,
+            Authenticator(config.auth, config.plans, self.store.keys),
+            Aliases(config.models),
+            self._policies,
+        )
+
+    def _configure(self, config: Config) -> None:
+        """What the first load and every reload have in common."""
+        self.fleet.apply(config.backends, clock.monotonic_s())
+        self._pools.apply(config.backends)
+
+    def _apply(self, old: Config, new: Config) -> None:
+        """Put a new configuration in force. Synchronous: no request sees half of it."""
+        self.store.set_plans(new.plans)
+        self._configure(new)
+        self._observer.reload(new)
+        self.lifecycle.settings = self._settings(new)
+        self.server.reload(new)
+        self.telemetry.generation = self.reloader.generation + 1
+        gone = {b.name for b in old.backends} - {b.name for b in new.backends}
+        self.telemetry.metrics.forget(gone)
+        self.telemetry.stats.forget(gone)
+
+    def not_ready(self) -> str | None:
+        """Why this router should get no traffic, or None."""
+        if self.server.gate.closing:
+            return "shutting down"
+        now_s = clock.monotonic_s()
+        if not any(b.models and b.usable(now_s) for b in self.fleet.backends.values()):
+            return "no usable backend"
+        return None
+
+    async def start(self) -> None:
+        """From the store outwards; clients are let in last."""
+        config = self.reloader.config
+        stack = self._stack
+        await self.store.start()
+        stack.push_async_callback(self.store.stop)
+        self.telemetry.start()
+        stack.callback(self.telemetry.stop)
+        await self._drains.start()
+        stack.push_async_callback(self._drains.stop)
+        await self._observer.start()
+        stack.push_async_callback(self._observer.stop)
+        self.reloader.start()
+        stack.push_async_callback(self.reloader.stop)
+        token = secret(config.auth.admin_token_env) if config.auth.admin_token_env else None
+        self._runner = await start_admin(self._control, self._listeners.admin, token)
+        stack.push_async_callback(self._runner.cleanup)
+        stack.callback(self._pools.close)
+        await self.server.start(self._listeners.clients)
+
+    async def stop(self) -> None:
+        """Let running requests end within ``[timeouts] drain``, then stop everything in the reverse order."""
+        left = len(self.lifecycle.live)
+        if left:
+            _log.info("draining: %d request(s) in progress", left)
+        if not await self.server.drain(self.reloader.config.timeouts.drain):
+            _log.warning("drain time is over: the remaining requests were ended")
+        await self._stack.aclose()
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        await self.start()
+        config = self.reloader.config
+        _log.info(
+            "router %s serves clients on http://%s and operators on http://%s with %d backends in %d regions",
+            config.router.name,
+            config.router.listen,
+            config.router.admin,
+            len(config.backends),
+            len(config.regions),
+        )
+        await self._stopping.wait()
+        await self.stop()
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            for x in list(self.lifecycle.live):
+                x.inbound.abort()
+        self._stopping.set()
+
+
+def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human: bool) -> Telemetry:
+    labels = Labels(models, clock.monotonic_s)
+    file = None
+    if config.journal.path is not None:
+        sink = RotatingFile(config.journal.path, file_bytes=_JOURNAL_FILE_BYTES, files=_JOURNAL_FILES)
+        file = LineWriter(sink, name="journal")
+    return Telemetry(
+        Journal(config.journal.records, file),
+        Metrics(labels),
+        Stats(labels, clock.monotonic_s),
+        access=access,
+        human=human,
+    )
+
+
+def run(config: Config, *, log_format: str = "auto") -> int:
+    """Run a router until it is told to stop. Returns the exit code. ``log_format``: auto, json or human."""
+    human = log_format == "human" or (log_format == "auto" and sys.stderr.isatty())
+    writer = LineWriter(StreamSink(2), name="log")
+    undo = logs.set_up(writer, human=human)
+    try:
+        listeners = Listeners.bind(config)
+        for warning in warnings(config):
+            _log.warning("%s", warning)
+
+        async def main() -> None:
+            await App(config, listeners, access=writer, human=human).serve()
+
+        uvloop.run(main())
+    except ListenError as error:
+        _log.error("%s", error)
+        return 1
+    finally:
+        undo()
+        writer.close()
+    return 0

@@ -1,0 +1,53 @@
+"""regions.toml: one schema, loaded whole or refused whole.
+
+``model`` the values · ``keys`` every key, once · ``reader`` checks by that table · ``places`` lines of keys ·
+``checks`` what no key knows alone · ``loader`` all of these in order · ``present`` dump and diff · ``jsonschema``.
+"""
+
+from __future__ import annotations
+
+from router.config.address import is_loopback, split_address
+from router.config.checks import secret, warnings
+from router.config.example import EXAMPLE
+from router.config.jsonschema import schema
+from router.config.loader import load, parse
+from router.config.model import (
+    AuthSection,
+    Config,
+    JournalSection,
+    LimitsSection,
+    ModelAlias,
+    ModelTarget,
+    Plan,
+    ProbesSection,
+    Region,
+    RouterSection,
+    StoreSection,
+    TimeoutsSection,
+)
+from router.config.present import diff, dump
+
+__all__ = [
+    "EXAMPLE",
+    "AuthSection",
+    "Config",
+    "JournalSection",
+    "LimitsSection",
+    "ModelAlias",
+    "ModelTarget",
+    "Plan",
+    "ProbesSection",
+    "Region",
+    "RouterSection",
+    "StoreSection",
+    "TimeoutsSection",
+    "diff",
+    "dump",
+    "is_loopback",
+    "load",
+    "parse",
+    "schema",
+    "secret",
+    "split_address",
+    "warnings",
+]

@@ -1,0 +1,165 @@
+"""Addresses and URLs as an operator may write them. Each check returns what is wrong, or None."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from urllib.parse import SplitResult, urlsplit
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
+_REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "unix",
+)
+#: Cloud metadata by name; by address it is link-local.
+_METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"})
+_METADATA_V6 = ipaddress.ip_address("fd00:ec2::254")
+_METADATA_V4 = ipaddress.ip_address("100.100.100.200")
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``127.0.0.1:8080``, ``[::1]:8080`` or ``localhost:8080`` as host and port. Raises ValueError with the reason."""
+    host, colon, port_text = text.rpartition(":")
+    if not colon:
+        raise ValueError('must be HOST:PORT, e.g. "127.0.0.1:8080"')
+    if not host:
+        raise ValueError(f'has no host: write "127.0.0.1:{port_text}", or "0.0.0.0:{port_text}" for every interface')
+    if not port_text.isascii() or not port_text.isdigit() or int(port_text[:6]) > 65535:
+        raise ValueError("the port must be a number from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_v6(host):
+            raise ValueError(f'"{host}" is no IPv6 address')
+    elif ":" in host:
+        raise ValueError('an IPv6 address needs brackets: "[::1]:8080"')
+    elif not _HOST.fullmatch(host):
+        raise ValueError("the host may hold only letters, digits, dots and hyphens")
+    return host, int(port_text)
+
+
+def is_loopback(host: str) -> bool:
+    """Can only this machine reach it? A name other than localhost counts as reachable."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen_problem(text: str) -> str | None:
+    try:
+        split_address(text)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def same_port(a: str, b: str) -> bool:
+    """Would two listeners at these addresses collide? Port 0 never does."""
+    (host_a, port_a), (host_b, port_b) = split_address(a), split_address(b)
+    everywhere = {"0.0.0.0", "::"}
+    return port_a == port_b != 0 and (host_a == host_b or bool({host_a, host_b} & everywhere))
+
+
+def url_problem(text: str) -> str | None:
+    """What is wrong with a backend's URL. The answer never repeats the URL: it may hold a password."""
+    if any(c <= " " or c == "\x7f" for c in text):
+        return "holds a space or a control character"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return "is no URL (is the port a number from 0 to 65535?)"
+    if parts.scheme not in ("http", "https"):
+        hint = f': write "http://{text}"' if "://" not in text and "@" not in text else ""
+        return f"must begin with http:// or https://{hint}"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold credentials: put the key in an environment variable and name it in key_env"
+    if not parts.hostname:
+        return "has no host"
+    if port == 0:
+        return "port 0 is none"
+    return _host_problem(parts.hostname) or _path_problem(parts)
+
+
+def redis_problem(text: str) -> str | None:
+    """What is wrong with ``[store] redis``. The answer never repeats the value."""
+    if text == "embedded":
+        return None
+    try:
+        parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2]
+        if parts.scheme in ("redis", "rediss"):
+            _ = parts.port
+    except ValueError:
+        return "is no URL (is the port a number from 0 to 65535?)"
+    if parts.scheme not in _REDIS_SCHEMES:
+        return 'must be "embedded" or a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://'
+    if parts.scheme == "unix":
+        return None if parts.path else "has no path to a socket"
+    return None if hosts else "has no host"
+
+
+def has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return False
+
+
+def without_password(url: str) -> str:
+    """The URL for people: the password, if any, replaced by ``***``."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    user = parts.username or ""
+    return parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _path_problem(parts: SplitResult) -> str | None:
+    if parts.query or parts.fragment or "?" in parts.geturl() or "#" in parts.geturl():
+        return "must not hold a query or a fragment"
+    if parts.path.rstrip("/").endswith("/v1"):
+        return "ends in /v1: leave that off, the path of each request is added to it"
+    return None
+
+
+def _host_problem(host: str) -> str | None:
+    address = _address(host)
+    if address is None:
+        if host.lower().rstrip(".") in _METADATA_HOSTS:
+            return "is a cloud's metadata service"
+        return None if _HOST.fullmatch(host) else "the host may hold only letters, digits, dots and hyphens"
+    if address.is_link_local or address in (_METADATA_V4, _METADATA_V6):
+        return "is a link-local or metadata address"
+    if address.is_multicast or address.is_unspecified:
+        return "is no address that can be called"
+    return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The host as an address, also in the short, octal and hexadecimal spellings that the resolver accepts."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)
+    except ValueError:
+        return False

@@ -1,0 +1,310 @@
+"""Every key of regions.toml, once: the loader checks by this table, the JSON schema and docs/config.md are made of it.
+
+Defaults stand in ``model.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
+
+from router.config.address import listen_problem, redis_problem, url_problem
+from router.config.model import (
+    AuthSection,
+    JournalSection,
+    LimitsSection,
+    ModelAlias,
+    ModelTarget,
+    Plan,
+    ProbesSection,
+    RouterSection,
+    StoreSection,
+    TimeoutsSection,
+)
+from router.core.types import ENGINES, BackendSpec, Priority, RegionSpec
+
+Kind = Literal["string", "integer", "number", "boolean", "strings", "numbers", "table", "tables"]
+
+#: Regions, backends and plans: they appear in headers, metric labels and URLs of the admin API.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+MODEL = re.compile(r"[!-~]{1,200}")
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. ``problem`` gets a value of the right kind and says what is wrong with it, or None.
+
+    ``secret``: a wrong value is never shown, for it may be a secret in the wrong place.
+    """
+
+    name: str
+    kind: Kind
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    problem: Callable[[Any], str | None] | None = None
+    required: bool = False
+    secret: bool = False
+    attr: str = ""  # the field of the dataclass, when it has another name
+    inner: tuple[Key, ...] = ()  # keys of the table or tables
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of the file. ``named``: one table per name, as in ``[plans.NAME]``."""
+
+    name: str
+    doc: str
+    model: type
+    keys: tuple[Key, ...]
+    named: bool = False
+
+
+def default(model: type, key: Key) -> Any:
+    """The default of a key, from the dataclass it fills; None when it has none."""
+    for field in fields(model):
+        if field.name == (key.attr or key.name) and field.default is not MISSING:
+            return field.default
+    return None
+
+
+def name_problem(text: str) -> str | None:
+    if NAME.fullmatch(text):
+        return None
+    return "may hold only letters, digits, dots, hyphens and underscores, at most 63, a letter or digit first"
+
+
+def model_problem(text: str) -> str | None:
+    return None if MODEL.fullmatch(text) else "must be 1 to 200 printable ASCII characters without spaces"
+
+
+def env_problem(text: str) -> str | None:
+    if _ENV.fullmatch(text):
+        return None
+    return "must be the name of an environment variable, not the secret itself"
+
+
+def jurisdiction_problem(text: str) -> str | None:
+    if _JURISDICTION.fullmatch(text):
+        return None
+    return "must be lower-case letters, digits and hyphens"
+
+
+def _each(check: Callable[[str], str | None]) -> Callable[[list[str]], str | None]:
+    def problem(values: list[str]) -> str | None:
+        for value in values:
+            if (text := check(value)) is not None:
+                return f'"{value}" {text}' if value.isprintable() and len(value) <= 80 else text
+        if len(set(values)) < len(values):
+            return "names something twice"
+        return None
+
+    return problem
+
+
+def _location_problem(values: list[float]) -> str | None:
+    if len(values) != 2 or abs(values[0]) > 90 or abs(values[1]) > 180:
+        return "must be [latitude, longitude] in degrees: -90 to 90, -180 to 180"
+    return None
+
+
+def _file_problem(text: str) -> str | None:
+    return None if text and text.isprintable() and not text.endswith("/") else "must be the path of a file"
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section(
+        "router",
+        "This router process.",
+        RouterSection,
+        (
+            Key("name", "string", "Name of this router. Default: the host name.", problem=name_problem),
+            Key("region", "string", "The region this router stands in; policies prefer it.", problem=name_problem),
+            Key("listen", "string", "HOST:PORT for clients.", problem=listen_problem),
+            Key(
+                "admin",
+                "string",
+                "HOST:PORT for operators: admin API, /metrics, /healthz, /readyz.",
+                problem=listen_problem,
+            ),
+            Key(
+                "workers", "integer", "Router processes on this machine; more than one needs a store.", low=1, high=256
+            ),
+            Key("policy", "string", "How a backend is chosen; `router policies list` explains each."),
+            Key("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
+        ),
+    ),
+    Section(
+        "store",
+        "State that routers share: keys, quotas, drains. Without `redis` it is this process's memory.",
+        StoreSection,
+        (
+            Key(
+                "redis",
+                "string",
+                'A redis://, rediss://, redis+sentinel:// or redis+cluster:// URL, "env:NAME" to take the URL from the '
+                'environment, or "embedded" for a private Valkey.',
+                problem=lambda text: env_problem(text[4:]) if text.startswith("env:") else redis_problem(text),
+                secret=True,
+            ),
+            Key(
+                "on_down",
+                "string",
+                "While the store is away and held allowances are used up: `share` (limit divided by the known "
+                "routers), `deny` or `allow`.",
+                choices=("share", "deny", "allow"),
+            ),
+        ),
+    ),
+    Section(
+        "auth",
+        "Who may send requests and who may operate.",
+        AuthSection,
+        (
+            Key("mode", "string", "`keys`: clients need an API key; `open`: anybody.", choices=("keys", "open")),
+            Key("allow_open", "boolean", "Permit `open` on an address that other machines can reach."),
+            Key(
+                "admin_token_env",
+                "string",
+                "Environment variable that holds the admin token. Required when `admin` is not loopback.",
+                problem=env_problem,
+                secret=True,
+            ),
+        ),
+    ),
+    Section(
+        "plans",
+        "Named limits that API keys refer to. A limit that is left out does not apply.",
+        Plan,
+        (
+            Key("requests_per_minute", "integer", "Requests per minute.", low=1, high=10**9),
+            Key("tokens_per_minute", "integer", "Prompt and output tokens per minute.", low=1, high=10**12),
+            Key("concurrent", "integer", "Requests in flight at once.", low=1, high=10**6),
+            Key("budget_usd_month", "number", "US dollars per calendar month (UTC).", above=0, high=1e9),
+            Key(
+                "priority",
+                "string",
+                "Who waits less when every backend is full.",
+                choices=tuple(p.name.lower() for p in Priority),
+            ),
+            Key(
+                "residency",
+                "strings",
+                "Jurisdictions that may see the data: a hard filter. Empty: any.",
+                problem=_each(jurisdiction_problem),
+            ),
+        ),
+        named=True,
+    ),
+    Section(
+        "models",
+        "Aliases, weighted variants, fallbacks and prices of models.",
+        ModelAlias,
+        (
+            Key(
+                "targets",
+                "tables",
+                "Models that answer for this name, by weight. Empty: the model of the same name.",
+                inner=(
+                    Key("model", "string", "A model that backends serve.", problem=model_problem, required=True),
+                    Key("weight", "number", "Share of the requests, relative to the other targets.", low=0, high=1e6),
+                ),
+            ),
+            Key(
+                "fallbacks",
+                "strings",
+                "Models to try, in order, when no backend can serve the targets.",
+                problem=_each(model_problem),
+            ),
+            Key(
+                "price_usd_per_mtok",
+                "table",
+                "US dollars per million tokens, for budgets.",
+                inner=(
+                    Key("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
+                    Key("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
+                ),
+            ),
+        ),
+        named=True,
+    ),
+    Section(
+        "timeouts",
+        "Seconds.",
+        TimeoutsSection,
+        (
+            Key("connect", "number", "To open a connection to a backend.", above=0, high=_DAY_S),
+            Key("first_token", "number", "From sending to the first content token.", above=0, high=_DAY_S),
+            Key("token_gap", "number", "Between two content tokens.", above=0, high=_DAY_S),
+            Key("answer", "number", "A whole answer that is not streamed.", above=0, high=_DAY_S),
+            Key("request_body", "number", "To receive a request's body.", above=0, high=_DAY_S),
+            Key("drain", "number", "For streams to finish when this router stops.", low=0, high=_DAY_S),
+        ),
+    ),
+    Section(
+        "limits",
+        "Bounds of what this process holds.",
+        LimitsSection,
+        (
+            Key("body_bytes", "integer", "Largest request body.", low=1024, high=2**31),
+            Key("head_bytes", "integer", "Largest request head.", low=1024, high=2**20),
+            Key("headers", "integer", "Most header fields of a request.", low=10, high=10_000),
+            Key("connections", "integer", "Most client connections.", low=1, high=10**6),
+            Key("queue", "integer", "Most requests that wait for a place.", low=0, high=10**6),
+            Key("buffered_bytes", "integer", "Request bodies held at once, together.", low=2**20, high=2**40),
+        ),
+    ),
+    Section(
+        "journal",
+        "The record of every request; it holds no prompts.",
+        JournalSection,
+        (
+            Key("records", "integer", "Records kept in memory.", low=1, high=10**6),
+            Key("path", "string", "File for the records, as JSON lines for `router replay`.", problem=_file_problem),
+            Key("file_bytes", "integer", "A file over this is rotated.", low=2**16, high=2**40),
+            Key("files", "integer", "Files kept, the current one included.", low=1, high=1000),
+        ),
+    ),
+    Section(
+        "probes",
+        "How often backends are asked for their health, distance and load.",
+        ProbesSection,
+        (
+            Key("interval", "number", "Seconds between two probes, jittered.", low=0.02, high=3600),
+            Key("timeout", "number", "Seconds until a probe has failed.", low=0.01, high=60),
+        ),
+    ),
+)
+
+BACKEND_KEYS: tuple[Key, ...] = (
+    Key("name", "string", "Name within the region: `a` in us-east is us-east/a.", problem=name_problem, required=True),
+    Key("url", "string", "http:// or https:// address, without /v1.", problem=url_problem, required=True, secret=True),
+    Key("engine", "string", "What answers there; `router` is another router of ours.", choices=ENGINES),
+    Key("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=_each(model_problem)),
+    Key("max_inflight", "integer", "Most requests in flight there, of this router.", low=1, high=10**6),
+    Key("cost_usd_hour", "number", "US dollars per hour, for the policy `cheapest`.", low=0, high=1e6),
+    Key(
+        "key_env",
+        "string",
+        "Environment variable that holds the backend's API key.",
+        problem=env_problem,
+        secret=True,
+    ),
+)
+
+REGION_KEYS: tuple[Key, ...] = (
+    Key("name", "string", "Name of the region.", problem=name_problem, required=True),
+    Key("location", "numbers", "[latitude, longitude] in degrees.", problem=_location_problem),
+    Key("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
+    Key("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
+)
+
+#: Dataclasses of the tables above that are no section.
+INNER_MODELS: dict[str, type] = {"targets": ModelTarget, "backends": BackendSpec, "regions": RegionSpec}

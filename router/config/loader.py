@@ -1,0 +1,180 @@
+"""regions.toml to Config: whole, or refused with every problem at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from router.config import checks
+from router.config.keys import BACKEND_KEYS, NAME, REGION_KEYS, SECTIONS, Section, model_problem, name_problem
+from router.config.model import (
+    AuthSection,
+    Config,
+    JournalSection,
+    LimitsSection,
+    ModelAlias,
+    ModelTarget,
+    Plan,
+    ProbesSection,
+    Region,
+    RouterSection,
+    StoreSection,
+    TimeoutsSection,
+)
+from router.config.places import locate
+from router.config.reader import Reader
+from router.core.types import BackendSpec, RegionSpec
+from router.errors import ConfigError
+
+_FILE_BYTES = 4 * 1024 * 1024
+_BY_NAME = {s.name: s for s in SECTIONS}
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+def load(path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, secrets: bool = True) -> Config:
+    """Read and check a file. Raises ConfigError with all problems; also when the file cannot be read.
+
+    ``env`` is where secrets are looked up (default: the environment). ``secrets=False`` does not ask for them,
+    to check a file on a machine that does not have them.
+    """
+    source = os.fspath(path)
+    try:
+        with FilePath(path).open("rb") as file:
+            data = file.read(_FILE_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(source, [f"{source}: cannot be read: {exc.strerror or exc}"]) from None
+    if len(data) > _FILE_BYTES:
+        raise ConfigError(source, [f"{source}: is over {_FILE_BYTES // 2**20} MiB"])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(source, [f"{source}:{line}: is not UTF-8"]) from None
+    return parse(text, source, env=env, secrets=secrets)
+
+
+def parse(text: str, source: str, *, env: Mapping[str, str] | None = None, secrets: bool = True) -> Config:
+    """Check the text of a regions.toml. ``source`` names it in problems. Raises ConfigError with all problems."""
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(source, [f"{source}: is nested too deeply"]) from None
+    except ValueError as exc:
+        raise ConfigError(source, [_syntax_problem(source, text, str(exc))]) from None
+    reader = Reader(source, document, locate(text.replace("\r\n", "\n")))
+    config = _build(reader, document, source, os.environ if env is None else env)
+    checks.check(reader, document, config, (os.environ if env is None else env) if secrets else None)
+    if reader.problems:
+        raise ConfigError(source, reader.problems)
+    return config
+
+
+def _syntax_problem(source: str, text: str, message: str) -> str:
+    match = _TOML_PLACE.search(message)
+    line = match.group(1) if match else None
+    if match and not line:
+        line = str(text.rstrip("\n").count("\n") + 1)
+    message = message[: match.start()] if match else message
+    return f"{source}:{line}: syntax: {message}" if line else f"{source}: syntax: {message}"
+
+
+def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[str, str]) -> Config:
+    reader.unknown_keys(document, [*_BY_NAME, "regions"], ())
+
+    def values(name: str) -> dict[str, Any]:
+        return reader.table(document[name], _BY_NAME[name].keys, (name,)) if name in document else {}
+
+    router = values("router")
+    router.setdefault("name", _host_name())
+    return Config(
+        source=source,
+        router=RouterSection(**router),
+        store=_store(reader, values("store"), env),
+        auth=AuthSection(**values("auth")),
+        plans=_plans(reader, document),
+        models=_models(reader, document),
+        timeouts=TimeoutsSection(**values("timeouts")),
+        limits=LimitsSection(**values("limits")),
+        journal=JournalSection(**values("journal")),
+        probes=ProbesSection(**values("probes")),
+        regions=_regions(reader, document),
+    )
+
+
+def _store(reader: Reader, values: dict[str, Any], env: Mapping[str, str]) -> StoreSection:
+    redis: str | None = values.get("redis")
+    if redis is not None and redis.startswith("env:"):
+        values["redis"] = env.get(redis[4:], "").strip() or redis
+    return StoreSection(**values)
+
+
+def _named(reader: Reader, document: dict[str, Any], section: Section) -> dict[str, dict[str, Any]]:
+    tables = document.get(section.name, {})
+    if not isinstance(tables, dict):
+        reader.problem((section.name,), f"must be tables, each written as [{section.name}.NAME]")
+        return {}
+    found = {}
+    for name, value in tables.items():
+        path = (section.name, name)
+        problem = name_problem(name) if section.model is Plan else model_problem(name)
+        if problem is not None:
+            reader.problem(path, f"the name {problem}")
+        elif not isinstance(value, dict):
+            reader.problem(path, f"unknown key; write tables, each as [{section.name}.NAME]")
+        else:
+            found[name] = reader.table(value, section.keys, path)
+    return found
+
+
+def _plans(reader: Reader, document: dict[str, Any]) -> dict[str, Plan]:
+    plans = {name: Plan(name, **values) for name, values in _named(reader, document, _BY_NAME["plans"]).items()}
+    return {"default": Plan("default")} | plans
+
+
+def _models(reader: Reader, document: dict[str, Any]) -> dict[str, ModelAlias]:
+    keys = {k.name: k for k in _BY_NAME["models"].keys}
+    models = {}
+    for name, values in _named(reader, document, _BY_NAME["models"]).items():
+        targets = []
+        for index, target in enumerate(values.pop("targets", ())):
+            good = reader.table(target, keys["targets"].inner, ("models", name, "targets", index))
+            if "model" in good:
+                targets.append(ModelTarget(**good))
+        price = values.pop("price_usd_per_mtok", {})
+        prices = reader.table(price, keys["price_usd_per_mtok"].inner, ("models", name, "price_usd_per_mtok"))
+        models[name] = ModelAlias(name, targets=tuple(targets), **values, **prices)
+    return models
+
+
+def _regions(reader: Reader, document: dict[str, Any]) -> tuple[Region, ...]:
+    tables = document.get("regions", [])
+    if not isinstance(tables, list):
+        reader.problem(("regions",), "must be written as [[regions]], with two brackets")
+        return ()
+    regions = []
+    for index, table in enumerate(tables):
+        values = reader.table(table, REGION_KEYS, ("regions", index))
+        backends = values.pop("backends", [])
+        spec = RegionSpec(**({"name": f"#{index + 1}"} | values))
+        regions.append(Region(spec, _backends(reader, backends, spec, index)))
+    return tuple(regions)
+
+
+def _backends(reader: Reader, tables: list[Any], region: RegionSpec, index: int) -> tuple[BackendSpec, ...]:
+    backends = []
+    for position, table in enumerate(tables):
+        values = reader.table(table, BACKEND_KEYS, ("regions", index, "backends", position))
+        short = values.pop("name", f"#{position + 1}")
+        url = values.pop("url", "").rstrip("/")
+        backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **values))
+    return tuple(backends)
+
+
+def _host_name() -> str:
+    name = socket.gethostname()
+    return name if NAME.fullmatch(name) else RouterSection().name

@@ -1,0 +1,120 @@
+"""What regions.toml says, as values. Frozen: a reload makes a new Config and swaps it whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from router.core.types import BackendSpec, RegionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSection:
+    name: str = "router"  # default when loaded from a file: the host name
+    region: str | None = None
+    listen: str = "127.0.0.1:8080"
+    admin: str = "127.0.0.1:9090"
+    workers: int = 1
+    policy: str = "ttft"
+    #: may a request choose its policy with x-router-policy?
+    policy_header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    #: URL, "embedded", or None: in-process memory. May hold a password, so it is kept out of ``repr``.
+    redis: str | None = field(default=None, repr=False)
+    on_down: str = "share"  # share | deny | allow
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSection:
+    mode: str = "keys"  # keys | open
+    allow_open: bool = False
+    admin_token_env: str | None = None  # the environment variable that holds the admin token
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    name: str
+    requests_per_minute: int | None = None  # None: no limit
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    budget_usd_month: float | None = None
+    priority: str = "standard"
+    residency: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAlias:
+    name: str
+    targets: tuple[ModelTarget, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    price_input_usd_per_mtok: float = 0.0
+    price_output_usd_per_mtok: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsSection:
+    connect: float = 1.0
+    first_token: float = 60.0
+    token_gap: float = 60.0
+    answer: float = 600.0  # a whole answer that is not streamed
+    request_body: float = 30.0
+    drain: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSection:
+    body_bytes: int = 32 * 1024 * 1024
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    connections: int = 20_000
+    queue: int = 1024  # requests that wait for a place
+    buffered_bytes: int = 512 * 1024 * 1024  # request bodies held at once, all connections together
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSection:
+    records: int = 10_000  # kept in memory
+    path: str | None = None  # JSON lines on disk, for router replay
+    file_bytes: int = 256 * 1024 * 1024  # a file over this is rotated
+    files: int = 4  # kept on disk, the current one included
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesSection:
+    interval: float = 1.0  # seconds, jittered
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    spec: RegionSpec
+    backends: tuple[BackendSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of regions.toml, checked."""
+
+    source: str = "(defaults)"
+    router: RouterSection = field(default_factory=RouterSection)
+    store: StoreSection = field(default_factory=StoreSection)
+    auth: AuthSection = field(default_factory=AuthSection)
+    plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default")})
+    models: dict[str, ModelAlias] = field(default_factory=dict)
+    timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    journal: JournalSection = field(default_factory=JournalSection)
+    probes: ProbesSection = field(default_factory=ProbesSection)
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def backends(self) -> tuple[BackendSpec, ...]:
+        return tuple(b for r in self.regions for b in r.backends)

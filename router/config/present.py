@@ -1,0 +1,115 @@
+"""A Config for people: as a document without secrets, and as the difference between two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from router.config.address import without_password
+from router.config.keys import BACKEND_KEYS, REGION_KEYS, SECTIONS, Section
+from router.config.model import Config, ModelAlias
+
+#: Settings that are read once, at start.
+AT_START_ONLY = frozenset(
+    {
+        "router.name",
+        "router.listen",
+        "router.admin",
+        "router.workers",
+        "store.redis",
+        "auth.admin_token_env",
+        "limits.connections",
+        "journal.records",
+        "journal.path",
+        "journal.file_bytes",
+        "journal.files",
+    }
+)
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The configuration in the shape of the file, defaults filled in. Secrets are not in it: keys are held by
+    reference only, and a password in the store's URL is replaced."""
+    document: dict[str, Any] = {}
+    for section in SECTIONS:
+        value = getattr(config, section.name)
+        if section.named:
+            document[section.name] = {name: _section(section, entry) for name, entry in value.items()}
+        else:
+            document[section.name] = _section(section, value)
+    if config.store.redis is not None:
+        document["store"]["redis"] = without_password(config.store.redis)
+    document["regions"] = [
+        {key.name: _plain(getattr(region.spec, key.name)) for key in REGION_KEYS if key.name != "backends"}
+        | {
+            "backends": [
+                {key.name: _plain(getattr(backend, key.name)) for key in BACKEND_KEYS}
+                | {"name": backend.name.partition("/")[2]}
+                for backend in region.backends
+            ]
+        }
+        for region in config.regions
+    ]
+    return document
+
+
+def diff(old: Config, new: Config) -> list[str]:
+    """What a reload from ``old`` to ``new`` changes, a line each; empty when nothing does."""
+    lines = list(_changes(_by_name(dump(old)), _by_name(dump(new)), ""))
+    if old.store.redis != new.store.redis and not any(line.startswith("store.redis:") for line in lines):
+        lines.append("store.redis: other credentials (takes effect at the next start)")
+    return lines
+
+
+def _section(section: Section, value: Any) -> dict[str, Any]:
+    if isinstance(value, ModelAlias):
+        return {
+            "targets": [{"model": t.model, "weight": t.weight} for t in value.targets],
+            "fallbacks": list(value.fallbacks),
+            "price_usd_per_mtok": {
+                "input": value.price_input_usd_per_mtok,
+                "output": value.price_output_usd_per_mtok,
+            },
+        }
+    return {key.name: _plain(getattr(value, key.name)) for key in section.keys}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _by_name(document: dict[str, Any]) -> dict[str, Any]:
+    """Regions and backends as tables under their names, so that they are compared with themselves."""
+    regions = {
+        region["name"]: region | {"backends": {b["name"]: b for b in region["backends"]}}
+        for region in document["regions"]
+    }
+    return document | {"regions": regions}
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[str]:
+    for name in [*old, *(n for n in new if n not in old)]:
+        place = f"{path}.{name}" if path else name
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _changes(before, after, place)
+        elif name not in old:
+            yield f"{place}: added{_summary(after)}"
+        elif name not in new:
+            yield f"{place}: removed"
+        else:
+            late = " (takes effect at the next start)" if place in AT_START_ONLY else ""
+            yield f"{place}: {json.dumps(before)} -> {json.dumps(after)}{late}"
+
+
+def _summary(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f", {json.dumps(value)}"
+    if "url" in value:
+        return f", {value['url']}"
+    if "backends" in value:
+        return f", {len(value['backends'])} backend(s)"
+    return ""

@@ -1,0 +1,1 @@
+"""Towards operators: the admin API and the reload of the configuration."""

@@ -1,0 +1,93 @@
+"""The admin listener: its own port, its own token, none of the client surface's code."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from router.control.gauges import samples
+from router.control.guard import Guard
+from router.control.openapi import openapi
+from router.control.plane import ControlPlane
+from router.control.replies import failure, router_failure
+from router.control.routes import CONTROL, DOCUMENT, ROUTES, Handler
+from router.errors import ConfigError, RouterError
+
+_log = logging.getLogger("router.control")
+
+_BODY_BYTES_MAX = 1024 * 1024
+_GUARD: web.AppKey[Guard] = web.AppKey("guard", Guard)
+
+_WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def start_admin(control: ControlPlane, listener: socket.socket, token: str | None) -> web.AppRunner:
+    """Serve operators on a listening socket. ``cleanup()`` of the runner ends it."""
+    runner = web.AppRunner(
+        make_app(control, token), access_log=None, handler_cancellation=True, shutdown_timeout=1.0, handle_signals=False
+    )
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    return runner
+
+
+def make_app(control: ControlPlane, token: str | None) -> web.Application:
+    app = web.Application(middlewares=[_errors, _guard], client_max_size=_BODY_BYTES_MAX)
+    app[CONTROL] = control
+    app[_GUARD] = Guard(token, control.now_s)
+    control.telemetry.metrics.add_source(lambda: samples(control))
+    app[DOCUMENT] = openapi(ROUTES, control.version)
+    for route in ROUTES:
+        handler = _handler(route.handler)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler, name=route.name)
+        else:
+            app.router.add_route(route.method, route.path, handler, name=route.name)
+    return app
+
+
+_OPEN = frozenset(route.name for route in ROUTES if route.open)
+
+
+def _handler(handler: Handler) -> _WebHandler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(request, request.app[CONTROL])
+
+    return handle
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: _WebHandler) -> web.StreamResponse:
+    """Every path needs the token, unknown ones too, but for the routes that are marked open."""
+    route_name = request.match_info.route.name
+    if route_name not in _OPEN and (refusal := request.app[_GUARD].refusal(request)) is not None:
+        return refusal
+    return await handler(request)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _WebHandler) -> web.StreamResponse:
+    """Whatever goes wrong is answered in one shape, and nothing of the inside shows."""
+    try:
+        return await handler(request)
+    except RouterError as exc:
+        return router_failure(exc)
+    except ConfigError as exc:
+        text = f"The configuration was refused; generation {request.app[CONTROL].reloader.generation} stays in force."
+        return failure(422, "invalid_config", text, problems=exc.problems)
+    except web.HTTPRequestEntityTooLarge:
+        return failure(413, "body_too_large", "The body is over 1 MiB.")
+    except web.HTTPMethodNotAllowed as exc:
+        response = failure(405, "method_not_allowed", "The path has no such method.")
+        response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
+        return response
+    except web.HTTPNotFound:
+        return failure(404, "not_found", "There is no such path; /admin/v1/openapi.json lists them all.")
+    except web.HTTPException as exc:
+        return failure(exc.status, "invalid_request", exc.reason)
+    except Exception:
+        _log.exception("admin request %s failed", request.path)
+        return failure(500, "internal", "A fault of the router; see its log.")

@@ -1,0 +1,44 @@
+"""What stands now, as gauges: the fleet, the queue, the store. Read when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from router.control.plane import ControlPlane
+from router.core.backend import Backend
+from router.core.health import State
+from router.telemetry.metrics import Sample
+
+
+def samples(control: ControlPlane) -> Iterator[Sample]:
+    """What is not known (no probe yet, no fresh scrape) has no sample."""
+    now_s = control.now_s()
+    yield Sample("router_build_info", (control.version,), 1)
+    yield Sample("router_config_generation", (), control.reloader.generation)
+    yield Sample("router_queue_length", (), control.queued())
+    yield Sample("router_store_up", (), control.store.state == "up")
+    for backend in control.fleet.backends.values():
+        yield from _backend_samples(backend, now_s)
+
+
+def _backend_samples(backend: Backend, now_s: float) -> Iterator[Sample]:
+    labels = (backend.region, backend.name)
+    yield Sample("router_inflight", labels, backend.inflight)
+    yield Sample("router_backend_usable", labels, backend.usable(now_s))
+    yield Sample("router_backend_draining", labels, backend.draining)
+    for state in State:
+        yield Sample("router_backend_state", (*labels, state.value), state is backend.state)
+    if backend.rtt.mean_s is not None:
+        yield Sample("router_backend_rtt_seconds", labels, backend.rtt.mean_s)
+    if backend.load is not None:
+        yield Sample("router_backend_scrape_age_seconds", labels, max(0.0, now_s - backend.load.at_s))
+    load = backend.fresh_load(now_s)
+    if load is None:
+        return
+    for name, value in (
+        ("router_backend_running", load.running),
+        ("router_backend_waiting", load.waiting),
+        ("router_backend_kv_ratio", load.kv_ratio),
+    ):
+        if value is not None:
+            yield Sample(name, labels, value)

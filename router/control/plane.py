@@ -1,0 +1,33 @@
+"""Everything the admin API needs, handed in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from router.control.drains import Drains
+from router.control.reload import ConfigReloader
+from router.core.fleet import Fleet
+from router.observe.observer import Observer
+from router.store.base import Store
+from router.telemetry.sink import Telemetry
+
+
+@dataclass(slots=True)
+class ControlPlane:
+    """``ready`` says why this router should get no traffic, or None. ``explain`` answers the body of POST explain with
+    ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place."""
+
+    reloader: ConfigReloader
+    fleet: Fleet
+    store: Store
+    telemetry: Telemetry
+    observer: Observer
+    drains: Drains
+    explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
+    ready: Callable[[], str | None]
+    queued: Callable[[], int]
+    now_s: Callable[[], float]
+    started_s: float  # monotonic
+    version: str

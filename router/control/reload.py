@@ -1,0 +1,150 @@
+"""The configuration in force: replaced whole, or not at all.
+
+A reload parses, checks, compares and swaps; on any problem the old configuration stays. It is asked for by SIGHUP, by
+the admin API, or by a change of the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from router import clock
+from router.config import Config, diff, load, warnings
+from router.errors import ConfigError
+from router.tasks import spawn, stop
+
+_log = logging.getLogger("router.control")
+
+_POLL_S = 0.5
+#: A file that is still being written keeps changing for this long at most.
+_SETTLE_S = 0.1
+
+#: Puts the second configuration in force in place of the first. Synchronous, so that no request sees half of a change.
+Applier = Callable[[Config, Config], None]
+
+_Signature = tuple[int, int, int]  # mtime in ns, size, inode
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    changed: bool
+    generation: int
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The last attempt at a reload that failed."""
+
+    at_s: float  # wall clock
+    problems: tuple[str, ...]
+
+
+class ConfigReloader:
+    """Owns the configuration in force.
+
+    ``appliers`` are called in order; if one raises, the old configuration is applied again to all that were called.
+    """
+
+    def __init__(self, config: Config, appliers: Sequence[Applier], *, poll_s: float = _POLL_S) -> None:
+        self.config = config
+        self.generation = 1
+        self.loaded_s = clock.wall_s()
+        self.refused: Refused | None = None
+        self._appliers = tuple(appliers)
+        self._poll_s = poll_s
+        self._seen = _signature(config.source)
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._signals = False
+
+    def start(self, *, signals: bool = True) -> None:
+        """Watch the file and, with ``signals``, SIGHUP."""
+        self._task = spawn(self._watch(), name="config watch")
+        if signals:
+            self._signals = True
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    async def stop(self) -> None:
+        if self._signals:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+            self._signals = False
+        await stop(self._task)
+
+    async def reload(self, why: str) -> Reloaded:
+        """Read the file again. Raises ConfigError with all problems; the old configuration then stays in force."""
+        async with self._lock:
+            self._seen = _signature(self.config.source)
+            try:
+                new = await asyncio.to_thread(load, self.config.source)
+                changes = diff(self.config, new)
+                if changes:
+                    self._swap(new)
+            except ConfigError as exc:
+                self.refused = Refused(clock.wall_s(), tuple(exc.problems))
+                for problem in exc.problems:
+                    _log.error("configuration refused (%s), generation %d stays: %s", why, self.generation, problem)
+                raise
+            self.refused = None
+            if changes:
+                self._announce(why, changes)
+            return Reloaded(bool(changes), self.generation, tuple(changes))
+
+    def _swap(self, new: Config) -> None:
+        old = self.config
+        done: list[Applier] = []
+        try:
+            for apply in self._appliers:
+                done.append(apply)
+                apply(old, new)
+        except Exception as exc:
+            _log.exception("the configuration cannot be put in force")
+            for apply in reversed(done):
+                apply(new, old)
+            text = f"{new.source}: cannot be put in force: {type(exc).__name__}: {exc}"
+            raise ConfigError(new.source, [text]) from exc
+        self.config = new
+        self.generation += 1
+        self.loaded_s = clock.wall_s()
+
+    def _announce(self, why: str, changes: list[str]) -> None:
+        _log.info("configuration generation %d in force (%s), %d change(s)", self.generation, why, len(changes))
+        for change in changes:
+            _log.info("configuration: %s", change)
+        for warning in warnings(self.config):
+            _log.warning("configuration: %s", warning)
+
+    def _hang_up(self) -> None:
+        spawn(self._reload_quietly("SIGHUP"), name="config reload")
+
+    async def _reload_quietly(self, why: str) -> None:
+        """A reload nobody waits for: problems are in the log."""
+        try:
+            await self.reload(why)
+        except ConfigError:
+            return
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            now = _signature(self.config.source)
+            if now == self._seen:
+                continue
+            await asyncio.sleep(_SETTLE_S)
+            if _signature(self.config.source) == now:
+                self._seen = now
+                await self._reload_quietly("file changed")
+
+
+def _signature(path: str) -> _Signature | None:
+    """Changes whenever the file does; None while there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

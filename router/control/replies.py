@@ -1,0 +1,43 @@
+"""Answers of the admin API: JSON, and errors in the shape of OpenAI's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from router.errors import RouterError
+
+_JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+#: Answers may hold what only operators should see.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def reply(document: Any, status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(document, option=_JSON), status=status, content_type="application/json", headers=_HEADERS
+    )
+
+
+def listing(entries: list[Any]) -> web.Response:
+    return reply({"data": entries})
+
+
+def failure(
+    status: int, code: str, message: str, *, param: str | None = None, problems: list[str] | None = None
+) -> web.Response:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 401:
+        kind = "authentication_error"
+    error: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
+    if problems is not None:
+        error["problems"] = problems
+    return reply({"error": error}, status)
+
+
+def router_failure(error: RouterError) -> web.Response:
+    response = failure(error.status, error.code, error.detail, param=error.param)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return response

@@ -1,0 +1,424 @@
+"""The admin API, route by route. ``ROUTES`` is all of it: the server and its OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from router.control import views
+from router.control.plane import ControlPlane
+from router.control.replies import listing, reply
+from router.errors import RouterError
+from router.store.base import Key
+from router.telemetry.journal import Record
+from router.telemetry.stats import WINDOW_S_MAX
+
+CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
+DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
+
+_REQUESTS_MAX = 1000
+_KEYS_MAX = 200
+_TAIL_KEEPALIVE_S = 15.0
+
+Handler = Callable[[web.Request, ControlPlane], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of the query."""
+
+    name: str
+    kind: str  # JSON Schema type
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str  # parameters in braces, as OpenAPI writes them
+    name: str  # operationId
+    summary: str
+    handler: Handler
+    query: tuple[Param, ...] = ()
+    body: dict[str, Any] | None = None  # JSON Schema
+    status: int = 200
+    content_type: str = "application/json"
+    open: bool = False  # needs no token
+
+
+_FILTERS = (
+    Param("model", "string", "Only requests for this model."),
+    Param("tenant", "string", "Only requests of this tenant."),
+    Param("backend", "string", "Only requests whose last attempt was at this backend or region."),
+    Param("status", "string", "Only this HTTP status, or a class such as 5xx."),
+)
+
+
+async def healthz(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply({"status": "ok"})
+
+
+async def readyz(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    why_not = control.ready()
+    if why_not is None:
+        return reply({"status": "ready"})
+    return reply({"status": "not ready", "reason": why_not}, 503)
+
+
+async def metrics(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    control.telemetry.flush()
+    page, content_type = control.telemetry.metrics.render(request.headers.get("Accept", ""))
+    return web.Response(body=page, headers={"Content-Type": content_type})
+
+
+async def describe(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(request.app[DOCUMENT])
+
+
+async def status(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    control.telemetry.flush()
+    return reply(views.status(control, await control.store.ping()))
+
+
+async def list_regions(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return listing([views.region(control, r) for r in control.reloader.config.regions])
+
+
+async def list_backends(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return listing([views.backend(control, b) for b in control.fleet.backends.values()])
+
+
+async def list_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    match = _record_filter(request, control)
+    limit = int(_number(request, "limit", 50, low=1, high=_REQUESTS_MAX))
+    return listing([views.request_summary(r) for r in control.telemetry.journal.list(match, limit=limit)])
+
+
+async def show_request(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(views.request(_find_record(control, request.match_info["request_id"])))
+
+
+async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    journal = control.telemetry.journal
+    try:
+        subscription = journal.subscribe(_record_filter(request, control))
+    except RuntimeError as exc:
+        raise RouterError("admission_full", f"{exc}.") from None
+    try:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        # The head alone may wait in a buffer; a comment tells the reader that it is connected.
+        await response.write(b": connected\n\n")
+        dropped = 0
+        while True:
+            try:
+                record = await asyncio.wait_for(subscription.get(), _TAIL_KEEPALIVE_S)
+            except TimeoutError:
+                await response.write(b": keep-alive\n\n")
+                continue
+            await response.write(b"event: request\ndata: %b\n\n" % orjson.dumps(views.request_summary(record)))
+            if subscription.dropped > dropped:
+                await response.write(b'event: dropped\ndata: {"records":%d}\n\n' % (subscription.dropped - dropped))
+                dropped = subscription.dropped
+    finally:
+        journal.unsubscribe(subscription)
+
+
+async def stats(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    control.telemetry.flush()
+    return reply(control.telemetry.stats.window(_number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)))
+
+
+async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return listing([views.key(k) for k in await control.store.list_keys()])
+
+
+async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    document = await _document(request)
+    name = _text(document, "name", required=True)
+    plan = _text(document, "plan") or "default"
+    if plan not in control.reloader.config.plans:
+        known = ", ".join(sorted(control.reloader.config.plans))
+        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+    tenant = _text(document, "tenant")
+    key, secret = await control.store.create_key(name, plan, tenant)
+    entry = {"id": key.id, "name": key.name, "tenant": key.tenant, "plan": key.plan.name, "key": secret}
+    return reply(entry, 201)
+
+
+async def show_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(views.key(await _find_key(control, request.match_info["key_id"])))
+
+
+async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    key = await _find_key(control, request.match_info["key_id"])
+    await control.store.revoke_key(key.id)
+    return reply(views.key(key) | {"revoked": True})
+
+
+async def list_quotas(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    key_id = request.query.get("key")
+    keys = [await _find_key(control, key_id)] if key_id else (await control.store.list_keys())[:_KEYS_MAX]
+    return listing([views.quota(k, await control.store.quota(k)) for k in keys if key_id or not k.revoked])
+
+
+async def show_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(views.config(control.reloader))
+
+
+async def reload_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    result = await control.reloader.reload("admin API")
+    return reply({"changed": result.changed, "generation": result.generation, "changes": list(result.changes)})
+
+
+async def list_policies(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return listing(views.policies(control.reloader.config.router.policy))
+
+
+async def explain(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    document = await _document(request)
+    if "request_id" in document:
+        record = _find_record(control, _text(document, "request_id", required=True))
+        return reply({"request_id": record.request_id, "decision": views.request(record)["decision"]})
+    _text(document, "model", required=True)
+    answer = control.explain(document)
+    return reply(await answer if inspect.isawaitable(answer) else answer)
+
+
+async def drain_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _set_region_draining(request, control, True)
+
+
+async def resume_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _set_region_draining(request, control, False)
+
+
+async def probe_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = request.match_info["region"]
+    _region_view(control, name)
+    backends = [b.name for b in control.fleet.backends.values() if b.region == name]
+    probes = await asyncio.gather(*(_probe(control, b) for b in backends))
+    return reply(_region_view(control, name) | {"probes": probes})
+
+
+async def drain_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _set_backend_draining(request, control, True)
+
+
+async def resume_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _set_backend_draining(request, control, False)
+
+
+async def probe_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = _backend_name(request)
+    _backend_view(control, name)
+    probe = await _probe(control, name)
+    return reply(_backend_view(control, name) | {"probe": probe})
+
+
+_NEW_KEY = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")},
+}
+_EXPLAIN = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "prompt": {"type": "string"},
+        "messages": {"type": "array", "items": {"type": "object"}},
+        "max_tokens": {"type": "integer"},
+        "region": {"type": "string"},
+        "residency": {"type": "array", "items": {"type": "string"}},
+        "policy": {"type": "string"},
+        "request_id": {"type": "string", "description": "Instead of all else: explain a request that was served."},
+    },
+}
+_LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {_REQUESTS_MAX}, default 50).")
+_SINCE = Param("since_s", "number", "Only requests that arrived after this time: seconds since 1970.")
+_WINDOW = Param("window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default 60).")
+_KEY = Param("key", "string", "Only the limits of this key's id.")
+_V1 = "/admin/v1"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/healthz", "healthz", "Is this process alive?", healthz, open=True),
+    Route("GET", "/readyz", "readyz", "Should this router get traffic? 503 if not.", readyz, open=True),
+    Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", metrics, content_type="text/plain"),
+    Route("GET", f"{_V1}/openapi.json", "openapi", "This document.", describe),
+    Route("GET", f"{_V1}/status", "status", "The router and its fleet at a glance.", status),
+    Route("GET", f"{_V1}/regions", "listRegions", "Every region with its backends.", list_regions),
+    Route("GET", f"{_V1}/backends", "listBackends", "Every backend.", list_backends),
+    Route(
+        "GET",
+        f"{_V1}/requests",
+        "listRequests",
+        "The last requests.",
+        list_requests,
+        query=(_LIMIT, *_FILTERS, _SINCE),
+    ),
+    Route(
+        "GET",
+        f"{_V1}/requests/tail",
+        "tailRequests",
+        "Requests as they finish: server-sent events named request.",
+        tail_requests,
+        query=_FILTERS,
+        content_type="text/event-stream",
+    ),
+    Route(
+        "GET",
+        f"{_V1}/requests/{{request_id}}",
+        "showRequest",
+        "One request: its attempts, and why it went where it went.",
+        show_request,
+    ),
+    Route("GET", f"{_V1}/stats", "stats", "Requests by region, model, tenant and cause.", stats, query=(_WINDOW,)),
+    Route("GET", f"{_V1}/keys", "listKeys", "Every API key, without its secret.", list_keys),
+    Route("POST", f"{_V1}/keys", "createKey", "Make an API key.", create_key, body=_NEW_KEY, status=201),
+    Route("GET", f"{_V1}/keys/{{key_id}}", "showKey", "One API key.", show_key),
+    Route("DELETE", f"{_V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
+    Route("GET", f"{_V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
+    Route("GET", f"{_V1}/config", "showConfig", "The configuration in force, without secrets.", show_config),
+    Route("POST", f"{_V1}/config/reload", "reloadConfig", "Read the file again; 422 if it is wrong.", reload_config),
+    Route("GET", f"{_V1}/policies", "listPolicies", "The routing policies.", list_policies),
+    Route("POST", f"{_V1}/explain", "explain", "Where would it go, and why? Sends nothing.", explain, body=_EXPLAIN),
+    Route(
+        "POST", f"{_V1}/regions/{{region}}/drain", "drainRegion", "No new requests to a region, anywhere.", drain_region
+    ),
+    Route("POST", f"{_V1}/regions/{{region}}/resume", "resumeRegion", "End the drain of a region.", resume_region),
+    Route("POST", f"{_V1}/regions/{{region}}/probe", "probeRegion", "Probe a region's backends now.", probe_region),
+    Route(
+        "POST",
+        f"{_V1}/backends/{{region}}/{{backend}}/drain",
+        "drainBackend",
+        "No new requests to a backend, anywhere.",
+        drain_backend,
+    ),
+    Route(
+        "POST",
+        f"{_V1}/backends/{{region}}/{{backend}}/resume",
+        "resumeBackend",
+        "End the drain of a backend.",
+        resume_backend,
+    ),
+    Route(
+        "POST", f"{_V1}/backends/{{region}}/{{backend}}/probe", "probeBackend", "Probe a backend now.", probe_backend
+    ),
+)
+
+
+async def _set_region_draining(request: web.Request, control: ControlPlane, draining: bool) -> web.StreamResponse:
+    name = request.match_info["region"]
+    _region_view(control, name)
+    everywhere = await control.drains.set(name, draining)
+    return reply(_region_view(control, name) | {"applied": _applied(everywhere)})
+
+
+async def _set_backend_draining(request: web.Request, control: ControlPlane, draining: bool) -> web.StreamResponse:
+    name = _backend_name(request)
+    _backend_view(control, name)
+    everywhere = await control.drains.set(name, draining)
+    return reply(_backend_view(control, name) | {"applied": _applied(everywhere)})
+
+
+def _applied(everywhere: bool) -> str:
+    return "all routers" if everywhere else "this router, and the others once the store is back"
+
+
+async def _probe(control: ControlPlane, backend: str) -> dict[str, Any]:
+    try:
+        return await control.observer.probe_now(backend)
+    except KeyError:
+        raise RouterError("not_found", f"No backend {backend} is watched.") from None
+
+
+def _region_view(control: ControlPlane, name: str) -> dict[str, Any]:
+    for configured in control.reloader.config.regions:
+        if configured.spec.name == name:
+            return views.region(control, configured)
+    known = ", ".join(r.spec.name for r in control.reloader.config.regions)
+    raise RouterError("not_found", f"There is no such region. There are: {known or 'none'}.")
+
+
+def _backend_name(request: web.Request) -> str:
+    return f"{request.match_info['region']}/{request.match_info['backend']}"
+
+
+def _backend_view(control: ControlPlane, name: str) -> dict[str, Any]:
+    if (backend := control.fleet.backends.get(name)) is None:
+        raise RouterError("not_found", "There is no such backend; names are like us-east/a.")
+    return views.backend(control, backend)
+
+
+def _find_record(control: ControlPlane, request_id: str) -> Record:
+    if (record := control.telemetry.journal.find(request_id)) is None:
+        raise RouterError("not_found", "No such request among the last ones; the journal may have moved on.")
+    return record
+
+
+async def _find_key(control: ControlPlane, key_id: str) -> Key:
+    if (key := await control.store.get_key(key_id)) is None:
+        raise RouterError("not_found", "There is no key with this id.")
+    return key
+
+
+def _record_filter(request: web.Request, control: ControlPlane) -> Callable[[Record], bool]:
+    query = request.query
+    model, tenant, place, status = (query.get(name) for name in ("model", "tenant", "backend", "status"))
+    since_s = _number(request, "since_s", 0.0, low=0.0, high=1e12)
+    if status is not None and not (len(status) == 3 and status[0].isdigit() and status[1:].replace("x", "0").isdigit()):
+        raise RouterError("invalid_request", "A status is like 200 or 5xx.", param="status")
+
+    def match(record: Record) -> bool:
+        return (
+            (model is None or model in (record.model, record.served_model))
+            and (tenant is None or record.tenant == tenant)
+            and (place is None or place in (record.backend, record.region))
+            and (status is None or all(a in ("x", b) for a, b in zip(status, f"{record.status:03}", strict=False)))
+            and record.arrival_s >= since_s
+        )
+
+    return match
+
+
+def _number(request: web.Request, name: str, default: float, *, low: float, high: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise RouterError("invalid_request", f"{name} must be a number from {low:g} to {high:g}.", param=name)
+    return value
+
+
+async def _document(request: web.Request) -> dict[str, Any]:
+    """The body, a JSON object. A browser cannot send this content type across sites without asking first."""
+    if request.content_type != "application/json":
+        raise RouterError("invalid_request", "The body must be JSON, with Content-Type: application/json.")
+    try:
+        document = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as exc:
+        raise RouterError("invalid_request", f"The body is no JSON: {exc}.") from None
+    if not isinstance(document, dict):
+        raise RouterError("invalid_request", "The body must be a JSON object.")
+    return document
+
+
+def _text(document: dict[str, Any], name: str, *, required: bool = False) -> str:
+    """A short printable string; empty when it is not there and need not be."""
+    value = document.get(name)
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise RouterError("invalid_request", f"{name} must be a string of 1 to 200 printable characters.", param=name)
+    return value

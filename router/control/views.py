@@ -1,0 +1,217 @@
+"""What the router holds, as the JSON of the admin API. Times in seconds; what is unknown is null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean
+from typing import Any
+
+from router.config import Config, Region, dump
+from router.control.plane import ControlPlane
+from router.control.reload import ConfigReloader
+from router.core.backend import Backend
+from router.core.health import State
+from router.core.policy import list_policies
+from router.store.base import Key, LimitState
+from router.telemetry.journal import Record, as_document, decision_document
+
+_TRAFFIC_WINDOW_S = 30.0
+
+
+def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
+    config = control.reloader.config
+    now_s = control.now_s()
+    traffic = control.telemetry.stats.window(_TRAFFIC_WINDOW_S)
+    backends = list(control.fleet.backends.values())
+    usable = [b for b in backends if b.usable(now_s)]
+    return {
+        "router": {
+            "name": config.router.name,
+            "region": config.router.region,
+            "version": control.version,
+            "uptime_s": now_s - control.started_s,
+            "workers": config.router.workers,
+            "policy": config.router.policy,
+            "config_generation": control.reloader.generation,
+            "config_source": config.source,
+            "ready": control.ready() is None,
+        },
+        "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s},
+        "traffic": {
+            "inflight": sum(b.inflight for b in backends),
+            "queued": control.queued(),
+            "requests_per_s": traffic["requests_per_s"],
+            "output_tokens_per_s": traffic["output_tokens_per_s"],
+            "ttft_s_p50": traffic["ttft_s"]["p50"],
+            "ttft_s_p99": traffic["ttft_s"]["p99"],
+            "error_ratio": traffic["errors"] / traffic["requests"] if traffic["requests"] else None,
+        },
+        "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
+        "backends": {"total": len(backends), "usable": len(usable)},
+    }
+
+
+def store_kind(config: Config) -> str:
+    if config.store.redis is None:
+        return "memory"
+    return "embedded" if config.store.redis == "embedded" else "redis"
+
+
+def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
+    now_s = control.now_s()
+    load = b.fresh_load(now_s)
+    return {
+        "name": b.name,
+        "region": b.region,
+        "url": b.spec.url,
+        "engine": b.spec.engine,
+        "models": sorted(b.models or ()),
+        "state": b.state.value,
+        "draining": b.draining,
+        "usable": b.usable(now_s),
+        "rtt_s": b.rtt.mean_s,
+        "rtt_floor_s": b.rtt.floor_s,
+        "rtt_age_s": _age(b.rtt.at_s, now_s),
+        "inflight": b.inflight,
+        "max_inflight": b.max_inflight,
+        "queue": load.waiting if load is not None else None,
+        "running": load.running if load is not None else None,
+        "kv_ratio": load.kv_ratio if load is not None else None,
+        "load_age_s": _age(b.load.at_s, now_s) if b.load is not None else None,
+        "uncached_tokens": b.inflight_uncached_tokens,
+        "output_tokens_per_s": b.output_tokens_per_s,
+        "prefill_tokens_per_s": b.prefill_tokens_per_s,
+        "ttft_error_s": b.ttft_error_s,
+        "cost_usd_hour": b.spec.cost_usd_hour,
+        "requests_total": b.requests_total,
+        "failures_total": b.failures_total,
+        "last_error": control.observer.last_error(b.name) or b.last_error,
+    }
+
+
+def region(control: ControlPlane, configured: Region) -> dict[str, Any]:
+    spec = configured.spec
+    members = [control.fleet.backends[s.name] for s in configured.backends if s.name in control.fleet.backends]
+    views = [backend(control, b) for b in members]
+    return {
+        "name": spec.name,
+        "jurisdiction": spec.jurisdiction,
+        "location": list(spec.location) if spec.location is not None else None,
+        "state": region_state(members, control.now_s()),
+        "draining": bool(members) and all(b.draining for b in members),
+        "rtt_s": min(_known(views, "rtt_s"), default=None),
+        "inflight": sum(b.inflight for b in members),
+        "queue": _sum(_known(views, "queue")),
+        "kv_ratio": _mean(_known(views, "kv_ratio")),
+        "output_tokens_per_s": sum(b.output_tokens_per_s for b in members),
+        "age_s": max(_known(views, "load_age_s"), default=None),
+        "backends": views,
+    }
+
+
+def region_state(members: list[Backend], now_s: float) -> str:
+    """``draining``: all of it; ``down``: none is usable; ``degraded``: some is not, or is watched; else ``ok``."""
+    if members and all(b.draining for b in members):
+        return "draining"
+    if not any(b.usable(now_s) for b in members):
+        return "down"
+    if any(b.state is not State.HEALTHY or not b.usable(now_s) for b in members):
+        return "degraded"
+    return "ok"
+
+
+def request_summary(record: Record) -> dict[str, Any]:
+    return {
+        "request_id": record.request_id,
+        "arrival_s": record.arrival_s,
+        "tenant": record.tenant,
+        "key_id": record.key_id,
+        "method": record.method,
+        "path": record.path,
+        "model": record.model,
+        "served_model": record.served_model,
+        "stream": record.stream,
+        "status": record.status,
+        "error": record.error,
+        "cause": record.cause,
+        "policy": record.policy,
+        "region": record.region,
+        "backend": record.backend,
+        "attempts": len(record.attempts),
+        "ttft_s": record.ttft_s,
+        "duration_s": record.duration_s,
+        "wait_s": record.wait_s,
+        "prompt_tokens": record.prompt_tokens,
+        "output_tokens": record.output_tokens,
+        "cached_tokens": record.cached_tokens,
+    }
+
+
+def request(record: Record) -> dict[str, Any]:
+    """The whole record. Of the prompt's blocks only their number: the hashes mean nothing to people."""
+    document = as_document(record)
+    document["prefix_blocks"] = len(record.prefix_blocks)
+    document["decision"] = decision_document(record)
+    return document
+
+
+def key(entry: Key) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "tenant": entry.tenant,
+        "plan": entry.plan.name,
+        "created_s": entry.created_s,
+        "revoked": entry.revoked,
+    }
+
+
+def quota(entry: Key, limits: Iterable[LimitState]) -> dict[str, Any]:
+    return {
+        "key": {"id": entry.id, "name": entry.name},
+        "limits": [
+            {
+                "limit": state.limit,
+                "max": state.max,
+                "used": state.used,
+                "remaining": state.remaining,
+                "reset_s": state.reset_s,
+                "scope": state.scope,
+            }
+            for state in limits
+        ],
+    }
+
+
+def config(reloader: ConfigReloader) -> dict[str, Any]:
+    refused = reloader.refused
+    return {
+        "source": reloader.config.source,
+        "generation": reloader.generation,
+        "loaded_s": reloader.loaded_s,
+        "refused": {"at_s": refused.at_s, "problems": list(refused.problems)} if refused is not None else None,
+        "config": dump(reloader.config),
+    }
+
+
+def policies(default: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "summary": summary, "source": source, "default": name == default}
+        for name, summary, source in list_policies()
+    ]
+
+
+def _age(at_s: float | None, now_s: float) -> float | None:
+    return max(0.0, now_s - at_s) if at_s is not None and at_s > float("-inf") else None
+
+
+def _known(views: list[dict[str, Any]], name: str) -> list[float]:
+    return [view[name] for view in views if view[name] is not None]
+
+
+def _sum(values: list[float]) -> float | None:
+    return sum(values) if values else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,113 @@
+"""Which backend has already computed the beginning of a prompt.
+
+A prompt is cut into blocks of equal size; each block's hash continues the one before it, so one equal hash means the
+whole beginning is equal. Engines cache in the same way (vLLM's hash blocks, SGLang's radix tree), so the blocks we sent
+to a backend tell what its KV cache holds, until it evicts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from zlib import crc32
+
+from router.core.params import Params
+
+
+def prefix_blocks(raw: bytes | memoryview, *, block_bytes: int, limit: int) -> tuple[int, ...]:
+    """The chained hashes of the first ``limit`` whole blocks of ``raw``. A last, incomplete block does not count.
+
+    CRC-32 is not collision proof, and need not be: a collision costs one misjudged cache hit.
+    """
+    whole = min(len(raw) // block_bytes, limit)
+    if not whole:
+        return ()
+    view = memoryview(raw)
+    if whole == 1:
+        return (crc32(view[:block_bytes]),)
+    blocks = [view[i : i + block_bytes] for i in range(0, whole * block_bytes, block_bytes)]
+    hashes = accumulate(blocks, lambda before, block: crc32(block, before), initial=0)
+    next(hashes)
+    return tuple(hashes)
+
+
+class PrefixIndex:
+    """The blocks one backend has seen lately: a least-recently-used set in two generations.
+
+    New and touched blocks enter the young generation. When it holds half the capacity, it becomes the old one and what
+    had been old is forgotten: between half and all of ``capacity_blocks`` are remembered, at the price of a set update
+    and without a list to keep in order. Because a request touches all its blocks at once, a block is never remembered
+    longer than the blocks before it; so a match can be found by bisection.
+    """
+
+    __slots__ = ("_max", "_min", "_trust_min", "_trust_weight", "_young", "capacity_blocks", "known", "trust")
+
+    def __init__(self, params: Params) -> None:
+        self._min, self._max = params.prefix_blocks_min, params.prefix_blocks_max
+        self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
+        self.capacity_blocks = params.prefix_blocks_default
+        #: every remembered block, of both generations
+        self.known: set[int] = set()
+        self._young: set[int] = set()
+        #: tokens that were really cached per token we thought were: 1 until an engine says otherwise
+        self.trust = 1.0
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def match(self, blocks: Sequence[int]) -> int:
+        """How many blocks from the start are known."""
+        known = self.known
+        if not blocks or blocks[0] not in known:
+            return 0
+        if blocks[-1] in known:
+            return len(blocks)
+        first_known, first_unknown = 0, len(blocks) - 1
+        while first_unknown - first_known > 1:
+            middle = (first_known + first_unknown) // 2
+            if blocks[middle] in known:
+                first_known = middle
+            else:
+                first_unknown = middle
+        return first_known + 1
+
+    def insert(self, blocks: Sequence[int]) -> None:
+        """The backend is about to compute these."""
+        if len(self._young) >= self.capacity_blocks // 2:
+            self.known = self._young
+            self._young = set()
+        self._young.update(blocks)
+        self.known.update(blocks)
+
+    def confirm(self, expected_tokens: float, cached_tokens: float) -> None:
+        """The engine reported how much of a prompt it had cached, where we expected ``expected_tokens``."""
+        if expected_tokens <= 0:
+            return
+        hit = min(cached_tokens / expected_tokens, 1.0)
+        self.trust = max(self.trust + self._trust_weight * (hit - self.trust), self._trust_min)
+
+    def resize(self, capacity_blocks: float) -> None:
+        self.capacity_blocks = int(min(max(capacity_blocks, self._min), self._max))
+
+    def clear(self) -> None:
+        """The engine was restarted: its cache is empty."""
+        self.known = set()
+        self._young = set()
+
+
+def rendezvous(key: str, places: Sequence[tuple[int, str]]) -> int:
+    """The index of the place a key belongs to: highest random weight, so that only the keys of a lost place move.
+
+    Source: Thaler and Ravishankar, Using name-based mappings to increase hit rates (1998).
+    """
+    seed = crc32(key.encode())
+    return max(places, key=lambda place: (_mix(seed ^ crc32(place[1].encode())), place[1]))[0]
+
+
+def _mix(value: int) -> int:
+    """Spread 32 bits over 32 (the finaliser of MurmurHash3): CRC alone is linear and would correlate the weights."""
+    value ^= value >> 16
+    value = value * 0x85EBCA6B & 0xFFFFFFFF
+    value ^= value >> 13
+    value = value * 0xC2B2AE35 & 0xFFFFFFFF
+    return value ^ value >> 16

@@ -1,0 +1,324 @@
+"""One backend as the core sees it: what we have in flight there, what we know of it, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from router.core.affinity import PrefixIndex
+from router.core.cost import Price, Steady, kv_pressure_s, peers_share
+from router.core.estimator import Line, RttEstimate, Service, TtftFit
+from router.core.health import Health, State
+from router.core.params import Params
+from router.core.types import BackendSpec, Lease, LoadSample
+
+_NOTHING: Steady = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Lane:
+    """One model on one backend: its fit, and the steady part of its price."""
+
+    __slots__ = ("fit", "fixed_s", "gray_marks", "model", "steady", "usual_s")
+
+    def __init__(self, model: str, fit: TtftFit) -> None:
+        self.model = model
+        self.fit = fit
+        self.steady = _NOTHING
+        self.fixed_s = 0.0
+        #: how often in a row it was found far slower than its siblings
+        self.gray_marks = 0
+        #: what a typical first token takes here, slowly averaged; None: not known yet
+        self.usual_s: float | None = None
+
+
+class Neutral:
+    """What stands in for the unknown: the mean of those that are known. Neither empty nor full."""
+
+    __slots__ = ("others_inflight", "pressure_s", "rtt_s")
+
+    def __init__(self, rtt_s: float) -> None:
+        self.rtt_s = rtt_s
+        self.others_inflight = 0.0
+        self.pressure_s = 0.0
+
+
+class Backend:
+    """Counts are exact and ours; ``others_*`` is what peers and scrapes add to them.
+
+    Only the fleet alters a backend. Policies read it: above all ``prices[model]``, ``inflight``, ``others_inflight``,
+    ``prefix``, ``rtt_s``, ``load``.
+    """
+
+    __slots__ = (
+        "_lane_list",
+        "_params",
+        "_place_s",
+        "_slots",
+        "draining",
+        "failure_chance",
+        "failures_total",
+        "health",
+        "inflight",
+        "inflight_uncached_tokens",
+        "jurisdiction",
+        "lanes",
+        "last_end_s",
+        "last_error",
+        "limit",
+        "limit_lowered_s",
+        "load",
+        "local",
+        "mean_uncached_tokens",
+        "models",
+        "name",
+        "not_before_s",
+        "others_inflight",
+        "others_tokens",
+        "peers_at_s",
+        "peers_inflight",
+        "peers_tokens",
+        "pending",
+        "prefix",
+        "prices",
+        "region",
+        "requests_total",
+        "rtt",
+        "rtt_prior_s",
+        "scraped_inflight",
+        "scraped_tokens",
+        "service",
+        "spec",
+        "tokens_per_block",
+        "trials",
+        "unseen",
+    )
+
+    def __init__(self, spec: BackendSpec, params: Params, now_s: float) -> None:
+        self._params = params
+        self.draining = False
+        self.inflight = 0
+        self.inflight_uncached_tokens = 0
+        #: leases whose first token has not come, oldest first
+        self.pending: dict[Lease, None] = {}
+        #: the same for answers in one piece, whose first token nobody sees
+        self.unseen: dict[Lease, None] = {}
+        #: leases that try a backend on its way back, until their first token
+        self.trials: set[Lease] = set()
+        self.requests_total = 0
+        self.failures_total = 0
+        self.last_error: str | None = None
+        self.install(spec, now_s)
+        self.forget(now_s)
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', draining' * self.draining}]>"
+
+    def install(self, spec: BackendSpec, now_s: float) -> None:
+        """Take over what is configured."""
+        self.spec = spec
+        self.name = spec.name
+        self.region = spec.region.name
+        self.jurisdiction = spec.region.jurisdiction
+        self.local = False
+        self.rtt_prior_s: float | None = None
+        self.limit = float(spec.max_inflight)
+        if spec.models:
+            self.models: frozenset[str] | None = frozenset(spec.models)
+
+    def forget(self, now_s: float) -> None:
+        """Another engine stands behind the name: nothing learned holds, only what we have in flight."""
+        params = self._params
+        self.health = Health(params, now_s)
+        self.models = frozenset(self.spec.models) if self.spec.models else None
+        self.limit = float(self.spec.max_inflight)
+        self.limit_lowered_s = float("-inf")
+        self.not_before_s = float("-inf")
+        self.last_end_s = float("-inf")
+        self.failure_chance = 0.0
+        self.rtt = RttEstimate(params)
+        self.load: LoadSample | None = None
+        self.scraped_inflight = self.scraped_tokens = 0.0
+        self.peers_inflight = self.peers_tokens = 0.0
+        self.peers_at_s = float("-inf")
+        self.others_inflight = self.others_tokens = 0.0
+        #: EWMA of the uncached tokens of a request here
+        self.mean_uncached_tokens = 0.0
+        self.service = Service(params, now_s)
+        self._slots, self._place_s = float("inf"), 0.0
+        self.prefix = PrefixIndex(params)
+        #: of the latest request that had blocks
+        self.tokens_per_block = 0.0
+        self.lanes: dict[str, Lane] = {}
+        self._lane_list: tuple[Lane, ...] = ()
+        self.prices: dict[str, Price] = {}
+
+    # -- what others read -------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self.health.state
+
+    @property
+    def max_inflight(self) -> int:
+        return self.spec.max_inflight
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        return self.service.output_tokens_per_s
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """Learned; None before the first sample. The busiest lane speaks for the backend."""
+        lane = self._busiest_lane()
+        return None if lane is None else 1.0 / lane.fit.line.token_s
+
+    @property
+    def ttft_error_s(self) -> float | None:
+        """EWMA of |seen - predicted|; None before the first sample."""
+        lane = self._busiest_lane()
+        return None if lane is None else lane.fit.error_s
+
+    def _busiest_lane(self) -> Lane | None:
+        lane = max(self._lane_list, key=lambda lane: lane.fit.samples, default=None)
+        return None if lane is None or lane.fit.error_s is None else lane
+
+    @property
+    def rtt_s(self) -> float:
+        """Measured, else what the distance suggests, else the configured guess."""
+        if self.rtt.mean_s is not None:
+            return self.rtt.mean_s
+        return self._params.rtt_unknown_s if self.rtt_prior_s is None else self.rtt_prior_s
+
+    def serves(self, model: str) -> bool:
+        return self.models is not None and model in self.models
+
+    def usable(self, now_s: float) -> bool:
+        """May get requests: not draining, not ejected, not asked to stay away."""
+        return not self.draining and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+
+    def fresh_load(self, now_s: float) -> LoadSample | None:
+        """The last scrape, or None when it is too old to mean anything."""
+        load = self.load
+        return load if load is not None and now_s - load.at_s <= self._params.load_fresh_s else None
+
+    # -- what the fleet does ----------------------------------------------------------------------------------------
+
+    def lane(self, model: str, line: Line, now_s: float) -> Lane:
+        """The lane of ``model``, opened with ``line`` as its first guess if there is none yet."""
+        lane = self.lanes.get(model)
+        if lane is None:
+            lane = self.lanes[model] = Lane(model, TtftFit(self._params, line, now_s))
+            self._lane_list = tuple(self.lanes.values())
+        return lane
+
+    def reprice(self) -> None:
+        """Make the prices anew from the counts. Called whenever a count changes: keep it short."""
+        tokens = self.inflight_uncached_tokens + self.others_tokens
+        requests = self.inflight + self.others_inflight
+        wait_s = (requests + 1.0 - self._slots) * self._place_s if requests >= self._slots else 0.0
+        prices = self.prices
+        for lane in self._lane_list:
+            _, token_s, busy_s = lane.fit.line
+            queue_s = wait_s + tokens * token_s
+            busy_s *= requests
+            prices[lane.model] = (
+                lane.fixed_s + queue_s + busy_s,
+                token_s,
+                queue_s,
+                busy_s,
+                lane.steady,
+                tokens,
+                requests,
+            )
+
+    def refresh(self, now_s: float, neutral: Neutral) -> None:
+        """Bring everything that ages up to ``now_s``, then the prices."""
+        params = self._params
+        self._assume_prefilled(now_s)
+        share = peers_share(now_s - self.peers_at_s, params)
+        load = self.fresh_load(now_s)
+        if load is not None:
+            scraped_inflight, pressure_s = self.scraped_inflight, neutral.pressure_s
+            if load.kv_ratio is not None:
+                pressure_s = kv_pressure_s(load.kv_ratio, params)
+        else:
+            scraped_inflight = neutral.others_inflight
+            pressure_s = neutral.pressure_s
+        # Peers and the scrape see the same requests: the larger view, not the sum.
+        self.others_inflight = max(self.peers_inflight * share, scraped_inflight)
+        self.others_tokens = max(self.peers_tokens * share, self.scraped_tokens if load is not None else 0.0)
+        self._slots = self.service.slots
+        self._place_s = self.service.place_s
+        rtt_s = self.rtt.mean_s
+        if rtt_s is None:
+            rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
+        handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
+        late_s = self.late_s(now_s)
+        for lane in self._lane_list:
+            overhead_s = lane.fit.line.overhead_s
+            residual_s = max(lane.fit.residual_s, late_s, -params.residual_floor_ratio * overhead_s)
+            steady = (
+                rtt_s * (1 + handshakes),
+                overhead_s,
+                pressure_s,
+                residual_s,
+                self.failure_chance * params.failure_cost_s,
+            )
+            lane.steady = steady
+            lane.fixed_s = sum(steady)
+        self.reprice()
+
+    def late_s(self, now_s: float) -> float:
+        """How long the oldest first token is overdue while nothing else came: a lower bound of how slow it is here.
+
+        It is known long before the sample is, and it is all that a frozen engine ever tells.
+        """
+        for lease in self.pending:
+            due_s = lease.started_s + (lease.predicted_ttft_s or 0.0)
+            return max(0.0, now_s - max(due_s, self.health.last_token_s))
+        return 0.0
+
+    def lower_limit(self, lease: Lease, now_s: float) -> None:
+        """It refused ``lease`` because it is full: multiplicative decrease, once per round of requests."""
+        if lease.started_s >= self.limit_lowered_s:
+            self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
+            self.limit_lowered_s = now_s
+
+    def raise_limit(self) -> None:
+        """It served a request: additive increase."""
+        self.limit = min(self.limit + 1.0 / self.limit, float(self.spec.max_inflight))
+
+    def take_load(self, sample: LoadSample, now_s: float) -> None:
+        """A scrape. What it shows beyond our own requests belongs to others.
+
+        It is late: requests we sent after it was taken are not in it, so they are not subtracted from it.
+        """
+        self.load = sample
+        if sample.kv_capacity_tokens and self.tokens_per_block:
+            self.prefix.resize(sample.kv_capacity_tokens / self.tokens_per_block)
+        taken_s = sample.at_s - self.rtt_s / 2
+        unseen = sum(1 for lease in (*self.pending, *self.unseen) if lease.started_s > taken_s)
+        running, waiting = sample.running or 0.0, sample.waiting or 0.0
+        self.scraped_inflight = max(0.0, running + waiting - (self.inflight - unseen))
+        others_waiting = max(0.0, waiting - (len(self.pending) + len(self.unseen) - unseen))
+        self.scraped_tokens = others_waiting * self.mean_uncached_tokens
+        if sample.running is not None and sample.waiting is not None:
+            self.service.seen(running, waiting, now_s)
+
+    def learn_models(self, models: Collection[str]) -> bool:
+        """The answer of /v1/models. Returns whether it changed anything; what is configured holds."""
+        if self.spec.models or self.models == frozenset(models):
+            return False
+        self.models = frozenset(models)
+        return True
+
+    def overdue(self, now_s: float) -> int:
+        """First tokens that should have come ``gray_floor_s`` ago or earlier."""
+        due_s = now_s - self._params.gray_floor_s
+        return sum(1 for lease in self.pending if lease.started_s + (lease.predicted_ttft_s or 0.0) < due_s)
+
+    def _assume_prefilled(self, now_s: float) -> None:
+        """An answer in one piece shows no first token; its prompt counts as computed when that was predicted."""
+        done = [lease for lease in self.unseen if now_s >= lease.started_s + (lease.predicted_ttft_s or 0.0)]
+        for lease in done:
+            del self.unseen[lease]
+            self.inflight_uncached_tokens -= lease.uncached_tokens

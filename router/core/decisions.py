@@ -1,0 +1,83 @@
+"""What the core answers when it is asked where a request should go: Dispatch, Wait or Reject, each with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from router.core.types import Lease
+
+
+class Struck(Enum):
+    """Why a backend was no candidate. The values are shown to operators: keep them stable."""
+
+    MODEL = "model"  # does not serve it
+    RESIDENCY = "residency"
+    PIN = "pin"
+    DRAINING = "draining"
+    EJECTED = "ejected"
+    PROBATION = "probation"  # on its way back, trial places taken
+    NOT_BEFORE = "not_before"  # asked us to come later
+    SATURATED = "saturated"  # at max_inflight or at the learned limit
+    TRIED = "tried"  # this request was there already
+
+
+class Candidate(NamedTuple):
+    """One backend as it stood at the moment of the decision. All terms in seconds, lower is better.
+
+    ``terms`` names the parts of ``cost_s``, e.g. ``(("rtt", 0.08), ("queue", 0.0), ("prefill", 0.2))``; a policy
+    that does not think in seconds gives its score as ``cost_s`` and names its unit in the terms.
+    """
+
+    backend: str
+    cost_s: float | None
+    terms: tuple[tuple[str, float], ...]
+    struck: Struck | None
+
+
+class RejectReason(Enum):
+    """The values are error codes of errors.py."""
+
+    UNKNOWN_MODEL = "unknown_model"
+    NO_BACKEND = "no_backend"
+    RESIDENCY = "residency_unsatisfiable"
+    ADMISSION_FULL = "admission_full"
+    WAIT_EXPIRED = "wait_expired"
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """Go to ``lease.backend``; the lease is already counted.
+
+    ``candidates`` is made when it is first read, from what stood at the decision: read it off the hot path.
+    """
+
+    lease: Lease
+    policy: str
+    candidates: Sequence[Candidate]
+    reason: str = "lowest cost"
+
+
+@dataclass(slots=True)
+class Wait:
+    """Every usable backend is full: hold the request until a place is free or ``until_s`` has come.
+
+    ``again_s``: ask again then, even if no place was reported free; a backend may be back by itself.
+    """
+
+    until_s: float
+    candidates: Sequence[Candidate] = ()
+    again_s: float = float("inf")
+
+
+@dataclass(slots=True)
+class Reject:
+    reason: RejectReason
+    detail: str
+    retry_after_s: float | None = None
+    candidates: Sequence[Candidate] = ()
+
+
+Decision = Dispatch | Wait | Reject

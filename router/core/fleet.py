@@ -1,0 +1,660 @@
+"""All backends, all leases, and the one step that matters: filter, rank, lease.
+
+``decide`` is synchronous from the first filter to the counted lease, so no two requests can take the same place. What
+is costly is done elsewhere: a model's candidates are listed when a backend changes, prices are made when a count
+changes, and everything that ages is brought up to date once per tick, whoever calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import exp
+from statistics import fmean, median
+
+from router.core.backend import Backend, Lane, Neutral
+from router.core.cost import distance_rtt_s, kv_pressure_s
+from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
+from router.core.estimator import Line, prior_line
+from router.core.explain import Candidates, Strike
+from router.core.health import JUDGED, Event, State
+from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
+from router.core.params import Params
+from router.core.policy.base import Policy
+from router.core.retry import RetryBudget
+from router.core.types import BackendSpec, Lease, LoadSample, Request, Rng, Usage
+
+_OK = Outcome.OK
+_EJECTED = State.EJECTED
+_HEALTHY = State.HEALTHY
+_PROBATION = State.PROBATION
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChange:
+    """What ``Fleet.apply`` did, by name."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+
+
+class _Pool:
+    """The backends of one model, sorted out for the present generation of the fleet."""
+
+    __slots__ = ("down", "generation", "panic", "plain", "ready", "struck")
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.ready: tuple[Backend, ...] = ()
+        self.struck: tuple[Strike, ...] = ()
+        #: ejected ones, for when nothing else is left
+        self.down: tuple[Backend, ...] = ()
+        #: no backend in ``ready`` is in probation or in its slow start
+        self.plain = True
+        #: ready ones were so few that judgement is ignored
+        self.panic = False
+
+
+class Fleet:
+    """Owns every ``Backend``. All times are ``now_s`` of one monotonic clock, which the caller reads."""
+
+    def __init__(self, params: Params, *, router_region: str | None = None) -> None:
+        self.params = params
+        self.router_region = router_region
+        #: what is configured, by full name
+        self.backends: dict[str, Backend] = {}
+        #: removed from the configuration, kept until their last lease ends
+        self.retired: dict[str, Backend] = {}
+        self.leases: set[Lease] = set()
+        self.neutral = Neutral(params.rtt_unknown_s)
+        self._by_name: dict[str, Backend] = {}  # backends and retired
+        self._serving: dict[str, tuple[Backend, ...]] = {}
+        self._pools: dict[str, _Pool] = {}
+        self._generation = 0
+        self._full: set[Backend] = set()
+        self._budgets: dict[str, RetryBudget] = {}
+        self._drained: set[str] = set()  # names of regions and backends
+        self._tick_s = float("-inf")
+        self._next_tick_s = float("-inf")
+        self._next_solve_s = float("-inf")
+        self._next_gray_s = float("-inf")
+        self._next_return_s = float("inf")  # a Retry-After runs out
+        self._prior = prior_line(params)
+        self._priors: dict[str, Line] = {}
+
+    def __repr__(self) -> str:
+        return f"<Fleet {len(self.backends)} backends, {len(self.leases)} leases>"
+
+    # -- configuration ----------------------------------------------------------------------------------------------
+
+    def apply(self, specs: Sequence[BackendSpec], now_s: float) -> FleetChange:
+        """Make the fleet consist of ``specs``. Those that stay keep what was learned, unless their engine changed."""
+        wanted = {spec.name: spec for spec in specs}
+        added, updated = [], []
+        removed = [name for name in self.backends if name not in wanted]
+        for name in removed:
+            backend = self.backends.pop(name)
+            if backend.inflight:
+                self.retired[name] = backend
+            else:
+                del self._by_name[name]
+        for name, spec in wanted.items():
+            backend_or_none = self.backends.get(name) or self.retired.pop(name, None)
+            if backend_or_none is None:
+                backend = self._by_name[name] = Backend(spec, self.params, now_s)
+                added.append(name)
+            else:
+                backend = backend_or_none
+                before = backend.spec
+                if before != spec:
+                    backend.install(spec, now_s)
+                    if (before.url, before.engine, before.models) != (spec.url, spec.engine, spec.models):
+                        backend.forget(now_s)
+                    updated.append(name)
+                if name not in self.backends:
+                    added.append(name)
+            self.backends[name] = backend
+        self.backends = {name: self.backends[name] for name in wanted}
+        self._place(now_s)
+        return FleetChange(tuple(added), tuple(removed), tuple(updated))
+
+    def _place(self, now_s: float) -> None:
+        """What follows from the whole list: who is local, how far away, who serves what."""
+        home = next((b.spec.region.location for b in self.backends.values() if b.region == self.router_region), None)
+        for b in self.backends.values():
+            b.local = b.region == self.router_region
+            b.draining = not self._drained.isdisjoint((b.name, b.region))
+            location = b.spec.region.location
+            if b.local:
+                b.rtt_prior_s = self.params.rtt_same_region_s
+            elif home is not None and location is not None:
+                b.rtt_prior_s = distance_rtt_s(home, location, self.params)
+            self._note_full(b)
+            self._budgets.setdefault(b.region, RetryBudget(self.params))
+        self._full.intersection_update(self._by_name.values())
+        self._list_models()
+        self._tick(now_s)
+
+    def _list_models(self) -> None:
+        names = sorted({model for b in self.backends.values() for model in b.models or ()})
+        self._serving = {m: tuple(b for b in self.backends.values() if b.serves(m)) for m in names}
+        self._pools = {}
+        self._generation += 1
+
+    def models(self) -> list[str]:
+        """Every model some backend serves, sorted."""
+        return list(self._serving)
+
+    def set_draining(self, backend_or_region: str, draining: bool) -> list[str]:
+        """Stop or resume new requests for a backend or a whole region. Returns the backends whose state changed.
+
+        It holds for backends of that name that are configured later, too.
+        """
+        (self._drained.add if draining else self._drained.discard)(backend_or_region)
+        changed = []
+        for b in self.backends.values():
+            drained = not self._drained.isdisjoint((b.name, b.region))
+            if b.draining != drained:
+                b.draining = drained
+                changed.append(b.name)
+        self._generation += bool(changed)
+        return changed
+
+    # -- the decision -----------------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        request: Request,
+        policy: Policy,
+        now_s: float,
+        rng: Rng,
+        *,
+        exclude: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> Decision:
+        """Where ``request`` goes. A ``Dispatch`` has its lease counted already, unless it is a dry run.
+
+        ``exclude`` names the backends this request was at before.
+        """
+        if now_s >= self._next_tick_s:
+            self._tick(now_s)
+        model = request.model
+        pool = self._pools.get(model)
+        if pool is None or pool.generation != self._generation:
+            pool = self._sort_out(model, now_s)
+        candidates: Sequence[Backend] = pool.ready
+        struck: Sequence[Strike] = pool.struck
+        if (
+            exclude
+            or self._full
+            or not pool.plain
+            or not candidates
+            or request.residency is not None
+            or request.pin_region is not None
+        ):
+            candidates, struck = self._filter(request, pool, exclude, rng, now_s)
+            if not candidates:
+                return self._refuse(request, struck, now_s)
+        ranking = policy.rank(request, candidates, now_s, rng)
+        b = candidates[ranking.chosen]
+        price = b.prices[model]
+        uncached = request.prompt_tokens
+        cached = 0.0
+        if request.prefix_blocks and (matched := b.prefix.match(request.prefix_blocks)):
+            cached = min(matched * request.tokens_per_block * b.prefix.trust, uncached)
+            uncached = int(uncached - cached)
+        _, _, pressure_s, _, risk_s = price[4]
+        lease = Lease(
+            request,
+            b.name,
+            now_s,
+            request.prompt_tokens,
+            uncached,
+            price[0] + uncached * price[1] - pressure_s - risk_s,
+            None,
+            b.health.state is not _HEALTHY and b.health.state is not State.SUSPECT,
+            dry_run,
+            cached,
+            bool(exclude),
+            price,
+        )
+        if not dry_run:
+            self._count(lease, b, now_s)
+            if policy.observes:
+                lease.observer = policy
+                policy.dispatched(lease, now_s)
+        reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
+        return Dispatch(lease, policy.name, Candidates(candidates, ranking, struck), reason)
+
+    def _count(self, lease: Lease, b: Backend, now_s: float) -> None:
+        self.leases.add(lease)
+        request = lease.request
+        b.inflight += 1
+        b.requests_total += 1
+        b.inflight_uncached_tokens += lease.uncached_tokens
+        if request.stream:
+            b.pending[lease] = None
+        else:
+            b.unseen[lease] = None
+        if lease.probation:
+            b.trials.add(lease)
+        if not lease.retry:
+            self._budgets[b.region].request(now_s)
+        if request.prefix_blocks:
+            b.prefix.insert(request.prefix_blocks)
+            b.tokens_per_block = request.tokens_per_block
+        if b.inflight >= b.limit:
+            self._full.add(b)
+        b.reprice()
+
+    def _sort_out(self, model: str, now_s: float) -> _Pool:
+        """List the backends of ``model`` that may be used, and why the others may not."""
+        pool = _Pool(self._generation)
+        ready: list[Backend] = []
+        ejected: list[Backend] = []
+        struck: list[Strike] = []
+        serving = self._serving.get(model, ())
+        for b in self.backends.values():
+            if not b.serves(model):
+                struck.append((b.name, Struck.MODEL))
+            elif b.draining:
+                struck.append((b.name, Struck.DRAINING))
+            elif b.state is _EJECTED:
+                ejected.append(b)
+            elif now_s < b.not_before_s:
+                struck.append((b.name, Struck.NOT_BEFORE))
+            else:
+                ready.append(b)
+        if ejected and len(ready) < self.params.panic_ratio * (len(ready) + len(ejected)):
+            judged = [b for b in ejected if not b.health.down]
+            pool.panic = bool(judged)
+            ready += judged
+            ejected = [b for b in ejected if b.health.down]
+        struck += [(b.name, Struck.EJECTED) for b in ejected]
+        line = self._priors.get(model, self._prior)
+        for b in serving:
+            if model not in b.lanes:
+                b.lane(model, line, now_s)
+                b.refresh(now_s, self.neutral)
+        pool.ready, pool.struck, pool.down = tuple(ready), tuple(struck), tuple(ejected)
+        pool.plain = all(b.state is not _PROBATION and b.health.share(now_s) == 1.0 for b in ready)
+        if serving:
+            self._pools[model] = pool
+        return pool
+
+    def _filter(
+        self, request: Request, pool: _Pool, exclude: Collection[str], rng: Rng, now_s: float
+    ) -> tuple[list[Backend], list[Strike]]:
+        """Strike what does not fit this request now. What is left may take it."""
+        residency, pin = request.residency, request.pin_region
+        places = self.params.trial_places
+        kept: list[Backend] = []
+        struck = list(pool.struck)
+        for b in pool.ready:
+            why = _unfit(b, residency, pin, exclude)
+            if why is None and b.inflight >= b.limit:
+                why = Struck.SATURATED
+            elif why is None and b.state is _PROBATION and len(b.trials) >= places:
+                why = Struck.PROBATION
+            if why is None:
+                kept.append(b)
+            else:
+                struck.append((b.name, why))
+        if not pool.plain and len(kept) > 1:
+            for b in [b for b in kept if (share := b.health.share(now_s)) < 1.0 and rng.random() >= share]:
+                if len(kept) > 1:
+                    kept.remove(b)
+                    struck.append((b.name, Struck.PROBATION))
+        full = any(why is Struck.SATURATED or why is Struck.PROBATION for _, why in struck)
+        if not kept and not full:
+            # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
+            kept = [b for b in pool.down if _unfit(b, residency, pin, exclude) is None and len(b.trials) < places]
+            names = {b.name for b in kept}
+            struck = [strike for strike in struck if strike[0] not in names]
+        return kept, struck
+
+    def _refuse(self, request: Request, struck: Sequence[Strike], now_s: float) -> Wait | Reject:
+        """No candidate is left: wait if that can help, else say what is missing."""
+        candidates = Candidates((), None, struck)
+        model = request.model
+        serving = self._serving.get(model)
+        if serving is None:
+            if any(b.models is None for b in self.backends.values()):
+                detail = f"No backend is known to serve the model {model!r}, and some have not told their models yet."
+                return Reject(RejectReason.NO_BACKEND, detail, 1.0, candidates)
+            return Reject(RejectReason.UNKNOWN_MODEL, f"No backend serves the model {model!r}.", None, candidates)
+        reasons = dict(struck)
+        fitting = [b for b in serving if _unfit(b, request.residency, request.pin_region, ()) is None]
+        until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
+        again_s = min((b.not_before_s for b in fitting if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
+        busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in fitting)
+        if busy or again_s <= until_s:
+            return Wait(until_s, candidates, again_s)
+        if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):
+            where = f"region {request.pin_region}" if request.pin_region is not None else "an allowed jurisdiction"
+            detail = f"No healthy backend in {where} serves {model!r}."
+            return Reject(RejectReason.RESIDENCY, detail, self._retry_after_s(fitting, now_s), candidates)
+        detail = f"No healthy backend serves {model!r}."
+        return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
+
+    def _retry_after_s(self, fitting: Sequence[Backend], now_s: float) -> float | None:
+        """When it is worth to ask again; None: waiting will not help."""
+        if not fitting:
+            return None
+        back_s = min(b.health.until_s if b.state is _EJECTED else now_s for b in fitting)
+        return min(max(1.0, back_s - now_s), self.params.retry_after_max_s)
+
+    # -- what becomes of a lease ------------------------------------------------------------------------------------
+
+    def first_token(self, lease: Lease, now_s: float) -> None:
+        """The first content token was seen: the prompt is computed, and the wait for it can be learned from."""
+        if lease.first_token_s is not None or lease.ended:
+            return
+        lease.first_token_s = now_s
+        b = self._by_name[lease.backend]
+        if lease in b.pending:
+            del b.pending[lease]
+            b.inflight_uncached_tokens -= lease.uncached_tokens
+            self._learn(lease, b, now_s)
+        if b.state is not _HEALTHY:
+            b.trials.discard(lease)
+        self._succeeded(lease, b, now_s)
+        b.reprice()
+        if lease.observer is not None:
+            lease.observer.first_token(lease, now_s)
+
+    def _learn(self, lease: Lease, b: Backend, now_s: float) -> None:
+        price = lease.price
+        lane = b.lanes.get(lease.request.model)
+        if price is None or lane is None:
+            return
+        ttft_s = now_s - lease.started_s
+        fit = lane.fit
+        _, token_s, queue_s, _, steady, tokens, requests = price
+        error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
+        fit.score(error_s)
+        if queue_s - tokens * token_s > 1e-6:
+            # It waited for a place; how long is not told apart from the prefill.
+            fit.drift(min(error_s, self.params.outlier_slack_s))
+        else:
+            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], now_s)
+
+    def _succeeded(self, lease: Lease, b: Backend, now_s: float) -> None:
+        event = b.health.success(now_s, lease.started_s, lease.request.tenant)
+        if event is not None:
+            self._fire(b, event, now_s)
+        if b.failure_chance:
+            b.failure_chance *= 1.0 - self.params.failure_weight
+
+    def end(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        now_s: float,
+        usage: Usage | None = None,
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """The attempt is over, after its last byte. Exactly once per lease: a second call raises ``RuntimeError``.
+
+        ``retry_after_s`` is what the backend asked for when it was overloaded.
+        """
+        if lease.ended:
+            raise RuntimeError(f"lease of request {lease.request.request_id} on {lease.backend} ended twice")
+        lease.ended = True
+        b = self._by_name[lease.backend]
+        self.leases.remove(lease)
+        b.inflight -= 1
+        b.last_end_s = now_s
+        if lease in b.pending:
+            del b.pending[lease]
+            b.inflight_uncached_tokens -= lease.uncached_tokens
+        elif lease in b.unseen:
+            del b.unseen[lease]
+            b.inflight_uncached_tokens -= lease.uncached_tokens
+        if b.trials:
+            b.trials.discard(lease)
+        if outcome is _OK:
+            self._answered(lease, b, now_s, usage)
+        else:
+            self._failed(lease, b, outcome, now_s, retry_after_s)
+        if self._full:
+            self._note_full(b)
+        b.reprice()
+        if lease.observer is not None:
+            lease.observer.ended(lease, outcome, now_s)
+        if not b.inflight and self.retired and self.retired.get(b.name) is b:
+            del self.retired[b.name], self._by_name[b.name]
+            self._full.discard(b)
+
+    def _answered(self, lease: Lease, b: Backend, now_s: float, usage: Usage | None) -> None:
+        """A whole answer came."""
+        if lease.first_token_s is None:
+            self._succeeded(lease, b, now_s)
+        elif usage is not None:
+            b.service.answered(now_s - lease.first_token_s, usage.output_tokens)
+        if b.limit < b.spec.max_inflight:
+            b.raise_limit()
+        b.mean_uncached_tokens += 0.1 * (lease.uncached_tokens - b.mean_uncached_tokens)
+        if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
+            b.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
+
+    def _failed(self, lease: Lease, b: Backend, outcome: Outcome, now_s: float, retry_after_s: float | None) -> None:
+        """Anything but a whole answer: what ``CONSEQUENCES`` says follows from it."""
+        consequence = CONSEQUENCES[outcome]
+        fault = consequence.fault
+        if fault is not Fault.NONE or outcome is Outcome.OVERLOADED:
+            b.failures_total += 1
+            b.last_error = outcome.value
+            b.failure_chance += self.params.failure_weight * (1.0 - b.failure_chance)
+        if outcome is Outcome.OVERLOADED:
+            b.lower_limit(lease, now_s)
+            self._note_full(b)
+            if retry_after_s is not None:
+                b.not_before_s = max(b.not_before_s, now_s + min(retry_after_s, self.params.retry_after_max_s))
+                self._next_return_s = min(self._next_return_s, b.not_before_s)
+                self._generation += 1
+        if consequence.sample is Sample.CENSORED and (lane := b.lanes.get(lease.request.model)) is not None:
+            lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)))
+        if fault is Fault.HARD or fault is Fault.SOFT:
+            # A request that failed elsewhere before may be the cause itself.
+            suspicious = lease.retry and outcome is Outcome.SERVER_ERROR
+            event = b.health.fault(
+                now_s,
+                lease.started_s,
+                lease.request.tenant,
+                weight=0.5 if fault is Fault.SOFT or suspicious else 1.0,
+                unreachable=outcome is Outcome.UNREACHABLE,
+            )
+            if event is not None:
+                self._fire(b, event, now_s)
+        b.refresh(now_s, self.neutral)
+
+    def _note_full(self, b: Backend) -> None:
+        if b.inflight >= b.limit:
+            self._full.add(b)
+        else:
+            self._full.discard(b)
+
+    def may_retry(self, backend: str, now_s: float) -> bool:
+        """Whether the retry budget of ``backend``'s region allows one more. Counts it when it does."""
+        return self._budgets[self._by_name[backend].region].take(now_s)
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def _fire(self, b: Backend, event: Event, now_s: float) -> None:
+        if event in JUDGED and not self._may_eject(b):
+            event = Event.FAULT
+        if not b.health.fire(event, now_s):
+            return
+        self._generation += 1
+        if b.state is _EJECTED:
+            b.trials.clear()
+            if b.health.down:
+                b.prefix.clear()
+        elif b.state is _PROBATION:
+            # What drove requests away must not keep the trials away.
+            b.failure_chance = 0.0
+            for lane in b.lanes.values():
+                lane.fit.residual_s = 0.0
+        b.refresh(now_s, self.neutral)
+
+    def _may_eject(self, b: Backend) -> bool:
+        """Judgement may eject only so many of each model's backends, but always one."""
+        ratio = self.params.ejected_max_ratio
+        for model in b.models or ():
+            serving = self._serving.get(model, ())
+            ejected = sum(other.state is _EJECTED for other in serving if other is not b)
+            if ejected + 1 > max(1, int(ratio * len(serving))):
+                return False
+        return True
+
+    def observe_health(self, backend: str, ok: bool, now_s: float) -> None:
+        """The verdict of one active probe. It takes several to change anything."""
+        if (b := self._by_name.get(backend)) is not None and (event := b.health.probe(ok, now_s)) is not None:
+            self._fire(b, event, now_s)
+
+    def reset(self, backend: str, now_s: float) -> None:
+        """An operator says it is well: an ejected backend gets its trials at once."""
+        self._fire(self.backends[backend], Event.RESET, now_s)
+
+    # -- what probes, scrapes and peers say -------------------------------------------------------------------------
+
+    def observe_rtt(self, backend: str, rtt_s: float | None, now_s: float) -> None:
+        """One round trip; None: the probe was lost, which says nothing about the distance."""
+        if (b := self._by_name.get(backend)) is not None and rtt_s is not None:
+            b.rtt.add(rtt_s, now_s)
+            b.refresh(now_s, self.neutral)
+
+    def observe_load(self, backend: str, sample: LoadSample | None, now_s: float) -> None:
+        """One scrape; None: it failed. The last good one holds until it is too old."""
+        if (b := self._by_name.get(backend)) is not None and sample is not None:
+            b.take_load(sample, now_s)
+            b.refresh(now_s, self.neutral)
+
+    def observe_models(self, backend: str, models: Collection[str], now_s: float) -> None:
+        """The answer of /v1/models. What is configured holds against it."""
+        if (b := self._by_name.get(backend)) is not None and b.learn_models(models):
+            self._list_models()
+
+    def observe_peers(self, backend: str, inflight: int, uncached_tokens: int, now_s: float) -> None:
+        """What all other routers together have in flight there."""
+        if (b := self._by_name.get(backend)) is not None:
+            b.peers_inflight, b.peers_tokens, b.peers_at_s = float(inflight), float(uncached_tokens), now_s
+            b.refresh(now_s, self.neutral)
+
+    # -- the passing of time ----------------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> None:
+        """Bring all that ages up to ``now_s``."""
+        params = self.params
+        passed_s = 0.0 if self._tick_s == float("-inf") else max(0.0, now_s - self._tick_s)
+        self._tick_s, self._next_tick_s = now_s, now_s + params.tick_s
+        keep_chance = exp(-passed_s / params.failure_memory_s)
+        keep_residual = exp(-passed_s / params.residual_memory_s)
+        if now_s >= self._next_return_s:
+            self._next_return_s = min(
+                (b.not_before_s for b in self.backends.values() if b.not_before_s > now_s), default=float("inf")
+            )
+            self._generation += 1
+        if now_s >= self._next_solve_s:
+            self._next_solve_s = now_s + params.solve_s
+            self._solve(now_s)
+        self._know_neutral(now_s)
+        for b in self._by_name.values():
+            event = b.health.timer(now_s)
+            if event is not None:
+                self._fire(b, event, now_s)
+            b.failure_chance *= keep_chance
+            b.service.tick(now_s)
+            for lane in b.lanes.values():
+                lane.fit.residual_s *= keep_residual
+            b.refresh(now_s, self.neutral)
+        for budget in self._budgets.values():
+            budget.left(now_s)
+        if now_s >= self._next_gray_s:
+            self._next_gray_s = now_s + params.gray_interval_s
+            self._eject_gray(now_s)
+
+    def _solve(self, now_s: float) -> None:
+        """Bring every fit up to date. The prior of a model is what its backends have in common, once some know it."""
+        enough = self.params.sibling_samples
+        for model, serving in self._serving.items():
+            fits = [lane.fit for b in serving if (lane := b.lanes.get(model)) is not None]
+            lines = [fit.line for fit in fits if fit.samples >= enough]
+            common = Line(*(median(column) for column in zip(*lines, strict=True))) if lines else self._prior
+            self._priors[model] = common
+            for fit in fits:
+                fit.solve(common, now_s)
+
+    def _know_neutral(self, now_s: float) -> None:
+        """The mean of what is known, for what is not."""
+        neutral, params = self.neutral, self.params
+        rtts = [b.rtt.mean_s for b in self.backends.values() if b.rtt.mean_s is not None]
+        neutral.rtt_s = fmean(rtts) if rtts else params.rtt_unknown_s
+        loads = [(b, load) for b in self.backends.values() if (load := b.fresh_load(now_s)) is not None]
+        neutral.others_inflight = fmean(b.scraped_inflight for b, _ in loads) if loads else 0.0
+        pressures = [kv_pressure_s(load.kv_ratio, params) for _, load in loads if load.kv_ratio is not None]
+        neutral.pressure_s = fmean(pressures) if pressures else 0.0
+
+    def _eject_gray(self, now_s: float) -> None:
+        """Find backends that answer, but far slower than others of their model would, and than they do themselves.
+
+        Compared is what the fits say of one and the same typical request, so load and distance do not count.
+        """
+        for model, serving in self._serving.items():
+            lanes = [
+                (b, lane)
+                for b in serving
+                if b.state is not _EJECTED
+                and (lane := b.lanes.get(model)) is not None
+                and lane.fit.samples >= self.params.gray_samples
+            ]
+            if len(lanes) >= self.params.gray_backends:
+                self._compare(lanes, now_s)
+
+    def _compare(self, lanes: Sequence[tuple[Backend, Lane]], now_s: float) -> None:
+        params = self.params
+        tokens, requests = (median(column) for column in zip(*(lane.fit.typical for _, lane in lanes), strict=True))
+        times_s: list[float] = []
+        for b, lane in lanes:
+            extra_s = b.late_s(now_s) if b.overdue(now_s) >= params.gray_overdue else 0.0
+            times_s.append(lane.fit.line.predict_s(tokens, requests) + max(lane.fit.residual_s, extra_s))
+        middle_s = median(times_s)
+        spread_s = median(abs(time_s - middle_s) for time_s in times_s)
+        most_s = middle_s + max(params.gray_floor_s, params.gray_mads * spread_s)
+        for (b, lane), time_s in zip(lanes, times_s, strict=True):
+            usual_s = lane.usual_s = time_s if lane.usual_s is None else lane.usual_s
+            if time_s > max(most_s, params.gray_factor * usual_s):
+                lane.gray_marks += 1
+                if lane.gray_marks >= 2:
+                    lane.gray_marks = 0
+                    self._fire(b, Event.GRAY, now_s)
+            else:
+                lane.gray_marks = 0
+                lane.usual_s += params.gray_usual_weight * (time_s - usual_s)
+
+    def audit(self) -> None:
+        """Raises ``AssertionError`` if any count disagrees with the live leases."""
+        for b in self._by_name.values():
+            mine = [lease for lease in self.leases if lease.backend == b.name]
+            waiting = [lease for lease in mine if lease in b.pending or lease in b.unseen]
+            assert b.inflight == len(mine), f"{b.name}: {b.inflight} counted, {len(mine)} leases"
+            assert len(waiting) == len(b.pending) + len(b.unseen), f"{b.name}: pending leases that have ended"
+            tokens = sum(lease.uncached_tokens for lease in waiting)
+            assert b.inflight_uncached_tokens == tokens, (
+                f"{b.name}: {b.inflight_uncached_tokens} tokens, {tokens} leased"
+            )
+            assert (b.inflight >= b.limit) == (b in self._full), f"{b.name}: wrongly listed as full or free"
+        strangers = {lease.backend for lease in self.leases} - self._by_name.keys()
+        assert not strangers, f"leases on unknown backends: {strangers}"
+
+
+def _unfit(b: Backend, residency: frozenset[str] | None, pin: str | None, exclude: Collection[str]) -> Struck | None:
+    """What about the request itself rules ``b`` out."""
+    if residency is not None and b.jurisdiction not in residency:
+        return Struck.RESIDENCY
+    if pin is not None and b.region != pin:
+        return Struck.PIN
+    return Struck.TRIED if b.name in exclude else None

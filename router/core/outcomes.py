@@ -1,0 +1,81 @@
+"""How an attempt can end, and what follows from each ending.
+
+The one table that health, estimator, retry and quota obey. Whether *we* try again is
+decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(Enum):
+    """The end of one attempt. The values are metric labels and journal words: keep them stable."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    OVERLOADED = "overloaded"
+    UNREACHABLE = "unreachable"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
+    SERVER_ERROR = "server_error"
+    TRUNCATED = "truncated"
+    CLIENT_GONE = "client_gone"
+
+    # By identity and in C: CONSEQUENCES is looked up once per attempt.
+    __hash__ = object.__hash__
+
+
+class Fault(Enum):
+    """What the outcome says about the backend's health."""
+
+    NONE = "none"
+    RESETS = "resets"  # a success: clears consecutive failures
+    HARD = "hard"
+    SOFT = "soft"  # counts half
+
+
+class Sample(Enum):
+    """What may be learned about latency."""
+
+    NONE = "none"
+    TTFT = "ttft"
+    CENSORED = "censored"  # it took at least this long
+    ITL_ONLY = "itl_only"
+
+
+class Retry(Enum):
+    """Before the first content token has reached the client."""
+
+    NO = "no"
+    YES = "yes"
+    IN_BUDGET = "in_budget"
+    CONTINUE = "continue"  # after the first token: go on elsewhere if that is safe
+
+
+class Charge(Enum):
+    """What the tenant pays."""
+
+    ACTUAL = "actual"
+    DELIVERED = "delivered"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    fault: Fault
+    sample: Sample
+    retry: Retry
+    charge: Charge
+
+
+CONSEQUENCES: dict[Outcome, Consequence] = {
+    Outcome.OK: Consequence(Fault.RESETS, Sample.TTFT, Retry.NO, Charge.ACTUAL),
+    Outcome.CLIENT_ERROR: Consequence(Fault.NONE, Sample.NONE, Retry.NO, Charge.REFUND),
+    Outcome.OVERLOADED: Consequence(Fault.NONE, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.UNREACHABLE: Consequence(Fault.HARD, Sample.NONE, Retry.YES, Charge.REFUND),
+    Outcome.FIRST_TOKEN_TIMEOUT: Consequence(Fault.SOFT, Sample.CENSORED, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.SERVER_ERROR: Consequence(Fault.HARD, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.TRUNCATED: Consequence(Fault.HARD, Sample.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
+    Outcome.CLIENT_GONE: Consequence(Fault.NONE, Sample.NONE, Retry.NO, Charge.DELIVERED),
+}

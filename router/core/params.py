@@ -1,0 +1,196 @@
+"""Every tunable of the core: one frozen value, units last in the names, the reason or source beside each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    # -- time -------------------------------------------------------------------------------------------------------
+    #: how often ages, timers and fits are brought up to date; bounds how late a time-driven change can be
+    tick_s: float = 0.1
+
+    # -- round trips ------------------------------------------------------------------------------------------------
+    #: weight of a new probe in the mean (GORGO: 0.3)
+    rtt_weight: float = 0.3
+    #: the floor is the minimum over the last one to two of these (BBR's windowed minimum)
+    rtt_floor_window_s: float = 30.0
+    #: assumed where nothing is known: no probe, no place on the map, nobody else to compare with
+    rtt_unknown_s: float = 0.05
+    #: a router and a backend in the same region
+    rtt_same_region_s: float = 0.001
+    #: round trip per km: light in fibre (2 / 200 000 km/s) times 1.4, which is what measured city pairs show
+    rtt_s_per_km: float = 1.4e-5
+    #: added to the distance for the access networks
+    rtt_access_s: float = 0.004
+    #: the upstream pool keeps idle connections this long; later a request pays handshakes
+    warm_s: float = 4.0
+
+    # -- what the scrape says ---------------------------------------------------------------------------------------
+    #: older samples are unknown: at least three scrape periods (Gateway API extension issue 2408)
+    load_fresh_s: float = 5.0
+    #: peers publish every 100 ms; their counts hold in full this long ...
+    peers_full_s: float = 0.5
+    #: ... and have faded to nothing at this age
+    peers_gone_s: float = 3.0
+    #: pressure = this * kv / (1 - kv) (SMG's least_load barrier)
+    kv_pressure_s: float = 0.15
+    #: the barrier is evaluated no nearer to 1 than this
+    kv_ratio_max: float = 0.98
+
+    # -- learning the time to the first token -----------------------------------------------------------------------
+    #: prior: seconds an engine needs before it computes anything (scheduling, tokenising, one decode step)
+    overhead_prior_s: float = 0.03
+    #: prior: prompt tokens computed per second (GORGO measured 0.094 ms per token)
+    prefill_prior_tokens_per_s: float = 10_000.0
+    #: prior: what each request already in the batch adds
+    interference_prior_s: float = 0.0005
+    #: bounds of what can be learned
+    prefill_min_tokens_per_s: float = 20.0
+    prefill_max_tokens_per_s: float = 1_000_000.0
+    overhead_max_s: float = 5.0
+    interference_max_s: float = 0.25
+    #: the prior weighs as much as this many samples ...
+    prior_samples: float = 4.0
+    #: ... that were spread over this many tokens and this many requests in the batch
+    prior_spread_tokens: float = 1000.0
+    prior_spread_requests: float = 8.0
+    #: how often the fits are solved
+    solve_s: float = 0.5
+    #: samples are forgotten with this time constant, and the fit slides back to the prior
+    fit_memory_s: float = 120.0
+    #: more samples than this add nothing: an upper bound keeps the fit moving on busy backends
+    fit_samples_max: float = 400.0
+    #: a sample counts as no more than this many predictions plus the slack: one stall does not bend the line
+    outlier_factor: float = 4.0
+    outlier_slack_s: float = 2.0
+    #: weight of one sample in the residual: the quick correction on top of the slow fit
+    residual_weight: float = 0.15
+    #: the residual is forgotten with this time constant (Linkerd's decay)
+    residual_memory_s: float = 10.0
+    #: the residual never takes more than this share of the fit away
+    residual_floor_ratio: float = 0.5
+    #: a fit with fewer samples than this does not shape the prior of its siblings
+    sibling_samples: float = 8.0
+
+    # -- the risk of failing ----------------------------------------------------------------------------------------
+    #: what a failed attempt costs its request (Linkerd's PenaltyPeakEwma: 5 s), times the chance of it
+    failure_cost_s: float = 5.0
+    #: weight of one attempt in that chance
+    failure_weight: float = 0.2
+    #: the chance is forgotten with this time constant
+    failure_memory_s: float = 10.0
+
+    # -- service ----------------------------------------------------------------------------------------------------
+    #: weight of one answer in the mean decode time
+    service_weight: float = 0.1
+    #: prior of the decode time of one answer
+    service_prior_s: float = 5.0
+    #: what is known of an engine's places is trusted this long after a scrape showed requests waiting
+    slots_memory_s: float = 120.0
+    #: time constant of the output rate shown to operators
+    output_rate_memory_s: float = 10.0
+
+    # -- choosing (policy ttft) -------------------------------------------------------------------------------------
+    #: stay with affinity or the local region unless the gain is more than the larger of these
+    hysteresis_s: float = 0.010
+    hysteresis_ratio: float = 0.10
+    #: the same for a request that names its own affinity: its conversation is probably cached where it was before
+    affinity_s: float = 0.050
+    affinity_ratio: float = 0.25
+    #: costs closer than this are equal, and chance decides
+    tie_s: float = 0.001
+    #: share of requests that refresh what is known of a backend we would not have chosen (llm-d: 0.01)
+    explore_ratio: float = 0.01
+    #: exploring may cost at most this much more than the best, so that it never shows in the tail
+    explore_extra_s: float = 0.15
+    #: a backend heard of within this time needs no exploring
+    explore_after_s: float = 5.0
+
+    # -- prefix affinity --------------------------------------------------------------------------------------------
+    #: blocks remembered per backend while its KV capacity is unknown
+    prefix_blocks_default: int = 8192
+    prefix_blocks_min: int = 256
+    prefix_blocks_max: int = 262_144
+    #: weight of one reported cached-token count in the trust we put into our own matches
+    prefix_trust_weight: float = 0.1
+    prefix_trust_min: float = 0.05
+    #: policy prefix: in flight at most this many times the mean (bounded-load hashing: 1.25)
+    bounded_load: float = 1.25
+
+    # -- health -----------------------------------------------------------------------------------------------------
+    #: connections refused or timed out in a row before a backend is down
+    unreachable_limit: int = 2
+    #: other faults in a row (Envoy: 5); soft ones count half
+    consecutive_limit: float = 5.0
+    #: the same, while every fault comes from one tenant and others are served well: it may be the tenant's requests
+    one_tenant_factor: float = 4.0
+    #: failure ratio over the window, with at least this many attempts in it (Envoy: 85 % of 50 requests)
+    failure_ratio: float = 0.5
+    failure_volume: int = 20
+    failure_window_s: float = 10.0
+    #: probes: this many bad ones of the last ``probe_window``, this many good ones in a row
+    probe_fall: int = 3
+    probe_window: int = 5
+    probe_rise: int = 2
+    #: a backend whose tokens came this recently is not ejected because of probes
+    delivering_s: float = 10.0
+    #: ejection time = base * times ejected, capped (Envoy: 30 s, 300 s)
+    ejection_base_s: float = 10.0
+    ejection_max_s: float = 300.0
+    #: a backend that was down returns as soon as probes are good, but not before this times (ejections - 1)
+    down_hold_s: float = 1.0
+    down_hold_max_s: float = 10.0
+    #: after this long without an ejection, one earlier ejection is forgotten
+    ejection_memory_s: float = 60.0
+    #: trial requests at a time, and how many must succeed
+    trial_places: int = 3
+    trials_needed: int = 3
+    #: probation without any trial ends after this time, if nothing speaks against it
+    probation_s: float = 30.0
+    #: share of decisions a returning backend takes part in, rising to all over this time (Envoy's slow start)
+    slow_start_s: float = 30.0
+    slow_start_min_ratio: float = 0.10
+    #: never more than this share of a model's backends is ejected by judgement (one always may be)
+    ejected_max_ratio: float = 0.34
+    #: below this share of usable backends, judgement is ignored (Envoy: panic threshold 50 %)
+    panic_ratio: float = 0.5
+    #: gray slowness: this many median absolute deviations above the median of its model's backends ...
+    gray_mads: float = 6.0
+    #: ... at least this much above it ...
+    gray_floor_s: float = 1.0
+    #: ... and this many times slower than it usually is itself: a smaller GPU is slow, not sick
+    gray_factor: float = 3.0
+    #: weight of one look in what is usual
+    gray_usual_weight: float = 0.05
+    #: first tokens overdue at the same time before lateness alone is proof
+    gray_overdue: int = 3
+    #: looked at this often; ejected when found twice in a row
+    gray_interval_s: float = 5.0
+    #: needs this many backends and this many first tokens from each
+    gray_backends: int = 3
+    gray_samples: float = 5.0
+
+    # -- capacity ---------------------------------------------------------------------------------------------------
+    #: a 429 or 503 lowers the in-flight limit to this share of what was in flight (AIMD)
+    limit_backoff_ratio: float = 0.8
+    #: a backend's own Retry-After is obeyed up to this
+    retry_after_max_s: float = 30.0
+    #: a request that finds everything full waits at most this long
+    wait_max_s: float = 30.0
+    #: requests that wait for a place, in this router
+    queue_max: int = 1024
+    #: a waiting request is served like an interactive one after this long: nobody starves (SMG: 5, 30, 120 s)
+    promote_standard_s: float = 5.0
+    promote_batch_s: float = 30.0
+
+    # -- retry ------------------------------------------------------------------------------------------------------
+    #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)
+    retry_ratio: float = 0.2
+    retry_floor_per_s: float = 10.0
+    retry_window_s: float = 10.0
+
+    # -- policy cheapest --------------------------------------------------------------------------------------------
+    #: a cheaper backend is taken while its predicted first token comes within this
+    cheapest_ttft_s: float = 2.0

@@ -1,0 +1,81 @@
+"""What a policy is: it ranks the candidates that passed the filters, and says why."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from router.core.backend import Backend
+from router.core.cost import Terms
+from router.core.outcomes import Outcome
+from router.core.params import Params
+from router.core.types import Lease, Request, Rng
+
+
+class Ranking:
+    """A choice among candidates. ``costs[i]`` belongs to candidate ``i``; lower is better.
+
+    The terms of a cost are rendered on demand: ``render(detail, i)`` must need nothing but what ``detail`` held at the
+    decision.
+    """
+
+    __slots__ = ("chosen", "costs", "detail", "reason", "render")
+
+    def __init__(
+        self,
+        chosen: int,
+        costs: Sequence[float],
+        reason: str,
+        detail: Any,
+        render: Callable[[Any, int], Terms],
+    ) -> None:
+        self.chosen = chosen
+        self.costs = costs
+        self.reason = reason
+        self.detail = detail
+        self.render = render
+
+
+class Policy(ABC):
+    """Ranks candidates. ``rank`` alters nothing: a dry run asks it too.
+
+    A policy with a memory of its own sets ``observes``: it is then told of each choice and what became of it.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    #: the publication or project the algorithm is from
+    source: ClassVar[str]
+    observes: ClassVar[bool] = False
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @abstractmethod
+    def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
+        """Choose one of ``candidates`` (never empty, all able to take the request)."""
+
+    def dispatched(self, lease: Lease, now_s: float) -> None:  # noqa: B027
+        """A choice became a lease."""
+
+    def first_token(self, lease: Lease, now_s: float) -> None:  # noqa: B027
+        """Its first token came."""
+
+    def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None:  # noqa: B027
+        """It ended."""
+
+
+def lowest(costs: Sequence[float], rng: Rng) -> int:
+    """The index of the lowest cost; chance decides between equals."""
+    best = min(costs)
+    ties = [i for i, cost in enumerate(costs) if cost == best]
+    return ties[0] if len(ties) == 1 else ties[int(rng.random() * len(ties))]
+
+
+def draw_two(count: int, rng: Rng) -> tuple[int, ...]:
+    """Two distinct indices below ``count`` by chance, or the only one."""
+    first = int(rng.random() * count)
+    if count == 1:
+        return (first,)
+    return first, (first + 1 + int(rng.random() * (count - 1))) % count

@@ -1,0 +1,127 @@
+"""The values that travel between the shell and the core: who asks, for what, and who could answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from router.core.cost import Price
+    from router.core.outcomes import Outcome
+
+#: Engines whose behaviour we know. ``router`` is another router of ours, one hop away.
+ENGINES = ("vllm", "sglang", "tgi", "llamacpp", "openai", "router")
+
+
+class Rng(Protocol):
+    """Chance, handed in by the caller: ``random.Random`` fits."""
+
+    def random(self) -> float: ...
+
+
+class Priority(IntEnum):
+    """A smaller number is served first."""
+
+    INTERACTIVE = 0
+    STANDARD = 1
+    BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSpec:
+    """A site with its own network and failure domain."""
+
+    name: str
+    jurisdiction: str | None = None
+    location: tuple[float, float] | None = None  # latitude, longitude in degrees
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One engine endpoint in a region, as configured. ``name`` is ``region/short``, e.g. ``us-east/a``."""
+
+    name: str
+    region: RegionSpec
+    url: str
+    engine: str = "openai"
+    models: tuple[str, ...] = ()  # empty: asked from /v1/models
+    max_inflight: int = 256
+    cost_usd_hour: float = 0.0
+    key_env: str | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """What the core needs to know of one client request. Built once, at the peek."""
+
+    request_id: str
+    model: str
+    tenant: str = "anonymous"
+    prompt_tokens: int = 0  # estimate until the engine says better
+    max_output_tokens: int = 0
+    #: chained hashes of the fixed-size blocks of the raw prompt, see affinity.prefix_blocks
+    prefix_blocks: tuple[int, ...] = ()
+    #: prompt tokens that one prefix block stands for
+    tokens_per_block: float = 0.0
+    residency: frozenset[str] | None = None  # allowed jurisdictions; None: anywhere
+    pin_region: str | None = None
+    affinity: str | None = None
+    priority: Priority = Priority.STANDARD
+    arrival_s: float = 0.0
+    deadline_s: float = float("inf")
+    #: whether its first token can be seen; a whole answer in one piece teaches nothing about first tokens
+    stream: bool = True
+
+
+@dataclass(slots=True)
+class LoadSample:
+    """One reading of an engine's metrics. ``None`` is unknown: neither empty nor full."""
+
+    at_s: float
+    running: float | None = None
+    waiting: float | None = None
+    kv_ratio: float | None = None  # 0..1
+    prefix_hit_ratio: float | None = None  # 0..1, over the engine's life
+    output_tokens_total: float | None = None
+    kv_capacity_tokens: float | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one answer. ``reported`` is false when they were counted from the events, not told by the engine."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    reported: bool = False
+
+
+class Observer(Protocol):
+    """A policy that learns from what becomes of its choices."""
+
+    def first_token(self, lease: Lease, now_s: float) -> None: ...
+
+    def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One attempt in flight on one backend, from the decision to the last byte. Compared by identity."""
+
+    request: Request
+    backend: str
+    started_s: float
+    prompt_tokens: int
+    uncached_tokens: int
+    predicted_ttft_s: float | None = None
+    first_token_s: float | None = None
+    probation: bool = False  # a trial of a backend on its way back
+    ended: bool = False
+    #: prompt tokens we expected in the backend's prefix cache
+    cached_tokens: float = 0.0
+    #: the request had failed elsewhere before
+    retry: bool = False
+    #: what the backend cost at the decision, see cost.Price: the features its first token is learned with
+    price: Price | None = None
+    observer: Observer | None = None

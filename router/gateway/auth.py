@@ -1,0 +1,44 @@
+"""Whose request is it? A lookup in the local snapshot of keys: no I/O, one constant refusal."""
+
+from __future__ import annotations
+
+from router.config import AuthSection, Plan
+from router.errors import RouterError
+from router.store.base import Key, KeyRing
+
+_BEARER = b"bearer "
+_MAX_SECRET_BYTES = 512
+
+
+def anonymous_key(plan: Plan) -> Key:
+    """Who everybody is when ``[auth] mode = "open"``."""
+    return Key(id="anonymous", name="anonymous", tenant="anonymous", plan=plan, created_s=0.0, revoked=False)
+
+
+class Authenticator:
+    """Turns the headers of a request into a Key. Raises RouterError("unauthorized"), always with the same body."""
+
+    def __init__(self, section: AuthSection, plans: dict[str, Plan], keys: KeyRing) -> None:
+        self._keys = keys
+        self._open = section.mode == "open"
+        self._anonymous = anonymous_key(plans["default"])
+
+    def key_of(self, headers: dict[bytes, bytes]) -> Key:
+        secret = secret_of(headers)
+        if secret is not None and (key := self._keys.lookup(secret)) is not None and not key.revoked:
+            return key
+        if self._open:
+            return self._anonymous
+        raise RouterError("unauthorized", "Missing or invalid API key.")
+
+
+def secret_of(headers: dict[bytes, bytes]) -> bytes | None:
+    """The secret in ``authorization: Bearer``, ``x-api-key`` or ``api-key``; None if there is none of a sane size."""
+    value = headers.get(b"authorization")
+    if value is not None:
+        if value[:7].lower() != _BEARER:
+            return None
+        value = value[7:].strip()
+    else:
+        value = headers.get(b"x-api-key") or headers.get(b"api-key")
+    return value if value and len(value) <= _MAX_SECRET_BYTES else None

@@ -1,0 +1,48 @@
+"""A dry run: where would this request go? The very steps of the lifecycle, up to the decision, with nothing counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from router import clock
+from router.core.explain import explain
+from router.core.types import Rng
+from router.errors import RouterError
+from router.gateway import ingress
+from router.gateway.auth import anonymous_key
+from router.gateway.lifecycle import Lifecycle
+from router.wire.inbound import InboundRequest
+
+_HEADERS = {"region": b"x-router-region", "residency": b"x-router-residency", "priority": b"x-router-priority"}
+
+
+class Explainer:
+    """Answers the body of ``POST /admin/v1/explain``: ``{"model", "prompt" | "messages", …}``."""
+
+    def __init__(self, lifecycle: Lifecycle, rng: Rng) -> None:
+        self._lifecycle = lifecycle
+        self._rng = rng
+
+    def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"decision": …}`` as core.explain gives it. Raises RouterError (invalid_request, unknown_model)."""
+        life, settings = self._lifecycle, self._lifecycle.settings
+        policy_name = body.get("policy") or settings.config.router.policy
+        policy = settings.policies.get(policy_name)
+        if policy is None:
+            raise RouterError("invalid_request", f"There is no policy {policy_name!r}.", param="policy")
+        headers = {header: str(body[name]).encode() for name, header in _HEADERS.items() if body.get(name)}
+        path = b"/v1/completions" if "prompt" in body else b"/v1/chat/completions"
+        asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
+        request = InboundRequest(b"POST", path, True, headers, True, orjson.dumps({"stream": True, **asked}))
+        ask = ingress.read(request, b"explain")
+        need = life.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
+        decision = None
+        for served in settings.aliases.route(ask.model, self._rng):
+            need.model = served
+            decision = life.fleet.decide(need, policy, clock.monotonic_s(), self._rng, dry_run=True)
+            document = explain(decision)
+            if document["kind"] != "reject":
+                break
+        return {"decision": {"model": need.model, "policy": policy.name, **document}}

@@ -1,0 +1,145 @@
+"""The bytes we write ourselves: heads of answers, and errors in OpenAI's shape. The only place that knows both."""
+
+from __future__ import annotations
+
+import math
+from email.utils import formatdate
+from http import HTTPStatus
+
+import orjson
+
+from router.errors import RouterError
+from router.store.base import Refusal, Reservation
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+REASONS[499] = b"Client Closed Request"
+
+#: Of a backend's headers only these reach the client.
+PASSED = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"content-language",
+        b"content-disposition",
+        b"cache-control",
+        b"openai-processing-ms",
+        b"openai-version",
+        b"openai-model",
+        b"endpoint-load-metrics",
+    }
+)
+
+
+class DateHeader:
+    """``date: …`` in bytes, formatted once a second."""
+
+    __slots__ = ("_second", "line")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self.line = b""
+
+    def at(self, wall_s: float) -> bytes:
+        if int(wall_s) != self._second:
+            self._second = int(wall_s)
+            self.line = b"date: " + formatdate(self._second, usegmt=True).encode() + b"\r\n"
+        return self.line
+
+
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown"))
+
+
+def error_body(error: RouterError) -> bytes:
+    return orjson.dumps(
+        {"error": {"message": error.detail, "type": error.entry.type, "param": error.param, "code": error.code}}
+    )
+
+
+def passed_on_error(status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
+    """A backend's error for the client: untouched if it has OpenAI's shape, else put into it. (body, content type)"""
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        message = body[:500].decode("utf-8", "replace")
+    if isinstance(message, dict) and isinstance(message.get("error"), dict):
+        return body, content_type or b"application/json"
+    fields: dict[str, object] = {"type": "invalid_request_error", "param": None, "code": "upstream_error"}
+    if isinstance(message, dict):  # SGLang is flat; FastAPI says "detail"; TGI says {"error": text}
+        text = message.get("message") or message.get("detail") or message.get("error")
+        fields |= {name: message[name] for name in ("type", "param") if isinstance(message.get(name), str)}
+    else:
+        text = message
+    fields["message"] = text if isinstance(text, str) and text else f"The backend answered with status {status}."
+    return orjson.dumps({"error": fields}), b"application/json"
+
+
+def header_pairs(lines: bytes) -> tuple[tuple[str, str], ...]:
+    """Header lines as RouterError carries them."""
+    split = (line.partition(b": ") for line in lines.split(b"\r\n") if line)
+    return tuple((name.decode(), value.decode("latin-1")) for name, _, value in split)
+
+
+def error_event(error: RouterError) -> bytes:
+    """The in-band end of a stream that cannot be continued."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def error_headers(error: RouterError) -> list[bytes]:
+    lines = [b"%b: %b\r\n" % (name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers]
+    if error.retry_after_s is not None:
+        wait_ms = max(1, math.ceil(error.retry_after_s * 1000))
+        lines.append(b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(1, math.ceil(wait_ms / 1000)), wait_ms))
+    if error.should_retry is not None:
+        lines.append(b"x-should-retry: true\r\n" if error.should_retry else b"x-should-retry: false\r\n")
+    return lines
+
+
+def plain(
+    status: int,
+    body: bytes,
+    *,
+    content_type: bytes = b"application/json",
+    keep_alive: bool,
+    lines: list[bytes],
+    head: bool = False,
+) -> bytes:
+    """A whole answer of our own. ``head``: the headers only, for a HEAD request."""
+    return b"".join(
+        (
+            status_line(status),
+            b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body)),
+            *lines,
+            b"" if keep_alive else b"connection: close\r\n",
+            b"\r\n",
+            b"" if head else body,
+        )
+    )
+
+
+_RATE_LIMIT = {
+    name: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((name,) * 3)
+    for name in (b"requests", b"tokens")
+}
+
+
+def rate_limit_lines(state: Reservation | Refusal) -> bytes:
+    """``x-ratelimit-*`` with OpenAI's names; only of the limits that exist."""
+    out = b""
+    if state.limit_requests is not None:
+        reset = duration(state.reset_requests_s or 0.0)
+        out = _RATE_LIMIT[b"requests"] % (state.limit_requests, state.remaining_requests or 0, reset)
+    if state.limit_tokens is not None:
+        reset = duration(state.reset_tokens_s or 0.0)
+        out += _RATE_LIMIT[b"tokens"] % (state.limit_tokens, state.remaining_tokens or 0, reset)
+    return out
+
+
+def duration(seconds: float) -> bytes:
+    """As OpenAI writes it: 20ms, 1.5s, 6m0s."""
+    if seconds < 1:
+        return b"%dms" % max(0, math.ceil(seconds * 1000))
+    if seconds < 60:
+        return b"%gs" % round(seconds, 3)
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return b"%dm%ds" % (minutes, rest)

@@ -1,0 +1,174 @@
+"""The clients' listener: turns connections into exchanges, answers the plain GET paths, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+import orjson
+
+from router import clock
+from router.config import Config
+from router.errors import RouterError
+from router.gateway import ingress, responses
+from router.gateway.lifecycle import ClientGone, Exchange, Lifecycle
+from router.tasks import spawn, stop
+from router.telemetry.journal import Record
+from router.telemetry.sink import Telemetry
+from router.wire.flow import Flow
+from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+
+_log = logging.getLogger("router.gateway")
+
+SWEEP_S = 0.25
+_GET = (b"GET", b"HEAD")
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(
+        head_bytes=config.limits.head_bytes,
+        headers=config.limits.headers,
+        body_bytes=config.limits.body_bytes,
+        buffered_bytes=config.limits.buffered_bytes,
+        connections=config.limits.connections,
+        body_timeout_s=config.timeouts.request_body,
+    )
+
+
+class Server:
+    """Listens, accepts, and hands each request to the lifecycle (a wire.inbound.Handler)."""
+
+    def __init__(self, config: Config, lifecycle: Lifecycle, telemetry: Telemetry, ready: Callable[[], bool]) -> None:
+        self.gate = Gate(limits_of(config), clock.monotonic_s)
+        self._lifecycle = lifecycle
+        self._telemetry = telemetry
+        self._ready = ready
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._id_prefix = os.urandom(6).hex()
+        self._id_count = 0
+
+    # life
+
+    async def start(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Inbound(self.gate, self), sock=listener, backlog=4096)
+        self._sweeper = spawn(self._sweep(), name="sweep connections")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, let running requests end. True if all did within ``timeout_s``; the rest is cut off."""
+        self.gate.closing = self._lifecycle.closing = True
+        if self._server is not None:
+            self._server.close()
+        self.gate.close_idle()
+        deadline_s = clock.monotonic_s() + timeout_s
+        while self._lifecycle.live and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - an event would cost each request
+            await asyncio.sleep(0.05)
+        clean = not self._lifecycle.live
+        for x in list(self._lifecycle.live):
+            if x.flow is not None:
+                x.flow.throw(RouterError("shutting_down"))
+        await asyncio.sleep(0)
+        for connection in list(self.gate.connections):
+            connection.close()
+        await stop(self._sweeper)
+        return clean
+
+    def reload(self, config: Config) -> None:
+        self.gate.limits = limits_of(config)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.gate.sweep()
+            self._lifecycle.sweep()
+
+    # wire.inbound.Handler
+
+    def begin(self, connection: Inbound, request: InboundRequest) -> None:
+        self._id_count += 1
+        own_id = b"req-%b-%x" % (self._id_prefix.encode(), self._id_count)
+        request_id = ingress.request_id_of(request.headers, own_id)
+        if request.method != b"POST":
+            self._plain(connection, request, request_id)
+            return
+        record = Record(
+            request_id.decode(),
+            clock.wall_s(),
+            path=ingress.path_of(request.target)[:256].decode("latin-1"),
+            body_bytes=len(request.body),
+        )
+        x = Exchange(connection, request, request_id, clock.monotonic_s(), record)
+        connection.exchange = x
+        self._lifecycle.live.add(x)
+        x.flow = Flow(self._lifecycle.serve(x))
+        x.flow.start()
+
+    def refuse(self, connection: Inbound, code: str, detail: str) -> None:
+        error = RouterError(code, detail)
+        connection.write(
+            responses.plain(
+                error.status, responses.error_body(error), keep_alive=False, lines=responses.error_headers(error)
+            )
+        )
+        self._telemetry.request_done(
+            Record("-", clock.wall_s(), status=error.status, error=code, cause="refused", path="-", method="-")
+        )
+
+    def lost(self, connection: Inbound) -> None:
+        x = connection.exchange
+        if isinstance(x, Exchange) and x.flow is not None:
+            x.flow.throw(ClientGone())
+
+    def writable(self, connection: Inbound, ready: bool) -> None:
+        x = connection.exchange
+        if isinstance(x, Exchange) and x.relay is not None and x.relay.committed:
+            x.relay.pause(not ready)
+
+    # paths that need no backend
+
+    def _plain(self, connection: Inbound, request: InboundRequest, request_id: bytes) -> None:
+        keep_alive = request.keep_alive and not self.gate.closing
+        extra: list[bytes] = []
+        try:
+            status, document = self._document(request)
+        except RouterError as error:
+            status, document = error.status, orjson.loads(responses.error_body(error))
+            extra = responses.error_headers(error)
+        connection.write(
+            responses.plain(
+                status,
+                orjson.dumps(document),
+                keep_alive=keep_alive,
+                lines=[b"x-request-id: %b\r\n" % request_id, *extra],
+                head=request.method == b"HEAD",
+            )
+        )
+        connection.finish(keep_alive)
+
+    def _document(self, request: InboundRequest) -> tuple[int, dict[str, object]]:
+        path = ingress.path_of(request.target)
+        if request.method not in _GET:
+            raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD, POST"),))
+        if path == b"/healthz":
+            return 200, {"status": "ok"}
+        if path == b"/readyz":
+            ready = self._ready()
+            return (200, {"status": "ready"}) if ready else (503, {"status": "no usable backend"})
+        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+            self._lifecycle.settings.authenticator.key_of(request.headers)
+            return 200, self._models(path[len(b"/v1/models/") :].decode("latin-1"))
+        raise RouterError("not_found")
+
+    def _models(self, name: str) -> dict[str, object]:
+        names = sorted({*self._lifecycle.fleet.models(), *self._lifecycle.settings.aliases.names()})
+        data = [{"id": n, "object": "model", "created": 0, "owned_by": "meridian"} for n in names]
+        if not name:
+            return {"object": "list", "data": data}
+        for entry in data:
+            if entry["id"] == name:
+                return entry
+        raise RouterError("unknown_model", f"The model `{name[:128]}` does not exist.", param="model")

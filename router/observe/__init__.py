@@ -1,0 +1,1 @@
+"""What the regions say: probes (we ask) and scrapes (we read their metrics)."""

@@ -1,0 +1,133 @@
+"""Watches every backend of the configuration: a probe loop and a scrape loop each, and the fleet is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from router import clock
+from router.config import Config, ProbesSection, secret
+from router.core.fleet import Fleet
+from router.core.types import BackendSpec, Rng
+from router.observe.client import EngineClient
+from router.observe.prober import Prober, Verdict
+from router.observe.scraper import Scraper
+from router.tasks import spawn, stop
+
+_log = logging.getLogger("router.observe")
+
+#: A probe and a scrape cost about a millisecond of CPU: with many backends they come less often.
+_BACKENDS_PER_S_MAX = 100
+_JITTER = 0.1
+
+
+@dataclass(slots=True)
+class _Watch:
+    spec: BackendSpec
+    probes: ProbesSection
+    prober: Prober
+    scraper: Scraper
+    tasks: tuple[asyncio.Task[Any], ...]
+
+
+class Observer:
+    """One per process. ``refused`` is called when nobody listens at a backend any more: what streams from there may
+    be frozen for good."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        config: Config,
+        *,
+        now_s: Callable[[], float] = clock.monotonic_s,
+        rng: Rng | None = None,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._config = config
+        self._now_s = now_s
+        self._rng = rng if rng is not None else random.Random()
+        self._refused = refused
+        self._client: EngineClient | None = None
+        self._watches: dict[str, _Watch] = {}
+
+    async def start(self) -> None:
+        """Begin to watch; the first probes go out at once."""
+        self._client = EngineClient()
+        self.reload(self._config)
+
+    async def stop(self) -> None:
+        tasks = [task for watch in self._watches.values() for task in watch.tasks]
+        self._watches.clear()
+        await stop(*tasks)
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    def reload(self, config: Config) -> None:
+        """Watch the backends of ``config``. Those that did not change are watched on undisturbed.
+
+        Call it after the fleet knows the backends.
+        """
+        self._config = config
+        wanted = {spec.name: spec for spec in config.backends}
+        for name, watch in list(self._watches.items()):
+            if wanted.get(name) != watch.spec or watch.probes != config.probes:
+                for task in watch.tasks:
+                    task.cancel()
+                del self._watches[name]
+        for name, spec in wanted.items():
+            if name not in self._watches:
+                self._watches[name] = self._watch(spec)
+
+    def last_error(self, backend: str) -> str | None:
+        """Why the last probe or scrape of a backend failed; None when both were well."""
+        watch = self._watches.get(backend)
+        if watch is None:
+            return None
+        verdict = watch.prober.last
+        return verdict.error if verdict is not None and not verdict.ok else watch.scraper.last_error
+
+    async def probe_now(self, backend: str) -> dict[str, Any]:
+        """Probe and scrape at once, out of turn. Raises KeyError when there is no such backend."""
+        watch = self._watches[backend]
+        verdict = await watch.prober.probe(ask_models=True)
+        load = await watch.scraper.scrape() if watch.scraper.has_page else None
+        return {
+            "backend": backend,
+            "ok": verdict.ok,
+            "status": verdict.status,
+            "rtt_s": verdict.rtt_s,
+            "error": verdict.error or watch.scraper.last_error,
+            "models": list(watch.prober.models),
+            "load": asdict(load) if load is not None else None,
+        }
+
+    def _watch(self, spec: BackendSpec) -> _Watch:
+        assert self._client is not None, "start() comes first"
+        key = secret(spec.key_env) if spec.key_env else None
+        timeout_s = self._config.probes.timeout
+        prober = Prober(
+            spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s, refused=self._refused
+        )
+        scraper = Scraper(spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s)
+        tasks = [spawn(self._loop(prober.probe, prober.pause_s), name=f"probe {spec.name}")]
+        if scraper.has_page:
+            tasks.append(spawn(self._loop(scraper.scrape, lambda interval_s: interval_s), name=f"scrape {spec.name}"))
+        return _Watch(spec, self._config.probes, prober, scraper, tuple(tasks))
+
+    async def _loop(self, ask: Callable[[], Awaitable[Verdict | object]], pause_s: Callable[[float], float]) -> None:
+        """Ask again and again. A fault of ours is logged and does not end the watch."""
+        while True:
+            started_s = self._now_s()
+            try:
+                await ask()
+            except Exception:
+                _log.exception("watching a backend failed")
+            interval_s = max(self._config.probes.interval, len(self._watches) / _BACKENDS_PER_S_MAX)
+            due_s = started_s + pause_s(interval_s) * (1 + _JITTER * (2 * self._rng.random() - 1))
+            await asyncio.sleep(max(0.001, due_s - self._now_s()))

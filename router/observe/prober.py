@@ -1,0 +1,155 @@
+"""Asks one backend how far away it is, whether it is well, and which models it serves.
+
+A probe says little about an engine (a 200 of ``/health`` comes from the front end also while the engine is dead); what
+it says for certain is distance, and that nobody listens. Whether the engine makes progress, real requests tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.core.fleet import Fleet
+from router.core.types import BackendSpec
+from router.observe.client import Answer, AskFailedError, EngineClient, Failure
+from router.observe.engines import ENGINE_TABLE
+
+_log = logging.getLogger("router.observe")
+
+MODELS_PATH = "/v1/models"
+_MODELS_INTERVAL_S = 30.0
+_MODELS_MAX = 1000
+_MODEL_LENGTH_MAX = 200
+_BODY_BYTES_MAX = 1024 * 1024
+#: A refused connection is looked at again this soon, until the fleet's N of M has seen enough of it.
+_REFUSED_AGAIN_S = 0.1
+_REFUSED_TIMES = 3
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What one probe found."""
+
+    ok: bool
+    rtt_s: float | None = None
+    status: int | None = None
+    error: str | None = None
+    failure: Failure | None = None
+
+
+class Prober:
+    """Probes one backend. ``refused`` is called, if given, when nobody listens at its address any more."""
+
+    def __init__(
+        self,
+        spec: BackendSpec,
+        key: str | None,
+        fleet: Fleet,
+        client: EngineClient,
+        *,
+        timeout_s: float,
+        now_s: Callable[[], float],
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        self._spec = spec
+        self._key = key
+        self._fleet = fleet
+        self._client = client
+        self._timeout_s = timeout_s
+        self._now_s = now_s
+        self._refused = refused
+        self._refused_in_row = 0
+        self._models_due_s = float("-inf")
+        self.last: Verdict | None = None
+        self.models: tuple[str, ...] = spec.models
+
+    async def probe(self, *, ask_models: bool = False) -> Verdict:
+        """Ask once and tell the fleet. ``ask_models``: ask for the models as well, whether due or not."""
+        path = ENGINE_TABLE[self._spec.engine].probe_path
+        answer: Answer | None = None
+        try:
+            answer = await self._get(path)
+            verdict = _verdict(answer)
+        except AskFailedError as exc:
+            verdict = Verdict(ok=False, error=str(exc), failure=exc.failure)
+        self._tell(verdict)
+        if verdict.ok and not self._spec.models and (ask_models or self._now_s() >= self._models_due_s):
+            await self._ask_models(answer if path == MODELS_PATH else None)
+        return verdict
+
+    def pause_s(self, interval_s: float) -> float:
+        """How long to wait until the next probe: shorter while a refusal is being confirmed."""
+        if 0 < self._refused_in_row < _REFUSED_TIMES:
+            return min(interval_s, _REFUSED_AGAIN_S)
+        return interval_s
+
+    async def _get(self, path: str) -> Answer:
+        return await self._client.get(
+            self._spec, path, key=self._key, timeout_s=self._timeout_s, bytes_max=_BODY_BYTES_MAX
+        )
+
+    def _tell(self, verdict: Verdict) -> None:
+        name, now_s = self._spec.name, self._now_s()
+        was_ok = self.last is None or self.last.ok
+        self.last = verdict
+        self._fleet.observe_rtt(name, verdict.rtt_s, now_s)
+        self._fleet.observe_health(name, verdict.ok, now_s)
+        if verdict.ok != was_ok:
+            if verdict.ok:
+                _log.info("backend %s answers its probe again", name)
+                self._models_due_s = float("-inf")
+            else:
+                _log.warning("backend %s fails its probe: %s", name, verdict.error)
+        if verdict.failure is not Failure.REFUSED:
+            self._refused_in_row = 0
+            return
+        self._refused_in_row += 1
+        if self._refused_in_row == _REFUSED_TIMES and self._refused is not None:
+            self._refused(name)
+
+    async def _ask_models(self, answer: Answer | None) -> None:
+        """Learn which models are served. When the backend does not say, what was known stays."""
+        try:
+            if answer is None:
+                answer = await self._get(MODELS_PATH)
+            models = model_names(answer.body) if answer.status == 200 else ()
+        except AskFailedError as exc:
+            _log.warning("backend %s does not list its models: %s", self._spec.name, exc)
+            return
+        if not models:
+            _log.warning("backend %s lists no models (status %d)", self._spec.name, answer.status)
+            return
+        self.models = models
+        self._models_due_s = self._now_s() + _MODELS_INTERVAL_S
+        self._fleet.observe_models(self._spec.name, models, self._now_s())
+
+
+def model_names(body: bytes) -> tuple[str, ...]:
+    """The ids of an OpenAI list of models, without what could be no model's name; empty when it is no such list."""
+    try:
+        document: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ()
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list):
+        return ()
+    names = [entry.get("id") for entry in data[:_MODELS_MAX] if isinstance(entry, dict)]
+    good = [n for n in names if isinstance(n, str) and 0 < len(n) <= _MODEL_LENGTH_MAX and n.isprintable()]
+    return tuple(dict.fromkeys(good))
+
+
+def _verdict(answer: Answer) -> Verdict:
+    """A front end that answers at all is alive; it is not well when it says so, or when it refuses our key."""
+    status = answer.status
+    error = None
+    if status in (401, 403):
+        error = f"status {status}: the backend refuses the key of key_env"
+    elif 300 <= status < 400:
+        error = f"status {status}: the url is redirected elsewhere"
+    elif status >= 500:
+        error = f"status {status}"
+    return Verdict(ok=error is None, rtt_s=answer.rtt_s, status=status, error=error)

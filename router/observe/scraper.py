@@ -1,0 +1,77 @@
+"""Reads one engine's own metrics: how many requests it runs and holds, and how full its KV cache is.
+
+A reading that fails is unknown, neither full nor empty: the fleet lets the last one age and counts on what this router
+has in flight itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from router.core.fleet import Fleet
+from router.core.types import BackendSpec, LoadSample
+from router.observe.client import AskFailedError, EngineClient
+from router.observe.engines import ENGINE_TABLE, knows_load, read_load
+from router.observe.exposition import PAGE_BYTES_MAX
+
+_log = logging.getLogger("router.observe")
+
+
+class Scraper:
+    """Scrapes one backend."""
+
+    def __init__(
+        self,
+        spec: BackendSpec,
+        key: str | None,
+        fleet: Fleet,
+        client: EngineClient,
+        *,
+        timeout_s: float,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._spec = spec
+        self._key = key
+        self._fleet = fleet
+        self._client = client
+        self._timeout_s = timeout_s
+        self._now_s = now_s
+        self._warned = False
+        self.last_error: str | None = None
+
+    @property
+    def has_page(self) -> bool:
+        """Does this kind of engine have metrics to scrape?"""
+        return ENGINE_TABLE[self._spec.engine].metrics_path is not None
+
+    async def scrape(self) -> LoadSample | None:
+        """Read once and tell the fleet."""
+        sample: LoadSample | None = None
+        try:
+            sample = await self._read()
+            self.last_error = None
+        except AskFailedError as exc:
+            self.last_error = f"metrics: {exc}"
+        self._fleet.observe_load(self._spec.name, sample, self._now_s())
+        if sample is not None and knows_load(sample):
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            _log.warning(
+                "no known load metric at backend %s (%s): only what this router sends there is counted",
+                self._spec.name,
+                self.last_error or f"its page is not that of {self._spec.engine}",
+            )
+        return sample
+
+    async def _read(self) -> LoadSample | None:
+        engine = ENGINE_TABLE[self._spec.engine]
+        assert engine.metrics_path is not None
+        answer = await self._client.get(
+            self._spec, engine.metrics_path, key=self._key, timeout_s=self._timeout_s, bytes_max=PAGE_BYTES_MAX
+        )
+        if answer.status != 200:
+            self.last_error = f"metrics: status {answer.status}"
+            return None
+        return read_load(engine, answer.body, self._now_s())

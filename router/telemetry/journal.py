@@ -1,0 +1,193 @@
+"""The record of every request: a ring in memory for operators, and lines on disk for ``router replay``.
+
+Records hold no prompt and no answer. ``prefix_blocks`` are hashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from router.core.decisions import Candidate
+from router.telemetry.writer import LineWriter
+
+_SUBSCRIBERS_MAX = 32
+_SUBSCRIBER_QUEUE = 1000
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One attempt. ``started_s`` counts from the request's arrival."""
+
+    backend: str
+    region: str
+    started_s: float = 0.0
+    outcome: str | None = None  # a value of core.outcomes.Outcome; None: superseded, e.g. the loser of a hedge
+    ttft_s: float | None = None
+    predicted_ttft_s: float | None = None
+    status: int | None = None
+    kind: str = "first"  # first | retry | hedge | continue
+    duration_s: float | None = None
+    detail: str | None = None  # what went wrong, for operators
+
+
+@dataclass(slots=True)
+class Record:
+    """One request from arrival to the last byte. Durations count from arrival; None is unknown."""
+
+    request_id: str
+    arrival_s: float  # wall clock
+    trace_id: str | None = None
+    key_id: str | None = None
+    tenant: str = "anonymous"
+    plan: str | None = None
+    method: str = "POST"
+    path: str = ""
+    model: str | None = None  # as the client asked
+    served_model: str | None = None  # as the backend was asked
+    stream: bool = False
+    status: int = 0
+    error: str | None = None  # a code of router.errors
+    cause: str = "ok"  # a value of Outcome, or "refused": no backend was asked
+    policy: str | None = None
+    priority: str | None = None
+    residency: tuple[str, ...] | None = None  # jurisdictions that were allowed; None: any
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    candidates: Sequence[Candidate] = ()  # of the last decision; rendered when first read
+    ttft_s: float | None = None
+    duration_s: float = 0.0
+    wait_s: float = 0.0  # for a place
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    max_output_tokens: int = 0
+    cached_tokens: int | None = None
+    usage_reported: bool = False
+    limit: str | None = None  # the limit of the key that refused the request
+    body_bytes: int = 0
+    reply_bytes: int = 0
+    prefix_blocks: Sequence[int] = ()  # CRC-32 chain, see core.affinity
+    tokens_per_block: float = 0.0
+    end: str | None = None  # how the answer ended: the engine's finish_reason
+
+    @property
+    def backend(self) -> str | None:
+        """The backend of the last attempt."""
+        return self.attempts[-1].backend if self.attempts else None
+
+    @property
+    def region(self) -> str | None:
+        return self.attempts[-1].region if self.attempts else None
+
+
+def as_document(record: Record) -> dict[str, Any]:
+    """The record as JSON values, without its decision; the shape of a line in the journal's file."""
+    document = {name: getattr(record, name) for name in _PLAIN_FIELDS}
+    document["backend"] = record.backend
+    document["region"] = record.region
+    document["prefix_blocks"] = list(record.prefix_blocks)
+    document["attempts"] = [{name: getattr(a, name) for name in AttemptRecord.__slots__} for a in record.attempts]
+    return document
+
+
+def decision_document(record: Record) -> dict[str, Any]:
+    """The last decision that was made for the record's request."""
+    chosen = record.backend
+    return {
+        "policy": record.policy,
+        "candidates": [
+            {
+                "backend": candidate.backend,
+                "cost_s": candidate.cost_s,
+                "terms": dict(candidate.terms),
+                "struck": candidate.struck.value if candidate.struck is not None else None,
+                "chosen": candidate.backend == chosen,
+            }
+            for candidate in record.candidates
+        ],
+    }
+
+
+_PLAIN_FIELDS = tuple(name for name in Record.__slots__ if name not in ("attempts", "candidates", "prefix_blocks"))
+_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+
+
+class Subscription:
+    """A bounded queue of records for one reader of the tail. ``dropped`` counts what the reader was too slow for."""
+
+    def __init__(self, match: Callable[[Record], bool] | None) -> None:
+        self._match = match
+        self._queue: asyncio.Queue[Record] = asyncio.Queue(_SUBSCRIBER_QUEUE)
+        self.dropped = 0
+
+    def offer(self, record: Record) -> None:
+        if self._match is not None and not self._match(record):
+            return
+        try:
+            self._queue.put_nowait(record)
+        except asyncio.QueueFull:
+            self.dropped += 1
+
+    async def get(self) -> Record:
+        return await self._queue.get()
+
+
+class Journal:
+    """The last ``records`` requests. ``file`` takes every record as a JSON line as well."""
+
+    def __init__(self, records: int = 10_000, file: LineWriter | None = None) -> None:
+        self._ring: deque[Record] = deque(maxlen=records)
+        self.file = file
+        self._subscriptions: list[Subscription] = []
+        #: Records ever added: tells how far the ring has moved on.
+        self.added = 0
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def add(self, record: Record) -> None:
+        self._ring.append(record)
+        self.added += 1
+        if self._subscriptions:
+            for subscription in self._subscriptions:
+                subscription.offer(record)
+
+    def settle(self, records: list[Record]) -> None:
+        """Write records to the file, if there is one, and shrink them. Called in batches, off the path of requests.
+
+        As integers of Python the hashes of a long prompt take 36 KB; packed, they take 4.
+        """
+        if self.file is not None and records:
+            self.file.put(b"".join(orjson.dumps(as_document(r), option=_JSON) for r in records))
+        for record in records:
+            if record.prefix_blocks:
+                record.prefix_blocks = array("I", record.prefix_blocks)
+
+    def newest_first(self) -> Iterator[Record]:
+        return reversed(self._ring)
+
+    def find(self, request_id: str) -> Record | None:
+        """The newest record with this id, or None when it never was or has left the ring."""
+        return next((r for r in self.newest_first() if r.request_id == request_id), None)
+
+    def list(self, match: Callable[[Record], bool] | None = None, *, limit: int = 100) -> list[Record]:
+        """The newest matching records, newest first."""
+        return list(itertools.islice((r for r in self.newest_first() if match is None or match(r)), limit))
+
+    def subscribe(self, match: Callable[[Record], bool] | None = None) -> Subscription:
+        """Follow new records. Raises RuntimeError when there are too many readers already."""
+        if len(self._subscriptions) >= _SUBSCRIBERS_MAX:
+            raise RuntimeError(f"{_SUBSCRIBERS_MAX} readers follow the journal already")
+        subscription = Subscription(match)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)

@@ -1,0 +1,30 @@
+"""Label values that cannot grow without bound: only models that a backend or the configuration names, else other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+OTHER = "other"
+_MODELS_MAX = 500
+
+
+class Labels:
+    """Knows the models there are. ``models`` is asked again when an unknown one comes, at most once a second."""
+
+    def __init__(self, models: Callable[[], Iterable[str]], now_s: Callable[[], float]) -> None:
+        self._models = models
+        self._now_s = now_s
+        self._known: frozenset[str] = frozenset()
+        self._asked_s = float("-inf")
+
+    def model(self, name: str | None) -> str:
+        """The label for a model's name; an empty string when the request named none."""
+        if name is None:
+            return ""
+        if name in self._known:
+            return name
+        now_s = self._now_s()
+        if now_s - self._asked_s >= 1.0:
+            self._asked_s = now_s
+            self._known = frozenset(sorted(self._models())[:_MODELS_MAX])
+        return name if name in self._known else OTHER

@@ -1,0 +1,171 @@
+"""Log lines: JSON for machines, text for a terminal. Nothing in a line can forge another line or move a cursor."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from router.telemetry.journal import Record
+from router.telemetry.writer import LineWriter
+
+_TEXT_MAX = 200
+_MESSAGE_MAX = 4000
+_REPEATS = 5
+_REPEAT_WINDOW_S = 10.0
+_REPEAT_KEYS_MAX = 1000
+#: Things that look like secrets, should one ever reach a message.
+_SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"',]+|\b(sk-)[A-Za-z0-9_-]{6,}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
+
+
+def clean(text: str, limit: int = _TEXT_MAX) -> str:
+    """``text`` without control characters, escape sequences and line separators, cut to ``limit`` characters."""
+    if len(text) > limit:
+        text = f"{text[: limit - 1]}…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
+def redact(text: str) -> str:
+    """``text`` with what looks like a key or a password replaced."""
+    return _SECRETS.sub(lambda m: f"{m.group(1) or m.group(2) or m.group(3)}***", text)
+
+
+def access_json(record: Record, generation: int) -> bytes:
+    """One line for one request."""
+    document: dict[str, Any] = {
+        "ts": round(record.arrival_s + record.duration_s, 3),
+        "event": "request",
+        "id": clean(record.request_id),
+        "status": record.status,
+        "cause": record.cause,
+        "method": clean(record.method, 16),
+        "path": clean(record.path),
+        "model": clean(record.model) if record.model is not None else None,
+        "backend": record.backend,
+        "attempts": len(record.attempts),
+        "tenant": clean(record.tenant),
+        "stream": record.stream,
+        "ttft_s": _rounded(record.ttft_s),
+        "duration_s": _rounded(record.duration_s),
+        "prompt_tokens": record.prompt_tokens,
+        "output_tokens": record.output_tokens,
+        "gen": generation,
+    }
+    if record.error is not None:
+        document["error"] = record.error
+    if record.wait_s > 0:
+        document["wait_s"] = _rounded(record.wait_s)
+    if record.trace_id is not None:
+        document["trace_id"] = clean(record.trace_id, 64)
+    if record.served_model is not None and record.served_model != record.model:
+        document["served_model"] = clean(record.served_model)
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def access_text(record: Record, generation: int) -> bytes:
+    """The same for a terminal."""
+    del generation
+    at = time.strftime("%H:%M:%S", time.localtime(record.arrival_s + record.duration_s))
+    ttft = f" ttft {record.ttft_s * 1000:.0f} ms" if record.ttft_s is not None else ""
+    tries = f" attempts {len(record.attempts)}" if len(record.attempts) > 1 else ""
+    why = f" {record.error or record.cause}" if record.cause != "ok" else ""
+    return (
+        f"{at} {record.status} {clean(record.method, 16)} {clean(record.path)} {clean(record.model or '-')} -> "
+        f"{record.backend or '-'}{ttft} total {record.duration_s:.2f} s {record.prompt_tokens}+{record.output_tokens} "
+        f"tokens{tries}{why} {clean(record.request_id)}\n"
+    ).encode()
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a message through a few times in ten seconds, then counts; the count comes with the next one let through.
+
+    Messages are the same when logger, level and unformatted text are.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._seen: dict[tuple[str, int, str], list[float]] = {}  # window start, let through, held back
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, record.levelno, str(record.msg)[:_TEXT_MAX])
+        now_s = self._now_s()
+        state = self._seen.get(key)
+        if state is None:
+            if len(self._seen) >= _REPEAT_KEYS_MAX:
+                self._seen.clear()
+            state = self._seen[key] = [now_s, 0, 0]
+        if now_s - state[0] >= _REPEAT_WINDOW_S:
+            if state[2]:
+                record.held_back = int(state[2])
+            state[:] = [now_s, 0, 0]
+        if state[1] >= _REPEATS:
+            state[2] += 1
+            return False
+        state[1] += 1
+        return True
+
+
+class LineHandler(logging.Handler):
+    """Formats log records and hands them to a LineWriter."""
+
+    def __init__(self, writer: LineWriter, *, human: bool) -> None:
+        super().__init__()
+        self._writer = writer
+        self._human = human
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.put(_log_text(record) if self._human else _log_json(record))
+        except Exception:
+            self.handleError(record)
+
+
+def set_up(writer: LineWriter, *, human: bool, level: str = "INFO") -> Callable[[], None]:
+    """Send everything that is logged in this process to ``writer``. Returns a function that undoes it."""
+    handler = LineHandler(writer, human=human)
+    handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    old_level, old_handlers = root.level, root.handlers[:]
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+    def undo() -> None:
+        root.handlers[:] = old_handlers
+        root.setLevel(old_level)
+
+    return undo
+
+
+def _log_json(record: logging.LogRecord) -> bytes:
+    document: dict[str, Any] = {
+        "ts": round(record.created, 3),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": clean(redact(record.getMessage()), _MESSAGE_MAX),
+    }
+    if (held_back := getattr(record, "held_back", None)) is not None:
+        document["held_back"] = held_back
+    if record.exc_info and record.exc_info[1] is not None:
+        document["exception"] = redact("".join(traceback.format_exception(record.exc_info[1])))[-_MESSAGE_MAX:]
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _log_text(record: logging.LogRecord) -> bytes:
+    at = time.strftime("%H:%M:%S", time.localtime(record.created))
+    held_back = getattr(record, "held_back", None)
+    more = f" (and {held_back} more like it)" if held_back else ""
+    lines = [f"{at} {record.levelname.lower()}: {clean(redact(record.getMessage()), _MESSAGE_MAX)}{more}"]
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = redact("".join(traceback.format_exception(record.exc_info[1])))[-_MESSAGE_MAX:]
+        lines += [f"    {clean(line, _MESSAGE_MAX)}" for line in trace.splitlines()]
+    return ("\n".join(lines) + "\n").encode(errors="replace")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

@@ -1,0 +1,348 @@
+"""Every metric of the router, once: its name, kind, labels and meaning. docs/metrics.md is this table.
+
+Requests are folded into plain counters in memory (an order of magnitude cheaper than ``Histogram.observe``) and
+turned into Prometheus families when somebody scrapes. Gauges are read from their sources at that moment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.labels import OTHER, Labels
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
+_SERIES_MAX = 20_000
+
+
+class MetricSpec(NamedTuple):
+    name: str
+    kind: str  # counter | gauge | histogram
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        "router_requests_total",
+        "counter",
+        ("model", "region", "backend", "code", "cause"),
+        "Requests answered, by HTTP status and by how they ended; region and backend of the last attempt.",
+    ),
+    MetricSpec(
+        "router_ttft_seconds",
+        "histogram",
+        ("model", "region", "backend"),
+        "From arrival to the first content token sent to the client.",
+        _SECONDS,
+    ),
+    MetricSpec(
+        "router_request_duration_seconds",
+        "histogram",
+        ("model", "region"),
+        "From arrival to the last byte of the answer.",
+        _SECONDS,
+    ),
+    MetricSpec(
+        "router_itl_seconds",
+        "histogram",
+        ("model", "region"),
+        "Mean time between two output tokens of a streamed answer.",
+        _SHORT_SECONDS,
+    ),
+    MetricSpec(
+        "router_dispatch_seconds",
+        "histogram",
+        ("model",),
+        "From arrival until the first attempt was sent: the router's own share, the wait for a place included.",
+        _SHORT_SECONDS,
+    ),
+    MetricSpec(
+        "router_queue_wait_seconds",
+        "histogram",
+        ("model",),
+        "Time a request waited because every usable backend was full; requests that did not wait are not in it.",
+        _SECONDS,
+    ),
+    MetricSpec(
+        "router_tokens_total",
+        "counter",
+        ("model", "region", "direction"),
+        "LLM tokens: direction is prompt, output, or cached (the part of prompt that a prefix cache spared).",
+    ),
+    MetricSpec(
+        "router_attempts_total",
+        "counter",
+        ("region", "backend", "outcome"),
+        "Attempts at backends, by outcome; superseded is the loser of a hedge.",
+    ),
+    MetricSpec(
+        "router_retries_total",
+        "counter",
+        ("region", "backend", "kind"),
+        "Attempts after the first: kind is retry, hedge or continue.",
+    ),
+    MetricSpec(
+        "router_ttft_prediction_error_seconds",
+        "histogram",
+        ("region", "backend"),
+        "Absolute difference between the predicted and the observed time to first token of an attempt.",
+        _SECONDS,
+    ),
+    MetricSpec(
+        "router_quota_refusals_total",
+        "counter",
+        ("limit",),
+        "Requests refused because a limit of their key was used up.",
+    ),
+    MetricSpec(
+        "router_inflight", "gauge", ("region", "backend"), "Attempts this router has in flight, streams included."
+    ),
+    MetricSpec("router_backend_state", "gauge", ("region", "backend", "state"), "1 for the state the backend is in."),
+    MetricSpec("router_backend_usable", "gauge", ("region", "backend"), "1 when requests may be sent there."),
+    MetricSpec("router_backend_draining", "gauge", ("region", "backend"), "1 while an operator drains it."),
+    MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
+    MetricSpec(
+        "router_backend_scrape_age_seconds", "gauge", ("region", "backend"), "Age of the last reading of its metrics."
+    ),
+    MetricSpec("router_backend_running", "gauge", ("region", "backend"), "Requests the engine says it is running."),
+    MetricSpec("router_backend_waiting", "gauge", ("region", "backend"), "Requests the engine says are waiting."),
+    MetricSpec(
+        "router_backend_kv_ratio", "gauge", ("region", "backend"), "KV cache in use, 0 to 1, as the engine says."
+    ),
+    MetricSpec("router_queue_length", "gauge", (), "Requests that wait for a place."),
+    MetricSpec("router_connections", "gauge", (), "Client connections."),
+    MetricSpec("router_buffered_bytes", "gauge", (), "Request bodies held."),
+    MetricSpec("router_store_up", "gauge", (), "1 when the shared store answers, 0 while it is away."),
+    MetricSpec("router_loop_lag_seconds", "gauge", (), "Longest delay of the event loop within the last 10 s."),
+    MetricSpec(
+        "router_config_generation", "gauge", (), "How many configurations have been in force, this one included."
+    ),
+    MetricSpec("router_log_lines_dropped_total", "counter", ("file",), "Lines lost because writing was too slow."),
+    MetricSpec("router_build_info", "gauge", ("version",), "Always 1."),
+)
+
+SPECS: dict[str, MetricSpec] = {m.name: m for m in METRICS}
+
+
+class Sample(NamedTuple):
+    """A value read at scrape time. ``name`` is one of METRICS, ``labels`` in that metric's order."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+Source = Callable[[], Iterable[Sample]]
+
+
+class Histogram:
+    """Counts per bucket, not cumulated."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class _RequestCell:
+    """The counters that one kind of request bumps, bound together so that a request costs one lookup."""
+
+    ttft: Histogram
+    duration: Histogram
+    itl: Histogram
+    dispatch: Histogram
+    wait: Histogram
+    tokens: list[int]  # prompt, output, cached
+    requests: int = 0
+
+
+@dataclass(slots=True)
+class _AttemptCell:
+    error: Histogram
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Series:
+    """All children of the histograms and counters, by label values."""
+
+    histograms: dict[str, dict[tuple[str, ...], Histogram]] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    requests: dict[tuple[str, str, str, str, str], _RequestCell] = field(default_factory=dict)
+    attempts: dict[tuple[str, str, str], _AttemptCell] = field(default_factory=dict)
+    retries: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
+        children = self.histograms.setdefault(name, {})
+        if (child := children.get(labels)) is None:
+            child = children[labels] = Histogram(SPECS[name].buckets)
+        return child
+
+
+class Metrics(Collector):
+    """The metrics of one process."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._series = _Series()
+        self._sources: list[Source] = []
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def add_source(self, source: Source) -> None:
+        """``source`` is asked for its samples at each scrape. What it does not know it leaves out."""
+        self._sources.append(source)
+
+    def fold(self, record: Record) -> None:
+        """Count one finished request."""
+        model = self._labels.model(record.served_model or record.model)
+        attempts = record.attempts
+        last = attempts[-1] if attempts else None
+        key = (
+            (model, last.region, last.backend, str(record.status), record.cause)
+            if last is not None
+            else (model, "", "", str(record.status), record.cause)
+        )
+        cell = self._series.requests.get(key) or self._new_request_cell(key)
+        cell.requests += 1
+        cell.duration.observe(record.duration_s)
+        if record.ttft_s is not None:
+            cell.ttft.observe(record.ttft_s)
+            if record.stream and record.output_tokens > 1:
+                cell.itl.observe(max(0.0, record.duration_s - record.ttft_s) / (record.output_tokens - 1))
+        if record.wait_s > 0:
+            cell.wait.observe(record.wait_s)
+        tokens = cell.tokens
+        tokens[0] += record.prompt_tokens
+        tokens[1] += record.output_tokens
+        tokens[2] += record.cached_tokens or 0
+        if attempts:
+            cell.dispatch.observe(attempts[0].started_s)
+            for attempt in attempts:
+                self._fold_attempt(attempt)
+        if record.limit is not None:
+            refusals = self._series.refusals
+            refusals[record.limit] = refusals.get(record.limit, 0) + 1
+
+    def forget(self, backends: Iterable[str]) -> None:
+        """Drop the series of backends that were removed."""
+        gone = set(backends)
+        series = self._series
+        series.requests = {k: v for k, v in series.requests.items() if k[2] not in gone}
+        series.attempts = {k: v for k, v in series.attempts.items() if k[1] not in gone}
+        series.retries = {k: v for k, v in series.retries.items() if k[1] not in gone}
+        for name, children in series.histograms.items():
+            labels = SPECS[name].labels
+            if "backend" in labels:
+                at = labels.index("backend")
+                series.histograms[name] = {k: v for k, v in children.items() if k[at] not in gone}
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type, in the format that ``accept`` asks for."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        scalars = {m.name: _scalar_family(m) for m in METRICS if m.kind != "histogram"}
+        for sample in self._counters():
+            scalars[sample.name].add_metric(sample.labels, sample.value)
+        for source in self._sources:
+            for sample in source():
+                scalars[sample.name].add_metric(sample.labels, sample.value)
+        for spec in METRICS:
+            if spec.kind != "histogram":
+                if scalars[spec.name].samples:
+                    yield scalars[spec.name]
+            elif children := self._series.histograms.get(spec.name):
+                family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+                for labels, child in children.items():
+                    family.add_metric(labels, _cumulated(child), child.total)
+                yield family
+
+    def _counters(self) -> Iterator[Sample]:
+        series = self._series
+        for request_labels, request in series.requests.items():
+            yield Sample("router_requests_total", request_labels, request.requests)
+        for (model, region), counts in series.tokens.items():
+            for direction, count in zip(("prompt", "output", "cached"), counts, strict=True):
+                yield Sample("router_tokens_total", (model, region, direction), count)
+        for attempt_labels, attempt in series.attempts.items():
+            yield Sample("router_attempts_total", attempt_labels, attempt.attempts)
+        for retry_labels, retries in series.retries.items():
+            yield Sample("router_retries_total", retry_labels, retries)
+        for limit, refusals in series.refusals.items():
+            yield Sample("router_quota_refusals_total", (limit,), refusals)
+
+    def _fold_attempt(self, attempt: AttemptRecord) -> None:
+        key = (attempt.region, attempt.backend, attempt.outcome or "superseded")
+        cell = self._series.attempts.get(key)
+        if cell is None:
+            error = self._series.histogram("router_ttft_prediction_error_seconds", key[:2])
+            cell = self._series.attempts[key] = _AttemptCell(error)
+        cell.attempts += 1
+        if attempt.ttft_s is not None and attempt.predicted_ttft_s is not None:
+            cell.error.observe(abs(attempt.ttft_s - attempt.predicted_ttft_s))
+        if attempt.kind != "first":
+            retry = (attempt.region, attempt.backend, attempt.kind)
+            self._series.retries[retry] = self._series.retries.get(retry, 0) + 1
+
+    def _new_request_cell(self, key: tuple[str, str, str, str, str]) -> _RequestCell:
+        series = self._series
+        if len(series.requests) >= _SERIES_MAX:
+            key = (OTHER, key[1], key[2], key[3], key[4])
+            if (cell := series.requests.get(key)) is not None:
+                return cell
+        model, region, backend = key[:3]
+        cell = series.requests[key] = _RequestCell(
+            ttft=series.histogram("router_ttft_seconds", (model, region, backend)),
+            duration=series.histogram("router_request_duration_seconds", (model, region)),
+            itl=series.histogram("router_itl_seconds", (model, region)),
+            dispatch=series.histogram("router_dispatch_seconds", (model,)),
+            wait=series.histogram("router_queue_wait_seconds", (model,)),
+            tokens=series.tokens.setdefault((model, region), [0, 0, 0]),
+        )
+        return cell
+
+
+def table() -> str:
+    """METRICS as the Markdown table of docs/metrics.md."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels) or '-'} | {m.help} |"
+        for m in METRICS
+    ]
+    return "\n".join(lines)
+
+
+def _scalar_family(spec: MetricSpec) -> CounterMetricFamily | GaugeMetricFamily:
+    family = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+    return family(spec.name, spec.help, labels=spec.labels)
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    buckets: list[tuple[str, float]] = []
+    count = 0
+    for bound, here in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        count += here
+        buckets.append(("+Inf" if bound == float("inf") else repr(bound), count))
+    return buckets

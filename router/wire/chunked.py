@@ -1,0 +1,99 @@
+"""The strict decoder of chunked request bodies: plain hex sizes, CRLF only, bounded lines, trailers dropped."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+_LINE_LIMIT_BYTES = 4096
+_TRAILERS_LIMIT_BYTES = 8192
+
+
+class ChunkedError(ValueError):
+    """The framing is not strict; the connection cannot be used on."""
+
+
+class _State(Enum):
+    SIZE = "size"
+    DATA = "data"
+    DATA_END = "data_end"
+    TRAILERS = "trailers"
+
+
+class ChunkedDecoder:
+    """Feed bytes, get body ``pieces``. ``rest`` holds what follows the body once ``done``."""
+
+    __slots__ = ("_buffer", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body_bytes", "done", "pieces")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._pos = 0  # a cursor: slicing the buffer per chunk would make tiny chunks quadratic
+        self._state = _State.SIZE
+        self._need_bytes = 0
+        self._trailers_bytes = 0
+        self.body_bytes = 0
+        self.done = False
+        self.pieces: list[bytes] = []
+
+    @property
+    def rest(self) -> bytes:
+        return self._buffer
+
+    def feed(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        self._pos = 0
+        while not self.done and self._step():
+            pass
+        self._buffer = self._buffer[self._pos :]
+
+    def _step(self) -> bool:
+        """Take the next part; false when more bytes are needed."""
+        if self._state is _State.DATA:
+            return self._data()
+        line = self._line()
+        if line is None:
+            return False
+        if self._state is _State.DATA_END:
+            if line:
+                raise ChunkedError("a chunk is longer than its size")
+            self._state = _State.SIZE
+        elif self._state is _State.SIZE:
+            match = _SIZE_LINE.fullmatch(line)
+            if match is None:
+                raise ChunkedError("a malformed chunk size")
+            self._need_bytes = int(match.group(1), 16)
+            self._state = _State.DATA if self._need_bytes else _State.TRAILERS
+        elif not line:
+            self.done = True
+        else:
+            self._trailers_bytes += len(line)
+            if self._trailers_bytes > _TRAILERS_LIMIT_BYTES or _TRAILER.fullmatch(line) is None:
+                raise ChunkedError("malformed trailers")
+        return True
+
+    def _data(self) -> bool:
+        piece = self._buffer[self._pos : self._pos + self._need_bytes]
+        if not piece:
+            return False
+        self._pos += len(piece)
+        self._need_bytes -= len(piece)
+        self.body_bytes += len(piece)
+        self.pieces.append(piece)
+        if self._need_bytes == 0:
+            self._state = _State.DATA_END
+        return True
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\n", self._pos)
+        limit_bytes = 2 if self._state is _State.DATA_END else _LINE_LIMIT_BYTES
+        if (len(self._buffer) if end < 0 else end) - self._pos > limit_bytes:
+            raise ChunkedError("a line of the chunk framing is too long")
+        if end < 0:
+            return None
+        if end == self._pos or self._buffer[end - 1] != 13:
+            raise ChunkedError("a bare line feed in the chunk framing")
+        line = self._buffer[self._pos : end - 1]
+        self._pos = end + 1
+        return line

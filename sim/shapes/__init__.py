@@ -1,0 +1,10 @@
+"""How each kind of engine words its answers. Held against recorded answers of the real ones by the tests."""
+
+from __future__ import annotations
+
+from sim.shapes.base import Shape
+from sim.shapes.llamacpp import LlamaCpp
+from sim.shapes.sglang import SGLang
+from sim.shapes.vllm import Vllm
+
+SHAPES: dict[str, type[Shape]] = {"vllm": Vllm, "sglang": SGLang, "llamacpp": LlamaCpp}

@@ -1,0 +1,78 @@
+"""wire/chunked.py: what is strict passes at any split, everything else is refused."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.wire.chunked import ChunkedDecoder, ChunkedError
+
+
+def encode(pieces: list[bytes], trailers: bytes = b"") -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces if p) + b"0\r\n" + trailers + b"\r\n"
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=50), max_size=8),
+    trailers=st.sampled_from([b"", b"x-a: b\r\n", b"x-a: b\r\nx-c:\r\n"]),
+    rest=st.binary(max_size=20),
+    cuts=st.lists(st.integers(0, 500), max_size=6),
+)
+def test_any_split_gives_the_body_and_leaves_the_rest(
+    pieces: list[bytes], trailers: bytes, rest: bytes, cuts: list[int]
+) -> None:
+    data = encode(pieces, trailers) + rest
+    decoder = ChunkedDecoder()
+    start = 0
+    fed = b""
+    for cut in [*sorted(min(c, len(data)) for c in cuts), len(data)]:
+        if decoder.done:
+            break
+        decoder.feed(data[start:cut])
+        fed, start = data[:cut], cut
+    assert decoder.done
+    assert b"".join(decoder.pieces) == b"".join(pieces)
+    assert decoder.body_bytes == sum(map(len, pieces))
+    assert decoder.rest + data[len(fed) :] == rest
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"0x5\r\nhello\r\n",
+        b"+5\r\nhello\r\n",
+        b"-1\r\n",
+        b" 5\r\nhello\r\n",
+        b"5 \r\nhello\r\n",
+        b"5\nhello\r\n",
+        b"5\r\nhello\n0\r\n\r\n",
+        b"5\r\nhelloo\r\n",
+        b"5\r\nhell\r\n0\r\n\r\n",
+        b"\r\n",
+        b"g\r\n",
+        b"fffffffff\r\n",
+        b"5;a=\x00\r\nhello\r\n",
+        b"0\r\nbad trailer\r\n\r\n",
+        b"0\r\n folded: x\r\n\r\n",
+        b"5" + b"0" * 5000,
+        b"5;" + b"x" * 5000 + b"\r\n",
+        b"0\r\n" + b"x: y\r\n" * 3000,
+        b"1_0\r\n",
+    ],
+)
+def test_what_is_not_strict_is_refused(data: bytes) -> None:
+    decoder = ChunkedDecoder()
+    with pytest.raises(ChunkedError):
+        decoder.feed(data)
+
+
+def test_tiny_chunks_are_not_quadratic() -> None:
+    data = b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n"
+    decoder = ChunkedDecoder()
+    began = time.process_time()
+    decoder.feed(data)
+    assert decoder.done
+    assert time.process_time() - began < 5.0
