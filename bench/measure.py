@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from bench.peers import Gateway
     from bench.scenarios import Scenario
 
-OPEN_TIMEOUT_S = 60.0
+OPEN_TIMEOUT_S = 30.0
 SETTLE_S = 1.0
-LEAVE_S = 10.0
+CALM_STEP_S, CALM_MAX_S = 0.1, 20.0
+CALM_CORES = 0.1
+LEAVE_S = 12.0  # longer than the longest interval: by then every stream had a token to write
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Slice:
     before_pss_bytes: int = 0
     open_pss_bytes: int = 0
     streams_open: int = 0
+    calm_s: float = 0.0  # how long the gateway was busy after the load had gone
     left_open: int = 0  # streams the backends still served LEAVE_S after every client had left
     latency_ns: list[list[int]] = field(default_factory=list)
     first_ns: list[list[int]] = field(default_factory=list)
@@ -55,7 +58,6 @@ class Bench:
 
     load: Path
     backend_pid: int
-    backends: tuple[int, ...]
     gateway_cpus: frozenset[int]
     load_cpus: frozenset[int]
 
@@ -96,7 +98,22 @@ def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario) -> 
         result.error = str(error)[:200]
     finally:
         processes.end(load)
+    if scenario.hold:
+        result.left_open = _wait_until_left(gateway)
+    result.calm_s = wait_until_calm(gateway)
     return result
+
+
+def wait_until_calm(gateway: Gateway) -> float:
+    """Waits until the gateway is idle, so that it does not disturb the next one. Returns the seconds it took."""
+    began_s = time.monotonic()
+    while True:
+        before_s, at_s = kernel.tree_cpu_s(gateway.roots), time.monotonic()
+        time.sleep(CALM_STEP_S)
+        now_s = time.monotonic()
+        used = (kernel.tree_cpu_s(gateway.roots) - before_s) / (now_s - at_s)
+        if used < CALM_CORES or now_s - began_s > CALM_MAX_S:
+            return at_s - began_s
 
 
 def _follow(bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess.Popen[bytes], result: Slice) -> None:
@@ -113,22 +130,25 @@ def _follow(bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess
     assert load.stdin is not None
     load.stdin.close()
     _take(json.loads(processes.read_line(load, 60)), scenario, result)
-    if scenario.hold:
-        result.left_open = _wait_until_left(bench)
 
 
-def _wait_until_left(bench: Bench) -> int:
+def _wait_until_left(gateway: Gateway) -> int:
+    """Streams that the backends serve for clients that are gone, once they are none or the time is over."""
     deadline_s = time.monotonic() + LEAVE_S
-    while (running := sum(_running(port) for port in bench.backends)) and time.monotonic() < deadline_s:
+    while (left := _running(gateway)) > 0 and time.monotonic() < deadline_s:
         time.sleep(0.1)
+    return left
+
+
+def _running(gateway: Gateway) -> int:
+    """Requests this gateway's backends are serving."""
+    running = 0
+    for port in gateway.backends:
+        page = processes.http(f"http://127.0.0.1:{port}/metrics").decode()
+        for line in page.splitlines():
+            if line.startswith("vllm:num_requests_running"):
+                running += int(float(line.split()[-1]))
     return running
-
-
-def _running(port: int) -> int:
-    for line in processes.http(f"http://127.0.0.1:{port}/metrics").decode().splitlines():
-        if line.startswith("vllm:num_requests_running"):
-            return int(float(line.split()[-1]))
-    raise RuntimeError("the backend shows no vllm:num_requests_running")
 
 
 def _account(bench: Bench, before: _Counters, after: _Counters, result: Slice) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from bench import environments, kernel, measure, processes
 from bench.environments import NotInstallable
 from bench.peers import PEERS, Gateway, Site
+from bench.scenarios import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.scenarios import Scenario
 
 BACKENDS = 6
 FILES_WANTED = 65_536
@@ -26,6 +26,11 @@ FILES_SPARE = 1_000
 MEMORY_ROUNDS_MAX = 2
 TRIES_FOR_QUIET = 4
 START_SETTLE_S = 1.0
+# Compilers that work while the program runs and modules loaded at the first request are done with after this.
+WARM_UP = (
+    Scenario("warm-up", "", "request", 16, seconds=4.0, warm_s=0.0),
+    Scenario("warm-up", "", "chunk", 16, chunks=64, stream=True, seconds=2.0, warm_s=0.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +96,22 @@ def install(names: Sequence[str], results: Results) -> list[str]:
     return usable
 
 
-def start(names: Sequence[str], bench: measure.Bench, results: Results, running: dict[str, Gateway]) -> None:
-    """Starts the gateways; `running` holds each from the moment it runs, so that the caller can end them."""
-    for name in names:
+def start(
+    names: Sequence[str],
+    ports: Sequence[int],
+    bench: measure.Bench,
+    results: Results,
+    running: dict[str, Gateway],
+) -> None:
+    """Starts the gateways, each before backends of its own, and warms them up.
+
+    `running` holds each from the moment it runs, so that the caller can end them.
+    """
+    for number, name in enumerate(names):
         say(f"start    {name}")
         folder = environments.OUT / name
-        site = Site(processes.free_port(), bench.backends, folder, bench.gateway_cpus, bench.load_cpus)
+        own = tuple(ports[number * BACKENDS : (number + 1) * BACKENDS])
+        site = Site(processes.free_port(), own, folder, bench.gateway_cpus, bench.load_cpus)
         site.log.unlink(missing_ok=True)
         try:
             running[name] = PEERS[name].start(site)
@@ -107,6 +122,8 @@ def start(names: Sequence[str], bench: measure.Bench, results: Results, running:
     time.sleep(START_SETTLE_S)
     for name, gateway in running.items():
         results.idle_pss_bytes[name] = kernel.tree_pss_bytes(gateway.roots)
+        for scenario in WARM_UP:
+            measure.run_slice(bench, gateway, name, scenario)
 
 
 def fitting(scenario: Scenario, files: int) -> Scenario:
@@ -133,11 +150,11 @@ def run(plan: Plan, out: Path) -> Results:
     results = Results(now.strftime("%Y-%m-%d %H:%M UTC"), describe_machine(gateway_cpus, load_cpus))
     usable = install(plan.peers, results)
     load = measure.load_program()
-    backend, ports = measure.start_backend(BACKENDS, load_cpus)
-    bench = measure.Bench(load, backend.pid, ports, gateway_cpus, load_cpus)
+    backend, ports = measure.start_backend(BACKENDS * max(1, len(usable)), load_cpus)
+    bench = measure.Bench(load, backend.pid, gateway_cpus, load_cpus)
     running: dict[str, Gateway] = {}
     try:
-        start(usable, bench, results, running)
+        start(usable, ports, bench, results, running)
         for scenario in plan.scenarios:
             memory_only = scenario.hold and scenario.seconds == 0
             rounds = min(plan.rounds, MEMORY_ROUNDS_MAX) if memory_only else plan.rounds

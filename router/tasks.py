@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 _log = logging.getLogger("router.tasks")
 _running: set[asyncio.Task[Any]] = set()
 
+T = TypeVar("T")
 
-def spawn(coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-    """Start ``coro`` on the running loop. A failure is logged with the task's name."""
+
+def spawn(
+    coro: Coroutine[Any, Any, T], *, name: str, expected: tuple[type[Exception], ...] = ()
+) -> asyncio.Task[T]:
+    """Start ``coro`` on the running loop. A failure that is not ``expected`` is logged with the task's name."""
     task = asyncio.get_running_loop().create_task(coro, name=name)
     _running.add(task)
-    task.add_done_callback(_finished)
+    task.add_done_callback(partial(_finished, expected))
     return task
 
 
-def _finished(task: asyncio.Task[Any]) -> None:
+def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
-    if not task.cancelled() and (exc := task.exception()) is not None:
+    if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, expected):
         _log.error("task %s failed", task.get_name(), exc_info=exc)
 
 

@@ -239,13 +239,14 @@ class Server:
             raise RefusedError(refusal)
         if self.faults.strike("accept_reset", self.now_s()):
             sever(request, "rst")
-        if (fault := self.faults.strike("crash", self.now_s())) and fault.params["tokens"] is None:
+        crash = self.faults.strike("crash", self.now_s())
+        if crash is not None and crash.params["tokens"] is None:
             self.crash()
             raise GoneError
         if call.stream and (fault := self.faults.strike("in_band_error", self.now_s())):
             message = fault.params["message"] or DEAD_ENGINE
             return await self._in_band(request, self.shape.error_event(message, fault.params["status"]))
-        generation = Generation(self, request, call, fault)
+        generation = Generation(self, request, call, crash)
         self._generations.add(generation)
         try:
             return await generation.run()
@@ -286,7 +287,6 @@ class Server:
     def crash(self) -> None:
         if self._on_crash is not None:
             self._on_crash()
-            return
         self._unlisten()
         self.link.reset_all()
 
@@ -425,7 +425,7 @@ class Server:
             return await _huge(request, page, headers)
         elif how == "gzip_bomb":
             headers["Content-Encoding"] = "gzip"
-            return web.Response(body=gzip.compress(b"# " + b"0" * 200_000_000, 9), headers=headers)
+            return web.Response(body=gzip.compress(b"# " + b"0" * 100_000_000, 9), headers=headers)
         return web.Response(body=page.encode(), headers=headers)
 
     def view(self) -> EngineView:

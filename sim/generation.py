@@ -91,7 +91,7 @@ class Generation:
         self._faults: list[tuple[int, Fault]] = []
         if crash is not None:
             self._faults.append((int(crash.params["tokens"]), crash))
-        self._interrupted: asyncio.Future[str] | None = None
+        self._going_down: str | None = None
         self._response: web.StreamResponse | None = None
         self._raw = False  # headers are out without framing: the close is the end
         self._drip_s = 0.0
@@ -124,18 +124,20 @@ class Generation:
     def interrupt(self, how: str) -> None:
         """The engine is going down: ``error`` ends the answer with an error, ``silence`` leaves it hanging."""
         self.reason = "shutdown"
-        if self._interrupted is not None and not self._interrupted.done():
-            self._interrupted.set_result(how)
+        self._going_down = how
+        if self._feed is not None:
+            self._feed.wake()
 
     async def run(self) -> web.StreamResponse:
         server = self._server
-        self._interrupted = asyncio.get_running_loop().create_future()
         self._feed = server.live.submit([p.job for p in self._progress])
         completed = False
         try:
             response = await (self._stream() if self._call.stream else self._whole())
             completed = True
             return response
+        except ConnectionError:
+            raise GoneError from None
         except GoneError:
             self.reason = "fault"
             raise
@@ -144,7 +146,6 @@ class Generation:
             assert self._response is not None
             return self._response
         finally:
-            self._interrupted.cancel()
             if completed or self._call.stream or self._shape.aborts_unstreamed or self.reason != "client_gone":
                 self._close()
 
@@ -157,15 +158,9 @@ class Generation:
     async def _news(self) -> str | None:
         """Wait for the next tokens; the way of going down if that comes first."""
         assert self._feed is not None
-        assert self._interrupted is not None
-        if self._interrupted.done():
-            return self._interrupted.result()
-        wait = asyncio.ensure_future(self._feed.wait())
-        try:
-            await asyncio.wait((wait, self._interrupted), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            wait.cancel()
-        return self._interrupted.result() if self._interrupted.done() else None
+        if self._going_down is None:
+            await self._feed.wait()
+        return self._going_down
 
     # ---- whole answers
 
@@ -214,10 +209,10 @@ class Generation:
             if how is not None:
                 return await self._go_down(how)
             await self._send_new()
-        if self._raw:
-            sever(self._request, "fin")
         events = self._shape.last_events(self._call, [p.choice for p in self._progress])
         await self._write([events] if events else [], b"data: [DONE]\n\n")
+        if self._raw:
+            sever(self._request, "fin")
         assert self._response is not None
         await self._response.write_eof()
         return self._response
@@ -318,14 +313,9 @@ class Generation:
         """Made up, but the same for the same token."""
         tops = max(0, self._call.logprobs or 0)
         text = tokenizer().decode((token,))
-
-        def entry(value: float) -> Json:
-            body: Json = {"id": token} if self._shape.name == "llamacpp" else {}
-            shown = text.decode(errors="replace")
-            return body | {"token": shown, "logprob": value, "bytes": list(text)}
-
         value = -(token % 997) / 500.0
-        return entry(value) | {"top_logprobs": [entry(value - k) for k in range(tops)], "offset": 0}
+        entry = self._shape.logprob(token, text, value)
+        return entry | {"top_logprobs": [self._shape.logprob(token, text, value - k) for k in range(tops)]}
 
     # ---- going wrong
 

@@ -115,10 +115,15 @@ class LinkProtocol(asyncio.Protocol):
         self._link.connections.discard(self)
         assert self._transport is not None
         delay_s = 0.0 if self._transport.closed_by_us else self._link.rtt_s / 2
-        self._inbound.put(lambda: self._inner.connection_lost(exc), delay_s)
+        self._inbound.put(lambda: self._lost(exc), delay_s)
         if self._link.frozen:
             # Nobody will thaw a connection that is gone from the set: tell the server when the freeze ends.
             self._link.connections.add(self)
+
+    def _lost(self, exc: Exception | None) -> None:
+        assert self._transport is not None
+        self._transport.known_lost = True
+        self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()
@@ -149,6 +154,7 @@ class LinkTransport(asyncio.Transport):
         self._outbound = _Delay(link)
         self._queued_bytes = 0
         self.closed_by_us = False
+        self.known_lost = False  # the server has been told that the other side is gone
         self.requests = 0  # counted by the server
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
@@ -192,7 +198,7 @@ class LinkTransport(asyncio.Transport):
         self._outbound.flush()
 
     def is_closing(self) -> bool:
-        return self.closed_by_us or self._real.is_closing()
+        return self.closed_by_us or self.known_lost
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._real.get_extra_info(name, default)

@@ -13,13 +13,16 @@ from sim.profiles import Profile
 class Feed:
     """The jobs of one request. Wait, look at what there is, wait again."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], live: LiveEngine) -> None:
         self.jobs = tuple(jobs)
-        self._seen = -1
+        self._live = live
+        self._seen = 0
         self._waiter: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
-        """Until at least one job has another token or has ended since the last call."""
+        """Until a job has more tokens or has ended since the last call, or somebody calls :meth:`wake`."""
+        if self._news():
+            return
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -30,14 +33,21 @@ class Feed:
     def ended(self) -> bool:
         return all(job.phase in (Phase.DONE, Phase.ABORTED) for job in self.jobs)
 
-    def ring(self, engine: Engine, now_s: float) -> None:
-        """Wake who waits, if there is news."""
-        if self._waiter is None or self._waiter.done():
-            return
-        progress = sum(engine.generated(job, now_s) + (job.phase is Phase.DONE) for job in self.jobs)
-        if progress != self._seen:
-            self._seen = progress
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def look(self) -> None:
+        """Wake who waits, if there is news."""
+        if self._waiter is not None and not self._waiter.done() and self._news():
+            self._waiter.set_result(None)
+
+    def _news(self) -> bool:
+        engine, now_s = self._live.engine, self._live.now_s()
+        progress = sum(engine.generated(job, now_s) + (job.phase is Phase.DONE) for job in self.jobs)
+        news = progress != self._seen
+        self._seen = progress
+        return news
 
 
 class LiveEngine:
@@ -63,7 +73,7 @@ class LiveEngine:
         self._advance()
         for job in jobs:
             self.engine.submit(job, self.now_s())
-        feed = Feed(jobs)
+        feed = Feed(jobs, self)
         self._feeds.add(feed)
         self._arm()
         return feed
@@ -99,10 +109,9 @@ class LiveEngine:
         self._arm()
 
     def _advance(self) -> None:
-        now_s = self.now_s()
-        self.engine.advance(now_s)
+        self.engine.advance(self.now_s())
         for feed in self._feeds:
-            feed.ring(self.engine, now_s)
+            feed.look()
 
     def _arm(self) -> None:
         if self._timer is not None:

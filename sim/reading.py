@@ -72,7 +72,9 @@ class Reader:
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
             message = "Input should be a valid list"
-            refuse(shape, "type", field="messages", problem="list_type", message=message, value=messages)
+            refuse(
+                shape, "type", field="messages", problem="list_type", wanted="array", message=message, value=messages
+            )
             messages = []
         if not messages:
             refuse(shape, "empty_messages")
@@ -106,7 +108,7 @@ class Reader:
             contexts = [self._from_ids(p) for p in prompt]
         else:
             message = "Input should be a valid string"
-            refuse(shape, "type", field="prompt", problem="string_type", message=message, value=prompt)
+            refuse(shape, "type", field="prompt", problem="string_type", wanted="string", message=message, value=prompt)
             contexts = [b""]
         return self._call("completion", contexts)
 
@@ -122,7 +124,7 @@ class Reader:
         if isinstance(value, list) and value:
             return [p.encode() if isinstance(p, str) else self._from_ids(p) for p in value]
         message = "Input should be a valid string"
-        refuse(self._shape, "type", field="input", problem="string_type", message=message, value=value)
+        refuse(self._shape, "type", field="input", problem="string_type", wanted="string", message=message, value=value)
         return []
 
     def text(self) -> bytes:
@@ -226,7 +228,9 @@ class Reader:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
             message = "Input should be a valid number, unable to parse string as a number"
-            refuse(self._shape, "type", field=field, problem="float_parsing", message=message, value=value)
+            refuse(
+                self._shape, "type", field=field, problem="float_parsing", wanted="number", message=message, value=value
+            )
             return default
         return value
 

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SITES_MAX 64
+#define SITES_MAX 256
 #define EVENTS_PER_WAIT 256
 #define READ_BYTES (256 * 1024)
 #define REQUEST_BYTES_MAX (32u << 20)

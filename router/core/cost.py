@@ -1,21 +1,29 @@
-"""The price of a backend: what a first token there would cost a request, in seconds, term by term.
+"""The price of a backend: what a request would cost there, in seconds, term by term.
 
-    ttft_s(b) = rtt_s·k(b) + overhead_s + queue_s + prefill_s + pressure_s + residual_s + risk_s
+    cost_s(b) = rtt_s·k(b) + overhead_s + queue_s + prefill_s + pressure_s + residual_s + risk_s + toll_s
 
 - rtt_s·k: the round trip, once on a warm connection, once more per handshake on a cold one;
 - overhead_s: what the engine needs before it computes (learned);
 - queue_s: uncached tokens ahead (ours exactly, peers' aged, the scrape beyond ours) times the learned time per token,
   plus the wait for a place when more requests are there than the engine serves at once;
-- prefill_s: (prompt - cached prefix) tokens times the learned time per token;
+- prefill_s: (prompt - cached prefix) tokens times the learned time per token: the work w it brings along;
 - pressure_s: the learned interference of the batch, and a barrier λ·kv/(1-kv) as the KV cache fills;
-- residual_s: what the learned line does not explain at the moment, and how late pending first tokens already are;
-- risk_s: the chance that the attempt fails, times what a failure costs. So failing fast never looks fast.
+- residual_s: what the learned line does not explain at the moment, or how late pending first tokens already are;
+- risk_s: the chance that the attempt fails, times what a failure costs. So failing fast never looks fast;
+- toll_s: what it costs those after it. Work w that meets a queue q keeps the engine busy for (q + w) / (1 - ρ) and
+  makes the λ requests per second that come meanwhile wait w longer each: η·λ·w·(q + w) / (1 - ρ). Without it each
+  request does what is best for itself, spreads its prefix over more backends than needed, and everybody waits longer.
 
-Sources: GORGO's cost of network + queue + uncached prefill; SMG's least_load barrier; Linkerd's PenaltyPeakEwma.
+All but pressure's barrier, risk and toll together are the predicted time to the first token, which is learned from and
+shown to operators beside the real one.
 
-A ``Price`` is a plain tuple, made anew when a backend changes and never altered: a decision keeps the prices it saw
-and can be explained later at no cost now. ``Price[0]`` is the cost of a request without any uncached token,
-``Price[1]`` the cost of one uncached token: cost_s = price[0] + uncached_tokens * price[1].
+Sources: GORGO's cost of network + queue + uncached prefill; SMG's least_load barrier; Linkerd's PenaltyPeakEwma;
+Pigou's toll, here the externality of the M/G/1 busy period.
+
+A ``Price`` is a plain tuple, made anew when a backend changes and never altered: a decision keeps the prices it saw and
+can be explained later at no cost now. With its first four places and the work w = uncached_tokens * token_s:
+
+    cost_s = fixed_s + w * (rise + toll * w), where toll = η·λ / (1 - ρ) and rise = 1 + toll * queue_s
 """
 
 from __future__ import annotations
@@ -24,8 +32,11 @@ from math import asin, cos, radians, sin, sqrt
 
 from router.core.params import Params
 
-#: (fixed_s, token_s, queue_s, busy_s, Steady, tokens ahead, requests there)
-Price = tuple[float, float, float, float, "Steady", float, float]
+#: (fixed_s, token_s, rise, toll, Detail)
+Price = tuple[float, float, float, float, "Detail"]
+
+#: (queue_s, busy_s, tokens ahead, requests there, Steady): what ``fixed_s`` consists of
+Detail = tuple[float, float, float, float, "Steady"]
 
 #: (rtt_s·k, overhead_s, kv pressure_s, residual_s, risk_s): the terms that do not change with each request
 Steady = tuple[float, float, float, float, float]
@@ -34,17 +45,26 @@ Terms = tuple[tuple[str, float], ...]
 
 
 def price_terms(price: Price, uncached_tokens: float) -> Terms:
-    """The terms of ``price[0] + uncached_tokens * price[1]``."""
-    _, token_s, queue_s, busy_s, (rtt_s, overhead_s, pressure_s, residual_s, risk_s), _, _ = price
+    """The terms of what a request with so many uncached tokens costs. Their sum is its cost."""
+    _, token_s, _, toll, (queue_s, busy_s, _, _, steady) = price
+    rtt_s, overhead_s, pressure_s, residual_s, risk_s = steady
+    prefill_s = uncached_tokens * token_s
     return (
         ("rtt", rtt_s),
         ("overhead", overhead_s),
         ("queue", queue_s),
-        ("prefill", uncached_tokens * token_s),
+        ("prefill", prefill_s),
         ("pressure", busy_s + pressure_s),
         ("residual", residual_s),
         ("risk", risk_s),
+        ("toll", prefill_s * (queue_s + prefill_s) * toll),
     )
+
+
+def predicted_ttft_s(price: Price, uncached_tokens: float) -> float:
+    """When the first token is expected: the cost without what is no time (barrier, risk, toll)."""
+    steady = price[4][4]
+    return price[0] + uncached_tokens * price[1] - steady[2] - steady[4]
 
 
 def kv_pressure_s(kv_ratio: float, params: Params) -> float:

@@ -230,28 +230,47 @@ def _eliminate(matrix: list[list[float]], right: list[float]) -> list[float]:
 
 
 class Service:
-    """How an engine serves what it has accepted: decode time of an answer, places in its batch, tokens it delivers.
+    """How an engine serves what it has accepted: decode time of an answer, places in its batch, rates.
 
     The places are learned: an engine that lets requests wait while ``running`` are served has that many places for now
     (a batch limit, or a full KV cache). Until it has been seen to let somebody wait, its places are unknown, and
     unknown means no predicted wait.
+
+    Rates are exponentially forgotten counts: an event adds ``1 / rate_memory_s``, a tick takes off what has aged.
     """
 
-    __slots__ = ("_params", "_rate_at_s", "mean_s", "output_tokens_per_s", "slots", "slots_at_s")
+    __slots__ = (
+        "_params",
+        "_rated_s",
+        "_requests",
+        "_tokens",
+        "asked_per_s",
+        "asked_tokens_per_s",
+        "mean_s",
+        "output_tokens_per_s",
+        "slots",
+        "slots_at_s",
+    )
 
-    def __init__(self, params: Params, now_s: float) -> None:
+    def __init__(self, params: Params, now_s: float, requests_total: int = 0, tokens_total: int = 0) -> None:
         self._params = params
         #: mean time from first to last token
         self.mean_s = params.service_prior_s
         self.slots = float("inf")
         self.slots_at_s = float("-inf")
-        #: EWMA of what we saw delivered
+        #: what we send there, requests and uncached prompt tokens
+        self.asked_per_s = 0.0
+        self.asked_tokens_per_s = 0.0
+        #: what we saw delivered
         self.output_tokens_per_s = 0.0
-        self._rate_at_s = now_s
+        self._rated_s = now_s
+        self._requests = requests_total
+        self._tokens = tokens_total
 
     def answered(self, decode_s: float, output_tokens: int) -> None:
-        self.mean_s += self._params.service_weight * (decode_s - self.mean_s)
-        self.output_tokens_per_s += output_tokens / self._params.output_rate_memory_s
+        params = self._params
+        self.mean_s += params.service_weight * (max(decode_s, params.service_min_s) - self.mean_s)
+        self.output_tokens_per_s += output_tokens / params.rate_memory_s
 
     def seen(self, running: float, waiting: float, now_s: float) -> None:
         """A scrape told how many it serves and how many it lets wait."""
@@ -261,11 +280,19 @@ class Service:
         elif running > self.slots:
             self.slots = running
 
-    def tick(self, now_s: float) -> None:
-        self.output_tokens_per_s *= exp((self._rate_at_s - now_s) / self._params.output_rate_memory_s)
-        self._rate_at_s = now_s
+    def tick(self, now_s: float, requests_total: int, tokens_total: int) -> int:
+        """Bring the rates up to date with the counts so far. Returns how many requests were new."""
+        memory_s = self._params.rate_memory_s
+        requests, tokens = requests_total - self._requests, tokens_total - self._tokens
+        self._requests, self._tokens = requests_total, tokens_total
+        keep = exp((self._rated_s - now_s) / memory_s)
+        self._rated_s = now_s
+        self.asked_per_s = self.asked_per_s * keep + requests / memory_s
+        self.asked_tokens_per_s = self.asked_tokens_per_s * keep + tokens / memory_s
+        self.output_tokens_per_s *= keep
         if now_s - self.slots_at_s > self._params.slots_memory_s:
             self.slots = float("inf")
+        return requests
 
     @property
     def place_s(self) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import exp
 from statistics import fmean, median
 
-from router.core.backend import Backend, Lane, Neutral
-from router.core.cost import distance_rtt_s, kv_pressure_s
+from router.core.backend import Backend, Lane, Neutral, cached_tokens
+from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.estimator import Line, prior_line
 from router.core.explain import Candidates, Strike
@@ -199,19 +199,15 @@ class Fleet:
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.prices[model]
-        uncached = request.prompt_tokens
-        cached = 0.0
-        if request.prefix_blocks and (matched := b.prefix.match(request.prefix_blocks)):
-            cached = min(matched * request.tokens_per_block * b.prefix.trust, uncached)
-            uncached = int(uncached - cached)
-        _, _, pressure_s, _, risk_s = price[4]
+        cached = cached_tokens(b, request) if request.prefix_blocks else 0.0
+        uncached = int(request.prompt_tokens - cached)
         lease = Lease(
             request,
             b.name,
             now_s,
             request.prompt_tokens,
             uncached,
-            price[0] + uncached * price[1] - pressure_s - risk_s,
+            predicted_ttft_s(price, uncached),
             None,
             b.health.state is not _HEALTHY and b.health.state is not State.SUSPECT,
             dry_run,
@@ -232,15 +228,17 @@ class Fleet:
         request = lease.request
         b.inflight += 1
         b.requests_total += 1
-        b.inflight_uncached_tokens += lease.uncached_tokens
+        uncached = lease.uncached_tokens
+        b.inflight_uncached_tokens += uncached
+        b.uncached_tokens_total += uncached
         if request.stream:
             b.pending[lease] = None
         else:
             b.unseen[lease] = None
         if lease.probation:
             b.trials.add(lease)
-        if not lease.retry:
-            self._budgets[b.region].request(now_s)
+        if lease.retry:
+            b.retries_total += 1
         if request.prefix_blocks:
             b.prefix.insert(request.prefix_blocks)
             b.tokens_per_block = request.tokens_per_block
@@ -353,11 +351,9 @@ class Fleet:
             return
         lease.first_token_s = now_s
         b = self._by_name[lease.backend]
-        if lease in b.pending:
-            del b.pending[lease]
-            b.inflight_uncached_tokens -= lease.uncached_tokens
+        if b.prefilled(lease):
             self._learn(lease, b, now_s)
-        if b.state is not _HEALTHY:
+        if b.trials:
             b.trials.discard(lease)
         self._succeeded(lease, b, now_s)
         b.reprice()
@@ -371,10 +367,10 @@ class Fleet:
             return
         ttft_s = now_s - lease.started_s
         fit = lane.fit
-        _, token_s, queue_s, _, steady, tokens, requests = price
+        queue_s, _, tokens, requests, steady = price[4]
         error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
         fit.score(error_s)
-        if queue_s - tokens * token_s > 1e-6:
+        if queue_s - tokens * price[1] > 1e-6:
             # It waited for a place; how long is not told apart from the prefill.
             fit.drift(min(error_s, self.params.outlier_slack_s))
         else:
@@ -407,12 +403,8 @@ class Fleet:
         self.leases.remove(lease)
         b.inflight -= 1
         b.last_end_s = now_s
-        if lease in b.pending:
-            del b.pending[lease]
-            b.inflight_uncached_tokens -= lease.uncached_tokens
-        elif lease in b.unseen:
-            del b.unseen[lease]
-            b.inflight_uncached_tokens -= lease.uncached_tokens
+        if lease.first_token_s is None:
+            b.prefilled(lease)
         if b.trials:
             b.trials.discard(lease)
         if outcome is _OK:
@@ -567,12 +559,11 @@ class Fleet:
             if event is not None:
                 self._fire(b, event, now_s)
             b.failure_chance *= keep_chance
-            b.service.tick(now_s)
+            firsts = b.service.tick(now_s, b.requests_total - b.retries_total, b.uncached_tokens_total)
+            self._budgets[b.region].requests(firsts, now_s)
             for lane in b.lanes.values():
                 lane.fit.residual_s *= keep_residual
             b.refresh(now_s, self.neutral)
-        for budget in self._budgets.values():
-            budget.left(now_s)
         if now_s >= self._next_gray_s:
             self._next_gray_s = now_s + params.gray_interval_s
             self._eject_gray(now_s)

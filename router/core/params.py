@@ -34,8 +34,9 @@ class Params:
     peers_full_s: float = 0.5
     #: ... and have faded to nothing at this age
     peers_gone_s: float = 3.0
-    #: pressure = this * kv / (1 - kv) (SMG's least_load barrier)
-    kv_pressure_s: float = 0.15
+    #: pressure = this * kv / (1 - kv). SMG's least_load has 0.15; here interference is learned besides, and a barrier
+    #: that is felt at half full sends requests across an ocean for nothing
+    kv_pressure_s: float = 0.03
     #: the barrier is evaluated no nearer to 1 than this
     kv_ratio_max: float = 0.98
 
@@ -85,12 +86,19 @@ class Params:
     # -- service ----------------------------------------------------------------------------------------------------
     #: weight of one answer in the mean decode time
     service_weight: float = 0.1
-    #: prior of the decode time of one answer
+    #: prior of the decode time of one answer, and the shortest that is believed
     service_prior_s: float = 5.0
+    service_min_s: float = 0.05
     #: what is known of an engine's places is trusted this long after a scrape showed requests waiting
     slots_memory_s: float = 120.0
-    #: time constant of the output rate shown to operators
-    output_rate_memory_s: float = 10.0
+    #: time constant of rates: requests and tokens sent there, tokens delivered
+    rate_memory_s: float = 10.0
+
+    # -- the toll: what a request costs those after it, see cost.py --------------------------------------------------
+    #: 1 charges what an M/G/1 queue makes later requests wait; prefill also slows every answer in the batch
+    toll_ratio: float = 3.0
+    #: the utilisation that the toll is computed with is no nearer to 1 than this
+    toll_utilisation_max: float = 0.9
 
     # -- choosing (policy ttft) -------------------------------------------------------------------------------------
     #: stay with affinity or the local region unless the gain is more than the larger of these

@@ -38,11 +38,11 @@ class RetryBudget:
         self._place = self._index % _BUCKETS
         self._next_s = (self._index + 1) * self._bucket_s
 
-    def request(self, now_s: float) -> None:
-        """A first attempt went to this region."""
+    def requests(self, count: int, now_s: float) -> None:
+        """So many first attempts went to this region."""
         if now_s >= self._next_s:
             self._roll(now_s)
-        self._requests[self._place] += 1
+        self._requests[self._place] += count
 
     def take(self, now_s: float) -> bool:
         """Whether one more retry is within the budget; if so it is counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -22,6 +23,15 @@ class Aliases:
 
     def get(self, model: str) -> ModelAlias | None:
         return self._models.get(model)
+
+    def microusd(self, model: str, prompt_tokens: int, output_tokens: int) -> int:
+        """What these tokens cost in millionths of a dollar: USD per million tokens is microusd per token."""
+        alias = self._models.get(model)
+        if alias is None:
+            return 0
+        return math.ceil(
+            prompt_tokens * alias.price_input_usd_per_mtok + output_tokens * alias.price_output_usd_per_mtok
+        )
 
     def route(self, model: str, rng: Rng) -> tuple[str, ...]:
         """The models to try, in order. A name that is no alias stands for itself."""

@@ -50,10 +50,10 @@ _ANSWER_HEAD = (
     b"server-timing: wait;dur=%.2f, upstream;dur=%.2f\r\n\r\n"
 )
 
-#: How many different requests that killed a backend are remembered, and how often one may do so.
-POISON_ENTRIES = 1024
+#: A request may kill this many backends; then it is remembered for a while and not tried again.
 POISON_DEATHS = 2
-POISON_S = 600.0
+POISON_ENTRIES = 1024
+POISON_S = 60.0
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not an error
@@ -102,6 +102,7 @@ class Exchange:
     usage: Usage | None = None
     charge: Charge = Charge.REFUND
     tried: set[str] = field(default_factory=set)
+    shunned: set[str] = field(default_factory=set)  # in a region where a backend could not be reached: last resort
     deaths: int = 0
     keep_alive: bool = True
     answered: bool = False
@@ -130,7 +131,7 @@ class Lifecycle:
         self._rng = rng
         self._tokens = TokenEstimator()
         self._date = responses.DateHeader()
-        self._poison: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._poison: OrderedDict[int, float] = OrderedDict()  # hash of a body -> when it had killed enough
         self._loop = asyncio.get_running_loop()
         self.live: set[Exchange] = set()
         self.closing = False
@@ -201,10 +202,12 @@ class Lifecycle:
 
     async def _reserve(self, x: Exchange, key: Key) -> None:
         assert x.need is not None
-        tokens = x.need.prompt_tokens + x.need.max_output_tokens
-        taken = self._store.reserve_now(key, tokens, x.record.request_id, x.arrival_s)
+        need = x.need
+        tokens = need.prompt_tokens + need.max_output_tokens
+        microusd = self.settings.aliases.microusd(need.model, need.prompt_tokens, need.max_output_tokens)
+        taken = self._store.reserve_now(key, tokens, need.request_id, x.arrival_s, microusd=microusd)
         if taken is None:
-            taken = await self._ask_store(key, tokens, x.record.request_id)
+            taken = await self._ask_store(key, tokens, need.request_id, microusd)
         if isinstance(taken, Reservation):
             x.reservation = taken
             return
@@ -220,9 +223,9 @@ class Lifecycle:
             headers=responses.header_pairs(responses.rate_limit_lines(taken)),
         )
 
-    async def _ask_store(self, key: Key, tokens: int, request_id: str) -> Reservation | Refusal:
+    async def _ask_store(self, key: Key, tokens: int, request_id: str, microusd: int) -> Reservation | Refusal:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back."""
-        task = spawn(self._store.reserve(key, tokens, request_id), name=f"reserve {request_id}")
+        task = spawn(self._store.reserve(key, tokens, request_id, microusd=microusd), name=f"reserve {request_id}")
         try:
             return await task
         except ClientGone:
@@ -268,7 +271,10 @@ class Lifecycle:
         assert x.ask is not None
         policy = self.settings.policies[x.ask.policy] if x.ask.policy is not None else self.settings.policy
         while True:
-            decision = self.fleet.decide(x.need, policy, clock.monotonic_s(), self._rng, exclude=x.tried)
+            now_s = clock.monotonic_s()
+            decision = self.fleet.decide(x.need, policy, now_s, self._rng, exclude=x.tried | x.shunned)
+            if x.shunned and not isinstance(decision, Dispatch):
+                decision = self.fleet.decide(x.need, policy, now_s, self._rng, exclude=x.tried)
             x.record.policy = policy.name
             x.record.candidates = decision.candidates
             if isinstance(decision, Dispatch):
@@ -380,7 +386,7 @@ class Lifecycle:
             x.relay = outbound = None
 
     async def _connect(self, pool: Pool) -> Outbound:
-        task = spawn(pool.connect(self.settings.config.timeouts.connect), name=f"connect {pool.spec.name}")
+        task = spawn(pool.connect(self.settings.config.timeouts.connect), name=f"connect {pool.spec.name}", expected=(RouterError,))
         try:
             return await task
         except ClientGone:
@@ -462,12 +468,15 @@ class Lifecycle:
     # what follows a failure
 
     def _may_retry(self, x: Exchange, end: AttemptEnd, backend: str) -> bool:
+        if end.outcome is Outcome.UNREACHABLE:
+            region = x.record.attempts[-1].region
+            x.shunned.update(b.name for b in self.fleet.backends.values() if b.region == region)
         if x.answered or len(x.record.attempts) >= MAX_ATTEMPTS:
             return False
         if end.died:
             x.deaths += 1
-            self._remember_death(x)
             if x.deaths >= POISON_DEATHS:
+                self._remember_poison(x)
                 return False
         if x.need is not None and clock.monotonic_s() >= x.need.deadline_s:
             return False
@@ -486,7 +495,13 @@ class Lifecycle:
                 retry_after_s=wait_s,
                 should_retry=True,
             )
-        return RouterError(end.code or "upstream_error", f"Backend {backend} {end.detail}.".replace("..", "."))
+        if end.outcome is Outcome.UNREACHABLE and not self._any_usable(x.record.served_model or ""):
+            return RouterError("no_backend", retry_after_s=1.0, should_retry=True)
+        return RouterError(end.code or "upstream_error", f"Backend {backend} {end.detail.rstrip('.')}.")
+
+    def _any_usable(self, model: str) -> bool:
+        now_s = clock.monotonic_s()
+        return any(b.serves(model) and b.usable(now_s) for b in self.fleet.backends.values())
 
     def _rejection(self, x: Exchange, failure: AttemptEnd | None) -> RouterError:
         """No backend is left. A failure that was met tells the client more than "nobody is left"."""
@@ -505,16 +520,13 @@ class Lifecycle:
 
     def _check_poison(self, x: Exchange) -> None:
         """A request that has killed backends is not tried on yet another one."""
-        deaths, since_s = self._poison.get(hash(x.request.body), (0, 0.0)) if self._poison else (0, 0.0)
-        if deaths >= POISON_DEATHS and x.arrival_s - since_s < POISON_S:
-            raise RouterError(
-                "upstream_error", "Backends died of this request; it is not tried again.", should_retry=False
-            )
+        since_s = self._poison.get(hash(x.request.body)) if self._poison else None
+        if since_s is not None and x.arrival_s - since_s < POISON_S:
+            detail = "Backends died of this very request; it is not tried again for a while."
+            raise RouterError("upstream_error", detail, should_retry=False)
 
-    def _remember_death(self, x: Exchange) -> None:
-        mark = hash(x.request.body)
-        deaths, _ = self._poison.pop(mark, (0, 0.0))
-        self._poison[mark] = (deaths + 1, clock.monotonic_s())
+    def _remember_poison(self, x: Exchange) -> None:
+        self._poison[hash(x.request.body)] = clock.monotonic_s()
         if len(self._poison) > POISON_ENTRIES:
             self._poison.popitem(last=False)
 
@@ -574,7 +586,12 @@ class Lifecycle:
         if x.reservation is None:
             return
         refund = x.charge is Charge.REFUND or (x.charge is Charge.DELIVERED and usage is None)
-        self._store.settle(x.reservation, None if refund else record.prompt_tokens + record.output_tokens)
+        if refund:
+            self._store.settle(x.reservation, None)
+            return
+        prompt, output = record.prompt_tokens, record.output_tokens
+        microusd = self.settings.aliases.microusd(record.model or "", prompt, output)
+        self._store.settle(x.reservation, prompt + output, microusd=microusd)
 
     def _finish(self, x: Exchange) -> None:
         self.live.discard(x)

@@ -48,9 +48,9 @@ class Scraper:
     async def scrape(self) -> LoadSample | None:
         """Read once and tell the fleet."""
         sample: LoadSample | None = None
+        self.last_error = None
         try:
             sample = await self._read()
-            self.last_error = None
         except AskFailedError as exc:
             self.last_error = f"metrics: {exc}"
         self._fleet.observe_load(self._spec.name, sample, self._now_s())

@@ -50,13 +50,14 @@ class RotatingFile:
         if self._size and self._size + len(data) > self._file_bytes:
             self._rotate()
         self._file.write(data)
+        self._file.flush()
         self._size += len(data)
 
     def close(self) -> None:
         self._file.close()
 
     def _open(self) -> None:
-        self._file = self._path.open("ab", buffering=0)
+        self._file = self._path.open("ab")
         self._size = self._file.tell()
 
     def _rotate(self) -> None:

@@ -66,10 +66,10 @@ class Pool:
                 )
         except TimeoutError:
             raise RouterError(
-                "connect_timeout", f"Backend {self.spec.name} did not accept a connection in time."
+                "connect_timeout", "did not accept a connection in time"
             ) from None
         except OSError:
-            raise RouterError("upstream_unreachable", f"Backend {self.spec.name} could not be reached.") from None
+            raise RouterError("upstream_unreachable", "could not be reached") from None
         self.open.add(connection)
         return connection
 

@@ -164,6 +164,10 @@ class Shape(ABC):
     def refuse(self, kind: str, **facts: Any) -> Refusal | None:
         """How this engine turns down a request; None: it does not mind. ``kind``: see reading.py."""
 
+    def logprob(self, token: int, text: bytes, value: float) -> Json:
+        """One token of a list of log probabilities."""
+        return {"token": text.decode(errors="replace"), "logprob": value, "bytes": list(text)}
+
     @abstractmethod
     def error_event(self, message: str, status: int) -> Json:
         """A failure inside a stream."""

@@ -20,6 +20,11 @@ def _parse_error(at: int, text: str) -> Refusal:
     return _error(400, f"[json.exception.parse_error.101] parse error at line 1, column {at}: {text}")
 
 
+def _json_type(value: Any) -> str:
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
 class LlamaCpp(Shape):
     name = "llamacpp"
     version = "b11549"
@@ -64,7 +69,8 @@ class LlamaCpp(Shape):
             case "missing":
                 return _error(400, f"'{facts['field']}' is required")
             case "type":
-                return _error(400, f"Field '{facts['field']}': {facts['message']}")
+                wrong = f"type must be {facts['wanted']}, but is {_json_type(value)}"
+                return _error(400, f"Field '{facts['field']}': [json.exception.type_error.302] {wrong}")
             case "image":
                 return _error(500, _NO_IMAGES, "server_error")
             case "max_tokens_low" if value < -1:
@@ -86,6 +92,9 @@ class LlamaCpp(Shape):
             case "broken":
                 return _error(500, facts["message"], "server_error")
         return None
+
+    def logprob(self, token: int, text: bytes, value: float) -> Json:
+        return {"id": token, "token": text.decode(errors="replace"), "bytes": list(text), "logprob": value}
 
     def error_event(self, message: str, status: int) -> Json:
         return {"error": {"code": status, "message": message, "type": "server_error"}}
@@ -192,7 +201,10 @@ class LlamaCpp(Shape):
             out.append([chunk(piece.text, None)])
         if choice.finish_reason is not None:
             last = chunk("", choice.finish_reason)
-            out.append([last | {"usage": self._usage(choice), "timings": self._timings(choice)}])
+            last["usage"] = self._usage(choice)
+            last["id"] = last.pop("id")
+            last["timings"] = self._timings(choice)
+            out.append([last])
         return out
 
     def last_events(self, call: Call, choices: list[Choice]) -> list[Json]:

@@ -122,6 +122,9 @@ class SGLang(Shape):
                 )
         return None
 
+    def logprob(self, token: int, text: bytes, value: float) -> Json:
+        return {"token": text.decode(errors="replace"), "bytes": list(text), "logprob": value}
+
     def error_event(self, message: str, status: int) -> Json:
         kind = "SERVICE_UNAVAILABLE" if status == 503 else "INTERNAL_SERVER_ERROR"
         return {"error": {"object": "error", "message": message, "type": kind, "param": None, "code": status}}
@@ -309,21 +312,23 @@ class SGLang(Shape):
         family("num_pages", "gauge", "The number of pages.", base, view.kv_tokens)
         family("cache_hit_rate", "gauge", "The prefix cache hit rate.", base, hit_ratio)
         family("gen_throughput", "gauge", "The generation throughput (token/s).", base, view.output_tokens_per_s)
-        family("num_retracted_reqs", "gauge", "The number of retracted requests.", base, 0)
         family("utilization", "gauge", "The utilization.", base, 0)
         # The real one has no request counters and histograms before the first request is finished.
         if sum(view.finished.values()):
+            # It counts streams and plain answers apart; nobody who adds them up can tell that we do not.
+            kind = f'engine_type="unified",is_streaming="true",model_name="{view.model}",priority=""'
             plain = f'{who},priority=""'
             cached = f'cache_source="device",{plain}'
-            family("prompt_tokens_total", "counter", "Number of prefill tokens processed.", plain, view.prompt_tokens)
+            family("prompt_tokens_total", "counter", "Number of prefill tokens processed.", kind, view.prompt_tokens)
             generated = "Number of generation tokens processed."
-            family("generation_tokens_total", "counter", generated, plain, view.output_tokens)
+            family("generation_tokens_total", "counter", generated, kind, view.output_tokens)
             family("cached_tokens_total", "counter", "Number of cached prompt tokens.", cached, view.cached_tokens)
             done = sum(view.finished.values())
-            family("num_requests_total", "counter", "Number of requests processed.", plain, done)
+            family("num_requests_total", "counter", "Number of requests processed.", kind, done)
             for name, histogram in view.histograms.items():
                 out += [f"# HELP sglang:{name} Histogram of {name}.", f"# TYPE sglang:{name} histogram"]
-                out += histogram.lines(f"sglang:{name}", plain)
+                labels = {"inter_token_latency_seconds": plain, "queue_time_seconds": base}.get(name, kind)
+                out += histogram.lines(f"sglang:{name}", labels)
         if view.aborted:
             aborted = "Number of requests aborted."
             family("num_aborted_requests_total", "counter", aborted, f'{who},priority=""', view.aborted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import accumulate
 from typing import Any, ClassVar
 
 from sim.shapes.base import Call, Choice, EngineView, Json, Piece, Refusal, Shape
@@ -211,8 +212,9 @@ class Vllm(Shape):
             return None
         if call.kind == "chat":
             return {"content": entries}
+        ends = list(accumulate(len(e["token"]) for e in entries))
         return {
-            "text_offset": [e["offset"] for e in entries],
+            "text_offset": [0, *ends[:-1]],
             "token_logprobs": [e["logprob"] for e in entries],
             "tokens": [e["token"] for e in entries],
             "top_logprobs": [{t["token"]: t["logprob"] for t in e["top_logprobs"]} for e in entries],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from router.core.affinity import rendezvous
-from router.core.backend import Backend
+from router.core.backend import Backend, cached_tokens
 from router.core.cost import Price, Terms, price_terms
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
@@ -26,58 +27,68 @@ class Ttft(Policy):
     source = "GORGO's additive cost, llm-d's exploration, Linkerd's failure penalty; own online fit"
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
-        model, tokens = request.model, request.prompt_tokens
-        prices = [b.prices[model] for b in candidates]
-        costs = [p[0] + tokens * p[1] for p in prices]
+        model, tokens, blocks = request.model, request.prompt_tokens, request.prefix_blocks
+        first = blocks[0] if blocks else None
+        prices: list[Price] = []
+        costs: list[float] = []
         cached: dict[int, float] = {}
-        if blocks := request.prefix_blocks:
-            first = blocks[0]
-            for i, b in enumerate(candidates):
-                if first in b.prefix.known:
-                    hit = min(b.prefix.match(blocks) * request.tokens_per_block * b.prefix.trust, tokens)
-                    cached[i] = hit
-                    costs[i] -= hit * prices[i][1]
+        best = inf
+        # One loop and no calls: this runs for every backend on every request.
+        for b in candidates:
+            fixed_s, token_s, rise, toll, _ = price = b.prices[model]
+            work_s = tokens * token_s
+            if first in b.prefix.known:
+                hit = cached[len(costs)] = cached_tokens(b, request)
+                work_s -= hit * token_s
+            cost = fixed_s + work_s * (rise + toll * work_s)
+            if cost < best:
+                best = cost
+            prices.append(price)
+            costs.append(cost)
         params = self.params
-        best = min(costs)
+        detail = (prices, cached, tokens)
         if rng.random() < params.explore_ratio:
-            chosen = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
-            if chosen is not None:
-                return Ranking(chosen, costs, "explored", (prices, cached, tokens), _terms)
+            stalest = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
+            if stalest is not None:
+                return Ranking(stalest, costs, "explored", detail, _terms)
         if request.affinity is None:
-            near = best + max(params.hysteresis_s, best * params.hysteresis_ratio)
+            near = best * (1.0 + params.hysteresis_ratio)
+            if near < best + params.hysteresis_s:
+                near = best + params.hysteresis_s
         else:
             near = best + max(params.affinity_s, best * params.affinity_ratio)
         close = [i for i, cost in enumerate(costs) if cost <= near]
         if len(close) == 1:
-            return Ranking(close[0], costs, "lowest cost", (prices, cached, tokens), _terms)
-        chosen, reason = self._prefer(request, candidates, costs, cached, close, rng)
-        return Ranking(chosen, costs, reason, (prices, cached, tokens), _terms)
+            return Ranking(close[0], costs, "lowest cost", detail, _terms)
+        if request.affinity is not None:
+            chosen = rendezvous(request.affinity, [(i, candidates[i].name) for i in close])
+            return Ranking(chosen, costs, "affinity", detail, _terms)
+        chosen, reason = self._prefer(candidates, costs, cached, close, rng)
+        return Ranking(chosen, costs, reason, detail, _terms)
 
     def _prefer(
-        self,
-        request: Request,
-        candidates: Sequence[Backend],
-        costs: list[float],
-        cached: dict[int, float],
-        close: list[int],
-        rng: Rng,
+        self, candidates: Sequence[Backend], costs: list[float], cached: dict[int, float], close: list[int], rng: Rng
     ) -> tuple[int, str]:
         """One of ``close``: all of them are good enough, so what costs do not say may decide."""
+        most = -1.0
+        preferred: list[int] = []
+        for i in close:
+            # Any cached token weighs more than being local.
+            merit = (i in cached and cached[i]) + (0.5 if candidates[i].local else 0.0)
+            if merit > most:
+                most = merit
+                preferred = [i]
+            elif merit == most:
+                preferred.append(i)
         reason = "lowest cost"
-        if request.affinity is not None:
-            return rendezvous(request.affinity, [(i, candidates[i].name) for i in close]), "affinity"
-        if cached and (most := max([cached.get(i, 0.0) for i in close])) > 0.0:
-            warm = [i for i in close if cached.get(i, 0.0) == most]
-            if len(warm) < len(close):
-                close, reason = warm, "knows the prefix"
-        local = [i for i in close if candidates[i].local]
-        if local and len(local) < len(close):
-            close = local
-            if reason == "lowest cost":
-                reason = "local region"
-        tie = min([costs[i] for i in close]) + self.params.tie_s
-        close = [i for i in close if costs[i] <= tie]
-        return close[0] if len(close) == 1 else close[int(rng.random() * len(close))], reason
+        if len(preferred) < len(close):
+            reason = "local region" if most == 0.5 else "knows the prefix"
+        if len(preferred) > 1:
+            tie = min([costs[i] for i in preferred]) + self.params.tie_s
+            preferred = [i for i in preferred if costs[i] <= tie]
+            if len(preferred) > 1:
+                return preferred[int(rng.random() * len(preferred))], reason
+        return preferred[0], reason
 
     def _stalest(
         self, model: str, candidates: Sequence[Backend], costs: list[float], most: float, now_s: float

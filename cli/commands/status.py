@@ -1,0 +1,103 @@
+"""router status: the router and its fleet at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli import units
+from cli.commands.regions import regions_table
+from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.errors import Exit
+from cli.output import state
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusOptions:
+    as_json: bool
+
+
+def command(
+    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+) -> None:
+    """The router and its fleet at a glance. Exit code 4 when it is not ready for traffic."""
+    context(ctx, admin_url, admin_token).run(run_status, StatusOptions(as_json))
+
+
+def run_status(ctx: Context, options: StatusOptions) -> Exit:
+    status = ctx.admin.get("/admin/v1/status")
+    if options.as_json:
+        ctx.out.json(status)
+    else:
+        regions = ctx.admin.get("/admin/v1/regions")["data"]
+        ctx.out.line(title(status))
+        ctx.out.line("")
+        ctx.out.line(facts(status))
+        if regions:
+            ctx.out.line("")
+            ctx.out.line(regions_table(regions))
+    return Exit.OK if status["router"]["ready"] else Exit.UNHEALTHY
+
+
+def title(status: Json) -> str:
+    """One line: who this is, and whether it is ready."""
+    router = status["router"]
+    ready = state("ok", text="ready") if router["ready"] else state("down", text="not ready")
+    parts = [
+        f"[bold]{router['name']}[/]",
+        router["region"] and f"in {router['region']}",
+        f"policy {router['policy']}",
+        f"version {router['version']}",
+        f"up {units.seconds(router['uptime_s'])}",
+    ]
+    return f"{ready}  " + "[dim] · [/]".join(part for part in parts if part)
+
+
+def facts(status: Json) -> Table:
+    """Two columns: what, and how much."""
+    from rich.table import Table
+
+    router, store, traffic = status["router"], status["store"], status["traffic"]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("traffic", dotted(traffic_facts(traffic)))
+    table.add_row("first token", dotted(ttft_facts(traffic)))
+    table.add_row("fleet", dotted([_of(status["regions"], "region"), _of(status["backends"], "backend")]))
+    rtt = f"round trip {units.seconds(store['rtt_s'])}" if store["rtt_s"] is not None else ""
+    table.add_row("store", dotted([f"{store['kind']} {state(store['state'])}", rtt]))
+    table.add_row("config", dotted([router["config_source"], f"generation {router['config_generation']}"]))
+    return table
+
+
+def traffic_facts(traffic: Json) -> list[str]:
+    return [
+        f"{units.rate(traffic['requests_per_s'])} requests/s",
+        f"{units.count(traffic['inflight'])} in flight",
+        f"{units.count(traffic['queued'])} waiting",
+        f"{units.rate(traffic['output_tokens_per_s'])} tokens/s",
+        "" if traffic["error_ratio"] is None else f"{units.ratio(traffic['error_ratio'])} failed",
+    ]
+
+
+def ttft_facts(traffic: Json) -> list[str]:
+    if traffic["ttft_s_p50"] is None:
+        return ["[dim]none yet[/]"]
+    return [f"half within {units.seconds(traffic['ttft_s_p50'])}", f"99 % within {units.seconds(traffic['ttft_s_p99'])}"]
+
+
+def dotted(parts: list[str]) -> str:
+    return "[dim] · [/]".join(part for part in parts if part)
+
+
+def _of(counts: Json, word: str) -> str:
+    usable, total = counts["usable"], counts["total"]
+    colour = "green" if usable == total and total else "yellow" if usable else "red"
+    return f"[{colour}]{usable}[/] of {units.plural(total, word)} usable"

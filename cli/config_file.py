@@ -1,0 +1,95 @@
+"""Editing regions.toml: keep every comment, check the whole result, replace the file in one step."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.errors import CliError, Exit
+
+if TYPE_CHECKING:
+    from router.config import Config
+    from router.errors import ConfigError
+
+
+def refused(error: ConfigError, message: str | None = None) -> CliError:
+    """The error that lists every problem of a file."""
+    count = len(error.problems)
+    return CliError(
+        message or f"{error.source} has {count} problem{'s' if count != 1 else ''}",
+        code=Exit.USAGE,
+        details=error.problems,
+    )
+
+
+def read(path: str, *, secrets: bool = True) -> Config:
+    """The checked configuration. Raises CliError with all problems."""
+    from router.config import load
+    from router.errors import ConfigError
+
+    if not Path(path).exists():
+        raise missing(path)
+    try:
+        return load(path, secrets=secrets)
+    except ConfigError as error:
+        raise refused(error) from error
+
+
+def missing(path: str) -> CliError:
+    return CliError(
+        f"there is no {path}",
+        code=Exit.USAGE,
+        hint="Write one with `router config init`, name another with --config (ROUTER_CONFIG), or see `router demo`.",
+    )
+
+
+def edit(path: str, change: Callable[[Any], None]) -> Config:
+    """Apply ``change`` to the file's tomlkit document and write it back, if the whole result is right.
+
+    Returns the new configuration. Raises CliError, and the file is untouched, if the old or the new text is wrong.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    from router.config import parse
+    from router.errors import ConfigError
+
+    if not Path(path).exists():
+        raise missing(path)
+    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        document = tomlkit.parse(text)
+    except (TOMLKitError, ValueError) as error:
+        raise CliError(f"{path}: {error}", code=Exit.USAGE, hint="Mend it by hand; `router config check` tells where.") from error
+    change(document)
+    new = tomlkit.dumps(document)
+    try:
+        config = parse(new, path, secrets=False)
+    except ConfigError as error:
+        raise refused(error, f"{path} would be wrong, so it is left as it is") from error
+    write(path, new)
+    return config
+
+
+def write(path: str, text: str) -> None:
+    """Replace the file in one step: a reader sees the old text or the new one. Keeps the mode of an existing file."""
+    target = Path(os.path.realpath(path))
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise CliError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,77 @@
+"""What operators send: query parameters and JSON bodies, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from router.config.reader import did_you_mean
+from router.errors import RouterError
+from router.telemetry.journal import Record
+
+_KINDS: dict[str, type] = {"string": str, "integer": int, "array": list}
+
+
+def record_filter(request: web.Request) -> Callable[[Record], bool]:
+    query = request.query
+    model, tenant, place, status = (query.get(name) for name in ("model", "tenant", "backend", "status"))
+    since_s = number(request, "since_s", 0.0, low=0.0, high=1e12)
+    if status is not None and not (len(status) == 3 and status[0].isdigit() and status[1:].replace("x", "0").isdigit()):
+        raise RouterError("invalid_request", "A status is like 200 or 5xx.", param="status")
+
+    def match(record: Record) -> bool:
+        return (
+            (model is None or model in (record.model, record.served_model))
+            and (tenant is None or record.tenant == tenant)
+            and (place is None or place in (record.backend, record.region))
+            and (status is None or all(a in ("x", b) for a, b in zip(status, f"{record.status:03}", strict=False)))
+            and record.arrival_s >= since_s
+        )
+
+    return match
+
+
+def number(request: web.Request, name: str, default: float, *, low: float, high: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise RouterError("invalid_request", f"{name} must be a number from {low:g} to {high:g}.", param=name)
+    return value
+
+
+async def document_of(request: web.Request, schema: dict[str, Any]) -> dict[str, Any]:
+    """The body, a JSON object of the schema's properties. A web page cannot send this content type unasked."""
+    if request.content_type != "application/json":
+        raise RouterError("invalid_request", "The body must be JSON, with Content-Type: application/json.")
+    try:
+        document = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as exc:
+        raise RouterError("invalid_request", f"The body is no JSON: {exc}.") from None
+    if not isinstance(document, dict):
+        raise RouterError("invalid_request", "The body must be a JSON object.")
+    for name, value in document.items():
+        if (described := schema["properties"].get(name)) is None:
+            raise RouterError("invalid_request", f"Unknown field{did_you_mean(name, schema['properties'])}", param=name)
+        kinds = [described["type"]] if isinstance(described["type"], str) else described["type"]
+        if value is not None and not any(isinstance(value, _KINDS[kind]) for kind in kinds):
+            raise RouterError("invalid_request", f"{name} must be of type {' or '.join(kinds)}.", param=name)
+    return document
+
+
+def text_of(document: dict[str, Any], name: str, *, required: bool = False) -> str:
+    """A short printable string; empty when it is not there and need not be."""
+    value = document.get(name)
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise RouterError("invalid_request", f"{name} must be a string of 1 to 200 printable characters.", param=name)
+    return value

@@ -1,0 +1,143 @@
+"""The contract of the store: who a key belongs to, what it may still use, and what routers tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.config import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key. Its secret is known to its owner only."""
+
+    id: str
+    name: str
+    tenant: str
+    plan: Plan
+    created_s: float  # wall clock
+    revoked: bool
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What a request holds of its key's limits until it is settled. None in a header field: there is no such limit."""
+
+    key_id: str
+    request_id: str
+    tokens: int
+    #: none: the plan has no limits · memory · store · allowance · share or allow: the store was away
+    source: str
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens_s: float | None = None
+    microusd: int = 0
+    slot: str | None = None
+    settled: bool = False
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Why a request may not go on. Nothing was taken from any limit.
+
+    ``retry_after_s`` None: waiting does not help, the cost is above the limit itself. ``limit`` "store": the shared
+    store is away and ``on_down`` is ``deny``.
+    """
+
+    limit: str  # requests | tokens | concurrent | budget | store
+    detail: str  # for the client: limit, used, reset
+    retry_after_s: float | None = None
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """One limit of a key: requests and tokens per minute, requests in progress, or USD in this calendar month."""
+
+    limit: str  # requests | tokens | concurrent | budget
+    max: float
+    used: float
+    remaining: float
+    reset_s: float | None  # until it is whole again; None: unknown (concurrent)
+    scope: str  # "global" | "this router"
+
+
+class KeyRing(Protocol):
+    """The keys this process knows: a snapshot that outlives an outage of the store."""
+
+    def lookup(self, secret: bytes) -> Key | None:
+        """The key with this secret, also a revoked one. No I/O.
+
+        Raises RouterError("store_unavailable") while no snapshot could ever be read: unknown is not invalid.
+        """
+
+
+class Store(Protocol):
+    """Administration (create_key … reset_quota) raises RouterError("store_unavailable") while the store is away; the
+    verbs of the request path never raise."""
+
+    @property
+    def keys(self) -> KeyRing: ...
+
+    @property
+    def state(self) -> str:
+        """``up`` or ``down``."""
+
+    async def start(self) -> None:
+        """Connect. A store that is away does not stop the router: it starts in state ``down``."""
+
+    async def stop(self) -> None:
+        """Give back what is held, and disconnect."""
+
+    def set_plans(self, plans: Mapping[str, Plan]) -> None:
+        """Put new plans in force for every key. A key whose plan is gone falls back to ``default``."""
+
+    def reserve_now(
+        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
+    ) -> Reservation | Refusal | None:
+        """Take one request, ``tokens`` and money from what this process may give by itself. None: ask ``reserve``."""
+
+    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
+        """Take it from the shared store, within 100 ms whatever happens."""
+
+    def settle(
+        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
+    ) -> None:
+        """Correct a reservation to the real usage, once; further calls do nothing. Never blocks, never raises.
+
+        ``tokens`` None gives everything back. ``microusd`` None leaves the money as reserved.
+        """
+
+    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
+        """A new key and its secret, which is shown this once. ``tenant`` defaults to the name."""
+
+    async def list_keys(self) -> list[Key]:
+        """Oldest first."""
+
+    async def get_key(self, key_id: str) -> Key | None: ...
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Whether there is such a key. Every router refuses it within about a second."""
+
+    async def quota(self, key: Key) -> list[LimitState]: ...
+
+    async def reset_quota(self, key: Key) -> None:
+        """Make the rates and the budget of a key whole. Requests in progress keep their places."""
+
+    async def set_runtime(self, name: str, value: str | None) -> None:
+        """State that routers share but no file holds, e.g. drains. None removes it."""
+
+    async def get_runtime(self) -> dict[str, str]: ...
+
+    async def ping(self) -> float | None:
+        """Round trip in seconds; None: away."""

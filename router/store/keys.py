@@ -1,0 +1,147 @@
+"""API keys: made, kept as keyed hashes, and looked up in a local snapshot.
+
+A secret has 256 random bits, so one HMAC-SHA256 with the store's pepper is enough: there is nothing to guess, and a
+copy of the store alone opens no door. It is found by its digest, which an attacker cannot steer, so a lookup leaks no
+prefix through its time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from router.config import Plan
+from router.errors import RouterError
+from router.store.base import Key
+
+PEPPER_ENV = "ROUTER_KEY_PEPPER"
+SECRET_PREFIX = "mr-"  # noqa: S105
+_CACHE_ENTRIES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as the store keeps it."""
+
+    id: str
+    name: str
+    tenant: str
+    plan: str
+    created_s: float
+    revoked: bool
+    digest: str  # hex
+
+    def encode(self) -> bytes:
+        fields = {name: getattr(self, name) for name in ("name", "tenant", "plan", "created_s", "revoked", "digest")}
+        return orjson.dumps(fields)
+
+    @classmethod
+    def decode(cls, key_id: str, raw: bytes | str) -> KeyRecord:
+        fields = orjson.loads(raw)
+        return cls(
+            key_id,
+            fields["name"],
+            fields["tenant"],
+            fields["plan"],
+            fields["created_s"],
+            fields["revoked"],
+            fields["digest"],
+        )
+
+
+def new_pepper() -> bytes:
+    return secrets.token_hex(32).encode()
+
+
+def fingerprint(pepper: bytes) -> str:
+    """Tells two peppers apart without giving either away."""
+    return hmac.digest(pepper, b"meridian pepper", hashlib.sha256).hex()[:16]
+
+
+def new_key(name: str, plan: str, tenant: str | None, created_s: float, pepper: bytes) -> tuple[KeyRecord, str]:
+    """A record and its secret."""
+    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    digest = hmac.digest(pepper, secret.encode(), "sha256").hex()
+    return KeyRecord("key_" + secrets.token_hex(8), name, tenant or name, plan, created_s, False, digest), secret
+
+
+class Ring:
+    """The snapshot of all keys (a KeyRing). Replaced whole by ``load``; a lookup is one or two dictionary hits.
+
+    Only secrets that were found are cached, so that guesses cannot push out what is used.
+    """
+
+    __slots__ = ("_by_digest", "_by_id", "_cache", "_pepper", "_plans", "_records", "loaded")
+
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
+        self._plans = dict(plans)
+        self._pepper = b""
+        self._records: dict[str, KeyRecord] = {}
+        self._by_id: dict[str, Key] = {}
+        self._by_digest: dict[bytes, Key] = {}
+        self._cache: dict[bytes, Key] = {}
+        self.loaded = False
+
+    def __repr__(self) -> str:
+        return f"<Ring {len(self._records)} keys{'' if self.loaded else ', never loaded'}>"
+
+    @property
+    def records(self) -> Mapping[str, KeyRecord]:
+        return self._records
+
+    @property
+    def pepper(self) -> bytes:
+        return self._pepper
+
+    def lookup(self, secret: bytes) -> Key | None:
+        key = self._cache.get(secret)
+        if key is not None:
+            return key
+        if not self.loaded:
+            raise RouterError(
+                "store_unavailable", "API keys cannot be checked yet: the store is away.", retry_after_s=1.0
+            )
+        key = self._by_digest.get(hmac.digest(self._pepper, secret, "sha256"))
+        if key is not None:
+            if len(self._cache) >= _CACHE_ENTRIES:
+                self._cache.clear()
+            self._cache[secret] = key
+        return key
+
+    def get(self, key_id: str) -> Key | None:
+        return self._by_id.get(key_id)
+
+    def all(self) -> list[Key]:
+        """Oldest first."""
+        return sorted(self._by_id.values(), key=lambda k: (k.created_s, k.id))
+
+    def load(self, records: Iterable[KeyRecord], pepper: bytes) -> None:
+        """Replace the snapshot."""
+        self._records = {r.id: r for r in records}
+        self._pepper = pepper
+        self.loaded = True
+        self._index()
+
+    def put(self, record: KeyRecord) -> Key:
+        """Add or replace one key."""
+        self._records[record.id] = record
+        self._index()
+        return self._by_id[record.id]
+
+    def set_plans(self, plans: Mapping[str, Plan]) -> None:
+        self._plans = dict(plans)
+        self._index()
+
+    def _index(self) -> None:
+        self._by_id = {r.id: self._key(r) for r in self._records.values()}
+        self._by_digest = {bytes.fromhex(r.digest): self._by_id[r.id] for r in self._records.values()}
+        self._cache = {}
+
+    def _key(self, record: KeyRecord) -> Key:
+        plan = self._plans.get(record.plan) or self._plans["default"]
+        return Key(record.id, record.name, record.tenant, plan, record.created_s, record.revoked)

@@ -1,0 +1,20 @@
+-- Routers tell each other what they have in flight. KEYS[1] hash: router -> time in ms, space, payload
+-- ARGV[1] router [2] its payload [3] after how many ms a payload is forgotten
+-- Reply: for each other router its name, the age of its payload in ms, and the payload
+local t = redis.call('TIME')
+local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now_ms) .. ' ' .. ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local all, reply = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  local at_ms, payload = string.match(all[i + 1], '^(%d+) (.*)$')
+  local age_ms = now_ms - tonumber(at_ms)
+  if age_ms > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], all[i])
+  elseif all[i] ~= ARGV[1] then
+    reply[#reply + 1] = all[i]
+    reply[#reply + 1] = age_ms
+    reply[#reply + 1] = payload
+  end
+end
+return reply

@@ -1,0 +1,10 @@
+-- A router says that it is alive. KEYS[1] sorted set: router -> last sign of life [2] version of the keys [3] pepper
+-- ARGV[1] router [2] after how many ms of silence a router no longer counts
+-- Reply: time in us, routers alive, version of the keys, whether there is a pepper
+local t = redis.call('TIME')
+local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+local now_text = string.format('%.0f', now_ms)
+redis.call('ZADD', KEYS[1], now_text, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now_ms - ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return { t[1] * 1000000 + t[2], redis.call('ZCARD', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), redis.call('EXISTS', KEYS[3]) }

@@ -1,0 +1,166 @@
+"""The store of a router that stands alone: everything in this process, gone when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Mapping
+
+from router.config import Plan
+from router.core.quota import Account, Cost, Limits, advance, reserve, settle
+from router.store.answers import limit_states, limits_of, refusal, remaining
+from router.store.base import Key, LimitState, Refusal, Reservation
+from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper
+
+#: A slot is given back by the settlement of its request; nobody else could hold it, so it need not expire.
+_LEASE_US = 10**15
+_SCOPE = "this router"
+
+
+class _Purse:
+    """One key's account, with its limits as they were when the plan was last seen."""
+
+    __slots__ = ("account", "limits", "plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.limits: Limits = limits_of(plan)
+        self.account = Account()
+
+
+class MemoryStore:
+    """A Store without anything shared: ``reserve_now`` always answers.
+
+    ``monotonic_s`` is the clock that ``now_s`` of the request path comes from; ``wall_s`` tells the calendar month.
+    """
+
+    def __init__(
+        self, plans: Mapping[str, Plan], *, monotonic_s: Callable[[], float], wall_s: Callable[[], float]
+    ) -> None:
+        self.keys = Ring(plans)
+        self.keys.load((), os.environ.get(PEPPER_ENV, "").encode() or new_pepper())
+        self._monotonic_s = monotonic_s
+        self._wall_s = wall_s
+        self._epoch_s = wall_s() - monotonic_s()
+        self._purses: dict[str, _Purse] = {}
+        self._runtime: dict[str, str] = {}
+        self._serial = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {self.keys!r} {len(self._purses)} accounts>"
+
+    @property
+    def state(self) -> str:
+        return "up"
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Nothing to give back."""
+
+    def set_plans(self, plans: Mapping[str, Plan]) -> None:
+        self.keys.set_plans(plans)
+
+    def reserve_now(
+        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
+    ) -> Reservation | Refusal:
+        purse = self._purse(key)
+        limits, account = purse.limits, purse.account
+        if limits.unlimited:
+            return Reservation(key.id, request_id, tokens, "none")
+        cost = Cost(1, tokens, microusd)
+        slots = (f"{next(self._serial)}",) if limits.concurrent is not None else ()
+        verdict = reserve(account, limits, self._us(now_s), cost, slots=slots, lease_us=_LEASE_US)
+        if verdict.limit is not None:
+            return refusal(limits, verdict, account.standing(), cost)
+        taken = Reservation(key.id, request_id, tokens, "memory", microusd=microusd)
+        taken.slot = slots[0] if slots else None
+        if (per_minute := limits.requests_per_minute) is not None:
+            taken.limit_requests = per_minute
+            taken.remaining_requests = remaining(account.requests_us, per_minute)
+            taken.reset_requests_s = account.requests_us / 1e6
+        if (per_minute := limits.tokens_per_minute) is not None:
+            taken.limit_tokens = per_minute
+            taken.remaining_tokens = remaining(account.tokens_us, per_minute)
+            taken.reset_tokens_s = account.tokens_us / 1e6
+        return taken
+
+    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
+        return self.reserve_now(key, tokens, request_id, self._monotonic_s(), microusd=microusd)
+
+    def settle(
+        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
+    ) -> None:
+        if reservation.settled:
+            return
+        reservation.settled = True
+        purse = self._purses.get(reservation.key_id)
+        if purse is None or reservation.source == "none":
+            return
+        if tokens is None:
+            back = Cost(1, reservation.tokens, reservation.microusd)
+        else:
+            spent = reservation.microusd if microusd is None else microusd
+            back = Cost(1 - requests, reservation.tokens - tokens, reservation.microusd - spent)
+        account = purse.account
+        release = (reservation.slot,) if reservation.slot is not None else ()
+        settle(
+            account,
+            purse.limits,
+            self._us(self._monotonic_s()),
+            back,
+            month=account.month,
+            release=release,
+            lease_us=_LEASE_US,
+        )
+
+    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
+        record, secret = new_key(name, plan, tenant, self._wall_s(), self.keys.pepper)
+        return self.keys.put(record), secret
+
+    async def list_keys(self) -> list[Key]:
+        return self.keys.all()
+
+    async def get_key(self, key_id: str) -> Key | None:
+        return self.keys.get(key_id)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        record = self.keys.records.get(key_id)
+        if record is None:
+            return False
+        self.keys.put(dataclasses.replace(record, revoked=True))
+        return True
+
+    async def quota(self, key: Key) -> list[LimitState]:
+        purse = self._purse(key)
+        advance(purse.account, self._us(self._monotonic_s()), _LEASE_US)
+        return limit_states(purse.limits, purse.account.standing(), _SCOPE)
+
+    async def reset_quota(self, key: Key) -> None:
+        account = self._purse(key).account
+        account.requests_us = account.tokens_us = account.spent_microusd = 0
+
+    async def set_runtime(self, name: str, value: str | None) -> None:
+        if value is None:
+            self._runtime.pop(name, None)
+        else:
+            self._runtime[name] = value
+
+    async def get_runtime(self) -> dict[str, str]:
+        return dict(self._runtime)
+
+    async def ping(self) -> float | None:
+        return 0.0
+
+    def _us(self, now_s: float) -> int:
+        return int((now_s + self._epoch_s) * 1e6)
+
+    def _purse(self, key: Key) -> _Purse:
+        purse = self._purses.get(key.id)
+        if purse is None:
+            purse = self._purses[key.id] = _Purse(key.plan)
+        elif purse.plan is not key.plan:
+            purse.plan, purse.limits = key.plan, limits_of(key.plan)
+        return purse

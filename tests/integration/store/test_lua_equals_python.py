@@ -1,0 +1,154 @@
+"""core/quota.py and the Lua scripts are the same arithmetic: generated sequences run through both, on a real Valkey."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core import quota
+from router.core.quota import Account, Cost, Limits
+from router.store import scripts
+from router.store.scripts import Script
+from tests.support.valkey import Valkey
+
+LEASE_US = 15_000_000
+_serial = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[redis.Redis]:
+    with Valkey() as valkey, redis.Redis.from_url(valkey.url) as client:
+        for script in scripts.load_scripts():
+            assert client.script_load(script.text) == script.sha
+        yield client
+
+
+class Twins:
+    """One account in this process and one in Redis; every verb goes to both and must give the same answer."""
+
+    def __init__(self, client: redis.Redis, limits: Limits) -> None:
+        self.client = client
+        self.scripts = scripts.load_scripts()
+        self.key_id = f"k{next(_serial)}"
+        self.limits = limits
+        self.account = Account()
+        self.number = 0
+
+    def _call(self, script: Script, now_us: int, args: list[Any]) -> Any:
+        keys = scripts.settle_keys(self.key_id, "r1")
+        if script.name != "settle":
+            keys = keys[:2]
+        return self.client.evalsha(script.sha, len(keys), *keys, *scripts.head(self.limits, LEASE_US, now_us), *args)
+
+    def reserve(self, now_us: int, cost: Cost, slots: list[str]) -> quota.Verdict:
+        mine = quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
+        reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(cost, slots))
+        assert scripts.read_reserve(reply) == (mine, self.account.standing())
+        return mine
+
+    def settle(self, now_us: int, back: Cost, month: int, release: list[str], renew: list[str]) -> None:
+        self.number += 1
+        quota.settle(
+            self.account,
+            self.limits,
+            now_us,
+            back,
+            month=month,
+            release=release,
+            renew=renew,
+            lease_us=LEASE_US,
+        )
+        args = scripts.settle_args(back, month, self.number, release, renew)
+        reply = self._call(self.scripts.settle, now_us, args)
+        assert scripts.read_settle(reply) == (True, self.account.standing())
+
+    def grant(self, now_us: int, want: Cost, slots: list[str], divisor: int) -> quota.Grant:
+        mine = quota.grant(self.account, self.limits, now_us, want, slots=slots, divisor=divisor, lease_us=LEASE_US)
+        reply = self._call(self.scripts.grant, now_us, scripts.grant_args(want, divisor, slots))
+        assert scripts.read_grant(reply) == (mine, self.account.standing())
+        return mine
+
+    def look(self, now_us: int) -> None:
+        quota.advance(self.account, now_us, LEASE_US)
+        assert quota.Standing(*self._call(self.scripts.look, now_us, [])) == self.account.standing()
+
+
+def limit(low: int, high: int) -> st.SearchStrategy[int | None]:
+    return st.one_of(st.none(), st.integers(low, high), st.sampled_from([low, 7, 60, 600, high]))
+
+
+LIMITS = st.builds(Limits, limit(1, 10**6), limit(1, 10**11), st.integers(1, 8), limit(1, 10**15))
+# from 2000 to 2100, and steps from minutes back to a month ahead, most of them short
+START_US = st.integers(946_684_800_000_000, 4_102_444_800_000_000)
+STEP_US = st.one_of(
+    st.integers(0, 1000),
+    st.integers(0, 5_000_000),
+    st.integers(-200_000_000, 200_000_000),
+    st.integers(0, 40 * quota.DAY_US),
+)
+UNITS = st.one_of(st.integers(0, 10), st.integers(0, 100_000), st.integers(0, 2 * quota.UNITS_MAX))
+SIGNED = st.one_of(st.integers(-50, 50), st.integers(-quota.UNITS_MAX, quota.UNITS_MAX))
+SLOTS = st.lists(st.sampled_from("abcdefghij"), max_size=4, unique=True)
+WANTED = st.builds(Cost, st.integers(1, 10_000), st.integers(0, quota.UNITS_MAX), st.integers(0, quota.UNITS_MAX))
+OP = st.one_of(
+    st.tuples(st.just("reserve"), STEP_US, st.builds(Cost, st.integers(0, 3), UNITS, UNITS), SLOTS),
+    st.tuples(
+        st.just("settle"), STEP_US, st.builds(Cost, st.integers(-3, 3), SIGNED, SIGNED), st.booleans(), SLOTS, SLOTS
+    ),
+    st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(LIMITS, START_US, st.lists(OP, min_size=1, max_size=12))
+def test_the_same_sequences_give_the_same_answers(
+    client: redis.Redis, limits: Limits, now_us: int, ops: list[Any]
+) -> None:
+    twins = Twins(client, limits)
+    for op in ops:
+        now_us = max(0, now_us + op[1])
+        if op[0] == "reserve":
+            twins.reserve(now_us, op[2], op[3])
+        elif op[0] == "settle":
+            month = twins.account.month if op[3] else 1
+            twins.settle(now_us, op[2], month, op[4], [s for s in op[5] if s not in op[4]])
+        else:
+            twins.grant(now_us, op[2], op[3], op[4])
+    twins.look(now_us + 1)
+
+
+def test_a_settlement_that_is_sent_twice_is_applied_once(client: redis.Redis) -> None:
+    twins = Twins(client, Limits(60, 6000))
+    twins.reserve(10**12, Cost(1, 6000), [])
+    args = scripts.settle_args(Cost(0, 3000), 0, 1, [], [])
+    first = twins._call(twins.scripts.settle, 10**12, args)
+    second = twins._call(twins.scripts.settle, 10**12, args)
+    assert [first[0], second[0]] == [1, 0]
+    assert first[1:] == second[1:]
+    assert first[3] == 30_000_000
+
+
+def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
+    twins = Twins(client, Limits(60, 6000, 4, 10**9))
+    now_us = int(dt.datetime(2026, 11, 21, tzinfo=dt.UTC).timestamp() * 1e6)
+    twins.reserve(now_us, Cost(1, 10, 5), ["a"])
+    twins.settle(now_us, Cost(0, 1, 1), twins.account.month, [], ["a"])
+    left_s = {k.decode().rpartition("}:")[2]: client.ttl(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")}
+    assert set(left_s) == {"q", "c", "s:r1"}
+    assert 15 <= left_s["c"] <= 17
+    assert 500 < left_s["s:r1"] <= 600
+    # spent money is remembered until a day after the end of the month
+    assert left_s["q"] == pytest.approx(11 * 86400, abs=2)
+
+
+def test_an_account_takes_less_than_300_bytes(client: redis.Redis) -> None:
+    twins = Twins(client, Limits(600, 200_000))
+    twins.reserve(1_800_000_000_000_000, Cost(1, 1000), [])
+    assert sum(client.memory_usage(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")) <= 300

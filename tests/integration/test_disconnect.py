@@ -1,0 +1,141 @@
+"""The client leaves: in every phase, streaming or not, the backend hears of it at once and nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import orjson
+import pytest
+
+from tests.integration.conftest import OPEN
+from tests.support.backends import Call, ScriptedBackend
+from tests.support.router import RouterProcess, Site
+
+CHAT = b"/v1/chat/completions"
+CLIENTS = 25
+
+
+async def leave(r: RouterProcess, *, stream: bool, after_s: float, read_until: bytes | None = None) -> None:
+    """Ask, perhaps wait for some bytes, and hang up."""
+    host, port = r.listen.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = orjson.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x"}]})
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (CHAT, len(body), body)
+    )
+    if read_until is not None:
+        await reader.readuntil(read_until)
+    await asyncio.sleep(after_s)
+    writer.transport.abort()
+
+
+async def nothing_left(r: RouterProcess) -> None:
+    for _ in range(60):
+        status = await asyncio.to_thread(r.ask_admin, "/admin/v1/status")
+        if status["traffic"]["inflight"] == 0 and status["traffic"]["queued"] == 0:
+            break
+        await asyncio.sleep(0.05)
+    assert (status["traffic"]["inflight"], status["traffic"]["queued"]) == (0, 0)
+    backends = (await asyncio.to_thread(r.ask_admin, "/admin/v1/backends"))["data"]
+    assert [b["inflight"] for b in backends] == [0] * len(backends)
+    assert [b["state"] for b in backends] == ["healthy"] * len(backends), "a client that leaves is nobody's fault"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_waiting_for_the_first_token(stream: bool) -> None:
+    gone: list[float] = []
+
+    async def wait(call: Call) -> None:
+        await call.until_gone()
+        assert call.gone_s is not None
+        gone.append(call.gone_s)
+
+    async with ScriptedBackend(wait) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        leaving = [leave(r, stream=stream, after_s=0.3) for _ in range(CLIENTS)]
+        await asyncio.gather(*leaving)
+        left_s = time.monotonic()
+        for _ in range(100):
+            if len(gone) == CLIENTS:
+                break
+            await asyncio.sleep(0.01)
+        assert len(gone) == CLIENTS
+        assert max(gone) - left_s < 0.25
+        await nothing_left(r)
+        records = await asyncio.to_thread(r.records)
+    assert {(x["cause"], x["status"]) for x in records} == {("client_gone", 499)}
+
+
+async def test_in_the_middle_of_a_stream() -> None:
+    gone: list[float] = []
+
+    async def stream(call: Call) -> None:
+        await call.stream("one", "two", finish=False)
+        await call.until_gone()
+        assert call.gone_s is not None
+        gone.append(call.gone_s)
+
+    async with ScriptedBackend(stream) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        await asyncio.gather(*[leave(r, stream=True, after_s=0.05, read_until=b"two") for _ in range(CLIENTS)])
+        left_s = time.monotonic()
+        for _ in range(100):
+            if len(gone) == CLIENTS:
+                break
+            await asyncio.sleep(0.01)
+        assert len(gone) == CLIENTS
+        assert max(gone) - left_s < 0.25
+        await nothing_left(r)
+        records = await asyncio.to_thread(r.records)
+    assert {(x["cause"], x["status"], x["output_tokens"]) for x in records} == {("client_gone", 200, 2)}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_waiting_for_a_place(stream: bool) -> None:
+    async def wait(call: Call) -> None:
+        await call.until_gone()
+
+    async with ScriptedBackend(wait) as b:
+        site = Site("near", "a", b.url, extra="max_inflight = 1")
+        async with RouterProcess([site], head=OPEN) as r:
+            first = asyncio.get_running_loop().create_task(leave(r, stream=stream, after_s=1.5))
+            await asyncio.sleep(0.3)
+            await asyncio.gather(*[leave(r, stream=stream, after_s=0.4) for _ in range(CLIENTS)])
+            await asyncio.sleep(0.2)
+            status = await asyncio.to_thread(r.ask_admin, "/admin/v1/status")
+            assert (status["traffic"]["inflight"], status["traffic"]["queued"]) == (1, 0)
+            assert len(b.calls) == 1
+            await first
+            await nothing_left(r)
+
+
+async def test_waiting_requests_are_served_as_places_become_free() -> None:
+    running = most = 0
+
+    async def slow(call: Call) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        running -= 1
+        await call.stream("x")
+
+    async def ask(r: RouterProcess) -> bytes:
+        host, port = r.listen.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = orjson.dumps({"model": "m", "stream": True, "messages": []})
+        writer.write(
+            b"POST %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (CHAT, len(body), body)
+        )
+        out = await reader.read()
+        writer.close()
+        return out
+
+    async with ScriptedBackend(slow) as b:
+        site = Site("near", "a", b.url, extra="max_inflight = 3")
+        async with RouterProcess([site], head=OPEN) as r:
+            answers = await asyncio.gather(*[ask(r) for _ in range(30)])
+            await nothing_left(r)
+    assert all(a.endswith(b"0\r\n\r\n") and b" 200 OK" in a[:20] for a in answers)
+    assert most == 3

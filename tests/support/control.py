@@ -1,0 +1,110 @@
+"""An admin API on a real listener, over a real fleet, store, journal, observer and file; no data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from router import clock
+from router.config import Config, load
+from router.control.admin import start_admin
+from router.control.drains import Drains
+from router.control.plane import ControlPlane
+from router.control.reload import ConfigReloader
+from router.core.fleet import Fleet
+from router.core.params import Params
+from router.errors import RouterError
+from router.observe.observer import Observer
+from router.store.open import open_store
+from router.telemetry.journal import Journal
+from router.telemetry.labels import Labels
+from router.telemetry.metrics import Metrics
+from router.telemetry.sink import Telemetry
+from router.telemetry.stats import Stats
+
+
+@dataclass
+class Admin:
+    control: ControlPlane
+    session: aiohttp.ClientSession
+    url: str
+    path: Path  # of regions.toml
+    not_ready: str | None = None
+
+    async def get(self, path: str, status: int = 200, **options: Any) -> Any:
+        return await self.ask("GET", path, status, **options)
+
+    async def post(self, path: str, body: Any = None, status: int = 200, **options: Any) -> Any:
+        return await self.ask("POST", path, status, **({"json": body} if body is not None else {}), **options)
+
+    async def ask(self, method: str, path: str, status: int, **options: Any) -> Any:
+        async with self.session.request(method, self.url + path, **options) as response:
+            text = await response.text()
+            assert response.status == status, f"{method} {path}: {response.status} {text}"
+            return await response.json() if response.content_type == "application/json" else text
+
+
+def listener() -> socket.socket:
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    made.listen(64)
+    made.setblocking(False)
+    return made
+
+
+@asynccontextmanager
+async def administering(path: Path, token: str | None = None) -> AsyncIterator[Admin]:
+    """The file must exist. Probes run only when asked for."""
+    config = load(path)
+    fleet = Fleet(Params(), router_region=config.router.region)
+    fleet.apply(config.backends, clock.monotonic_s())
+    store = open_store(config, router_name=config.router.name)
+    labels = Labels(fleet.models, clock.monotonic_s)
+    telemetry = Telemetry(Journal(100), Metrics(labels), Stats(labels, clock.monotonic_s))
+    observer = Observer(fleet, config)
+
+    def put_in_force(old: Config, new: Config) -> None:
+        store.set_plans(new.plans)
+        fleet.apply(new.backends, clock.monotonic_s())
+        observer.reload(new)
+
+    def explain(body: dict[str, Any]) -> dict[str, Any]:
+        if body["model"] not in fleet.models():
+            raise RouterError("unknown_model", param="model")
+        return {"decision": {"asked": body}}
+
+    control = ControlPlane(
+        reloader=ConfigReloader(config, [put_in_force], poll_s=0.05),
+        fleet=fleet,
+        store=store,
+        telemetry=telemetry,
+        observer=observer,
+        drains=Drains(fleet, store),
+        explain=explain,
+        ready=lambda: admin.not_ready,
+        queued=lambda: 3,
+        now_s=clock.monotonic_s,
+        started_s=clock.monotonic_s(),
+        version="1.2.3",
+    )
+    await store.start()
+    await observer.start()
+    runner = await start_admin(control, listener(), token)
+    host, port = runner.addresses[0][:2]
+    async with aiohttp.ClientSession() as session:
+        admin = Admin(control, session, f"http://{host}:{port}", path)
+        try:
+            yield admin
+        finally:
+            await runner.cleanup()
+            await observer.stop()
+            await store.stop()
+            # aiohttp ends its handlers in tasks of their own
+            await asyncio.sleep(0)

@@ -1,0 +1,163 @@
+"""A real router process in front of whatever backends a test has, on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclass
+class Site:
+    """A backend as the configuration names it."""
+
+    region: str
+    name: str
+    url: str
+    engine: str = "vllm"
+    models: Sequence[str] | None = None
+    jurisdiction: str = "us"
+    extra: str = ""
+
+
+def configuration(sites: Sequence[Site], *, head: str, listen: str, admin: str) -> str:
+    """regions.toml for these sites. ``head``: everything else, e.g. plans; [router] keys stand first in it."""
+    out = [f'[router]\nname = "test"\nlisten = "{listen}"\nadmin = "{admin}"\n{head}\n']
+    for region in dict.fromkeys(s.region for s in sites):
+        inside = [s for s in sites if s.region == region]
+        out.append(f'[[regions]]\nname = "{region}"\njurisdiction = "{inside[0].jurisdiction}"\n')
+        for s in inside:
+            models = f"models = {json.dumps(list(s.models))}\n" if s.models is not None else ""
+            out.append(
+                f'[[regions.backends]]\nname = "{s.name}"\nurl = "{s.url}"\nengine = "{s.engine}"\n{models}{s.extra}\n'
+            )
+    return "\n".join(out)
+
+
+@dataclass
+class RouterProcess:
+    """``with RouterProcess(sites, head='…') as r:``; r.url for clients, r.admin for operators."""
+
+    sites: Sequence[Site]
+    head: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    wait: str | None = "/readyz"
+    errors_allowed: bool = False
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="meridian-test-")
+        self.folder = Path(self._folder.name)
+        self.listen, self.admin_address = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.url, self.admin = f"http://{self.listen}", f"http://{self.admin_address}"
+        self.file = self.folder / "regions.toml"
+        self.write_config()
+        self.log = self.folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-X", "dev", "-m", "router", str(self.file)],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.env},
+                stderr=log,
+                stdout=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            self.wait_for("/healthz")
+            if self.wait is not None:
+                self.wait_for(self.wait)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            print(self.log.read_text())
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+            code = self.process.wait(15)
+            text = self.log.read_text()
+            assert code in (0, -signal.SIGKILL), text
+            if not self.errors_allowed:
+                assert '"level":"error"' not in text, text
+                assert "Traceback" not in text, text
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self._folder.cleanup()
+
+    async def __aenter__(self) -> Self:
+        """For tests whose backends live on the test's own loop."""
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.to_thread(self.__exit__, *exc)
+
+    async def until(self, path: str, *, status: int = 200) -> None:
+        await asyncio.to_thread(lambda: self.wait_for(path, status=status))
+
+    def write_config(self) -> None:
+        self.file.write_text(configuration(self.sites, head=self.head, listen=self.listen, admin=self.admin_address))
+
+    def wait_for(self, path: str, *, status: int = 200, timeout_s: float = 10.0) -> None:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the router ended with {self.process.returncode}: {self.log.read_text()}")
+            try:
+                with urllib.request.urlopen(self.url + path, timeout=2) as answer:
+                    got = answer.status
+            except urllib.error.HTTPError as error:
+                got = error.code
+                error.close()
+            except OSError:
+                got = 0
+            if got == status:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"{path} did not become {status} in {timeout_s} s")
+
+    def ask_admin(self, path: str, body: object = None, *, method: str | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.admin + path, data=data, method=method)
+        request.add_header("content-type", "application/json")
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.loads(answer.read())
+
+    def records(self) -> list[dict[str, Any]]:
+        return list(self.ask_admin("/admin/v1/requests?limit=1000")["data"])
+
+    def record(self, request_id: str) -> dict[str, Any]:
+        """The journal's record of a request that has ended or is about to."""
+        for _ in range(100):
+            try:
+                return dict(self.ask_admin(f"/admin/v1/requests/{request_id}"))
+            except urllib.error.HTTPError as error:
+                error.close()
+                time.sleep(0.02)
+        raise AssertionError(f"no record of {request_id}")
+
+    def create_key(self, name: str = "test", plan: str = "default") -> str:
+        return str(self.ask_admin("/admin/v1/keys", {"name": name, "plan": plan})["key"])

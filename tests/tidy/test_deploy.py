@@ -1,0 +1,112 @@
+"""What is deployed agrees with the code: metrics, distances, configurations."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from router.config import EXAMPLE, load
+from router.telemetry.metrics import METRICS
+from sim.geography import DEFAULT_REGIONS, rtt_ms
+from tests.tidy.test_text import anchors
+from tests.tidy.tree import ROOT
+
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+ALERTS = [rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+#: What Prometheus itself adds.
+_FOREIGN = {"up": {"job", "instance"}}
+
+
+def _series() -> dict[str, set[str]]:
+    """Every series of the router's page, with its labels."""
+    out = dict(_FOREIGN)
+    for metric in METRICS:
+        labels = set(metric.labels)
+        if metric.kind == "histogram":
+            out |= {f"{metric.name}_bucket": labels | {"le"}, f"{metric.name}_sum": labels, f"{metric.name}_count": labels}
+        else:
+            out[metric.name] = labels
+    return out
+
+
+def _selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """The series an expression reads, and the labels that it asks of them."""
+    for series, matchers in re.findall(r"\b(router_\w+|up)\b(?:\{([^}]*)\})?", expression):
+        yield series, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+
+
+def _grouped(expression: str) -> set[str]:
+    return {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(",")}
+
+
+def _check_expression(expression: str) -> None:
+    series = _series()
+    read = list(_selectors(expression))
+    assert read, f"{expression}: reads nothing"
+    for metric, labels in read:
+        assert metric in series, f"{expression}: the router has no {metric}"
+        assert labels <= series[metric], f"{expression}: {metric} has no {labels - series[metric]}"
+    known = set().union(*(series[metric] for metric, _ in read)) | {"instance"}
+    assert _grouped(expression) <= known, f"{expression}: groups by {_grouped(expression) - known}"
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_alerts_read_what_the_router_exports(rule: dict[str, object]) -> None:
+    _check_expression(str(rule["expr"]))
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_has_a_page_and_a_test(rule: dict[str, dict[str, str]]) -> None:
+    file, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert anchor == str(rule["alert"]).lower()
+    assert anchor in anchors(ROOT / file), f"{file} has no section {rule['alert']}"
+    tests = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
+    fired = {t["alertname"] for test in tests for t in test["alert_rule_test"] if t["exp_alerts"]}
+    assert rule["alert"] in fired, "alerts_test.yml does not make it fire"
+
+
+def test_promtool_agrees() -> None:
+    promtool = shutil.which("promtool") or shutil.which("promtool", path=str(ROOT / ".cache" / "bin"))
+    if promtool is None and "CI" not in os.environ:
+        pytest.skip("promtool is not installed; it comes with Prometheus")
+    assert promtool is not None
+    done = subprocess.run(
+        [promtool, "test", "rules", "alerts_test.yml"], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("region", DEFAULT_REGIONS, ids=lambda region: region.name)
+def test_compose_regions_are_as_far_away_as_the_real_ones(region: object) -> None:
+    service = COMPOSE["services"][region.name]
+    told = float(service["command"][service["command"].index("--rtt-ms") + 1])
+    assert told == rtt_ms()[DEFAULT_REGIONS[0].city, region.city]
+
+
+def test_compose_has_a_configuration_that_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTER_ADMIN_TOKEN", "for-local-use-only")
+    config = load(str(ROOT / "deploy" / "compose" / "regions.toml"))
+    services = set(COMPOSE["services"])
+    assert {backend.url.split("/")[2].split(":")[0] for backend in config.backends} <= services
+    assert [(r.spec.name, r.spec.jurisdiction) for r in config.regions] == [
+        (plan.name, plan.jurisdiction) for plan in DEFAULT_REGIONS
+    ]
+    assert str(config.store.redis).split("/")[2].split(":")[0] in services
+
+
+def test_compose_publishes_on_this_machine_only() -> None:
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_regions_file_is_the_example() -> None:
+    assert (ROOT / "regions.toml").read_text() == EXAMPLE

@@ -1,0 +1,175 @@
+"""What is learned about times: round trips, the line of the first token, places, rates."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core.estimator import Line, RttEstimate, Service, TtftFit, prior_line, solve_bounded
+from router.core.params import Params
+
+PARAMS = Params()
+PRIOR = prior_line(PARAMS)
+
+
+class TestRtt:
+    def test_unknown_until_measured(self) -> None:
+        rtt = RttEstimate(PARAMS)
+        assert rtt.mean_s is None
+        assert rtt.floor_s is None
+        assert rtt.age_s(5.0) == float("inf")
+
+    def test_the_mean_follows_a_change_within_seconds(self) -> None:
+        rtt = RttEstimate(PARAMS)
+        for i in range(100):
+            rtt.add(0.010, float(i))
+        for i in range(3):
+            rtt.add(0.150, 100.0 + i)
+        assert rtt.mean_s is not None
+        assert rtt.mean_s > 0.1
+        assert rtt.age_s(103.0) == 1.0
+
+    def test_the_floor_is_the_minimum_of_a_window(self) -> None:
+        rtt = RttEstimate(PARAMS)
+        rtt.add(0.010, 0.0)
+        for i in range(1, 31):
+            rtt.add(0.100, float(i))
+        assert rtt.floor_s == 0.010
+        for i in range(31, 91):
+            rtt.add(0.100, float(i))
+        assert rtt.floor_s == 0.100, "the route has changed"
+
+
+def learn(
+    fit: TtftFit, truth: Line, rng: random.Random, count: int, *, noise: float = 0.1, from_s: float = 0.0
+) -> float:
+    """Feed samples of ``truth``, ten a second, solving twice a second. Returns the time of the last."""
+    now_s = from_s
+    for i in range(count):
+        now_s = from_s + i * 0.1
+        tokens, requests = rng.uniform(10, 8000), rng.uniform(0, 30)
+        fit.add(tokens, requests, truth.predict_s(tokens, requests) * rng.lognormvariate(0.0, noise), now_s)
+        if i % 5 == 4:
+            fit.solve(PRIOR, now_s)
+    return now_s
+
+
+class TestFit:
+    def test_without_samples_the_prior_holds(self) -> None:
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        fit.solve(PRIOR, 100.0)
+        assert fit.line == pytest.approx(PRIOR)
+
+    @pytest.mark.parametrize(
+        "truth", [Line(0.02, 1 / 50_000, 0.0001), Line(0.2, 1 / 2000, 0.002), Line(0.05, 1 / 300, 0.0)]
+    )
+    def test_it_finds_the_truth_from_noisy_samples(self, truth: Line) -> None:
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        learn(fit, truth, random.Random(1), 600)
+        for tokens, requests in ((100, 1), (2000, 10), (6000, 25)):
+            seen, real = fit.line.predict_s(tokens, requests), truth.predict_s(tokens, requests)
+            assert seen == pytest.approx(real, rel=0.15, abs=0.02)
+
+    def test_the_first_samples_help_already(self) -> None:
+        truth = Line(0.1, 1 / 2000, 0.0)
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        before = abs(fit.line.predict_s(4000, 0) - truth.predict_s(4000, 0))
+        learn(fit, truth, random.Random(2), 10)
+        assert abs(fit.line.predict_s(4000, 0) - truth.predict_s(4000, 0)) < before / 4
+
+    def test_it_follows_an_engine_that_became_slower(self) -> None:
+        rng = random.Random(3)
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        now_s = learn(fit, Line(0.02, 1 / 20_000, 0.0), rng, 600)
+        slow = Line(0.04, 1 / 5000, 0.0)
+        now_s = learn(fit, slow, rng, 600, from_s=now_s)
+        assert fit.line.predict_s(4000, 5) == pytest.approx(slow.predict_s(4000, 5), rel=0.35)
+
+    def test_it_slides_back_to_the_prior(self) -> None:
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        now_s = learn(fit, Line(0.5, 1 / 1000, 0.01), random.Random(4), 300)
+        fit.solve(PRIOR, now_s + 30 * PARAMS.fit_memory_s)
+        assert fit.line == pytest.approx(PRIOR, rel=0.01)
+
+    def test_one_stall_does_not_bend_the_line(self) -> None:
+        truth = Line(0.05, 1 / 10_000, 0.0005)
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        now_s = learn(fit, truth, random.Random(5), 400, noise=0.05)
+        before = fit.line.predict_s(1000, 5)
+        fit.add(1000, 5, 60.0, now_s)
+        fit.solve(PRIOR, now_s)
+        assert fit.line.predict_s(1000, 5) < 1.3 * before
+
+    def test_the_residual_follows_at_once_and_the_line_takes_it_over(self) -> None:
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        for _ in range(10):
+            fit.add(100, 0, 0.5, 0.0)
+        assert 0.3 < fit.residual_s < 0.5
+        fit.solve(PRIOR, 0.0)
+        assert fit.line.predict_s(100, 0) + fit.residual_s == pytest.approx(0.5, abs=0.12)
+
+    @given(
+        st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 500), st.floats(-1, 100)), max_size=30), st.floats(0.0, 1e4)
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_whatever_comes_the_line_stays_in_its_bounds(
+        self, samples: list[tuple[float, float, float]], passed_s: float
+    ) -> None:
+        fit = TtftFit(PARAMS, PRIOR, 0.0)
+        for tokens, requests, net_s in samples:
+            fit.add(tokens, requests, net_s, 0.0)
+            fit.solve(PRIOR, passed_s)
+            assert 0.0 <= fit.line.overhead_s <= PARAMS.overhead_max_s
+            assert PARAMS.prefill_min_tokens_per_s <= 1.0 / fit.line.token_s <= PARAMS.prefill_max_tokens_per_s * 1.001
+            assert 0.0 <= fit.line.busy_s <= PARAMS.interference_max_s
+            assert abs(fit.residual_s) < 1e4
+
+
+class TestSolve:
+    def test_an_unbounded_system(self) -> None:
+        free = (-1e9, 1e9)
+        solution = solve_bounded(((4.0, 1.0, 0.0), (1.0, 3.0, 1.0), (0.0, 1.0, 2.0)), (1.0, 2.0, 3.0), (free,) * 3)
+        a, b, c = solution
+        assert (4 * a + b, a + 3 * b + c, b + 2 * c) == pytest.approx((1.0, 2.0, 3.0))
+
+    def test_a_bound_is_kept_and_the_others_make_the_best_of_it(self) -> None:
+        bounds = ((0.0, 10.0), (0.0, 10.0), (0.0, 10.0))
+        a, b, c = solve_bounded(((2.0, 0.0, 0.0), (0.0, 2.0, 1.0), (0.0, 1.0, 2.0)), (4.0, 6.0, -5.0), bounds)
+        assert (a, b, c) == pytest.approx((2.0, 3.0, 0.0))
+
+
+class TestService:
+    def test_places_are_unknown_until_somebody_waits(self) -> None:
+        service = Service(PARAMS, 0.0)
+        service.seen(running=200, waiting=0, now_s=0.0)
+        assert service.slots == float("inf")
+        assert service.place_s == 0.0
+        service.seen(running=32, waiting=4, now_s=1.0)
+        assert service.slots == 32
+        service.seen(running=40, waiting=0, now_s=2.0)
+        assert service.slots == 40, "it serves more than we thought"
+        service.tick(1.0 + PARAMS.slots_memory_s + 1.0, 0, 0)
+        assert service.slots == float("inf")
+
+    def test_a_free_place_comes_at_the_rate_of_answers(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for _ in range(100):
+            service.answered(8.0, 100)
+        service.seen(running=16, waiting=1, now_s=0.0)
+        assert service.place_s == pytest.approx(0.5, rel=0.01)
+
+    def test_rates_are_those_of_the_last_seconds(self) -> None:
+        service = Service(PARAMS, 0.0)
+        requests = tokens = 0
+        for i in range(1, 1001):
+            requests, tokens = requests + 2, tokens + 500
+            service.answered(1.0, 40)
+            assert service.tick(i * 0.1, requests, tokens) == 2
+        assert service.asked_per_s == pytest.approx(20.0, rel=0.02)
+        assert service.asked_tokens_per_s == pytest.approx(5000.0, rel=0.02)
+        assert service.output_tokens_per_s == pytest.approx(400.0, rel=0.02)
+        service.tick(200.0, requests, tokens)
+        assert service.output_tokens_per_s < 0.1

@@ -1,0 +1,226 @@
+"""The journal's ring, its readers, and lines that nobody can forge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.decisions import Candidate, Struck
+from router.telemetry import logs
+from router.telemetry.journal import AttemptRecord, Journal, Record, as_document, decision_document
+from router.telemetry.traces import TraceParent, format_traceparent, parse_traceparent
+from router.telemetry.writer import LineWriter, RotatingFile
+
+
+def test_the_ring_keeps_the_newest() -> None:
+    journal = Journal(3)
+    for n in range(5):
+        journal.add(Record(f"r{n}", float(n), status=200 + n))
+    assert [r.request_id for r in journal.list()] == ["r4", "r3", "r2"]
+    assert [r.request_id for r in journal.list(limit=1)] == ["r4"]
+    assert [r.request_id for r in journal.list(lambda r: r.status < 204)] == ["r3", "r2"]
+    assert journal.find("r2") is not None
+    assert journal.find("r1") is None
+    assert (len(journal), journal.added) == (3, 5)
+
+
+def test_of_equal_ids_the_newest_is_found() -> None:
+    journal = Journal(3)
+    journal.add(Record("same", 1.0))
+    journal.add(Record("same", 2.0))
+    found = journal.find("same")
+    assert found is not None
+    assert found.arrival_s == 2.0
+
+
+async def test_readers_get_what_matches_and_lose_what_they_are_too_slow_for() -> None:
+    journal = Journal(3)
+    everything, errors = journal.subscribe(), journal.subscribe(lambda r: r.status >= 500)
+    for n in range(1500):
+        journal.add(Record(f"r{n}", 0.0, status=500 if n == 7 else 200))
+    assert (await errors.get()).request_id == "r7"
+    assert (await everything.get()).request_id == "r0"
+    assert (everything.dropped, errors.dropped) == (500, 0)
+    journal.unsubscribe(everything)
+    journal.unsubscribe(everything)
+    journal.add(Record("late", 0.0))
+    assert everything.dropped == 500
+
+
+def test_readers_are_bounded() -> None:
+    journal = Journal(1)
+    for _ in range(32):
+        journal.subscribe()
+    with pytest.raises(RuntimeError, match="32 readers"):
+        journal.subscribe()
+
+
+def test_the_document_of_a_record_is_json_and_whole() -> None:
+    record = Record(
+        "id",
+        1.5,
+        attempts=[
+            AttemptRecord("eu/a", "eu", 0.1, "unreachable"),
+            AttemptRecord("us/a", "us", 0.2, "ok", kind="retry"),
+        ],
+        candidates=(
+            Candidate("us/a", 0.3, (("rtt", 0.1), ("queue", 0.2)), None),
+            Candidate("eu/a", None, (), Struck.TRIED),
+        ),
+        policy="ttft",
+        residency=("eu", "us"),
+        prefix_blocks=(1, 2),
+    )
+    document = orjson.loads(orjson.dumps(as_document(record)))
+    assert set(Record.__slots__) - {"candidates"} <= set(document)
+    assert (document["backend"], document["region"]) == ("us/a", "us")
+    assert document["attempts"][1]["kind"] == "retry"
+    assert decision_document(record) == {
+        "policy": "ttft",
+        "candidates": [
+            {"backend": "us/a", "cost_s": 0.3, "terms": {"rtt": 0.1, "queue": 0.2}, "struck": None, "chosen": True},
+            {"backend": "eu/a", "cost_s": None, "terms": {}, "struck": "tried", "chosen": False},
+        ],
+    }
+
+
+# -- lines --------------------------------------------------------------------------------------------------------
+
+HOSTILE = 'x\n{"event":"request","id":"forged"}\r\x1b[2J\x1b]0;t\x07\x9b31m\u2028\u202e\x00\x7f'
+
+
+@given(st.text(max_size=300))
+def test_no_text_of_a_client_breaks_a_line(text: str) -> None:
+    record = Record(text, 1.0, model=text, path=text, tenant=text, method=text, trace_id=text, served_model=text + "x")
+    line = logs.access_json(record, 1)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    document = orjson.loads(line)
+    assert all(value.isprintable() for value in document.values() if isinstance(value, str))
+    assert len(line) < 6000
+    human = logs.access_text(record, 1).decode()
+    assert human.endswith("\n")
+    assert human[:-1].isprintable()
+
+
+def test_a_forged_line_stays_inside_its_field() -> None:
+    line = logs.access_json(Record(HOSTILE, 1.0), 1)
+    assert line.count(b"\n") == 1
+    assert b"\x1b" not in line
+    assert orjson.loads(line)["id"].startswith("x�{")
+
+
+def test_a_line_for_a_usual_request_is_short() -> None:
+    record = Record("req-1234567890", 1795226300.4, model="llama-3.1-8b", path="/v1/chat/completions", status=200)
+    record.attempts = [AttemptRecord("us-east/a", "us-east")]
+    assert len(logs.access_json(record, 1)) < 400
+
+
+SECRETS = [
+    ("Authorization: Bearer abc.def-123", "abc.def-123"),
+    ("key sk-proj_A1b2C3d4E5 refused", "proj_A1b2C3d4E5"),
+    ("cannot reach redis://:hunter2@10.0.0.1:6379/0", "hunter2"),
+    ("cannot reach redis://user:hunter2@h", "hunter2"),
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+def test_what_looks_like_a_secret_is_not_logged(text: str, secret: str) -> None:
+    assert secret not in logs.redact(text)
+    assert "***" in logs.redact(text)
+
+
+def written(tmp_path: Path, emit: Callable[[], None], *, human: bool = False) -> bytes:
+    """What logging ``emit()`` writes to a file."""
+    path = tmp_path / "log"
+    writer = LineWriter(RotatingFile(str(path), file_bytes=2**20, files=1), name="t")
+    undo = logs.set_up(writer, human=human, level="DEBUG")
+    try:
+        emit()
+    finally:
+        undo()
+        writer.close()
+    return path.read_bytes()
+
+
+def test_messages_and_tracebacks_are_one_json_line_each(tmp_path: Path) -> None:
+    log = logging.getLogger("router.test")
+
+    def emit() -> None:
+        log.info("hello %s", HOSTILE)
+        try:
+            raise ValueError("sk-proj_A1b2C3d4E5")
+        except ValueError:
+            log.exception("it failed")
+
+    lines = [orjson.loads(line) for line in written(tmp_path, emit).splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["message"].isprintable()
+    assert (lines[1]["level"], lines[1]["logger"]) == ("error", "router.test")
+    assert "ValueError: sk-***" in lines[1]["exception"]
+    assert "A1b2" not in str(lines)
+
+
+def test_on_a_terminal_a_traceback_is_indented_text(tmp_path: Path) -> None:
+    def emit() -> None:
+        try:
+            raise ValueError("boom\x1b[2J")
+        except ValueError:
+            logging.getLogger("router.test").exception("it failed: %s", "a\nb")
+
+    text = written(tmp_path, emit, human=True).decode()
+    assert "error: it failed: a�b\n" in text
+    assert "    ValueError: boom�[2J\n" in text
+    assert "\x1b" not in text
+
+
+def test_a_storm_of_one_message_is_a_few_lines_and_a_count() -> None:
+    now_s = [0.0]
+    repeats = logs.RepeatFilter(lambda: now_s[0])
+
+    def passes(text: str, *args: object) -> logging.LogRecord | None:
+        record = logging.LogRecord("n", logging.ERROR, "", 0, text, args, None)
+        return record if repeats.filter(record) else None
+
+    assert sum(passes("backend %s failed", n) is not None for n in range(1000)) == 5
+    assert passes("another") is not None
+    now_s[0] = 10.0
+    record = passes("backend %s failed", 1)
+    assert record is not None
+    assert record.held_back == 995  # type: ignore[attr-defined]
+
+
+# -- trace context ------------------------------------------------------------------------------------------------
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_traceparent_is_read_and_written() -> None:
+    parent = parse_traceparent(f" 00-{TRACE}-{SPAN}-01\t")
+    assert parent == TraceParent(TRACE, SPAN, True)
+    assert format_traceparent(parent) == f"00-{TRACE}-{SPAN}-01"
+    assert parse_traceparent(f"cc-{TRACE}-{SPAN}-00-what-the-future-brings") == TraceParent(TRACE, SPAN, False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        f"00-{TRACE}-{SPAN}",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01\n",
+        f"cc-{TRACE}-{SPAN}-01-" + "x" * 1000,
+    ],
+)
+def test_what_is_no_traceparent_is_ignored(value: str) -> None:
+    assert parse_traceparent(value) is None

@@ -1,0 +1,192 @@
+"""The metrics: what requests add to them, how they read, and that nobody can make them grow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.labels import Labels
+from router.telemetry.metrics import METRICS, SPECS, Metrics, Sample, table
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+def metrics(models: tuple[str, ...] = ("m",)) -> Metrics:
+    return Metrics(Labels(lambda: models, Clock()))
+
+
+def answered(**changes: object) -> Record:
+    record = Record(
+        "id",
+        1000.0,
+        model="m",
+        served_model="m",
+        stream=True,
+        status=200,
+        attempts=[AttemptRecord("us/a", "us", 0.002, "ok", 0.3, 0.25, 200)],
+        ttft_s=0.3,
+        duration_s=2.3,
+        prompt_tokens=100,
+        output_tokens=21,
+        cached_tokens=64,
+    )
+    for name, value in changes.items():
+        setattr(record, name, value)
+    return record
+
+
+def samples(m: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = m.render()[0].decode()
+    return {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+        if not s.name.startswith("process_")
+    }
+
+
+def value(m: Metrics, name: str, **labels: str) -> float | None:
+    return samples(m).get((name, tuple(sorted(labels.items()))))
+
+
+def test_a_request_is_counted_everywhere_it_should_be() -> None:
+    m = metrics()
+    m.fold(answered())
+    at = {"model": "m", "region": "us", "backend": "us/a"}
+    assert value(m, "router_requests_total", **at, code="200", cause="ok") == 1
+    assert value(m, "router_ttft_seconds_sum", **at) == pytest.approx(0.3)
+    assert value(m, "router_ttft_seconds_bucket", **at, le="0.2") == 0
+    assert value(m, "router_ttft_seconds_bucket", **at, le="0.4") == 1
+    assert value(m, "router_ttft_seconds_bucket", **at, le="+Inf") == 1
+    assert value(m, "router_request_duration_seconds_sum", model="m", region="us") == pytest.approx(2.3)
+    assert value(m, "router_itl_seconds_sum", model="m", region="us") == pytest.approx(0.1)
+    assert value(m, "router_dispatch_seconds_sum", model="m") == pytest.approx(0.002)
+    assert value(m, "router_queue_wait_seconds_count", model="m") == 0
+    for direction, tokens in (("prompt", 100), ("output", 21), ("cached", 64)):
+        assert value(m, "router_tokens_total", model="m", region="us", direction=direction) == tokens
+    assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="ok") == 1
+    error = value(m, "router_ttft_prediction_error_seconds_sum", region="us", backend="us/a")
+    assert error == pytest.approx(0.05)
+
+
+def test_a_value_on_a_bound_is_within_it() -> None:
+    m = metrics()
+    m.fold(answered(ttft_s=0.4))
+    assert value(m, "router_ttft_seconds_bucket", model="m", region="us", backend="us/a", le="0.4") == 1
+
+
+def test_every_attempt_of_a_request_is_counted() -> None:
+    attempts = [
+        AttemptRecord("us/a", "us", 0.001, "unreachable"),
+        AttemptRecord("eu/a", "eu", 0.1, None, kind="hedge"),
+        AttemptRecord("eu/b", "eu", 0.2, "truncated", kind="retry"),
+        AttemptRecord("us/b", "us", 1.0, "ok", kind="continue"),
+    ]
+    m = metrics()
+    m.fold(answered(attempts=attempts, wait_s=0.5))
+    assert value(m, "router_requests_total", model="m", region="us", backend="us/b", code="200", cause="ok") == 1
+    assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="unreachable") == 1
+    assert value(m, "router_attempts_total", region="eu", backend="eu/a", outcome="superseded") == 1
+    for backend, kind in (("eu/a", "hedge"), ("eu/b", "retry"), ("us/b", "continue")):
+        assert value(m, "router_retries_total", region=backend[:2], backend=backend, kind=kind) == 1
+    assert value(m, "router_queue_wait_seconds_sum", model="m") == 0.5
+
+
+def test_a_refused_request_has_no_place() -> None:
+    m = metrics()
+    m.fold(Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
+    assert value(m, "router_requests_total", model="m", region="", backend="", code="429", cause="refused") == 1
+    assert value(m, "router_quota_refusals_total", limit="tokens") == 1
+    assert not any(name.startswith("router_attempts") for name, _ in samples(m))
+
+
+def test_clients_cannot_make_series() -> None:
+    m = metrics()
+    m.fold(Record("id", 0.0, model="first-stranger", status=404, cause="refused"))
+    before = len(samples(m))
+    for n in range(20_000):
+        m.fold(Record("id", 0.0, model=f"stranger-{n}", status=404, cause="refused"))
+    assert len(samples(m)) == before
+    assert (
+        value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 20_001
+    )
+
+
+def test_label_values_are_escaped() -> None:
+    odd = 'a"b\\c\nd'
+    m = metrics((odd,))
+    m.fold(answered(served_model=odd))
+    assert value(m, "router_dispatch_seconds_count", model=odd) == 1
+
+
+def test_a_model_that_appears_later_gets_its_name() -> None:
+    clock, models = Clock(), ["m"]
+    labels = Labels(lambda: models, clock)
+    assert labels.model("new") == "other"
+    models.append("new")
+    assert labels.model("new") == "other", "asked at most once a second"
+    clock.at_s += 1
+    assert labels.model("new") == "new"
+    assert labels.model(None) == ""
+
+
+def test_series_of_a_removed_backend_go() -> None:
+    m = metrics()
+    m.fold(answered(attempts=[AttemptRecord("us/b", "us", 0.0, "ok", 0.1, 0.2, kind="retry")]))
+    m.fold(answered())
+    m.forget(["us/a"])
+    backends = {dict(labels).get("backend") for _, labels in samples(m)}
+    assert backends == {"us/b", None}
+    m.fold(answered())
+    assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="ok") == 1
+
+
+def test_gauges_are_read_at_the_scrape() -> None:
+    m = metrics()
+    depth = [3.0]
+    m.add_source(lambda: [Sample("router_queue_length", (), depth[0])])
+    assert value(m, "router_queue_length") == 3
+    depth[0] = 4
+    assert value(m, "router_queue_length") == 4
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_the_page_is_valid_in_both_formats(accept: str) -> None:
+    m = metrics()
+    m.fold(answered())
+    m.add_source(lambda: [Sample("router_build_info", ("1",), 1), Sample("router_store_up", (), True)])
+    page, content_type = m.render(accept)
+    parse = open_metrics_families if "openmetrics" in content_type else text_string_to_metric_families
+    names = {family.name for family in parse(page.decode())}
+    assert {"router_requests", "router_ttft_seconds", "router_build_info", "router_store_up"} <= names
+
+
+def test_names_follow_the_rules() -> None:
+    assert len(SPECS) == len(METRICS)
+    for spec in METRICS:
+        assert re.fullmatch(r"router_[a-z_]+", spec.name), spec.name
+        assert spec.name.endswith("_total") == (spec.kind == "counter"), spec.name
+        assert bool(spec.buckets) == (spec.kind == "histogram"), spec.name
+        assert list(spec.buckets) == sorted(set(spec.buckets)), spec.name
+        assert spec.help.endswith("."), spec.name
+
+
+def test_the_document_is_the_table() -> None:
+    text = (DOCS / "metrics.md").read_text()
+    assert table() in text
+    mentioned = set(re.findall(r"router_[a-z_]+", text))
+    known = set(SPECS) | {f"{name}_bucket" for name in SPECS}
+    assert mentioned <= known

@@ -1,0 +1,57 @@
+"""The retry budget: never more than the share and the floor, whatever the sequence."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core.params import Params
+from router.core.retry import MAX_ATTEMPTS, RetryBudget
+
+PARAMS = Params()
+
+
+def test_a_quiet_region_has_the_floor() -> None:
+    budget = RetryBudget(PARAMS)
+    assert [budget.take(1000.0) for _ in range(101)] == [True] * 100 + [False]
+    assert not budget.take(1000.5)
+    assert budget.take(1011.0), "ten seconds later the window is empty again"
+
+
+def test_requests_earn_a_fifth_of_a_retry_each() -> None:
+    budget = RetryBudget(PARAMS)
+    budget.requests(500, 5.0)
+    assert sum(budget.take(5.0) for _ in range(1000)) == 200
+
+
+def test_the_window_slides_part_by_part() -> None:
+    budget = RetryBudget(PARAMS)
+    for second in range(10):
+        budget.requests(100, float(second))
+    assert budget.left(9.5) == 300.0
+    assert budget.left(10.5) == 280.0
+    assert budget.left(14.5) == 200.0
+    assert budget.left(30.0) == 100.0
+
+
+def test_three_attempts() -> None:
+    assert MAX_ATTEMPTS == 3
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_retries_of_any_window_stay_within_the_budget(steps: list[tuple[float, bool]]) -> None:
+    budget, now_s = RetryBudget(PARAMS), 0.0
+    requests: list[float] = []
+    retries: list[float] = []
+    for passed_s, retry in steps:
+        now_s += passed_s
+        if not retry:
+            budget.requests(5, now_s)
+            requests += [now_s] * 5
+        elif budget.take(now_s):
+            retries.append(now_s)
+        window_s = PARAMS.retry_window_s
+        lately = sum(at > now_s - window_s + 1.0 for at in retries)  # the oldest part may be gone already
+        earned = sum(at > now_s - window_s for at in requests)
+        assert lately <= PARAMS.retry_floor_per_s * window_s + PARAMS.retry_ratio * earned
