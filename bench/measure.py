@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from bench import environments, kernel, processes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.peers import Gateway
     from bench.scenarios import Scenario
+
+    Meter = Callable[[], float]
 
 OPEN_TIMEOUT_S = 30.0
 SETTLE_S = 1.0
@@ -31,6 +35,7 @@ class Slice:
     window_s: float = 0.0
     cpu_s: float = 0.0  # the gateway's tree, with its stores
     store_cpu_s: float = 0.0
+    metered: float = 0.0  # growth of whatever the caller's meter reads
     others_cores: float = 0.0  # cores that neither the gateway nor the bench used but somebody did
     bench_use: float = 0.0  # share of the load's cores that load and backend used: near 1 they were the limit
     requests: int = 0
@@ -69,9 +74,10 @@ class _Counters:
     store_s: float
     own_s: float
     busy_s: float
+    metered: float
 
     @classmethod
-    def read(cls, bench: Bench, gateway: Gateway, load_pid: int) -> _Counters:
+    def read(cls, bench: Bench, gateway: Gateway, load_pid: int, meter: Meter) -> _Counters:
         own_s = kernel.process_cpu_s(bench.backend_pid) + kernel.process_cpu_s(load_pid) + time.process_time()
         return cls(
             at_s=time.monotonic(),
@@ -79,10 +85,15 @@ class _Counters:
             store_s=kernel.tree_cpu_s(gateway.store_roots),
             own_s=own_s,
             busy_s=kernel.machine().busy_s,
+            metered=meter(),
         )
 
 
-def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario) -> Slice:
+def no_meter() -> float:
+    return 0.0
+
+
+def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario, meter: Meter = no_meter) -> Slice:
     """Runs the load once. A load that fails to start or to end in time is an error of the slice, not of the run."""
     result = Slice(peer, scenario.name)
     if scenario.hold:
@@ -92,7 +103,7 @@ def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario) -> 
     with processes.pinned(bench.load_cpus):
         load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
-        _follow(bench, gateway, scenario, load, result)
+        _follow(bench, gateway, scenario, load, result, meter)
     except (TimeoutError, EOFError, json.JSONDecodeError) as error:
         result.errors += 1
         result.error = str(error)[:200]
@@ -116,7 +127,9 @@ def wait_until_calm(gateway: Gateway) -> float:
             return at_s - began_s
 
 
-def _follow(bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess.Popen[bytes], result: Slice) -> None:
+def _follow(
+    bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess.Popen[bytes], result: Slice, meter: Meter
+) -> None:
     if scenario.hold:
         result.streams_open = int(processes.read_line(load, OPEN_TIMEOUT_S + 10).split()[1])
         if scenario.seconds == 0:
@@ -124,9 +137,9 @@ def _follow(bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess
             result.open_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
     if scenario.seconds > 0:
         processes.expect(load, "start", OPEN_TIMEOUT_S)
-        before = _Counters.read(bench, gateway, load.pid)
+        before = _Counters.read(bench, gateway, load.pid, meter)
         processes.expect(load, "stop", scenario.seconds + 30)
-        _account(bench, before, _Counters.read(bench, gateway, load.pid), result)
+        _account(bench, before, _Counters.read(bench, gateway, load.pid, meter), result)
     assert load.stdin is not None
     load.stdin.close()
     _take(json.loads(processes.read_line(load, 60)), scenario, result)
@@ -156,6 +169,7 @@ def _account(bench: Bench, before: _Counters, after: _Counters, result: Slice) -
     own_s = after.own_s - before.own_s
     result.cpu_s = after.gateway_s - before.gateway_s
     result.store_cpu_s = after.store_s - before.store_s
+    result.metered = after.metered - before.metered
     others_s = after.busy_s - before.busy_s - result.cpu_s - own_s
     result.others_cores = max(0.0, others_s / passed_s)
     result.bench_use = own_s / passed_s / len(bench.load_cpus)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import policies
+from cli.commands import chat, config, demo, explain, keys, policies, quota, regions, serve, sim, status, top, traffic
 from cli.context import AdminToken, AdminUrl, Context, context
+from cli.help import Program
 
 
 def _version(asked: bool) -> None:
@@ -38,12 +39,25 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="router",
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
+        cls=Program,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    app.add_typer(policies.group, name="policies")
+    app.command("demo", rich_help_panel="Run")(demo.command)
+    app.command("serve", rich_help_panel="Run")(serve.command)
+    app.command("chat", rich_help_panel="Run")(chat.command)
+    app.command("status", rich_help_panel="Look")(status.command)
+    app.command("top", rich_help_panel="Look")(top.command)
+    app.command("explain", rich_help_panel="Look")(explain.command)
+    app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
+    app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
+    app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
+    app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
+    app.add_typer(config.group, name="config", rich_help_panel="Operate")
+    app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
+    app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
     return app
 
 

@@ -30,4 +30,4 @@ def sparkline(values: Sequence[float | None], width: int, *, top: float | None =
             cells.append(_EIGHTHS_UP[0])
         else:
             cells.append(_EIGHTHS_UP[min(7, int(value / highest * 7.999))])
-    return "".join(cells).rjust(width)
+    return "".join(cells)

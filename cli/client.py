@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from cli.errors import CliError, Exit, StatusError
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
 
 #: Longest event of a stream that is read, in bytes; an endless line is an error, not a full memory.
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -61,13 +63,17 @@ def segment(text: str) -> str:
 
 
 class HttpRemote:
-    """``Remote`` over HTTP. ``what`` and ``hint`` word the error when nobody answers."""
+    """``Remote`` over HTTP. ``what`` names it in errors; ``hint`` and ``denied`` say what to do when nobody
+    answers and when the token is missing or wrong."""
 
-    def __init__(self, url: str, token: str | None, *, what: str, hint: str, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, what: str, hint: str, denied: str, timeout_s: float = 10.0
+    ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._what = what
         self._hint = hint
+        self._denied = denied
         self._timeout_s = timeout_s
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -87,7 +93,8 @@ class HttpRemote:
 
     def tail(self, path: str, **query: object) -> Iterator[Event]:
         """Events as they happen, until the router goes away or the caller stops asking."""
-        with self._open("GET", _with_query(path, query), headers={"accept": "text/event-stream"}) as (connection, reply):
+        wants = {"accept": "text/event-stream"}
+        with self._open("GET", _with_query(path, query), headers=wants) as (connection, reply):
             self._check(reply)
             if connection.sock is not None:
                 connection.sock.settimeout(None)
@@ -118,6 +125,8 @@ class HttpRemote:
     def _open(
         self, method: str, path: str, body: object | None = None, headers: Mapping[str, str] | None = None
     ) -> Iterator[tuple[HTTPConnection, HTTPResponse]]:
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
         heads = {"accept": "application/json", **(headers or {})}
@@ -155,6 +164,7 @@ class HttpRemote:
         raise StatusError(
             reply.status,
             error or {"message": f"{self._what} answered HTTP {reply.status}"},
+            hint=self._denied if reply.status == 401 else None,
             retry_after_s=float(wait) if wait and wait.isdigit() else None,
         )
 

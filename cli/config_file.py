@@ -60,11 +60,13 @@ def edit(path: str, change: Callable[[Any], None]) -> Config:
 
     if not Path(path).exists():
         raise missing(path)
-    text = Path(path).read_text(encoding="utf-8-sig")
     try:
-        document = tomlkit.parse(text)
+        document = tomlkit.parse(Path(path).read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise CliError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", code=Exit.USAGE) from error
     except (TOMLKitError, ValueError) as error:
-        raise CliError(f"{path}: {error}", code=Exit.USAGE, hint="Mend it by hand; `router config check` tells where.") from error
+        hint = "Mend it by hand; `router config check` tells where."
+        raise CliError(f"{path}: {error}", code=Exit.USAGE, hint=hint) from error
     change(document)
     new = tomlkit.dumps(document)
     try:
@@ -82,7 +84,7 @@ def write(path: str, text: str) -> None:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

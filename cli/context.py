@@ -38,10 +38,12 @@ def connect(url: str, token: str | None, *, admin: bool) -> Remote:
     """The real way to a router."""
     if admin:
         what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL)"
+        denied = "Give the admin token with --admin-token (ROUTER_ADMIN_TOKEN)."
     else:
         what, flag = "the router", "--url (ROUTER_URL)"
+        denied = "Give an API key with --key (ROUTER_API_KEY); `router keys create NAME` makes one."
     hint = f"Start one with `router serve` or `router demo`, or name a running one with {flag}."
-    return HttpRemote(url, token, what=what, hint=hint)
+    return HttpRemote(url, token, what=what, hint=hint, denied=denied)
 
 
 @dataclass

@@ -17,7 +17,7 @@ class Exit(IntEnum):
 
 
 class CliError(Exception):
-    """Ends the command. ``message`` says what happened, ``hint`` what to do next, ``details`` are shown line by line."""
+    """Ends the command. ``message`` says what happened, ``details`` more of it line by line, ``hint`` what to do."""
 
     def __init__(
         self, message: str, *, code: Exit = Exit.FAILED, hint: str | None = None, details: Sequence[str] = ()
@@ -41,4 +41,5 @@ class StatusError(CliError):
         problems = error.get("problems")
         details = [str(p) for p in problems] if isinstance(problems, list) else []
         text = str(error.get("message") or f"HTTP {status}")
-        super().__init__(text, code=Exit.USAGE if status in (401, 403, 422) else Exit.FAILED, hint=hint, details=details)
+        code = Exit.USAGE if status in (401, 403, 422) else Exit.FAILED
+        super().__init__(text, code=code, hint=hint, details=details)

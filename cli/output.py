@@ -75,6 +75,10 @@ class Output:
     def width(self) -> int:
         return self.console.width
 
+    @property
+    def height(self) -> int:
+        return self.console.height
+
     def json(self, value: object) -> None:
         """One JSON document, readable, ending in a newline."""
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -94,12 +98,14 @@ class Output:
         self.stdout.write(text if text.endswith("\n") else text + "\n")
         self.stdout.flush()
 
-    def write(self, text: str, style: str = "") -> None:
+    def write(self, text: str) -> None:
         """Append the text to the current line: for answers that arrive token by token."""
-        from rich.text import Text
-
-        self.console.print(Text(text, style=style), end="", soft_wrap=True)
+        self.stdout.write(text)
         self.stdout.flush()
+
+    def inline(self, markup: str) -> None:
+        """The same in rich's markup."""
+        self.console.print(markup, end="", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark for the person at the terminal, on stderr."""
@@ -140,6 +146,24 @@ def table(columns: Sequence[str], *, right: Sequence[str] = (), **options: Any) 
         is_right = name in right
         made.add_column(name, justify="right" if is_right else "left", no_wrap=True, overflow="ellipsis")
     return made
+
+
+def facts(rows: Mapping[str, str | None]) -> Table:
+    """A line for each thing there is to know, in rich's markup; what is empty is left out."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column()
+    for name, text in rows.items():
+        if text:
+            made.add_row(name, text)
+    return made
+
+
+def dotted(*parts: str | None) -> str:
+    """The parts that are not empty, with a faint dot between them."""
+    return "[dim] · [/]".join(part for part in parts if part)
 
 
 def state(name: str | None, *, text: str | None = None) -> str:

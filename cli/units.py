@@ -35,6 +35,13 @@ def age(value: float | None) -> str:
     return f"{value:.0f} s" if value < 59.5 else seconds(value)
 
 
+def ago(value: float | None) -> str:
+    """The same in a sentence: ``just now``, ``4 s ago``; empty when unknown."""
+    if value is None:
+        return ""
+    return "just now" if value < 0.95 else f"{age(value)} ago"
+
+
 def count(value: float | None) -> str:
     """A number of things: ``12``, ``4,096``, ``1.3M``."""
     if value is None:
@@ -47,14 +54,16 @@ def count(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Things per second: ``0.4``, ``12``, ``1.2k``."""
+    """Things per second: ``0.04``, ``0.4``, ``12``, ``1.2k``."""
     if value is None:
         return UNKNOWN
     if abs(value) >= 9_950:
         return f"{value / 1000:.0f}k"
     if abs(value) >= 995:
         return f"{value / 1000:.1f}k"
-    return "0" if value == 0 else f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+    if value == 0 or abs(value) >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 0.095 else f"{value:.2f}"
 
 
 def ratio(value: float | None) -> str:

@@ -32,12 +32,13 @@ from router.gateway.explain import Explainer
 from router.gateway.lifecycle import Lifecycle, Settings
 from router.gateway.server import Server
 from router.observe.observer import Observer
-from router.store.base import Store
+from router.store.base import Store, StoreError
+from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
 from router.telemetry import logs
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import Metrics
+from router.telemetry.metrics import Metrics, Sample
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile, StreamSink
@@ -45,9 +46,6 @@ from router.upstream.pool import Pools
 from router.wire.flow import Signal
 
 _log = logging.getLogger("router")
-
-_JOURNAL_FILE_BYTES = 256 * 1024 * 1024
-_JOURNAL_FILES = 4
 
 
 class ListenError(Exception):
@@ -115,7 +113,8 @@ class App:
         self.server = Server(config, self.lifecycle, self.telemetry, lambda: self.not_ready() is None)
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
-        self.reloader = ConfigReloader(config, [self._apply])
+        self._exchange = FleetExchange(self.store, self._counts, self._heard, monotonic_s=clock.monotonic_s)
+        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce)
         self._control = ControlPlane(
             reloader=self.reloader,
             fleet=self.fleet,
@@ -131,6 +130,7 @@ class App:
             version=__version__,
         )
         self._runner: web.AppRunner | None = None
+        self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
 
     def __repr__(self) -> str:
@@ -159,10 +159,28 @@ class App:
         self._observer.reload(new)
         self.lifecycle.settings = self._settings(new)
         self.server.reload(new)
-        self.telemetry.generation = self.reloader.generation + 1
         gone = {b.name for b in old.backends} - {b.name for b in new.backends}
         self.telemetry.metrics.forget(gone)
-        self.telemetry.stats.forget(gone)
+
+    def _announce(self, generation: int) -> None:
+        self.telemetry.generation = generation
+
+    def _gauges(self) -> list[Sample]:
+        gate = self.server.gate
+        return [
+            Sample("router_connections", (), len(gate.connections)),
+            Sample("router_buffered_bytes", (), gate.buffered_bytes),
+        ]
+
+    def _counts(self) -> dict[str, tuple[int, int]]:
+        """What this router has in flight, for the others."""
+        return {name: (b.inflight, b.inflight_uncached_tokens) for name, b in self.fleet.backends.items()}
+
+    def _heard(self, counts: Counts) -> None:
+        now_s = clock.monotonic_s()
+        for name, (inflight, uncached_tokens) in counts.items():
+            if name in self.fleet.backends:
+                self.fleet.observe_peers(name, inflight, uncached_tokens, now_s)
 
     def not_ready(self) -> str | None:
         """Why this router should get no traffic, or None."""
@@ -185,6 +203,8 @@ class App:
         stack.push_async_callback(self._drains.stop)
         await self._observer.start()
         stack.push_async_callback(self._observer.stop)
+        await self._exchange.start()
+        stack.push_async_callback(self._exchange.stop)
         self.reloader.start()
         stack.push_async_callback(self.reloader.stop)
         token = secret(config.auth.admin_token_env) if config.auth.admin_token_env else None
@@ -231,7 +251,8 @@ def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human:
     labels = Labels(models, clock.monotonic_s)
     file = None
     if config.journal.path is not None:
-        sink = RotatingFile(config.journal.path, file_bytes=_JOURNAL_FILE_BYTES, files=_JOURNAL_FILES)
+        journal = config.journal
+        sink = RotatingFile(config.journal.path, file_bytes=journal.file_bytes, files=journal.files)
         file = LineWriter(sink, name="journal")
     return Telemetry(
         Journal(config.journal.records, file),
@@ -256,7 +277,7 @@ def run(config: Config, *, log_format: str = "auto") -> int:
             await App(config, listeners, access=writer, human=human).serve()
 
         uvloop.run(main())
-    except ListenError as error:
+    except (ListenError, StoreError) as error:
         _log.error("%s", error)
         return 1
     finally:

@@ -32,7 +32,9 @@ def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) ->
 
 async def stop(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel the tasks and wait until each has ended."""
-    alive = [t for t in tasks if t is not None]
-    for task in alive:
-        task.cancel()
-    await asyncio.gather(*alive, return_exceptions=True)
+    alive = {t for t in tasks if t is not None and not t.done()}
+    while alive:
+        for task in alive:
+            task.cancel()
+        # A library can lose a cancellation that meets a time-out or an answer in the same turn: ask again.
+        _, alive = await asyncio.wait(alive, timeout=0.5)

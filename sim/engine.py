@@ -111,6 +111,7 @@ class Engine:
         self.cached_tokens_total = 0
         self.output_tokens_total = 0  # of finished and aborted requests; see output_tokens()
         self.iterations_total = 0
+        self.busy_s_total = 0.0
         self._stretch_iterations = stretch_iterations
         self._intake: deque[Job] = deque()
         self._waiting: deque[Job] = deque()
@@ -259,6 +260,7 @@ class Engine:
         assert under_way is not None
         self._under_way = None
         self.iterations_total += under_way.iterations
+        self.busy_s_total += now_s - under_way.start_s
         decoded = len(self._decoding) * under_way.iterations
         self._context += decoded
         self._unfilled -= decoded

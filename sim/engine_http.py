@@ -15,8 +15,8 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
-from math import inf, sqrt
+from dataclasses import replace
+from math import sqrt
 from typing import Any
 
 import orjson
@@ -25,8 +25,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from sim.control import Control
 from sim.engine import Job, Phase
-from sim.faults import KINDS, Fault, FaultError, Faults
+from sim.faults import Faults
 from sim.generation import DEAD_ENGINE, Generation, GoneError, Progress, sever
 from sim.link import Link, LinkTransport
 from sim.live import LiveEngine
@@ -73,14 +74,14 @@ class Server:
         self._max_waiting = max_waiting
         self._on_crash = on_crash
         self._created = int(time.time())
-        self._finished: dict[str, int] = {}
-        self._rejected = 0
+        self.finished_by_reason: dict[str, int] = {}
+        self.rejected_total = 0
         self._sampled = 0
-        self._generations: set[Generation] = set()
+        self.generations: set[Generation] = set()
         self._idle: asyncio.Event | None = None  # set when the last generation ends, while draining
         self._stale_metrics: str | None = None
         self._rate_mark = (0.0, 0)
-        self._fault_timer: asyncio.TimerHandle | None = None
+        self.control = Control(self)
         self._histograms = {name: Histogram(bounds) for name, bounds in self.shape.histogram_bounds.items()}
         self._web: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -90,16 +91,16 @@ class Server:
             "/v1/embeddings": self._embeddings,
             "/tokenize": self._tokenize,
             "/detokenize": self._detokenize,
-            "/sim/faults": self._add_fault,
-            "/sim/reset": self._reset,
+            "/sim/faults": self.control.add_fault,
+            "/sim/reset": self.control.reset,
         }
         self._gets: dict[str, Handler] = {
             "/v1/models": self._models,
             "/health": self._health,
             "/metrics": self._metrics,
-            "/sim/state": self._state,
-            "/sim/aborts": self._aborts,
-            "/sim/faults": self._list_faults,
+            "/sim/state": self.control.state,
+            "/sim/aborts": self.control.aborts,
+            "/sim/faults": self.control.list_faults,
         }
 
     # ---- life
@@ -128,17 +129,22 @@ class Server:
 
     async def stop(self) -> None:
         """Refuse connections and drop those that are open."""
-        if self._fault_timer is not None:
-            self._fault_timer.cancel()
+        self.control.stop()
         self.link.frozen = False
-        self._unlisten()
-        for generation in list(self._generations):
+        self.unlisten()
+        for generation in list(self.generations):
             generation.reason = "shutdown"
         if self._web is not None:
             await self._web.shutdown(timeout=0.1)
         await asyncio.sleep(0)
 
-    def _unlisten(self) -> None:
+    def relisten(self) -> None:
+        """Open the port again, unless it is open, once the event loop comes round to it."""
+        if self._listener is None and self._web is not None:
+            task = asyncio.get_running_loop().create_task(self._listen(self.port))
+            task.add_done_callback(lambda done: done.exception())
+
+    def unlisten(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -146,10 +152,10 @@ class Server:
     async def drain(self, timeout_s: float = 30.0) -> None:
         """End as this kind of engine does on SIGTERM, at most that late."""
         how = {"vllm": "error", "sglang": "finish", "llamacpp": "silence"}[self.shape.name]
-        self._unlisten()
+        self.unlisten()
         self.faults.add({"kind": "drain", "how": how}, self.now_s())
-        self._apply_faults()
-        if self._generations:
+        self.control.apply()
+        if self.generations:
             self._idle = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), timeout_s)
@@ -186,7 +192,7 @@ class Server:
         if method == "GET" and (handler := self._gets.get(path)):
             return handler
         if method == "DELETE" and path.startswith("/sim/faults/"):
-            return self._remove_fault
+            return self.control.remove_fault
         if method == "GET" and path in self.shape.pages(self.view()):
             return self._page
         if path in self._posts or path in self._gets:
@@ -247,12 +253,12 @@ class Server:
             message = fault.params["message"] or DEAD_ENGINE
             return await self._in_band(request, self.shape.error_event(message, fault.params["status"]))
         generation = Generation(self, request, call, crash)
-        self._generations.add(generation)
+        self.generations.add(generation)
         try:
             return await generation.run()
         finally:
-            self._generations.discard(generation)
-            if not self._generations and self._idle is not None:
+            self.generations.discard(generation)
+            if not self.generations and self._idle is not None:
                 self._idle.set()
 
     def _turned_away(self) -> Refusal | None:
@@ -272,7 +278,7 @@ class Server:
         if drain is not None and drain.params["how"] == "hidden":
             return self.shape.refuse("broken", message=_STOPPING)
         if self._max_waiting is not None and self.live.engine.waiting >= self._max_waiting:
-            self._rejected += 1
+            self.rejected_total += 1
             return self.shape.refuse("queue_full")
         return None
 
@@ -287,7 +293,7 @@ class Server:
     def crash(self) -> None:
         if self._on_crash is not None:
             self._on_crash()
-        self._unlisten()
+        self.unlisten()
         self.link.reset_all()
 
     def sampling_seed(self, call: Call, index: int) -> int | None:
@@ -301,7 +307,7 @@ class Server:
 
     def finished(self, progress: Progress) -> None:
         reason = progress.choice.finish_reason or "error"
-        self._finished[reason] = self._finished.get(reason, 0) + 1
+        self.finished_by_reason[reason] = self.finished_by_reason.get(reason, 0) + 1
         job = progress.job
         if job.admitted_s is None or job.first_token_s is None or job.ended_s is None:
             return
@@ -451,98 +457,11 @@ class Server:
             output_tokens=output_tokens,
             iterations=engine.iterations_total,
             output_tokens_per_s=rate,
-            finished=self._finished,
-            rejected=self._rejected,
+            finished=self.finished_by_reason,
+            rejected=self.rejected_total,
             aborted=len(self.aborts),
             histograms=self._histograms,
         )
-
-    # ---- control
-
-    async def _add_fault(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            body = orjson.loads(await request.read())
-            fault = self.faults.add(body if isinstance(body, dict) else {}, self.now_s())
-        except (FaultError, TypeError, ValueError) as exc:
-            kinds = {kind: {"params": params, "does": does} for kind, (params, does) in KINDS.items()}
-            return self.json({"error": str(exc), "kinds": kinds}, 400)
-        self._apply_faults()
-        return self.json(_shown(fault), 201)
-
-    async def _list_faults(self, request: web.BaseRequest) -> web.StreamResponse:
-        return self.json({"data": [_shown(f) for f in self.faults.active(self.now_s())]})
-
-    async def _remove_fault(self, request: web.BaseRequest) -> web.StreamResponse:
-        name = request.path.rsplit("/", 1)[1]
-        removed = name.isdigit() and self.faults.remove(int(name))
-        self._apply_faults()
-        return self.json({"removed": removed}, 200 if removed else 404)
-
-    async def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
-        """No faults, no cached prefixes, no recorded aborts."""
-        self.faults.clear()
-        self.aborts.clear()
-        self.live.engine.kv.forget()
-        self._apply_faults()
-        return self.json({"reset": True})
-
-    async def _aborts(self, request: web.BaseRequest) -> web.StreamResponse:
-        return self.json({"data": list(self.aborts)})
-
-    async def _state(self, request: web.BaseRequest) -> web.StreamResponse:
-        view = self.view()
-        return self.json(
-            {
-                "model": self.model,
-                "engine": self.shape.name,
-                "profile": self.profile.name,
-                "rtt_ms": self.link.rtt_s * 1000.0,
-                "connections": len(self.link.connections),
-                "requests_total": self.requests_total,
-                "running": view.running,
-                "waiting": view.waiting,
-                "kv_ratio": view.kv_ratio,
-                "prompt_tokens": view.prompt_tokens,
-                "cached_tokens": view.cached_tokens,
-                "output_tokens": view.output_tokens,
-                "finished": view.finished,
-                "rejected": view.rejected,
-                "frozen": self.live.frozen or self.link.frozen,
-                "faults": [_shown(f) for f in self.faults.active(self.now_s())],
-                "aborts_total": len(self.aborts),
-                "aborts": list(self.aborts)[-100:],
-            }
-        )
-
-    def _apply_faults(self) -> None:
-        """Bring what lasts (listener, freeze, slowness) in line with the faults in force, now and when they end."""
-        now_s = self.now_s()
-        faults = self.faults
-        freezes = [f.params["what"] for f in faults.active(now_s) if f.kind == "freeze"]
-        self.link.frozen = "process" in freezes
-        self.live.freeze(bool(freezes))
-        slow = faults.find("slow", now_s)
-        self.live.set_slowdown(float(slow.params["factor"]) if slow else 1.0)
-        drain = faults.find("drain", now_s)
-        how = drain.params["how"] if drain else None
-        if faults.find("refuse", now_s) or how in ("error", "silence"):
-            self._unlisten()
-        elif self._listener is None and self._web is not None and drain is None:
-            self._relisten()
-        if how in ("error", "silence"):
-            for generation in list(self._generations):
-                generation.interrupt(how)
-        if self._fault_timer is not None:
-            self._fault_timer.cancel()
-            self._fault_timer = None
-        end_s = faults.next_end_s(now_s)
-        if end_s < inf:
-            self._fault_timer = asyncio.get_running_loop().call_at(end_s + 0.001, self._apply_faults)
-
-    def _relisten(self) -> None:
-        """Open the port again, once the event loop comes round to it."""
-        task = asyncio.get_running_loop().create_task(self._listen(self.port))
-        task.add_done_callback(lambda done: done.exception())
 
 
 def _request(
@@ -586,10 +505,3 @@ async def _huge(request: web.BaseRequest, page: str, headers: dict[str, str]) ->
         await response.write(filler)
     await response.write_eof()
     return response
-
-
-def _shown(fault: Fault) -> Json:
-    shown = asdict(fault)
-    left_s = fault.until_s - asyncio.get_running_loop().time()
-    del shown["until_s"]
-    return shown | {"left_s": None if fault.until_s == inf else max(0.0, left_s)}

@@ -88,6 +88,9 @@ class Faults:
         if unknown := [k for k in given if k not in defaults]:
             raise FaultError(f"{kind} has no {', '.join(unknown)}: it takes {', '.join(defaults) or 'nothing'}")
         for_s = body.get("for_s")
+        unreachable = kind == "refuse" or (kind == "freeze" and given.get("what", "process") == "process")
+        if unreachable and for_s is None:
+            raise FaultError(f"{kind} needs for_s: this endpoint could not be reached to end it")
         fault = Fault(
             self._next_id,
             kind,

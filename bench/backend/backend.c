@@ -49,7 +49,7 @@ struct conn {
     size_t out_at, out_bytes;
     struct ask ask;
     unsigned next; /* token */
-    uint64_t due_ns;
+    uint64_t due_ns, phase_ns;
     size_t ready_at, heap_at; /* places in `ready` and `heap`, or NOWHERE */
     struct conn *next_dead;
 };
@@ -262,10 +262,11 @@ static void start_stream(struct conn *c) {
                     "%s\r\n%zx\r\n%s\r\n",
                     c->close ? "connection: close\r\n" : "", sizeof EVENT_ROLE - 1, EVENT_ROLE);
     c->next = 0;
-    /* A phase from the golden ratio: streams that start together do not tick together. */
+    /* The first token comes at once; the second after a phase from the golden ratio: no two streams tick together. */
     double phase = (double)(++stream_seq) * 0.6180339887498949;
     phase -= (double)(uint64_t)phase;
-    c->due_ns = now_ns() + (uint64_t)(phase * c->ask.interval_us * 1000.0);
+    c->phase_ns = (uint64_t)(phase * c->ask.interval_us * 1000.0);
+    c->due_ns = now_ns();
     send_bytes(c, out, (size_t)n);
     queue_next(c);
 }
@@ -555,7 +556,7 @@ static void run_due(void) {
     uint64_t now = now_ns();
     while (heap_count > 0 && heap[0]->due_ns <= now) {
         struct conn *c = heap[0];
-        uint64_t step = c->ask.interval_us * 1000ull;
+        uint64_t step = c->next == 0 ? c->phase_ns : c->ask.interval_us * 1000ull;
         /* Late by a whole step: go on from now, a burst would not be the load that was asked for. */
         c->due_ns = c->due_ns + step > now ? c->due_ns + step : now + step;
         heap_place(c, 0);

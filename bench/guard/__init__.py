@@ -1,1 +1,1 @@
-"""Has the hot path become dearer? `python -m bench.guard` compares the router's CPU time with that of a fixed program."""
+"""Has the hot path become dearer? `python -m bench.guard` divides the router's CPU time by that of a fixed program."""

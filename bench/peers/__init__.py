@@ -14,6 +14,7 @@ PEERS: dict[str, Peer] = {
         nginx.PEER,
         haproxy.PEER,
         meridian.PEER,
+        meridian.IN_MEMORY,
         vllm_router.ROUND_ROBIN,
         vllm_router.CACHE_AWARE,
         sglang_router.ROUND_ROBIN,

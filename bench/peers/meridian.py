@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import environments, processes
@@ -21,10 +23,7 @@ region = "us-east"
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin}"
 policy = "ttft"
-
-[store]
-redis = "redis://127.0.0.1:{store}/0"
-
+{store}
 [auth]
 mode = "keys"
 
@@ -32,6 +31,10 @@ mode = "keys"
 requests_per_minute = 100_000_000
 tokens_per_minute = 1_000_000_000_000
 concurrent = 1_000_000
+"""
+STORE = """
+[store]
+redis = "redis://127.0.0.1:{port}/0"
 """
 REGION = """
 [[regions]]
@@ -49,8 +52,9 @@ BACKEND = """
 """
 
 
-def config_text(site: Site, *, admin: int, store: int) -> str:
+def config_text(site: Site, *, admin: int, store_port: int | None) -> str:
     """regions.toml: the backends dealt out to the three regions in turn."""
+    store = STORE.format(port=store_port) if store_port is not None else ""
     text = CONFIG.format(port=site.port, admin=admin, store=store)
     for number, (name, (jurisdiction, location)) in enumerate(PLACES.items()):
         text += REGION.format(name=name, location=location, jurisdiction=jurisdiction)
@@ -64,12 +68,16 @@ def _install() -> str:
     return environments.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=9"]).strip()
 
 
-def _start(site: Site) -> Gateway:
-    store, store_port = valkey.start(site)
+def start(site: Site, *, shared: bool, program: Sequence[str | Path] = ("-m", "router")) -> Gateway:
+    """The router with a key of its own. `program` is what the interpreter runs with the configuration."""
+    stores, store_port = [], None
+    if shared:
+        store, store_port = valkey.start(site)
+        stores.append(store)
     admin = processes.free_port()
-    config = site.write("regions.toml", config_text(site, admin=admin, store=store_port))
-    command: list[str | Path] = [sys.executable, "-m", "router", config]
-    gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=[store])
+    config = site.write("regions.toml", config_text(site, admin=admin, store_port=store_port))
+    command: list[str | Path] = [sys.executable, *program, config]
+    gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=stores)
     try:
         made = processes.http(f"http://127.0.0.1:{admin}/admin/v1/keys", body=json.dumps({"name": "bench"}).encode())
     except BaseException:
@@ -79,4 +87,5 @@ def _start(site: Site) -> Gateway:
     return gateway
 
 
-PEER = Peer("meridian", "**Meridian**", _install, _start)
+PEER = Peer("meridian", "**Meridian**", _install, partial(start, shared=True))
+IN_MEMORY = Peer("meridian-memory", "Meridian, state in memory", _install, partial(start, shared=False))

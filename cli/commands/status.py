@@ -11,7 +11,7 @@ from cli import units
 from cli.commands.regions import regions_table
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import Exit
-from cli.output import state
+from cli.output import dotted, facts, state
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def run_status(ctx: Context, options: StatusOptions) -> Exit:
         regions = ctx.admin.get("/admin/v1/regions")["data"]
         ctx.out.line(title(status))
         ctx.out.line("")
-        ctx.out.line(facts(status))
+        ctx.out.line(about(status))
         if regions:
             ctx.out.line("")
             ctx.out.line(regions_table(regions))
@@ -57,24 +57,22 @@ def title(status: Json) -> str:
         f"version {router['version']}",
         f"up {units.seconds(router['uptime_s'])}",
     ]
-    return f"{ready}  " + "[dim] · [/]".join(part for part in parts if part)
+    return f"{ready}  {dotted(*parts)}"
 
 
-def facts(status: Json) -> Table:
+def about(status: Json) -> Table:
     """Two columns: what, and how much."""
-    from rich.table import Table
-
     router, store, traffic = status["router"], status["store"], status["traffic"]
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    table.add_row("traffic", dotted(traffic_facts(traffic)))
-    table.add_row("first token", dotted(ttft_facts(traffic)))
-    table.add_row("fleet", dotted([_of(status["regions"], "region"), _of(status["backends"], "backend")]))
-    rtt = f"round trip {units.seconds(store['rtt_s'])}" if store["rtt_s"] is not None else ""
-    table.add_row("store", dotted([f"{store['kind']} {state(store['state'])}", rtt]))
-    table.add_row("config", dotted([router["config_source"], f"generation {router['config_generation']}"]))
-    return table
+    rtt = f"round trip {units.seconds(store['rtt_s'])}" if store["rtt_s"] is not None else None
+    return facts(
+        {
+            "traffic": dotted(*traffic_facts(traffic)),
+            "first token": dotted(*ttft_facts(traffic)),
+            "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
+            "store": dotted(f"{store['kind']} {state(store['state'])}", rtt),
+            "config": dotted(router["config_source"], f"generation {router['config_generation']}"),
+        }
+    )
 
 
 def traffic_facts(traffic: Json) -> list[str]:
@@ -90,11 +88,8 @@ def traffic_facts(traffic: Json) -> list[str]:
 def ttft_facts(traffic: Json) -> list[str]:
     if traffic["ttft_s_p50"] is None:
         return ["[dim]none yet[/]"]
-    return [f"half within {units.seconds(traffic['ttft_s_p50'])}", f"99 % within {units.seconds(traffic['ttft_s_p99'])}"]
-
-
-def dotted(parts: list[str]) -> str:
-    return "[dim] · [/]".join(part for part in parts if part)
+    half, most = units.seconds(traffic["ttft_s_p50"]), units.seconds(traffic["ttft_s_p99"])
+    return [f"half within {half}", f"99 % within {most}"]
 
 
 def _of(counts: Json, word: str) -> str:

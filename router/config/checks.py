@@ -147,6 +147,8 @@ def _warnings(config: Config) -> Iterator[str]:
         yield "no backends: every request will be answered 404 or 503"
     if config.store.redis is not None and has_password(config.store.redis):
         yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
+    if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
+        yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
     yield from _same_url(config)
     jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction}
     for plan in config.plans.values():
@@ -179,12 +181,3 @@ def _unserved(config: Config, served: Iterable[str]) -> Iterator[str]:
         for model in alias.fallbacks:
             if model not in known and model not in config.models:
                 yield f'[models.{alias.name}] fallbacks: no backend serves "{model}"{did_you_mean(model, known)}'
-
-
-def admin_token_problem(config: Config, env: Mapping[str, str] | None = None) -> str | None:
-    """A warning about an admin token that can be guessed."""
-    name = config.auth.admin_token_env
-    value = secret(name, env) if name else None
-    if value is not None and len(value) < _TOKEN_LENGTH:
-        return f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
-    return None

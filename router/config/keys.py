@@ -52,6 +52,7 @@ class Key:
     problem: Callable[[Any], str | None] | None = None
     required: bool = False
     secret: bool = False
+    computed: bool = False  # the default is worked out when the file is loaded
     attr: str = ""  # the field of the dataclass, when it has another name
     inner: tuple[Key, ...] = ()  # keys of the table or tables
 
@@ -69,6 +70,8 @@ class Section:
 
 def default(model: type, key: Key) -> Any:
     """The default of a key, from the dataclass it fills; None when it has none."""
+    if key.computed:
+        return None
     for field in fields(model):
         if field.name == (key.attr or key.name) and field.default is not MISSING:
             return field.default
@@ -125,7 +128,7 @@ SECTIONS: tuple[Section, ...] = (
         "This router process.",
         RouterSection,
         (
-            Key("name", "string", "Name of this router. Default: the host name.", problem=name_problem),
+            Key("name", "string", "Name of this router. Default: the host name.", problem=name_problem, computed=True),
             Key("region", "string", "The region this router stands in; policies prefer it.", problem=name_problem),
             Key("listen", "string", "HOST:PORT for clients.", problem=listen_problem),
             Key(

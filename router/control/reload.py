@@ -51,12 +51,20 @@ class ConfigReloader:
     ``appliers`` are called in order; if one raises, the old configuration is applied again to all that were called.
     """
 
-    def __init__(self, config: Config, appliers: Sequence[Applier], *, poll_s: float = _POLL_S) -> None:
+    def __init__(
+        self,
+        config: Config,
+        appliers: Sequence[Applier],
+        *,
+        announce: Callable[[int], None] | None = None,
+        poll_s: float = _POLL_S,
+    ) -> None:
         self.config = config
         self.generation = 1
         self.loaded_s = clock.wall_s()
         self.refused: Refused | None = None
         self._appliers = tuple(appliers)
+        self._tell = announce
         self._poll_s = poll_s
         self._seen = _signature(config.source)
         self._lock = asyncio.Lock()
@@ -106,12 +114,14 @@ class ConfigReloader:
         except Exception as exc:
             _log.exception("the configuration cannot be put in force")
             for apply in reversed(done):
-                apply(new, old)
+                _take_back(apply, old, new)
             text = f"{new.source}: cannot be put in force: {type(exc).__name__}: {exc}"
             raise ConfigError(new.source, [text]) from exc
         self.config = new
         self.generation += 1
         self.loaded_s = clock.wall_s()
+        if self._tell is not None:
+            self._tell(self.generation)
 
     def _announce(self, why: str, changes: list[str]) -> None:
         _log.info("configuration generation %d in force (%s), %d change(s)", self.generation, why, len(changes))
@@ -129,6 +139,8 @@ class ConfigReloader:
             await self.reload(why)
         except ConfigError:
             return
+        except Exception:
+            _log.exception("the reload failed; generation %d stays", self.generation)
 
     async def _watch(self) -> None:
         while True:
@@ -140,6 +152,13 @@ class ConfigReloader:
             if _signature(self.config.source) == now:
                 self._seen = now
                 await self._reload_quietly("file changed")
+
+
+def _take_back(apply: Applier, old: Config, new: Config) -> None:
+    try:
+        apply(new, old)
+    except Exception:
+        _log.exception("the old configuration cannot be put back everywhere: restart the router")
 
 
 def _refuse_emptiness(old: Config, new: Config) -> None:

@@ -18,6 +18,7 @@ from router.control.replies import listing, reply
 from router.errors import RouterError
 from router.store.base import Key
 from router.telemetry.journal import Record
+from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX
 
 CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
@@ -74,8 +75,11 @@ async def readyz(request: web.Request, control: ControlPlane) -> web.StreamRespo
 
 async def metrics(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     control.telemetry.flush()
-    page, content_type = control.telemetry.metrics.render(request.headers.get("Accept", ""))
-    return web.Response(body=page, headers={"Content-Type": content_type})
+    pieces = []
+    for piece in control.telemetry.metrics.render():
+        pieces.append(piece)
+        await asyncio.sleep(0)
+    return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def describe(request: web.Request, control: ControlPlane) -> web.StreamResponse:

@@ -95,13 +95,19 @@ class PrefixIndex:
         self._young = set()
 
 
-def rendezvous(key: str, places: Sequence[tuple[int, str]]) -> int:
-    """The index of the place a key belongs to: highest random weight, so that only the keys of a lost place move.
+def place_seed(name: str) -> int:
+    """What ``rendezvous`` needs of a place: the same number in every router."""
+    return _mix(crc32(name.encode()))
 
+
+def rendezvous(key: int, seeds: Sequence[int]) -> int:
+    """The index of the place that a 32-bit key belongs to, by highest random weight.
+
+    Every router that knows the same places comes to the same answer, and when a place is lost, only its keys move.
     Source: Thaler and Ravishankar, Using name-based mappings to increase hit rates (1998).
     """
-    seed = crc32(key.encode())
-    return max(places, key=lambda place: (_mix(seed ^ crc32(place[1].encode())), place[1]))[0]
+    weights = [_mix(key ^ seed) for seed in seeds]
+    return weights.index(max(weights))
 
 
 def _mix(value: int) -> int:

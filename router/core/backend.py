@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from router.core.affinity import PrefixIndex
+from router.core.affinity import PrefixIndex, place_seed
 from router.core.cost import Price, Steady, kv_pressure_s, peers_share
 from router.core.estimator import Line, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
@@ -54,6 +54,7 @@ class Backend:
         "_params",
         "_place_s",
         "_slots",
+        "born_s",
         "draining",
         "failure_chance",
         "failures_total",
@@ -87,6 +88,7 @@ class Backend:
         "rtt_prior_s",
         "scraped_inflight",
         "scraped_tokens",
+        "seed",
         "service",
         "spec",
         "tokens_per_block",
@@ -111,29 +113,31 @@ class Backend:
         self.uncached_tokens_total = 0
         self.failures_total = 0
         self.last_error: str | None = None
-        self.install(spec, now_s)
+        self.install(spec)
         self.forget(now_s)
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', draining' * self.draining}]>"
 
-    def install(self, spec: BackendSpec, now_s: float) -> None:
+    def install(self, spec: BackendSpec) -> None:
         """Take over what is configured."""
         self.spec = spec
         self.name = spec.name
         self.region = spec.region.name
         self.jurisdiction = spec.region.jurisdiction
         self.local = False
+        self.seed = place_seed(spec.name)
         self.rtt_prior_s: float | None = None
-        self.limit = float(spec.max_inflight)
-        if spec.models:
-            self.models: frozenset[str] | None = frozenset(spec.models)
 
     def forget(self, now_s: float) -> None:
         """Another engine stands behind the name: nothing learned holds, only what we have in flight."""
         params = self._params
+        #: attempts that began earlier went to another engine
+        self.born_s = now_s
         self.health = Health(params, now_s)
-        self.models = frozenset(self.spec.models) if self.spec.models else None
+        #: None: not configured, and the engine has not told yet
+        self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
+        #: learned: lowered by 429 and 503, never above ``max_inflight``
         self.limit = float(self.spec.max_inflight)
         self.limit_lowered_s = float("-inf")
         self.not_before_s = float("-inf")
@@ -184,7 +188,7 @@ class Backend:
 
     def _busiest_lane(self) -> Lane | None:
         lane = max(self._lane_list, key=lambda lane: lane.fit.samples, default=None)
-        return None if lane is None or lane.fit.error_s is None else lane
+        return None if lane is None or lane.fit.at_s == float("-inf") else lane
 
     @property
     def rtt_s(self) -> float:
@@ -329,7 +333,7 @@ class Backend:
         others_waiting = max(0.0, waiting - (len(self.pending) + len(self.unseen) - unseen))
         self.scraped_tokens = others_waiting * self.mean_uncached_tokens
         if sample.running is not None and sample.waiting is not None:
-            self.service.seen(running, waiting, now_s)
+            self.service.seen(running, waiting, sample.kv_ratio, now_s)
 
     def learn_models(self, models: Collection[str]) -> bool:
         """The answer of /v1/models. Returns whether it changed anything; what is configured holds."""

@@ -96,8 +96,8 @@ class TtftFit:
         self._sxx = self._sxr = self._srr = self._sxy = self._sry = 0.0
         self.line = line
         self.residual_s = 0.0
-        #: EWMA of |seen - predicted| of the whole ttft; None before the first sample
-        self.error_s: float | None = None
+        #: EWMA of |seen - predicted| of the whole ttft, for operators
+        self.error_s = 0.0
         #: time of the last sample
         self.at_s = float("-inf")
 
@@ -111,8 +111,8 @@ class TtftFit:
         """(tokens, requests) of the mean sample."""
         return (self._sx / self._n, self._sr / self._n) if self._n else (0.0, 0.0)
 
-    def add(self, tokens: float, requests: float, net_s: float, now_s: float) -> None:
-        """A first token came ``net_s`` after its request, network and known waits taken off."""
+    def add(self, tokens: float, requests: float, net_s: float, error_s: float, now_s: float) -> None:
+        """A first token came ``net_s`` after its request, the network taken off; ``error_s`` later than predicted."""
         overhead_s, token_s, busy_s = self.line
         fitted_s = overhead_s + tokens * token_s + requests * busy_s
         params = self._params
@@ -129,16 +129,15 @@ class TtftFit:
         self._sxy += tokens * net_s
         self._sry += requests * net_s
         self.at_s = now_s
+        self.error_s += params.error_weight * (abs(error_s) - self.error_s)
 
-    def drift(self, error_s: float) -> None:
+    def drift(self, error_s: float, now_s: float) -> None:
         """A sample that cannot place the line, only say how far off it was: a wait for a place, a timeout."""
-        self.residual_s += self._params.residual_weight * error_s
-
-    def score(self, error_s: float) -> None:
-        """Keep the size of the prediction errors, for operators."""
-        error_s = abs(error_s)
-        before_s = self.error_s
-        self.error_s = error_s if before_s is None else before_s + 0.1 * (error_s - before_s)
+        params = self._params
+        bounded_s = max(-params.outlier_slack_s, min(error_s, params.outlier_slack_s))
+        self.residual_s += params.residual_weight * bounded_s
+        self.at_s = now_s
+        self.error_s += params.error_weight * (abs(error_s) - self.error_s)
 
     def solve(self, prior: Line, now_s: float) -> None:
         """Bring ``line`` up to date with the samples, held to ``prior``."""
@@ -232,17 +231,19 @@ def _eliminate(matrix: list[list[float]], right: list[float]) -> list[float]:
 class Service:
     """How an engine serves what it has accepted: decode time of an answer, places in its batch, rates.
 
-    The places are learned: an engine that lets requests wait while ``running`` are served has that many places for now
-    (a batch limit, or a full KV cache). Until it has been seen to let somebody wait, its places are unknown, and
-    unknown means no predicted wait.
+    The places are learned: an engine that serves the same number in scrape after scrape while others wait has that many
+    places for now, and so has one whose KV cache is full. Waiting alone is no proof: a request waits for the prefill of
+    others, too. Until there is proof the places are unknown, and unknown means no predicted wait.
 
     Rates are exponentially forgotten counts: an event adds ``1 / rate_memory_s``, a tick takes off what has aged.
     """
 
     __slots__ = (
+        "_full_scrapes",
         "_params",
         "_rated_s",
         "_requests",
+        "_running",
         "_tokens",
         "asked_per_s",
         "asked_tokens_per_s",
@@ -258,6 +259,8 @@ class Service:
         self.mean_s = params.service_prior_s
         self.slots = float("inf")
         self.slots_at_s = float("-inf")
+        self._full_scrapes = 0  # in a row
+        self._running = 0.0  # in the last of them
         #: what we send there, requests and uncached prompt tokens
         self.asked_per_s = 0.0
         self.asked_tokens_per_s = 0.0
@@ -272,13 +275,21 @@ class Service:
         self.mean_s += params.service_weight * (max(decode_s, params.service_min_s) - self.mean_s)
         self.output_tokens_per_s += output_tokens / params.rate_memory_s
 
-    def seen(self, running: float, waiting: float, now_s: float) -> None:
-        """A scrape told how many it serves and how many it lets wait."""
-        if waiting >= 1.0 and running >= 1.0:
+    def seen(self, running: float, waiting: float, kv_ratio: float | None, now_s: float) -> None:
+        """A scrape told how many it serves, how many it lets wait, and how full its KV cache is."""
+        params = self._params
+        if waiting < 1.0 or running < 1.0:
+            self._full_scrapes = 0
+        elif running == self._running or (kv_ratio is not None and kv_ratio >= params.kv_full_ratio):
+            self._full_scrapes += 1
+        else:
+            self._full_scrapes = 1
+        self._running = running
+        if self._full_scrapes >= params.slots_scrapes:
             self.slots = running
             self.slots_at_s = now_s
         elif running > self.slots:
-            self.slots = running
+            self.slots = float("inf")
 
     def tick(self, now_s: float, requests_total: int, tokens_total: int) -> int:
         """Bring the rates up to date with the counts so far. Returns how many requests were new."""

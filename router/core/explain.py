@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from router.core.backend import Backend
-from router.core.decisions import Candidate, Decision, Dispatch, Reject, Struck, Wait
+from router.core.decisions import Candidate, Decision, Dispatch, Reject, Wait
+from router.core.filters import Strike
 from router.core.policy.base import Ranking
-
-#: a backend's name and why it was no candidate
-Strike = tuple[str, Struck]
 
 
 class Candidates(Sequence[Candidate]):

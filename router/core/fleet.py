@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from math import exp
 from statistics import fmean, median
 
-from router.core.backend import Backend, Lane, Neutral, cached_tokens
+from router.core.backend import Backend, Neutral, cached_tokens
 from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.estimator import Line, prior_line
-from router.core.explain import Candidates, Strike
+from router.core.explain import Candidates
+from router.core.filters import Pool, Strike, sort_out, strike, unfit
+from router.core.gray import find_gray
 from router.core.health import JUDGED, Event, State
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
@@ -39,23 +41,6 @@ class FleetChange:
     updated: tuple[str, ...] = ()
 
 
-class _Pool:
-    """The backends of one model, sorted out for the present generation of the fleet."""
-
-    __slots__ = ("down", "generation", "panic", "plain", "ready", "struck")
-
-    def __init__(self, generation: int) -> None:
-        self.generation = generation
-        self.ready: tuple[Backend, ...] = ()
-        self.struck: tuple[Strike, ...] = ()
-        #: ejected ones, for when nothing else is left
-        self.down: tuple[Backend, ...] = ()
-        #: no backend in ``ready`` is in probation or in its slow start
-        self.plain = True
-        #: ready ones were so few that judgement is ignored
-        self.panic = False
-
-
 class Fleet:
     """Owns every ``Backend``. All times are ``now_s`` of one monotonic clock, which the caller reads."""
 
@@ -70,7 +55,7 @@ class Fleet:
         self.neutral = Neutral(params.rtt_unknown_s)
         self._by_name: dict[str, Backend] = {}  # backends and retired
         self._serving: dict[str, tuple[Backend, ...]] = {}
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, Pool] = {}
         self._generation = 0
         self._full: set[Backend] = set()
         self._budgets: dict[str, RetryBudget] = {}
@@ -108,7 +93,9 @@ class Fleet:
                 backend = backend_or_none
                 before = backend.spec
                 if before != spec:
-                    backend.install(spec, now_s)
+                    backend.install(spec)
+                    if before.max_inflight != spec.max_inflight:
+                        backend.limit = float(spec.max_inflight)
                     if (before.url, before.engine, before.models) != (spec.url, spec.engine, spec.models):
                         backend.forget(now_s)
                     updated.append(name)
@@ -182,7 +169,7 @@ class Fleet:
         model = request.model
         pool = self._pools.get(model)
         if pool is None or pool.generation != self._generation:
-            pool = self._sort_out(model, now_s)
+            pool = self._pool(model, now_s)
         candidates: Sequence[Backend] = pool.ready
         struck: Sequence[Strike] = pool.struck
         if (
@@ -193,13 +180,14 @@ class Fleet:
             or request.residency is not None
             or request.pin_region is not None
         ):
-            candidates, struck = self._filter(request, pool, exclude, rng, now_s)
+            candidates, struck = strike(pool, request, exclude, self.params, rng, now_s)
             if not candidates:
                 return self._refuse(request, struck, now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.prices[model]
-        cached = cached_tokens(b, request) if request.prefix_blocks else 0.0
+        blocks = request.prefix_blocks
+        cached = cached_tokens(b, request) if blocks and blocks[0] in b.prefix.known else 0.0
         uncached = int(request.prompt_tokens - cached)
         lease = Lease(
             request,
@@ -246,71 +234,18 @@ class Fleet:
             self._full.add(b)
         b.reprice()
 
-    def _sort_out(self, model: str, now_s: float) -> _Pool:
-        """List the backends of ``model`` that may be used, and why the others may not."""
-        pool = _Pool(self._generation)
-        ready: list[Backend] = []
-        ejected: list[Backend] = []
-        struck: list[Strike] = []
+    def _pool(self, model: str, now_s: float) -> Pool:
+        """The model's backends, sorted out anew, each with a price for it."""
+        pool = sort_out(self.backends.values(), model, self.params, self._generation, now_s)
         serving = self._serving.get(model, ())
-        for b in self.backends.values():
-            if not b.serves(model):
-                struck.append((b.name, Struck.MODEL))
-            elif b.draining:
-                struck.append((b.name, Struck.DRAINING))
-            elif b.state is _EJECTED:
-                ejected.append(b)
-            elif now_s < b.not_before_s:
-                struck.append((b.name, Struck.NOT_BEFORE))
-            else:
-                ready.append(b)
-        if ejected and len(ready) < self.params.panic_ratio * (len(ready) + len(ejected)):
-            judged = [b for b in ejected if not b.health.down]
-            pool.panic = bool(judged)
-            ready += judged
-            ejected = [b for b in ejected if b.health.down]
-        struck += [(b.name, Struck.EJECTED) for b in ejected]
         line = self._priors.get(model, self._prior)
         for b in serving:
             if model not in b.lanes:
                 b.lane(model, line, now_s)
                 b.refresh(now_s, self.neutral)
-        pool.ready, pool.struck, pool.down = tuple(ready), tuple(struck), tuple(ejected)
-        pool.plain = all(b.state is not _PROBATION and b.health.share(now_s) == 1.0 for b in ready)
         if serving:
             self._pools[model] = pool
         return pool
-
-    def _filter(
-        self, request: Request, pool: _Pool, exclude: Collection[str], rng: Rng, now_s: float
-    ) -> tuple[list[Backend], list[Strike]]:
-        """Strike what does not fit this request now. What is left may take it."""
-        residency, pin = request.residency, request.pin_region
-        places = self.params.trial_places
-        kept: list[Backend] = []
-        struck = list(pool.struck)
-        for b in pool.ready:
-            why = _unfit(b, residency, pin, exclude)
-            if why is None and b.inflight >= b.limit:
-                why = Struck.SATURATED
-            elif why is None and b.state is _PROBATION and len(b.trials) >= places:
-                why = Struck.PROBATION
-            if why is None:
-                kept.append(b)
-            else:
-                struck.append((b.name, why))
-        if not pool.plain and len(kept) > 1:
-            for b in [b for b in kept if (share := b.health.share(now_s)) < 1.0 and rng.random() >= share]:
-                if len(kept) > 1:
-                    kept.remove(b)
-                    struck.append((b.name, Struck.PROBATION))
-        full = any(why is Struck.SATURATED or why is Struck.PROBATION for _, why in struck)
-        if not kept and not full:
-            # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
-            kept = [b for b in pool.down if _unfit(b, residency, pin, exclude) is None and len(b.trials) < places]
-            names = {b.name for b in kept}
-            struck = [strike for strike in struck if strike[0] not in names]
-        return kept, struck
 
     def _refuse(self, request: Request, struck: Sequence[Strike], now_s: float) -> Wait | Reject:
         """No candidate is left: wait if that can help, else say what is missing."""
@@ -323,7 +258,7 @@ class Fleet:
                 return Reject(RejectReason.NO_BACKEND, detail, 1.0, candidates)
             return Reject(RejectReason.UNKNOWN_MODEL, f"No backend serves the model {model!r}.", None, candidates)
         reasons = dict(struck)
-        fitting = [b for b in serving if _unfit(b, request.residency, request.pin_region, ()) is None]
+        fitting = [b for b in serving if unfit(b, request) is None]
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
         again_s = min((b.not_before_s for b in fitting if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
         busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in fitting)
@@ -363,18 +298,17 @@ class Fleet:
     def _learn(self, lease: Lease, b: Backend, now_s: float) -> None:
         price = lease.price
         lane = b.lanes.get(lease.request.model)
-        if price is None or lane is None:
+        if price is None or lane is None or lease.started_s < b.born_s:
             return
         ttft_s = now_s - lease.started_s
         fit = lane.fit
         queue_s, _, tokens, requests, steady = price[4]
         error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
-        fit.score(error_s)
         if queue_s - tokens * price[1] > 1e-6:
             # It waited for a place; how long is not told apart from the prefill.
-            fit.drift(min(error_s, self.params.outlier_slack_s))
+            fit.drift(error_s, now_s)
         else:
-            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], now_s)
+            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], error_s, now_s)
 
     def _succeeded(self, lease: Lease, b: Backend, now_s: float) -> None:
         event = b.health.success(now_s, lease.started_s, lease.request.tenant)
@@ -447,9 +381,11 @@ class Fleet:
                 b.not_before_s = max(b.not_before_s, now_s + min(retry_after_s, self.params.retry_after_max_s))
                 self._next_return_s = min(self._next_return_s, b.not_before_s)
                 self._generation += 1
-        if consequence.sample is Sample.CENSORED and (lane := b.lanes.get(lease.request.model)) is not None:
-            lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)))
-        if fault is Fault.HARD or fault is Fault.SOFT:
+        old_engine = lease.started_s < b.born_s
+        lane = b.lanes.get(lease.request.model)
+        if consequence.sample is Sample.CENSORED and lane is not None and not old_engine:
+            lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
+        if fault in (Fault.HARD, Fault.SOFT) and not old_engine:
             # A request that failed elsewhere before may be the cause itself.
             suspicious = lease.retry and outcome is Outcome.SERVER_ERROR
             event = b.health.fault(
@@ -566,7 +502,9 @@ class Fleet:
             b.refresh(now_s, self.neutral)
         if now_s >= self._next_gray_s:
             self._next_gray_s = now_s + params.gray_interval_s
-            self._eject_gray(now_s)
+            for model, serving in self._serving.items():
+                for b in find_gray(serving, model, params, now_s):
+                    self._fire(b, Event.GRAY, now_s)
 
     def _solve(self, now_s: float) -> None:
         """Bring every fit up to date. The prior of a model is what its backends have in common, once some know it."""
@@ -589,43 +527,6 @@ class Fleet:
         pressures = [kv_pressure_s(load.kv_ratio, params) for _, load in loads if load.kv_ratio is not None]
         neutral.pressure_s = fmean(pressures) if pressures else 0.0
 
-    def _eject_gray(self, now_s: float) -> None:
-        """Find backends that answer, but far slower than others of their model would, and than they do themselves.
-
-        Compared is what the fits say of one and the same typical request, so load and distance do not count.
-        """
-        for model, serving in self._serving.items():
-            lanes = [
-                (b, lane)
-                for b in serving
-                if b.state is not _EJECTED
-                and (lane := b.lanes.get(model)) is not None
-                and lane.fit.samples >= self.params.gray_samples
-            ]
-            if len(lanes) >= self.params.gray_backends:
-                self._compare(lanes, now_s)
-
-    def _compare(self, lanes: Sequence[tuple[Backend, Lane]], now_s: float) -> None:
-        params = self.params
-        tokens, requests = (median(column) for column in zip(*(lane.fit.typical for _, lane in lanes), strict=True))
-        times_s: list[float] = []
-        for b, lane in lanes:
-            extra_s = b.late_s(now_s) if b.overdue(now_s) >= params.gray_overdue else 0.0
-            times_s.append(lane.fit.line.predict_s(tokens, requests) + max(lane.fit.residual_s, extra_s))
-        middle_s = median(times_s)
-        spread_s = median(abs(time_s - middle_s) for time_s in times_s)
-        most_s = middle_s + max(params.gray_floor_s, params.gray_mads * spread_s)
-        for (b, lane), time_s in zip(lanes, times_s, strict=True):
-            usual_s = lane.usual_s = time_s if lane.usual_s is None else lane.usual_s
-            if time_s > max(most_s, params.gray_factor * usual_s):
-                lane.gray_marks += 1
-                if lane.gray_marks >= 2:
-                    lane.gray_marks = 0
-                    self._fire(b, Event.GRAY, now_s)
-            else:
-                lane.gray_marks = 0
-                lane.usual_s += params.gray_usual_weight * (time_s - usual_s)
-
     def audit(self) -> None:
         """Raises ``AssertionError`` if any count disagrees with the live leases."""
         for b in self._by_name.values():
@@ -640,12 +541,3 @@ class Fleet:
             assert (b.inflight >= b.limit) == (b in self._full), f"{b.name}: wrongly listed as full or free"
         strangers = {lease.backend for lease in self.leases} - self._by_name.keys()
         assert not strangers, f"leases on unknown backends: {strangers}"
-
-
-def _unfit(b: Backend, residency: frozenset[str] | None, pin: str | None, exclude: Collection[str]) -> Struck | None:
-    """What about the request itself rules ``b`` out."""
-    if residency is not None and b.jurisdiction not in residency:
-        return Struck.RESIDENCY
-    if pin is not None and b.region != pin:
-        return Struck.PIN
-    return Struck.TRIED if b.name in exclude else None

@@ -72,6 +72,8 @@ class Params:
     residual_memory_s: float = 10.0
     #: the residual never takes more than this share of the fit away
     residual_floor_ratio: float = 0.5
+    #: weight of one sample in the prediction error shown to operators
+    error_weight: float = 0.1
     #: a fit with fewer samples than this does not shape the prior of its siblings
     sibling_samples: float = 8.0
 
@@ -89,8 +91,12 @@ class Params:
     #: prior of the decode time of one answer, and the shortest that is believed
     service_prior_s: float = 5.0
     service_min_s: float = 0.05
-    #: what is known of an engine's places is trusted this long after a scrape showed requests waiting
-    slots_memory_s: float = 120.0
+    #: so many scrapes in a row must show requests waiting before the number served is taken for the engine's places
+    slots_scrapes: int = 3
+    #: from this KV use on, requests wait for memory
+    kv_full_ratio: float = 0.95
+    #: what is known of the places is trusted this long after the last such scrape
+    slots_memory_s: float = 30.0
     #: time constant of rates: requests and tokens sent there, tokens delivered
     rate_memory_s: float = 10.0
 

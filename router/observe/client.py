@@ -46,6 +46,7 @@ class Answer:
     body: bytes
     #: From sending on an open connection to the head of the answer: one round trip and the engine's own time.
     rtt_s: float
+    fresh: bool  # the connection was opened for it
 
 
 class EngineClient:
@@ -53,8 +54,8 @@ class EngineClient:
 
     def __init__(self) -> None:
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_connection_ready)
-        trace.on_connection_reuseconn.append(_connection_ready)
+        trace.on_connection_create_end.append(_connection_opened)
+        trace.on_connection_reuseconn.append(_connection_reused)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=_DNS_TTL_S),
             auto_decompress=False,
@@ -69,7 +70,7 @@ class EngineClient:
 
     async def get(self, spec: BackendSpec, path: str, *, key: str | None, timeout_s: float, bytes_max: int) -> Answer:
         """GET ``path`` of the backend within ``timeout_s``. Raises AskFailedError."""
-        ready = SimpleNamespace(at_s=clock.monotonic_s())
+        ready = SimpleNamespace(at_s=clock.monotonic_s(), fresh=False)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             async with self._session.get(
@@ -80,7 +81,7 @@ class EngineClient:
                 trace_request_ctx=ready,
             ) as response:
                 rtt_s = clock.monotonic_s() - ready.at_s
-                return Answer(response.status, await _body(response, bytes_max), rtt_s)
+                return Answer(response.status, await _body(response, bytes_max), rtt_s, ready.fresh)
         except AskFailedError:
             raise
         except TimeoutError:
@@ -89,8 +90,14 @@ class EngineClient:
             raise _failed(exc) from None
 
 
-async def _connection_ready(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+async def _connection_opened(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     context.trace_request_ctx.at_s = clock.monotonic_s()
+    context.trace_request_ctx.fresh = True
+
+
+async def _connection_reused(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.at_s = clock.monotonic_s()
+    context.trace_request_ctx.fresh = False
 
 
 async def _body(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -73,6 +73,9 @@ class Prober:
         answer: Answer | None = None
         try:
             answer = await self._get(path)
+            if answer.fresh:
+                # Whatever stands in between may add its own handshake to the first answer.
+                answer = await self._get(path)
             verdict = _verdict(answer)
         except AskFailedError as exc:
             verdict = Verdict(ok=False, error=str(exc), failure=exc.failure)

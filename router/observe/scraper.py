@@ -11,11 +11,14 @@ from collections.abc import Callable
 
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec, LoadSample
-from router.observe.client import AskFailedError, EngineClient
+from router.observe.client import AskFailedError, EngineClient, Failure
 from router.observe.engines import ENGINE_TABLE, knows_load, read_load
 from router.observe.exposition import PAGE_BYTES_MAX
 
 _log = logging.getLogger("router.observe")
+
+#: Scrapes that fail in a row before it is worth a line.
+_FAILURES_TOLD = 3
 
 
 class Scraper:
@@ -38,6 +41,7 @@ class Scraper:
         self._timeout_s = timeout_s
         self._now_s = now_s
         self._warned = False
+        self._failures = 0  # in a row
         self.last_error: str | None = None
 
     @property
@@ -51,19 +55,28 @@ class Scraper:
         self.last_error = None
         try:
             sample = await self._read()
+            self._failures = 0
+            worth_a_line = True
         except AskFailedError as exc:
             self.last_error = f"metrics: {exc}"
+            self._failures += 1
+            # When nobody is there the probe says so.
+            gone = exc.failure in (Failure.REFUSED, Failure.UNREACHABLE)
+            worth_a_line = not gone and self._failures >= _FAILURES_TOLD
         self._fleet.observe_load(self._spec.name, sample, self._now_s())
         if sample is not None and knows_load(sample):
             self._warned = False
-        elif not self._warned:
-            self._warned = True
-            _log.warning(
-                "no known load metric at backend %s (%s): only what this router sends there is counted",
-                self._spec.name,
-                self.last_error or f"its page is not that of {self._spec.engine}",
-            )
+        elif worth_a_line and not self._warned:
+            self._warn()
         return sample
+
+    def _warn(self) -> None:
+        self._warned = True
+        _log.warning(
+            "no known load metric at backend %s (%s): only what this router sends there is counted",
+            self._spec.name,
+            self.last_error or f"its page is not that of {self._spec.engine}",
+        )
 
     async def _read(self) -> LoadSample | None:
         engine = ENGINE_TABLE[self._spec.engine]

@@ -9,6 +9,10 @@ from typing import Protocol
 from router.config import Plan
 
 
+class StoreError(Exception):
+    """The store cannot be used as it is configured. The text says what to change and holds no secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """An API key. Its secret is known to its owner only."""

@@ -41,17 +41,14 @@ class KeyRecord:
         return orjson.dumps(fields)
 
     @classmethod
-    def decode(cls, key_id: str, raw: bytes | str) -> KeyRecord:
-        fields = orjson.loads(raw)
-        return cls(
-            key_id,
-            fields["name"],
-            fields["tenant"],
-            fields["plan"],
-            fields["created_s"],
-            fields["revoked"],
-            fields["digest"],
-        )
+    def decode(cls, key_id: str, raw: bytes | str) -> KeyRecord | None:
+        """None: this is no record of ours."""
+        try:
+            record = cls(key_id, **orjson.loads(raw))
+            bytes.fromhex(record.digest)
+        except (TypeError, ValueError):
+            return None
+        return record
 
 
 def new_pepper() -> bytes:

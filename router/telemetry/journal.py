@@ -18,6 +18,8 @@ import orjson
 from router.core.decisions import Candidate
 from router.telemetry.writer import LineWriter
 
+#: Records that keep the candidates of their decision: with many backends these outweigh all the rest.
+_DECISIONS_MAX = 2000
 _SUBSCRIBERS_MAX = 32
 _SUBSCRIBER_QUEUE = 1000
 
@@ -139,21 +141,23 @@ class Subscription:
 
 
 class Journal:
-    """The last ``records`` requests. ``file`` takes every record as a JSON line as well."""
+    """The last ``records`` requests, the newest 2000 of them with the candidates of their decision.
+
+    ``file`` takes every record as a JSON line as well.
+    """
 
     def __init__(self, records: int = 10_000, file: LineWriter | None = None) -> None:
         self._ring: deque[Record] = deque(maxlen=records)
+        self._decided: deque[Record] = deque()
         self.file = file
         self._subscriptions: list[Subscription] = []
-        #: Records ever added: tells how far the ring has moved on.
-        self.added = 0
-
-    def __len__(self) -> int:
-        return len(self._ring)
 
     def add(self, record: Record) -> None:
         self._ring.append(record)
-        self.added += 1
+        if record.candidates:
+            self._decided.append(record)
+            if len(self._decided) > _DECISIONS_MAX:
+                self._decided.popleft().candidates = ()
         if self._subscriptions:
             for subscription in self._subscriptions:
                 subscription.offer(record)

@@ -1,4 +1,4 @@
-"""W3C trace context: the header ``traceparent``, read and written. Pure.
+"""W3C trace context: the header ``traceparent``. Pure.
 
 https://www.w3.org/TR/trace-context/#traceparent-header
 """
@@ -26,8 +26,3 @@ def parse_traceparent(value: str) -> TraceParent | None:
     if version == "ff" or (version == "00" and rest) or not trace_id.strip("0") or not span_id.strip("0"):
         return None
     return TraceParent(trace_id, span_id, bool(int(flags, 16) & 1))
-
-
-def format_traceparent(parent: TraceParent) -> str:
-    """The header for the next hop, in version 00."""
-    return f"00-{parent.trace_id}-{parent.span_id}-{'01' if parent.sampled else '00'}"

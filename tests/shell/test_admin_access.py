@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from router.control.routes import ROUTES
+from router.telemetry.journal import Record
 from tests.support.control import Admin, administering
 from tests.support.raw import statuses, talk
 
@@ -111,6 +114,35 @@ async def test_no_spelling_gets_past_the_token(guarded: Admin, request_bytes: by
     assert statuses(answer), answer
     assert set(statuses(answer)) <= {400, 401, 404, 405}, answer
     assert b"config_generation" not in answer
+
+
+async def test_no_answer_holds_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("ADMIN_TOKEN", TOKEN)
+    monkeypatch.setenv("BACKEND_KEY", "canary-backend-key")
+    path = tmp_path / "regions.toml"
+    path.write_text(
+        "[auth]\nadmin_token_env = 'ADMIN_TOKEN'\n[[regions]]\nname = 'r'\n"
+        "backends = [{name = 'a', url = 'http://127.0.0.1:1', key_env = 'BACKEND_KEY', models = ['m']}]\n"
+    )
+    async with administering(path, TOKEN) as admin:
+        made = await admin.post("/admin/v1/keys", {"name": "x"}, 201, headers=bearer(TOKEN))
+        await admin.post("/admin/v1/backends/r/a/probe", headers=bearer(TOKEN))
+        admin.control.telemetry.request_done(Record("id", 0.0, key_id=made["id"], model="m"))
+        texts = [caplog.text]
+        for route in ROUTES:
+            if route.method == "GET" and route.name != "tailRequests":
+                url = admin.url + route.path.replace("{request_id}", "id").replace("{key_id}", made["id"])
+                async with admin.session.get(url, headers=bearer(TOKEN)) as response:
+                    assert response.status == 200, route.path
+                    texts.append(await response.text())
+        path.write_text(path.read_text() + f"[plans]\nx = '{TOKEN}'\n")
+        await admin.post("/admin/v1/config/reload", status=422, headers=bearer(TOKEN))
+        texts.append(caplog.text)
+    for secret in (TOKEN, "canary-backend-key", made["key"]):
+        assert not [text for text in texts if secret in text]
 
 
 async def test_a_web_page_is_not_answered(loopback: Admin) -> None:

@@ -157,6 +157,24 @@ async def test_what_cannot_be_put_in_force_is_taken_back_everywhere(file: Path) 
     assert (reloader.config, reloader.generation) == (old, 1)
 
 
+async def test_a_fault_while_taking_back_ends_neither_the_others_nor_the_watch(
+    file: Path, watched: tuple[ConfigReloader, Applied]
+) -> None:
+    reloader, applied = watched
+
+    def broken(old: Config, new: Config) -> None:
+        if "gold" in new.plans or "gold" in old.plans:
+            raise AttributeError("a fault of ours")
+
+    reloader._appliers = (applied, broken)
+    put(file, GOOD.replace("ttft", "p2c") + "[plans.gold]\nconcurrent = 1\n")
+    await until(lambda: reloader.refused)
+    assert applied.policies == ["p2c", "ttft"]
+    put(file, GOOD.replace("ttft", "nearest"))
+    await until(lambda: reloader.generation == 2)
+    assert applied.policies == ["p2c", "ttft", "nearest"]
+
+
 async def test_reloads_at_the_same_time_come_one_after_the_other(file: Path) -> None:
     applied = Applied()
     reloader = ConfigReloader(load(file), [applied])

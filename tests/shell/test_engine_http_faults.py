@@ -25,7 +25,7 @@ def _no_server_errors(caplog: pytest.LogCaptureFixture) -> object:
 
 async def test_unknown_faults_and_parameters_are_refused_with_the_list_of_kinds() -> None:
     async with engine() as client:
-        for body in ({"kind": "nope"}, {"kind": "slow", "speed": 2}, {}):
+        for body in ({"kind": "nope"}, {"kind": "slow", "speed": 2}, {"kind": "refuse"}, {"kind": "freeze"}, {}):
             answer = await client.ask("POST", "/sim/faults", body)
             assert answer.status == 400
             assert set(answer.json["kinds"]) == set(KINDS)
@@ -205,7 +205,7 @@ async def test_a_frozen_process_accepts_and_says_nothing_until_it_is_thawed() ->
         reader, writer = await client.send("POST", "/v1/completions", LONG | {"max_tokens": 100})
         await read_answer(reader, limit_events=2)
         client.server.faults.add({"kind": "freeze", "for_s": 0.5}, client.server.now_s())
-        client.server._apply_faults()
+        client.server.control.apply()
         assert (await client.get("/health", timeout_s=0.2)).end == "timeout"
         started_s = time.monotonic()
         rest = await read_answer_more(reader, 80)
@@ -315,7 +315,7 @@ async def test_drain_error_ends_open_streams_in_band() -> None:
         plain_reader, plain_writer = await client.send("POST", "/v1/completions", LONG | {"stream": False})
         await until(lambda: client.server.live.engine.running == 2)
         client.server.faults.add({"kind": "drain", "how": "error"}, client.server.now_s())
-        client.server._apply_faults()
+        client.server.control.apply()
         answer = await read_answer(reader)
         assert (answer.end, answer.done) == ("complete", True)
         assert answer.events[-1]["error"]["code"] == 500
@@ -331,7 +331,7 @@ async def test_drain_silence_leaves_open_streams_hanging() -> None:
         reader, writer = await client.send("POST", "/v1/completions", LONG)
         await read_answer(reader, limit_events=2)
         client.server.faults.add({"kind": "drain", "how": "silence"}, client.server.now_s())
-        client.server._apply_faults()
+        client.server.control.apply()
         more = await read_answer_more(reader, 1000, 0.5)
         assert more.end == "timeout"
         assert (await client.get("/health")).end == "refused"

@@ -107,6 +107,34 @@ async def test_a_page_without_known_metrics_is_warned_of_once(caplog: pytest.Log
     assert warnings[0].startswith("no known load metric at backend r/a (its page is not that of vllm)")
 
 
+@pytest.mark.parametrize(("answer", "lines"), [(silence, [0, 0, 1, 1]), (page(b"", status=404), [1, 1, 1, 1])])
+async def test_a_page_that_cannot_be_had_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, answer: Answer, lines: list[int]
+) -> None:
+    caplog.set_level(logging.WARNING, "router.observe")
+    async with scraping(answer) as (scraper, _):
+        counts = []
+        for _ in range(4):
+            await scraper.scrape()
+            counts.append(len(caplog.records))
+    assert counts == lines
+
+
+async def test_of_a_backend_that_is_gone_the_probe_speaks_not_the_scrape(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "router.observe")
+    async with serving({}) as pages:
+        gone = BackendSpec("r/a", RegionSpec("r"), pages.url, engine="vllm")
+    fleet = Fleet(Params())
+    fleet.apply([gone], clock.monotonic_s())
+    client = EngineClient()
+    scraper = Scraper(gone, None, fleet, client, timeout_s=0.3, now_s=clock.monotonic_s)
+    for _ in range(5):
+        assert await scraper.scrape() is None
+    await client.close()
+    assert scraper.last_error == "metrics: connection refused"
+    assert not caplog.records
+
+
 async def test_the_whole_page_is_asked_for_as_it_is() -> None:
     async with serving({"/metrics": page(PAGE)}) as pages:
         spec = BackendSpec("r/a", RegionSpec("r"), pages.url, engine="vllm")

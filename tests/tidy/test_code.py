@@ -50,9 +50,11 @@ def test_files_stay_small() -> None:
 
 
 def test_one_word_per_thing() -> None:
+    """But for policies after other projects: each keeps the words of its source inside its file."""
     wrong = [
         f"{name(path)}:{line} {identifier}: say {instead}"
         for path in python("router", "cli")
+        if path.parent.name != "policy"
         for line, identifier in _own_names(path)
         if (instead := _other_word(identifier)) is not None
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,12 +14,15 @@ import yaml
 
 from router.config import EXAMPLE, load
 from router.telemetry.metrics import METRICS
-from sim.geography import DEFAULT_REGIONS, rtt_ms
+from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
 from tests.tidy.test_text import anchors
 from tests.tidy.tree import ROOT
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-ALERTS = [rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = [
+    rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
+]
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "meridian.json").read_text())
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 #: What Prometheus itself adds.
@@ -31,7 +35,11 @@ def _series() -> dict[str, set[str]]:
     for metric in METRICS:
         labels = set(metric.labels)
         if metric.kind == "histogram":
-            out |= {f"{metric.name}_bucket": labels | {"le"}, f"{metric.name}_sum": labels, f"{metric.name}_count": labels}
+            out |= {
+                f"{metric.name}_bucket": labels | {"le"},
+                f"{metric.name}_sum": labels,
+                f"{metric.name}_count": labels,
+            }
         else:
             out[metric.name] = labels
     return out
@@ -73,11 +81,17 @@ def test_every_alert_has_a_page_and_a_test(rule: dict[str, dict[str, str]]) -> N
     assert rule["alert"] in fired, "alerts_test.yml does not make it fire"
 
 
+@pytest.mark.parametrize("panel", DASHBOARD["panels"], ids=lambda panel: panel["title"])
+def test_panels_read_what_the_router_exports(panel: dict[str, list[dict[str, str]]]) -> None:
+    for target in panel["targets"]:
+        _check_expression(target["expr"])
+
+
 def test_promtool_agrees() -> None:
     promtool = shutil.which("promtool") or shutil.which("promtool", path=str(ROOT / ".cache" / "bin"))
     if promtool is None and "CI" not in os.environ:
         pytest.skip("promtool is not installed; it comes with Prometheus")
-    assert promtool is not None
+    assert promtool is not None, ".ci/run fetches it"
     done = subprocess.run(
         [promtool, "test", "rules", "alerts_test.yml"], cwd=PROMETHEUS, capture_output=True, text=True, check=False
     )
@@ -85,7 +99,7 @@ def test_promtool_agrees() -> None:
 
 
 @pytest.mark.parametrize("region", DEFAULT_REGIONS, ids=lambda region: region.name)
-def test_compose_regions_are_as_far_away_as_the_real_ones(region: object) -> None:
+def test_compose_regions_are_as_far_away_as_the_real_ones(region: RegionPlan) -> None:
     service = COMPOSE["services"][region.name]
     told = float(service["command"][service["command"].index("--rtt-ms") + 1])
     assert told == rtt_ms()[DEFAULT_REGIONS[0].city, region.city]

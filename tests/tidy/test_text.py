@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from router.core.health import State
+from router.core.outcomes import Outcome
 from tests.tidy.tree import ROOT, files, markdown, name, text
 
 # Written in parts, so that this file does not hold what it looks for.
@@ -23,6 +25,13 @@ _REGISTRIES = [
     )
 ]
 _LOCK_ADDRESS = re.compile(r'"resolved": *"https?://|registry *= *"https?://')
+
+
+def test_the_patterns_find_what_they_should() -> None:
+    for folder in ("wo" + "rk", "ro" + "ot"):
+        assert _MACHINE.search(f"see /{folder}/main")
+        assert not _MACHINE.search(f"see docs/{folder}/main")
+    assert _LOCK_ADDRESS.search('"resolved":' + ' "https://example.org/a.tgz"')
 
 
 def test_no_path_of_a_machine() -> None:
@@ -66,6 +75,12 @@ def test_decisions_are_numbered() -> None:
         assert re.match(rf"# {int(path.name[:4])}\. \S", body), f"{name(path)} begins with its number and title"
         for section in ("## Context", "## Decision", "## Consequences"):
             assert section in body, f"{name(path)} has no {section!r}"
+
+
+def test_the_glossary_knows_outcomes_and_states() -> None:
+    glossary = (ROOT / "GLOSSARY.md").read_text()
+    words = [member.value for kind in (Outcome, State) for member in kind]
+    assert [word for word in words if f"| `{word}` |" not in glossary] == []
 
 
 def test_readme_begins_with_the_two_commands() -> None:

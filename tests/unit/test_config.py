@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from router.config import EXAMPLE, Config, diff, dump, is_loopback, load, parse, schema, secret, split_address, warnings
 from router.config.places import line_of, locate
+from router.config.present import AT_START_ONLY
+from router.config.reference import reference
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 
@@ -211,6 +213,15 @@ backends = [
         assert part in found
 
 
+def test_a_short_admin_token_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[auth]\nadmin_token_env = 'T'\n[[regions]]\nname = 'a'\nbackends = [{name = 'x', url = 'http://h'}]"
+    for token, count in (("short", 1), ("long-enough-to-be-one", 0)):
+        monkeypatch.setenv("T", token)
+        found = warnings(parse(text, "x"))
+        assert len([w for w in found if "fewer than 16" in w]) == count
+        assert not [w for w in found if token in w]
+
+
 def test_a_secret_is_read_without_white_space() -> None:
     assert secret("US_EAST_A_KEY", ENV) == "backend-key"
     assert secret("MISSING", ENV) is None
@@ -268,6 +279,13 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     assert properties["router"]["properties"]["workers"]["default"] == 1
     assert "ttft" in properties["router"]["properties"]["policy"]["enum"]
     assert properties["regions"]["items"]["properties"]["backends"]["items"]["required"] == ["name", "url"]
+
+
+def test_the_document_is_the_table() -> None:
+    document = (Path(__file__).parent.parent.parent / "docs" / "config.md").read_text()
+    assert reference() in document
+    for name in AT_START_ONLY:
+        assert name.partition(".")[2] in document or name.partition(".")[0] in document
 
 
 # -- places -------------------------------------------------------------------------------------------------------

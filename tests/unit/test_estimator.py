@@ -51,7 +51,7 @@ def learn(
     for i in range(count):
         now_s = from_s + i * 0.1
         tokens, requests = rng.uniform(10, 8000), rng.uniform(0, 30)
-        fit.add(tokens, requests, truth.predict_s(tokens, requests) * rng.lognormvariate(0.0, noise), now_s)
+        fit.add(tokens, requests, truth.predict_s(tokens, requests) * rng.lognormvariate(0.0, noise), 0.0, now_s)
         if i % 5 == 4:
             fit.solve(PRIOR, now_s)
     return now_s
@@ -99,14 +99,14 @@ class TestFit:
         fit = TtftFit(PARAMS, PRIOR, 0.0)
         now_s = learn(fit, truth, random.Random(5), 400, noise=0.05)
         before = fit.line.predict_s(1000, 5)
-        fit.add(1000, 5, 60.0, now_s)
+        fit.add(1000, 5, 60.0, 59.0, now_s)
         fit.solve(PRIOR, now_s)
         assert fit.line.predict_s(1000, 5) < 1.3 * before
 
     def test_the_residual_follows_at_once_and_the_line_takes_it_over(self) -> None:
         fit = TtftFit(PARAMS, PRIOR, 0.0)
         for _ in range(10):
-            fit.add(100, 0, 0.5, 0.0)
+            fit.add(100, 0, 0.5, 0.4, 0.0)
         assert 0.3 < fit.residual_s < 0.5
         fit.solve(PRIOR, 0.0)
         assert fit.line.predict_s(100, 0) + fit.residual_s == pytest.approx(0.5, abs=0.12)
@@ -120,7 +120,7 @@ class TestFit:
     ) -> None:
         fit = TtftFit(PARAMS, PRIOR, 0.0)
         for tokens, requests, net_s in samples:
-            fit.add(tokens, requests, net_s, 0.0)
+            fit.add(tokens, requests, net_s, net_s, 0.0)
             fit.solve(PRIOR, passed_s)
             assert 0.0 <= fit.line.overhead_s <= PARAMS.overhead_max_s
             assert PARAMS.prefill_min_tokens_per_s <= 1.0 / fit.line.token_s <= PARAMS.prefill_max_tokens_per_s * 1.001
@@ -144,21 +144,44 @@ class TestSolve:
 class TestService:
     def test_places_are_unknown_until_somebody_waits(self) -> None:
         service = Service(PARAMS, 0.0)
-        service.seen(running=200, waiting=0, now_s=0.0)
+        for i in range(10):
+            service.seen(running=200, waiting=0, kv_ratio=0.9, now_s=float(i))
         assert service.slots == float("inf")
         assert service.place_s == 0.0
-        service.seen(running=32, waiting=4, now_s=1.0)
+        for i in range(3):
+            assert service.slots == float("inf")
+            service.seen(running=32, waiting=4 + i, kv_ratio=0.5, now_s=10.0 + i)
         assert service.slots == 32
-        service.seen(running=40, waiting=0, now_s=2.0)
-        assert service.slots == 40, "it serves more than we thought"
-        service.tick(1.0 + PARAMS.slots_memory_s + 1.0, 0, 0)
+        service.tick(12.0 + PARAMS.slots_memory_s + 1.0, 0, 0)
+        assert service.slots == float("inf")
+
+    def test_waiting_for_somebody_elses_prefill_is_no_sign_of_full_places(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for i in range(50):
+            service.seen(running=1 + i % 3, waiting=2, kv_ratio=0.3, now_s=float(i))
+            service.seen(running=1, waiting=0, kv_ratio=0.3, now_s=i + 0.5)
+        assert service.slots == float("inf")
+
+    def test_a_full_kv_cache_limits_the_places_though_their_number_varies(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for i, running in enumerate((30, 28, 29)):
+            service.seen(running=running, waiting=9, kv_ratio=0.99, now_s=float(i))
+        assert service.slots == 29
+
+    def test_a_guess_that_was_too_low_is_dropped(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for i in range(3):
+            service.seen(running=4, waiting=1, kv_ratio=None, now_s=float(i))
+        assert service.slots == 4
+        service.seen(running=9, waiting=1, kv_ratio=None, now_s=3.0)
         assert service.slots == float("inf")
 
     def test_a_free_place_comes_at_the_rate_of_answers(self) -> None:
         service = Service(PARAMS, 0.0)
         for _ in range(100):
             service.answered(8.0, 100)
-        service.seen(running=16, waiting=1, now_s=0.0)
+        for i in range(3):
+            service.seen(running=16, waiting=1, kv_ratio=None, now_s=float(i))
         assert service.place_s == pytest.approx(0.5, rel=0.01)
 
     def test_rates_are_those_of_the_last_seconds(self) -> None:

@@ -169,13 +169,29 @@ class TestLeases:
         driver = Driver(fleet)
         fleet.observe_rtt("us-east/a", 0.02, 0.0)
         driver.serve(0.1, pin_region="us-east", prefix_blocks=(1, 2, 3), tokens_per_block=10.0)
+        fleet.end(driver.send(0.5, pin_region="us-east"), Outcome.OVERLOADED, 0.6)
+        learned = fleet.backends["us-east/a"].limit
+        assert learned < 256
         change = fleet.apply([spec("us-east/a", cost_usd_hour=3.0), spec("us-west/a")], 1.0)
+        assert fleet.backends["us-east/a"].limit == learned
         assert change.updated == ("us-east/a",)
         assert fleet.backends["us-east/a"].prefix.match((1, 2, 3)) == 3
         assert fleet.backends["us-east/a"].rtt.mean_s == 0.02
         fleet.apply([spec("us-east/a", url="http://elsewhere:1"), spec("us-west/a")], 2.0)
         assert fleet.backends["us-east/a"].prefix.match((1, 2, 3)) == 0
         assert fleet.backends["us-east/a"].rtt.mean_s is None
+
+    def test_attempts_on_the_old_engine_say_nothing_about_the_new_one(self) -> None:
+        fleet = fleet_of("us-east/a")
+        driver = Driver(fleet)
+        leases = [driver.send(0.0) for _ in range(20)]
+        fleet.apply([spec("us-east/a", url="http://elsewhere:1")], 1.0)
+        fleet.first_token(leases[0], 1.5)
+        for lease in leases:
+            fleet.end(lease, Outcome.SERVER_ERROR, 2.0)
+        assert fleet.backends["us-east/a"].state is State.HEALTHY
+        assert fleet.backends["us-east/a"].prefill_tokens_per_s is None
+        fleet.audit()
 
     def test_an_answer_in_one_piece_teaches_no_first_token(self) -> None:
         fleet = fleet_of("us-east/a")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from router.core.backend import Backend
 from router.core.cost import Terms
-from router.core.policy.base import Policy, Ranking
+from router.core.policy.base import Policy, Ranking, lowest
 from router.core.types import Request, Rng
 
 
 class Cheapest(Policy):
     """The lowest hourly price among candidates whose first token is predicted within ``cheapest_ttft_s``.
 
-    If none is that quick, the quickest is taken: cheap and late serves nobody. Equal prices are settled by speed.
+    Equal prices are settled by the fewest requests in flight. If none is that quick, the quickest is taken: cheap and
+    late serves nobody.
     """
 
     name = "cheapest"
@@ -27,7 +29,11 @@ class Cheapest(Policy):
         dollars = [b.spec.cost_usd_hour for b in candidates]
         bound = self.params.cheapest_ttft_s
         costs = [usd if wait <= bound else max(dollars) + wait for usd, wait in zip(dollars, waits, strict=True)]
-        chosen = min(range(len(costs)), key=lambda i: (costs[i], waits[i]))
+        best = min(costs)
+        loads = [
+            b.inflight + b.others_inflight if cost == best else inf for b, cost in zip(candidates, costs, strict=True)
+        ]
+        chosen = lowest(loads, rng)
         reason = "lowest price" if waits[chosen] <= bound else "none is quick enough, quickest"
         return Ranking(chosen, costs, reason, (dollars, waits), _terms)
 

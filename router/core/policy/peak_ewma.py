@@ -32,6 +32,7 @@ class PeakEwma(Policy):
     def __init__(self, params: Params) -> None:
         super().__init__(params)
         self._rtt: dict[str, tuple[float, float]] = {}  # backend -> (estimate, when)
+        self._born_s = inf  # of the estimates of backends that were never used
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         costs = [inf] * len(candidates)
@@ -45,14 +46,17 @@ class PeakEwma(Policy):
         return Ranking(lowest(costs, rng), costs, "lower of two", parts, _terms)
 
     def _estimate_s(self, backend: str, now_s: float) -> float:
-        estimate_s, at_s = self._rtt.get(backend, (DEFAULT_RTT_S, now_s))
+        estimate_s, at_s = self._rtt.get(backend, (DEFAULT_RTT_S, min(self._born_s, now_s)))
         return estimate_s * exp((at_s - now_s) / DECAY_S)
 
     def _add(self, backend: str, sample_s: float, now_s: float) -> None:
-        estimate_s, at_s = self._rtt.get(backend, (DEFAULT_RTT_S, now_s))
+        estimate_s, at_s = self._rtt.get(backend, (DEFAULT_RTT_S, self._born_s))
         keep = exp((at_s - now_s) / DECAY_S)
         estimate_s = sample_s if sample_s > estimate_s else estimate_s * keep + sample_s * (1.0 - keep)
         self._rtt[backend] = (estimate_s, now_s)
+
+    def dispatched(self, lease: Lease, now_s: float) -> None:
+        self._born_s = min(self._born_s, now_s)
 
     def first_token(self, lease: Lease, now_s: float) -> None:
         self._add(lease.backend, now_s - lease.started_s, now_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from zlib import crc32
 
 from router.core.affinity import rendezvous
 from router.core.backend import Backend, cached_tokens
@@ -61,13 +62,20 @@ class Ttft(Policy):
         if len(close) == 1:
             return Ranking(close[0], costs, "lowest cost", detail, _terms)
         if request.affinity is not None:
-            chosen = rendezvous(request.affinity, [(i, candidates[i].name) for i in close])
+            key = crc32(request.affinity.encode())
+            chosen = close[rendezvous(key, [candidates[i].seed for i in close])]
             return Ranking(chosen, costs, "affinity", detail, _terms)
-        chosen, reason = self._prefer(candidates, costs, cached, close, rng)
+        chosen, reason = self._prefer(request, candidates, costs, cached, close, rng)
         return Ranking(chosen, costs, reason, detail, _terms)
 
     def _prefer(
-        self, candidates: Sequence[Backend], costs: list[float], cached: dict[int, float], close: list[int], rng: Rng
+        self,
+        request: Request,
+        candidates: Sequence[Backend],
+        costs: list[float],
+        cached: dict[int, float],
+        close: list[int],
+        rng: Rng,
     ) -> tuple[int, str]:
         """One of ``close``: all of them are good enough, so what costs do not say may decide."""
         most = -1.0
@@ -83,12 +91,16 @@ class Ttft(Policy):
         reason = "lowest cost"
         if len(preferred) < len(close):
             reason = "local region" if most == 0.5 else "knows the prefix"
-        if len(preferred) > 1:
-            tie = min([costs[i] for i in preferred]) + self.params.tie_s
-            preferred = [i for i in preferred if costs[i] <= tie]
-            if len(preferred) > 1:
-                return preferred[int(rng.random() * len(preferred))], reason
-        return preferred[0], reason
+        if len(preferred) == 1:
+            return preferred[0], reason
+        if request.prefix_blocks:
+            # The first block that is new to them decides: other routers would send the same prompt the same way.
+            matched = candidates[preferred[0]].prefix.match(request.prefix_blocks) if cached else 0
+            key = request.prefix_blocks[min(matched, len(request.prefix_blocks) - 1)]
+            return preferred[rendezvous(key, [candidates[i].seed for i in preferred])], reason
+        tie = min([costs[i] for i in preferred]) + self.params.tie_s
+        preferred = [i for i in preferred if costs[i] <= tie]
+        return preferred[int(rng.random() * len(preferred))], reason
 
     def _stalest(
         self, model: str, candidates: Sequence[Backend], costs: list[float], most: float, now_s: float

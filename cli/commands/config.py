@@ -1,0 +1,233 @@
+"""router config: the file, and what the router runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import units
+from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.errors import CliError, Exit
+
+Json = dict[str, Any]
+
+group = typer.Typer(help="regions.toml, and what the router runs.", no_args_is_help=True)
+
+Path_ = Annotated[str, typer.Argument(metavar="[FILE]", envvar="ROUTER_CONFIG", help="The configuration file.")]
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    path: str
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    path: str
+    secrets: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiffOptions:
+    path: str
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOptions:
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaOptions:
+    pass
+
+
+@group.command("init")
+def init(
+    ctx: typer.Context,
+    path: Path_ = "regions.toml",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write an example with comments."""
+    context(ctx).run(run_init, InitOptions(path, force))
+
+
+@group.command("check")
+def check(
+    ctx: typer.Context,
+    path: Path_ = "regions.toml",
+    secrets: Annotated[
+        bool, typer.Option("--secrets/--no-secrets", help="Must the secrets it names be in the environment?")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Every problem of the file at once, each with its place. Exit code 2 if there is one. Needs no router."""
+    context(ctx).run(run_check, CheckOptions(path, secrets, as_json))
+
+
+@group.command("show")
+def show(
+    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+) -> None:
+    """What the router runs, defaults filled in, secrets left out."""
+    context(ctx, admin_url, admin_token).run(run_show, ShowOptions(as_json))
+
+
+@group.command("diff")
+def diff(
+    ctx: typer.Context,
+    path: Path_ = "regions.toml",
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """What a reload of the file would change in the running router. Exit code 1 if anything."""
+    context(ctx, admin_url, admin_token).run(run_diff, DiffOptions(path, as_json))
+
+
+@group.command("reload")
+def reload(
+    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+) -> None:
+    """Have the router read its file again. A file with a problem is refused whole."""
+    context(ctx, admin_url, admin_token).run(run_reload, ReloadOptions(as_json))
+
+
+@group.command("schema")
+def schema(ctx: typer.Context) -> None:
+    """The file as JSON Schema, for editors. Needs no router."""
+    context(ctx).run(run_schema, SchemaOptions())
+
+
+def run_init(ctx: Context, options: InitOptions) -> None:
+    from cli import config_file
+    from router.config import EXAMPLE
+
+    if Path(options.path).exists() and not options.force:
+        raise CliError(f"{options.path} exists", code=Exit.USAGE, hint="Name another file, or say --force.")
+    config_file.write(options.path, EXAMPLE)
+    ctx.out.done(f"wrote {options.path}")
+    ctx.out.note("Put your engines in, then `router config check` and `router serve`.")
+
+
+def run_check(ctx: Context, options: CheckOptions) -> Exit:
+    from cli import config_file
+    from router.config import load, warnings
+    from router.errors import ConfigError
+
+    if not Path(options.path).exists():
+        raise config_file.missing(options.path)
+    try:
+        config = load(options.path, secrets=options.secrets)
+    except ConfigError as error:
+        if not options.as_json:
+            raise config_file.refused(error) from error
+        ctx.out.json({"source": error.source, "ok": False, "problems": error.problems, "warnings": []})
+        return Exit.USAGE
+    noted = warnings(config)
+    if options.as_json:
+        ctx.out.json({"source": config.source, "ok": True, "problems": [], "warnings": noted})
+        return Exit.OK
+    regions = units.plural(len(config.regions), "region")
+    ctx.out.done(f"{options.path} is right: {regions}, {units.plural(len(config.backends), 'backend')}")
+    for warning in noted:
+        ctx.out.warn(warning)
+    return Exit.OK
+
+
+def run_show(ctx: Context, options: ShowOptions) -> None:
+    answer = ctx.admin.get("/admin/v1/config")
+    if options.as_json:
+        ctx.out.json(answer)
+        return
+    import tomlkit
+
+    loaded = units.clock(answer["loaded_s"])
+    ctx.out.note(f"# {answer['source']}, generation {answer['generation']}, in force since {loaded}")
+    ctx.out.plain(tomlkit.dumps(_known(answer["config"])))
+    _warn_refused(ctx, answer)
+
+
+def run_diff(ctx: Context, options: DiffOptions) -> Exit:
+    from cli import config_file
+    from router.config import diff as differences
+
+    new = config_file.read(options.path, secrets=False)
+    answer = ctx.admin.get("/admin/v1/config")
+    changes = differences(_running(answer, new), new)
+    if options.as_json:
+        ctx.out.json({"source": options.path, "running": answer["source"], "changes": changes})
+    elif changes:
+        from rich.markup import escape
+
+        for change in changes:
+            ctx.out.line(_coloured(escape(change)))
+        ctx.out.note("`router config reload` puts this in force.")
+    else:
+        ctx.out.done(f"the router runs what {options.path} says, generation {answer['generation']}")
+    if not options.as_json:
+        _warn_refused(ctx, answer)
+    return Exit.FAILED if changes else Exit.OK
+
+
+def run_reload(ctx: Context, options: ReloadOptions) -> None:
+    answer = ctx.admin.post("/admin/v1/config/reload", {})
+    if options.as_json:
+        ctx.out.json(answer)
+        return
+    if not answer["changed"]:
+        ctx.out.done(f"nothing has changed, generation {answer['generation']}")
+        return
+    from rich.markup import escape
+
+    ctx.out.done(f"generation {answer['generation']} is in force")
+    for change in answer["changes"]:
+        ctx.out.line(f"  {_coloured(escape(change))}")
+
+
+def run_schema(ctx: Context, options: SchemaOptions) -> None:
+    from router.config import schema as made
+
+    ctx.out.json(made())
+
+
+def _running(answer: Json, new: Any) -> Any:
+    """The configuration that a router says it runs, as a Config. Its store's password is not told: ours is taken."""
+    import tomlkit
+
+    from router.config import dump, parse
+
+    document = _known(answer["config"])
+    if document.get("store", {}).get("redis") == dump(new)["store"]["redis"] and new.store.redis is not None:
+        document["store"]["redis"] = new.store.redis
+    return parse(tomlkit.dumps(document), answer["source"], secrets=False)
+
+
+def _known(value: Any) -> Any:
+    """Without what is null: TOML has no word for it."""
+    if isinstance(value, dict):
+        return {key: _known(inner) for key, inner in value.items() if inner is not None}
+    return [_known(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _coloured(change: str) -> str:
+    place, colon, text = change.partition(":")
+    colour = "green" if text.startswith(" added") else "red" if text.startswith(" removed") else "yellow"
+    return f"[{colour}]{place}[/]{colon}{text}"
+
+
+def _warn_refused(ctx: Context, answer: Json) -> None:
+    refused = answer.get("refused")
+    if refused:
+        ctx.out.warn(f"a reload at {units.clock(refused['at_s'])} was refused: `router config check` shows why")

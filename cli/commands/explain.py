@@ -1,0 +1,86 @@
+"""router explain: where a prompt would go, or why a request went where it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from cli import units
+from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.decision_view import chosen, decision_table
+from cli.errors import CliError, Exit
+from cli.output import dotted
+
+Json = dict[str, Any]
+
+#: From this width on there is room for pictures of the costs.
+BARS_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    request_id: str | None
+    dry_run: Json
+    as_json: bool
+
+
+def command(
+    ctx: typer.Context,
+    request_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A request that was served.")] = None,
+    model: Annotated[str | None, typer.Option(help="Or: a model, to ask where a prompt would go.")] = None,
+    prompt: Annotated[str, typer.Option(help="The prompt; nothing is sent to a backend.")] = "Hello",
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer wanted.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
+    residency: Annotated[list[str] | None, typer.Option(help="Only this jurisdiction; may be repeated.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Another policy than the router's.")] = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Why a request went where it went. With --model: where a prompt would go now; nothing is sent."""
+    asked = {"model": model, "max_tokens": max_tokens, "region": region, "residency": residency, "policy": policy}
+    dry_run: Json = {name: value for name, value in asked.items() if value}
+    dry_run["messages"] = [{"role": "user", "content": prompt}]
+    context(ctx, admin_url, admin_token).run(run_explain, ExplainOptions(request_id, dry_run, as_json))
+
+
+def run_explain(ctx: Context, options: ExplainOptions) -> None:
+    if options.request_id is not None and "model" in options.dry_run:
+        raise CliError("say a request's ID or --model, not both", code=Exit.USAGE)
+    if options.request_id is None and "model" not in options.dry_run:
+        hint = "`router explain ID` explains a request, `router explain --model M --prompt P` a prompt."
+        raise CliError("explain what?", code=Exit.USAGE, hint=hint)
+    asked = {"request_id": options.request_id} if options.request_id is not None else options.dry_run
+    answer = ctx.admin.post("/admin/v1/explain", asked)
+    if options.as_json:
+        ctx.out.json(answer)
+    else:
+        print_decision(ctx, answer["decision"])
+
+
+def print_decision(ctx: Context, decision: Json) -> None:
+    """The outcome in one line, then every candidate."""
+    ctx.out.line(headline(decision))
+    if decision["candidates"]:
+        ctx.out.line("")
+        ctx.out.line(decision_table(decision, bars=ctx.out.is_tty and ctx.out.width >= BARS_WIDTH))
+
+
+def headline(decision: Json) -> str:
+    policy = f"policy {decision['policy']}" if decision.get("policy") else None
+    if decision.get("kind") == "wait":
+        return dotted("[yellow]it would wait[/]", "every usable backend is full", policy)
+    if decision.get("kind") == "reject":
+        from rich.markup import escape
+
+        wait = decision.get("retry_after_s")
+        again = f"again in {units.seconds(wait)}" if wait is not None else None
+        return dotted(f"[red]{decision['reason']}[/]", escape(decision["detail"]), again, policy)
+    winner = chosen(decision)
+    if winner is None:
+        return dotted("[yellow]no backend was chosen[/]", policy)
+    expected = decision.get("predicted_ttft_s")
+    first = f"first token expected after {units.seconds(expected)}" if expected is not None else None
+    return dotted(f"[bold]{winner['backend']}[/]", first, policy)

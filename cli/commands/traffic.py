@@ -1,0 +1,341 @@
+"""router traffic: the requests, as they came and as they come."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import units
+from cli.client import segment
+from cli.commands.explain import print_decision
+from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.errors import CliError, Exit
+from cli.output import dotted, facts, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = dict[str, Any]
+
+group = typer.Typer(help="The requests, as they came and as they come.", no_args_is_help=True)
+
+Model = Annotated[str | None, typer.Option(help="Only this model.")]
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
+Backend = Annotated[str | None, typer.Option(help="Only this backend or region.")]
+Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a class: 5xx.")]
+
+_TIMELINE_WIDTH = 44
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_SPAN_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    model: str | None = None
+    tenant: str | None = None
+    backend: str | None = None
+    status: str | None = None
+
+    def query(self) -> dict[str, str | None]:
+        return {"model": self.model, "tenant": self.tenant, "backend": self.backend, "status": self.status}
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    filters: Filters
+    limit: int
+    since: str | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    filters: Filters
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    request_id: str
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatsOptions:
+    window: str
+    as_json: bool
+
+
+@group.command("list")
+def list_(
+    ctx: typer.Context,
+    model: Model = None,
+    tenant: Tenant = None,
+    backend: Backend = None,
+    status: Status = None,
+    since: Annotated[str | None, typer.Option(metavar="SPAN", help="Only the last 30s, 5m, 2h, 1d.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most this many.")] = 20,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """The last requests, the newest at the bottom."""
+    options = ListOptions(Filters(model, tenant, backend, status), limit, since, as_json)
+    context(ctx, admin_url, admin_token).run(run_list, options)
+
+
+@group.command("tail")
+def tail(
+    ctx: typer.Context,
+    model: Model = None,
+    tenant: Tenant = None,
+    backend: Backend = None,
+    status: Status = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Requests as they finish, until Ctrl-C. With --json one document on each line."""
+    options = TailOptions(Filters(model, tenant, backend, status), as_json)
+    context(ctx, admin_url, admin_token).run(run_tail, options)
+
+
+@group.command("show")
+def show(
+    ctx: typer.Context,
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="The request's id: x-request-id of its answer.")],
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """One request: why it went where it went, what happened there, and how long each part took."""
+    context(ctx, admin_url, admin_token).run(run_show, ShowOptions(request_id, as_json))
+
+
+@group.command("stats")
+def stats(
+    ctx: typer.Context,
+    window: Annotated[str, typer.Option(metavar="SPAN", help="How far to look back: 30s, 5m; at most 15m.")] = "60s",
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Requests, tokens and first tokens by region, model, tenant and cause."""
+    context(ctx, admin_url, admin_token).run(run_stats, StatsOptions(window, as_json))
+
+
+def run_list(ctx: Context, options: ListOptions) -> None:
+    since_s = time.time() - span_s(options.since) if options.since is not None else None
+    answer = ctx.admin.get("/admin/v1/requests", limit=options.limit, since_s=since_s, **options.filters.query())
+    if options.as_json:
+        ctx.out.json(answer)
+    elif answer["data"]:
+        made = requests_table()
+        for summary in reversed(answer["data"]):
+            made.add_row(*request_cells(summary))
+        ctx.out.line(made)
+    else:
+        ctx.out.note("No such requests. `router chat PROMPT` sends one.")
+
+
+def run_tail(ctx: Context, options: TailOptions) -> None:
+    try:
+        for event in ctx.admin.tail("/admin/v1/requests/tail", **options.filters.query()):
+            document = json.loads(event.data)
+            if event.name == "dropped":
+                ctx.out.warn(f"{units.plural(document['records'], 'request')} not shown: they came too fast")
+            elif options.as_json:
+                ctx.out.json_line(document)
+            else:
+                ctx.out.line(tail_line(document))
+    except KeyboardInterrupt:
+        return
+    raise CliError("the router has gone", code=Exit.UNREACHABLE)
+
+
+def run_show(ctx: Context, options: ShowOptions) -> None:
+    record = ctx.admin.get(f"/admin/v1/requests/{segment(options.request_id)}")
+    if options.as_json:
+        ctx.out.json(record)
+        return
+    ctx.out.line(request_facts(record))
+    if record["attempts"]:
+        ctx.out.line("")
+        ctx.out.line(attempts_table(record))
+    if record["decision"]["candidates"]:
+        ctx.out.line("")
+        print_decision(ctx, record["decision"])
+
+
+def run_stats(ctx: Context, options: StatsOptions) -> None:
+    answer = ctx.admin.get("/admin/v1/stats", window_s=span_s(options.window))
+    if options.as_json:
+        ctx.out.json(answer)
+        return
+    columns = ("", "", "requests", "a second", "failed", "tokens/s", "first token p50", "p90", "p99")
+    made = table(columns, right=columns[2:])
+    made.add_row("[bold]all[/]", "", *_stat_cells(answer))
+    for group_name in ("region", "model", "tenant", "cause"):
+        label = group_name
+        for entry in answer[f"by_{group_name}"]:
+            made.add_row(f"[dim]{label}[/]", entry["name"] or units.UNKNOWN, *_stat_cells(entry))
+            label = ""  # once for each group
+    ctx.out.line(made)
+
+
+def span_s(text: str) -> float:
+    """``30s``, ``5m``, ``2h``, ``1d`` or plain seconds. Raises CliError."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise CliError(f"{text!r} is no span of time", code=Exit.USAGE, hint="Write it like 30s, 5m, 2h or 1d.")
+    return float(match[1]) * _SPAN_S[match[2]]
+
+
+def requests_table() -> Table:
+    columns = ("time", "request", "status", "model", "backend", "first token", "in all", "tokens", "tenant", "")
+    return table(columns, right=("first token", "in all", "tokens"))
+
+
+def request_cells(summary: Json) -> list[str]:
+    """One request as a row of ``requests_table``."""
+    from rich.markup import escape
+
+    return [
+        f"[dim]{units.clock(summary['arrival_s'])}[/]",
+        escape(summary["request_id"]),
+        status_text(summary["status"]),
+        escape(summary["model"] or units.UNKNOWN),
+        summary["backend"] or units.UNKNOWN,
+        units.seconds(summary["ttft_s"]),
+        units.seconds(summary["duration_s"]),
+        f"{units.count(summary['prompt_tokens'])} → {units.count(summary['output_tokens'])}",
+        escape(summary["tenant"]),
+        remark(summary),
+    ]
+
+
+def tail_line(summary: Json) -> str:
+    """One request on a line of its own, in columns that need no table."""
+    when, request_id, status, model, backend, ttft, whole, tokens, tenant, noted = request_cells(summary)
+    place = backend if summary["backend"] is None else f"[bold]{backend:<16}[/]"
+    numbers = f"{ttft:>7}  {whole:>7}  {tokens:>12}"
+    return f"{when}  {status}  {place}  {numbers}  {model}  {tenant}  [dim]{request_id}[/]  {noted}"
+
+
+def status_text(status: int) -> str:
+    colour = "green" if status < 400 else "yellow" if status < 500 else "red"
+    return f"[{colour}]{status or units.UNKNOWN}[/]"
+
+
+def remark(summary: Json) -> str:
+    """What was unusual, if anything."""
+    said = []
+    if summary["error"]:
+        said.append(f"[yellow]{summary['error']}[/]")
+    elif summary["cause"] not in ("ok", "refused"):
+        said.append(f"[yellow]{summary['cause']}[/]")
+    if summary["attempts"] > 1:
+        said.append(f"{summary['attempts']} attempts")
+    if summary["wait_s"] > 0.001:
+        said.append(f"waited {units.seconds(summary['wait_s'])}")
+    return ", ".join(said)
+
+
+def request_facts(record: Json) -> Table:
+    from rich.markup import escape
+
+    streamed = "streamed" if record["stream"] else "in one piece"
+    served = record["served_model"]
+    other = f"answered by {escape(served)}" if served and served != record["model"] else None
+    key = f"key {record['key_id']}" if record["key_id"] else None
+    law = f"only in {', '.join(record['residency'])}" if record["residency"] else None
+    wait = f"waited {units.seconds(record['wait_s'])}" if record["wait_s"] > 0.0005 else None
+    first = f"first token after {units.seconds(record['ttft_s'])}" if record["ttft_s"] is not None else None
+    end = f"ended with {record['end']}" if record["end"] else None
+    error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
+    return facts(
+        {
+            "request": f"[bold]{escape(record['request_id'])}[/]",
+            "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
+            "model": dotted(escape(record["model"] or units.UNKNOWN), other),
+            "for": dotted(f"tenant {escape(record['tenant'])}", key, record["plan"], record["priority"], law),
+            "answer": dotted(status_text(record["status"]), error, wait, first, _lasted(record), end),
+            "tokens": _tokens(record),
+        }
+    )
+
+
+def attempts_table(record: Json) -> Table:
+    """What happened at each backend, drawn on one axis of time."""
+    from rich.markup import escape
+
+    made = table(("attempt", "outcome", "first token", "predicted", "", "lasted"), right=("first token", "predicted"))
+    for attempt in record["attempts"]:
+        outcome = attempt["outcome"] or "superseded"
+        colour = "green" if outcome == "ok" else "dim" if attempt["outcome"] is None else "yellow"
+        kind = "" if attempt["kind"] == "first" else f" [dim]{attempt['kind']}[/]"
+        detail = f"  [dim]{escape(attempt['detail'])}[/]" if attempt["detail"] else ""
+        made.add_row(
+            f"[bold]{attempt['backend']}[/]{kind}",
+            f"[{colour}]{outcome}[/]",
+            units.seconds(attempt["ttft_s"]),
+            units.seconds(attempt["predicted_ttft_s"]),
+            timeline(attempt, record["duration_s"]),
+            f"{units.seconds(attempt['duration_s'])}{detail}",
+        )
+    return made
+
+
+def timeline(attempt: Json, whole_s: float) -> str:
+    """An attempt on the axis of the whole request: waiting for the first token light, the answer solid."""
+    if not whole_s:
+        return ""
+    start_s: float = attempt["started_s"]
+    end_s = min(whole_s, start_s + (attempt["duration_s"] or 0.0))
+    first_s = min(end_s, start_s + attempt["ttft_s"]) if attempt["ttft_s"] is not None else end_s
+    start, first, end = (round(at_s / whole_s * _TIMELINE_WIDTH) for at_s in (start_s, first_s, end_s))
+    end = max(end, start + 1)
+    waiting, answering = max(first - start, 0), end - max(first, start)
+    line = f"[dim]{'─' * waiting}[/][green]{'━' * answering}[/]"
+    return " " * start + line + " " * (_TIMELINE_WIDTH - end)
+
+
+def _lasted(record: Json) -> str:
+    return f"{units.seconds(record['duration_s'])} in all"
+
+
+def _tokens(record: Json) -> str:
+    cached = record["cached_tokens"]
+    speed = tokens_per_s(record)
+    return dotted(
+        f"{units.count(record['prompt_tokens'])} prompt",
+        f"{units.count(cached)} of them cached" if cached else None,
+        f"{units.count(record['output_tokens'])} answer",
+        f"{units.rate(speed)} a second" if speed else None,
+        None if record["usage_reported"] else "[dim]counted, not reported[/]",
+    )
+
+
+def tokens_per_s(record: Json) -> float | None:
+    """How fast the answer streamed, from its first token to its last."""
+    if record["ttft_s"] is None or record["output_tokens"] < 2:
+        return None
+    span = record["duration_s"] - record["ttft_s"]
+    return (record["output_tokens"] - 1) / span if span > 0 else None
+
+
+def _stat_cells(entry: Json) -> list[str]:
+    failed = units.count(entry["errors"]) if not entry["errors"] else f"[red]{units.count(entry['errors'])}[/]"
+    ttft = entry["ttft_s"]
+    return [
+        units.count(entry["requests"]),
+        units.rate(entry["requests_per_s"]),
+        failed,
+        units.rate(entry["output_tokens_per_s"]),
+        *(units.seconds(ttft[q]) for q in ("p50", "p90", "p99")),
+    ]

@@ -1,0 +1,70 @@
+"""The route one request took, in two lines: where and how fast, and why there."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cli import units
+from cli.client import Remote, segment
+from cli.completion import Answer
+from cli.decision_view import chosen, in_seconds, term_names, verdict
+from cli.errors import CliError, StatusError
+from cli.output import dotted
+
+Json = dict[str, Any]
+
+#: The record of a request is written when its last byte has left; how long to look for it.
+_RECORD_TRIES = 20
+_RECORD_PAUSE_S = 0.05
+
+
+def route_line(answer: Answer) -> str:
+    """Where it was answered, and how fast."""
+    speed = answer.tokens_per_s
+    attempts = f"[yellow]{answer.attempts} attempts[/]" if answer.attempts > 1 else None
+    tokens = units.plural(answer.output_tokens, "token") if answer.output_tokens is not None else None
+    return dotted(
+        f"[bold]{answer.backend or 'unknown backend'}[/]",
+        attempts,
+        f"first token {units.seconds(answer.ttft_s)}",
+        f"{tokens} in {units.seconds(answer.duration_s)}" if tokens else units.seconds(answer.duration_s),
+        f"{units.rate(speed)} tokens/s" if speed else None,
+    )
+
+
+def why_line(decision: Json) -> str:
+    """The winner's cost by its parts, and by how much the best of each other region would have been worse."""
+    winner = chosen(decision)
+    if winner is None or winner["cost_s"] is None:
+        return f"policy {decision['policy']}"
+    show = units.seconds if in_seconds(decision) else "{:.3g}".format
+    cost = show(winner["cost_s"])
+    terms = [(name, winner["terms"].get(name) or 0.0) for name in term_names(decision)]
+    shown = [f"{name} {show(value)}" for name, value in terms if value >= 0.0005]
+    own = winner["backend"].partition("/")[0]
+    others: dict[str, list[str]] = {}  # verdict -> the regions it is about
+    seen = {own}
+    for candidate in decision["candidates"]:
+        region = candidate["backend"].partition("/")[0]
+        if region not in seen:
+            seen.add(region)
+            others.setdefault(verdict(candidate, decision), []).append(region)
+    told = [f"{', '.join(regions)} {words}" for words, regions in others.items()]
+    return dotted(f"cost {cost} = {' + '.join(shown)}" if shown else f"cost {cost}", *told)
+
+
+def find_record(admin: Remote, request_id: str | None) -> Json | None:
+    """The router's record of a request that has just ended; None when the admin API does not tell."""
+    for _ in range(_RECORD_TRIES if request_id is not None else 0):
+        try:
+            record: Json = admin.get(f"/admin/v1/requests/{segment(request_id or '')}")
+        except StatusError as error:
+            if error.status != 404:
+                return None
+            time.sleep(_RECORD_PAUSE_S)
+        except CliError:
+            return None
+        else:
+            return record
+    return None

@@ -1,0 +1,61 @@
+"""The tables of docs/config.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from router.config.keys import INNER_MODELS, REGION_KEYS, SECTIONS, Key, default
+
+_KINDS = {
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+    "strings": "list of strings",
+    "numbers": "list of numbers",
+    "table": "table",
+    "tables": "list of tables",
+}
+
+
+def reference() -> str:
+    """Every key with its kind, bounds, default and meaning, as Markdown."""
+    parts = []
+    for section in SECTIONS:
+        title = f"[{section.name}.NAME]" if section.named else f"[{section.name}]"
+        parts.append(_part(title, section.doc, section.keys, section.model))
+    parts.append(
+        _part("[[regions]]", "Sites with their own network and failure domain.", REGION_KEYS, INNER_MODELS["regions"])
+    )
+    return "\n\n".join(parts)
+
+
+def _part(title: str, doc: str, keys: tuple[Key, ...], model: type) -> str:
+    lines = [f"### `{title}`", "", doc, "", "| key | kind | default | meaning |", "|---|---|---|---|"]
+    inner = []
+    for key in keys:
+        lines.append(f"| `{key.name}` | {_kind(key)} | {_default(key, model)} | {key.doc} |")
+        if key.inner:
+            inner.append(_part(f"{title} {key.name}", key.doc, key.inner, INNER_MODELS.get(key.name, model)))
+    return "\n\n".join(["\n".join(lines), *inner])
+
+
+def _kind(key: Key) -> str:
+    if key.choices:
+        return ", ".join(f"`{choice}`" for choice in key.choices)
+    bounds = [
+        f"{word} {int(bound) if bound == int(bound) else bound:,}"
+        for word, bound in (("from", key.low), ("above", key.above), ("to", key.high))
+        if bound is not None
+    ]
+    return " ".join([_KINDS[key.kind] + ("," if bounds else ""), *bounds])
+
+
+def _default(key: Key, model: type) -> str:
+    if key.required:
+        return "required"
+    value: Any = default(model, key)
+    if value is None or value == () or key.kind in ("table", "tables"):
+        return ""
+    return f"`{json.dumps(value)}`"

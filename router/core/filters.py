@@ -1,0 +1,114 @@
+"""Who may take a request, and why the others may not: the filters that come before any score.
+
+Two steps. ``sort_out`` looks at a model's backends and is done again only when one of them has changed. ``strike``
+looks at one request and is skipped when nothing about the request or the backends calls for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from router.core.backend import Backend
+from router.core.decisions import Struck
+from router.core.health import State
+from router.core.params import Params
+from router.core.types import Request, Rng
+
+#: a backend's name and why it is no candidate
+Strike = tuple[str, Struck]
+
+
+class Pool:
+    """The backends of one model, sorted out for one generation of the fleet."""
+
+    __slots__ = ("down", "generation", "panic", "plain", "ready", "struck")
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.ready: tuple[Backend, ...] = ()
+        self.struck: tuple[Strike, ...] = ()
+        #: ejected ones, for when nothing else is left
+        self.down: tuple[Backend, ...] = ()
+        #: no backend in ``ready`` is in probation or in its slow start
+        self.plain = True
+        #: ready ones were so few that judgement is ignored
+        self.panic = False
+
+
+def sort_out(backends: Iterable[Backend], model: str, params: Params, generation: int, now_s: float) -> Pool:
+    """List the backends of ``model`` that may be used at all, and why the others may not.
+
+    Panic: when fewer than ``panic_ratio`` of them are left, those that were ejected by judgement are used again. Those
+    that are certainly down are not.
+    """
+    ready: list[Backend] = []
+    ejected: list[Backend] = []
+    struck: list[Strike] = []
+    for b in backends:
+        if not b.serves(model):
+            struck.append((b.name, Struck.MODEL))
+        elif b.draining:
+            struck.append((b.name, Struck.DRAINING))
+        elif b.state is State.EJECTED:
+            ejected.append(b)
+        elif now_s < b.not_before_s:
+            struck.append((b.name, Struck.NOT_BEFORE))
+        else:
+            ready.append(b)
+    pool = Pool(generation)
+    if ejected and len(ready) < params.panic_ratio * (len(ready) + len(ejected)):
+        judged = [b for b in ejected if not b.health.down]
+        pool.panic = bool(judged)
+        ready += judged
+        ejected = [b for b in ejected if b.health.down]
+    struck += [(b.name, Struck.EJECTED) for b in ejected]
+    pool.ready, pool.struck, pool.down = tuple(ready), tuple(struck), tuple(ejected)
+    pool.plain = all(b.state is not State.PROBATION and b.health.share(now_s) == 1.0 for b in ready)
+    return pool
+
+
+def strike(
+    pool: Pool, request: Request, exclude: Collection[str], params: Params, rng: Rng, now_s: float
+) -> tuple[list[Backend], list[Strike]]:
+    """Strike what does not fit ``request`` now. What is left may take it."""
+    kept: list[Backend] = []
+    struck = list(pool.struck)
+    full = False
+    for b in pool.ready:
+        why = unfit(b, request, exclude)
+        if why is None:
+            if b.inflight >= b.limit:
+                why = Struck.SATURATED
+            elif b.state is State.PROBATION and len(b.trials) >= params.trial_places:
+                why = Struck.PROBATION
+            full = full or why is not None
+        if why is None:
+            kept.append(b)
+        else:
+            struck.append((b.name, why))
+    if not pool.plain:
+        _hold_back(kept, struck, rng, now_s)
+    if not kept and not full:
+        # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
+        kept = [b for b in pool.down if unfit(b, request, exclude) is None and len(b.trials) < params.trial_places]
+        names = {b.name for b in kept}
+        struck = [entry for entry in struck if entry[0] not in names]
+    return kept, struck
+
+
+def _hold_back(kept: list[Backend], struck: list[Strike], rng: Rng, now_s: float) -> None:
+    """Slow start: a backend that has just returned takes part in a share of the decisions, or if it is the only one."""
+    for b in list(kept):
+        share = b.health.share(now_s)
+        if share < 1.0 and rng.random() >= share and len(kept) > 1:
+            kept.remove(b)
+            struck.append((b.name, Struck.PROBATION))
+
+
+def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck | None:
+    """What about the request itself rules ``b`` out, whatever its state."""
+    if request.residency is not None and b.jurisdiction not in request.residency:
+        return Struck.RESIDENCY
+    if request.pin_region is not None and b.region != request.pin_region:
+        return Struck.PIN
+    return Struck.TRIED if b.name in exclude else None

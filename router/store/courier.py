@@ -1,0 +1,175 @@
+"""Carries commands to the shared store in batches, and never lets a caller wait longer than the deadline.
+
+All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from router.store.scripts import Script, Word
+from router.tasks import spawn
+
+#: The longest a caller waits for the store.
+DEADLINE_S = 0.1
+#: A deadline noticed this late was missed by this process, not by the store.
+LAG_S = 0.005
+PIPELINE_COMMANDS = 256
+#: Pipelines under way at once, each on a connection of its own.
+PIPELINES = 8
+
+
+class LinkError(Exception):
+    """The store did not answer, or refused to work. The text is for the log and holds no secret."""
+
+
+class Command(NamedTuple):
+    """``words`` as they are sent. A ``script`` is called by its digest, and by its text where it is not loaded."""
+
+    words: tuple[Word, ...]
+    script: Script | None = None
+
+
+def call(script: Script, keys: Sequence[str], args: Sequence[Word]) -> Command:
+    return Command(("EVALSHA", script.sha, len(keys), *keys, *args), script)
+
+
+class Link(Protocol):
+    """A connection pool to the store."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """One pipeline; a command that was refused has an exception as its reply. Ends within a few deadlines.
+
+        Raises LinkError if the store did not answer or cannot work: read-only, loading, out of memory.
+        """
+
+    async def drop(self) -> None:
+        """Close every connection; the next command opens new ones and asks again where the store is."""
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        """Call ``heard`` once when subscribed and for every message, until cancelled. Raises LinkError."""
+
+    async def close(self) -> None: ...
+
+
+class Health(Protocol):
+    """Hears how every pipeline ended; says whether it is any use to send one."""
+
+    @property
+    def up(self) -> bool: ...
+
+    def succeeded(self) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+
+class _Batch:
+    """Commands of one pipeline, with who waits for each."""
+
+    __slots__ = ("_due_s", "_expired", "_loop", "_timer", "commands", "expired", "futures", "late")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        self.commands: list[Command] = []
+        self.futures: list[asyncio.Future[Any]] = []
+        self.late: list[Callable[[Any], None] | None] = []
+        self.expired = False
+        self._expired = expired
+        self._loop = loop
+        self._due_s = loop.time() + DEADLINE_S
+        self._timer = loop.call_at(self._due_s, self._expire, False)
+
+    def fail(self, reason: str) -> None:
+        self._timer.cancel()
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(LinkError(reason))
+
+    def deliver(self, replies: list[Any]) -> None:
+        self._timer.cancel()
+        for future, late, reply in zip(self.futures, self.late, replies, strict=True):
+            if isinstance(reply, Exception):
+                if not future.done():
+                    future.set_exception(LinkError(f"refused: {reply}"))
+            elif not future.done():
+                future.set_result(reply)
+            elif late is not None:
+                late(reply)
+
+    def _expire(self, again: bool) -> None:
+        """A process that was held up itself first reads what has arrived meanwhile."""
+        now_s = self._loop.time()
+        if now_s - self._due_s > LAG_S and not again:
+            self._timer = self._loop.call_at(now_s + LAG_S, self._expire, True)
+            return
+        self.expired = True
+        self.fail("no answer in time")
+        self._expired()
+
+
+class Courier:
+    def __init__(self, link: Link, health: Health) -> None:
+        self._link = link
+        self._health = health
+        self._filling: _Batch | None = None
+        self._waiting: deque[_Batch] = deque()
+        self._under_way = 0
+
+    def __repr__(self) -> str:
+        return f"<Courier {self._under_way} pipelines, {len(self._waiting)} waiting>"
+
+    @property
+    def up(self) -> bool:
+        return self._health.up
+
+    def post(self, command: Command, late: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
+        """Send a command. The future gets its reply, or LinkError: at once while the store is away, else at the
+        deadline. ``late`` is called with a reply that came after its future was done."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if not self._health.up:
+            future.set_exception(LinkError("the store is away"))
+            return future
+        batch = self._filling
+        if batch is None or len(batch.commands) >= PIPELINE_COMMANDS:
+            batch = self._filling = _Batch(loop, self._late)
+            self._waiting.append(batch)
+            loop.call_soon(self._dispatch)
+        batch.commands.append(command)
+        batch.futures.append(future)
+        batch.late.append(late)
+        return future
+
+    def _dispatch(self) -> None:
+        """Send what waits, as far as there are places."""
+        self._filling = None
+        while self._waiting and self._under_way < PIPELINES:
+            batch = self._waiting.popleft()
+            if not self._health.up:
+                batch.fail("the store is away")
+            if all(f.done() for f in batch.futures):
+                continue
+            self._under_way += 1
+            spawn(self._carry(batch), name="store pipeline")
+
+    async def _carry(self, batch: _Batch) -> None:
+        try:
+            replies = await self._link.run(batch.commands)
+        except LinkError as error:
+            if not batch.expired:
+                self._health.failed(str(error))
+            batch.fail(str(error))
+        else:
+            if all(isinstance(reply, Exception) for reply in replies):
+                self._health.failed(f"refused: {replies[0]}")
+            elif not batch.expired:
+                self._health.succeeded()
+            batch.deliver(replies)
+        finally:
+            self._under_way -= 1
+            self._dispatch()
+
+    def _late(self) -> None:
+        self._health.failed("no answer in time")

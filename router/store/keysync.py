@@ -1,0 +1,139 @@
+"""API keys in the shared store, and the snapshot of them that this router keeps.
+
+The snapshot is read again when the version counter has moved: seen at the next heartbeat, or at once when the store
+says so. A store that lost its data gets back what the routers remember; a revocation wins over its absence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+from typing import Any
+
+from router.store.base import Key, StoreError
+from router.store.courier import Command, Link, LinkError
+from router.store.keys import PEPPER_ENV, KeyRecord, Ring, fingerprint, new_key, new_pepper
+
+KEYS = "{mr}:keys"
+VERSION = "{mr}:version"
+PEPPER = "{mr}:pepper"
+RUNTIME = "{mr}:runtime"
+CHANNEL = "mr:keys"
+_SCAN = 500
+
+_log = logging.getLogger("router.store")
+
+
+class KeySync:
+    """Reads and writes keys through a Link. Its methods raise LinkError while the store is away."""
+
+    def __init__(self, link: Link, ring: Ring) -> None:
+        self._link = link
+        self._ring = ring
+        self._lock = asyncio.Lock()  # a key that is made while the snapshot is read must not get lost in between
+        self._version = -1
+        self._runtime: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<KeySync version {self._version} {self._ring!r}>"
+
+    async def refresh(self, version: int) -> None:
+        """Read all keys if ``version``, the store's own, is not the one read last."""
+        if version != self._version or not self._ring.loaded:
+            await self.load()
+
+    async def load(self) -> None:
+        """Read all keys. Raises StoreError if they were made with a pepper that this router does not have."""
+        async with self._lock:
+            await self._load()
+
+    async def restore(self) -> None:
+        """The store has lost its data: give back the keys, the pepper and the runtime state that this router knows."""
+        if not self._ring.loaded:
+            return
+        await self._pepper(self._ring.pepper)
+        for record in list(self._ring.records.values()):
+            verb = "HSET" if record.revoked else "HSETNX"
+            await self._run((verb, KEYS, record.id, record.encode()))
+        for name, value in self._runtime.items():
+            await self._run(("HSETNX", RUNTIME, name, value))
+        await self._changed()
+
+    async def create(self, name: str, plan: str, tenant: str | None, created_s: float) -> tuple[Key, str]:
+        async with self._lock:
+            if not self._ring.loaded:
+                await self._load()
+            record, secret = new_key(name, plan, tenant, created_s, self._ring.pepper)
+            await self._write(record)
+            return self._ring.put(record), secret
+
+    async def revoke(self, key_id: str) -> bool:
+        async with self._lock:
+            await self._load()
+            record = self._ring.records.get(key_id)
+            if record is None:
+                return False
+            record = dataclasses.replace(record, revoked=True)
+            await self._write(record)
+            self._ring.put(record)
+            return True
+
+    async def set_runtime(self, name: str, value: str | None) -> None:
+        if value is None:
+            await self._run(("HDEL", RUNTIME, name))
+            self._runtime.pop(name, None)
+        else:
+            await self._run(("HSET", RUNTIME, name, value))
+            self._runtime[name] = value
+
+    async def get_runtime(self) -> dict[str, str]:
+        (fields,) = await self._run(("HGETALL", RUNTIME))
+        self._runtime = {name.decode(): value.decode() for name, value in fields.items()}
+        return dict(self._runtime)
+
+    async def _load(self) -> None:
+        pepper = await self._pepper()
+        (version,) = await self._run(("GET", VERSION))
+        records: list[KeyRecord] = []
+        cursor = 0
+        while True:
+            ((cursor, page),) = await self._run(("HSCAN", KEYS, cursor, "COUNT", _SCAN))
+            for key_id, raw in page.items():
+                record = KeyRecord.decode(key_id.decode(errors="replace"), raw)
+                if record is None:
+                    _log.warning("the store holds an API key that cannot be read: %r", key_id)
+                else:
+                    records.append(record)
+            if not cursor:
+                break
+        self._ring.load(records, pepper)
+        self._version = int(version or 0)
+
+    async def _write(self, record: KeyRecord) -> None:
+        await self._run(("HSET", KEYS, record.id, record.encode()))
+        await self._changed()
+
+    async def _changed(self) -> None:
+        await self._run(("INCR", VERSION), ("PUBLISH", CHANNEL, ""))
+
+    async def _pepper(self, known: bytes | None = None) -> bytes:
+        """The pepper: from the environment, else from the store, where the first router puts one."""
+        from_env = os.environ.get(PEPPER_ENV, "").encode()
+        mine = b"env:" + fingerprint(from_env).encode() if from_env else b"raw:" + (known or new_pepper())
+        _, stored = await self._run(("SET", PEPPER, mine, "NX"), ("GET", PEPPER))
+        kind, _, value = stored.partition(b":")
+        if kind == b"env" and stored != mine:
+            reason = "is another one here" if from_env else "is not set here"
+            raise StoreError(f"The API keys in the store were made with a pepper from {PEPPER_ENV}, which {reason}.")
+        if kind == b"raw" and from_env:
+            raise StoreError(f"The API keys in the store were made with the store's own pepper: unset {PEPPER_ENV}.")
+        return from_env or bytes(value)
+
+    async def _run(self, *commands: tuple[Any, ...]) -> list[Any]:
+        replies = await self._link.run([Command(words) for words in commands])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise LinkError(f"refused: {reply}")
+        return replies

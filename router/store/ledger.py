@@ -1,0 +1,202 @@
+"""The purses of one router, and their traffic with the store: settlements, allowances, renewals. Batched, off the path.
+
+A purse is visited soon after something happened to it, and every WATCH_S while it is busy or holds slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from router.core.quota import Standing
+from router.store.base import Key
+from router.store.courier import Command, Courier, LinkError, call
+from router.store.purse import Purse, Settlement
+from router.store.scripts import (
+    Scripts,
+    account_keys,
+    grant_args,
+    head,
+    read_grant,
+    read_settle,
+    settle_args,
+    settle_keys,
+)
+
+FLUSH_S = 0.025
+WATCH_S = 0.25
+#: A purse that nobody touched for this long is put away.
+FORGET_S = 60.0
+
+
+class Ledger:
+    """``routers`` says how many share the limits. ``lease_s`` is how long slots outlive their router."""
+
+    def __init__(
+        self,
+        courier: Courier,
+        scripts: Scripts,
+        router: str,
+        *,
+        lease_s: float,
+        monotonic_s: Callable[[], float],
+        routers: Callable[[], int],
+    ) -> None:
+        self._courier = courier
+        self._scripts = scripts
+        self._router = router
+        self._lease_s = lease_s
+        self._lease_us = int(lease_s * 1e6)
+        self._monotonic_s = monotonic_s
+        self._routers = routers
+        self._serial = itertools.count(1)
+        self._dirty: set[Purse] = set()
+        self._watched: set[Purse] = set()
+        self._wake = asyncio.Event()
+        self.purses: dict[str, Purse] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger {len(self.purses)} purses, {len(self._watched)} watched, {len(self._dirty)} to visit>"
+
+    def purse(self, key: Key) -> Purse:
+        purse = self.purses.get(key.id)
+        if purse is None:
+            purse = self.purses[key.id] = Purse(key.id, key.plan, self._monotonic_s(), self._new_slot)
+        elif purse.plan is not key.plan:
+            purse.adopt(key.plan)
+        return purse
+
+    def touch(self, purse: Purse) -> None:
+        """Something happened to a purse: visit it soon."""
+        if not self._dirty:
+            self._wake.set()
+        self._dirty.add(purse)
+
+    def ask(self, purse: Purse) -> None:
+        """Ask for an allowance at once, if it is time to."""
+        want = purse.want(self._monotonic_s())
+        if want is None:
+            return
+        cost, slots = want
+        purse.asking = True
+        args = [*head(purse.limits, self._lease_us), *grant_args(cost, 2 * self._routers(), slots)]
+        command = call(self._scripts.grant, account_keys(purse.key_id), args)
+        sent_s = self._monotonic_s()
+        future = self._courier.post(command, partial(self._granted_late, purse, slots))
+        future.add_done_callback(partial(self._granted, purse, slots, sent_s))
+
+    def settle_command(self, purse: Purse, message: Settlement) -> Command:
+        args = settle_args(message.back, message.month, message.number, message.release, message.renew)
+        keys = settle_keys(purse.key_id, self._router)
+        return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us), *args])
+
+    def send(self, purse: Purse, *, everything: bool = False) -> None:
+        """Send a settlement if there is something to settle, none is under way, and the store is up."""
+        if purse.sending or not self._courier.up:
+            return
+        now_s = self._monotonic_s()
+        again = purse.outgoing is not None
+        message = purse.settlement(now_s, self._lease_s, everything=everything)
+        if message is None:
+            return
+        purse.sending = True
+        future = self._courier.post(self.settle_command(purse, message))
+        future.add_done_callback(partial(self._settled, purse, now_s, again))
+
+    async def run(self) -> None:
+        """Visit purses until cancelled."""
+        next_watch_s = next_forget_s = 0.0
+        while True:
+            if not self._dirty:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_S if self._watched else FORGET_S):
+                        await self._wake.wait()
+            await asyncio.sleep(FLUSH_S)
+            now_s = self._monotonic_s()
+            visit = self._dirty
+            self._dirty = set()
+            if now_s >= next_watch_s:
+                next_watch_s = now_s + WATCH_S
+                visit |= self._watched
+            for purse in visit:
+                self._visit(purse, now_s)
+            if now_s >= next_forget_s:
+                next_forget_s = now_s + FORGET_S
+                self._put_away(now_s)
+
+    async def flush(self) -> None:
+        """Give back everything that is not in use, and wait until the store has it (or is away)."""
+        for purse in self.purses.values():
+            self.send(purse, everything=True)
+        for _ in range(20):
+            if not any(purse.sending for purse in self.purses.values()):
+                return
+            await asyncio.sleep(0.01)
+
+    def note(self, purse: Purse, standing: Standing, sent_s: float) -> None:
+        """The store answered for this purse. What was given out without it, if only because of one late answer, is
+        a debt from now on."""
+        purse.note(standing, self._monotonic_s(), sent_s + self._lease_s)
+        if purse.share is not None:
+            purse.close_share(standing.now_us)
+            self.touch(purse)
+
+    def reopen(self, now_us: int) -> None:
+        """The store is back: settle up with it."""
+        for purse in self.purses.values():
+            purse.close_share(now_us)
+            self.touch(purse)
+
+    def renew_all(self) -> None:
+        """The store may have lost its slots: hold them anew."""
+        for purse in self.purses.values():
+            if purse.held:
+                purse.renew_s = 0.0
+                self.touch(purse)
+
+    def _new_slot(self) -> str:
+        return f"{self._router}.{next(self._serial):x}"
+
+    def _visit(self, purse: Purse, now_s: float) -> None:
+        purse.roll(now_s)
+        self.send(purse)
+        if purse.busy:
+            self.ask(purse)
+        if purse.busy or purse.held or purse.outgoing is not None:
+            self._watched.add(purse)
+        else:
+            self._watched.discard(purse)
+
+    def _settled(self, purse: Purse, sent_s: float, again: bool, future: asyncio.Future[Any]) -> None:
+        purse.sending = False
+        if future.cancelled() or future.exception() is not None:
+            self._watched.add(purse)  # sent again at the next visit
+            return
+        _, standing = read_settle(future.result())
+        purse.acknowledged()
+        self.note(purse, standing, sent_s)
+        if again:
+            self.touch(purse)  # news has gathered behind it
+
+    def _granted(self, purse: Purse, slots: tuple[str, ...], sent_s: float, future: asyncio.Future[Any]) -> None:
+        purse.asking = False
+        if future.cancelled() or isinstance(future.exception(), LinkError):
+            return
+        grant, standing = read_grant(future.result())
+        purse.granted(grant, slots, self._monotonic_s())
+        self.note(purse, standing, sent_s)
+
+    def _granted_late(self, purse: Purse, slots: tuple[str, ...], reply: list[int]) -> None:
+        """An allowance that nobody waits for any more is given back like any surplus."""
+        grant, _ = read_grant(reply)
+        purse.granted(grant, slots, self._monotonic_s())
+        self.touch(purse)
+
+    def _put_away(self, now_s: float) -> None:
+        for purse in [p for p in self.purses.values() if p.spent_out(now_s, FORGET_S)]:
+            del self.purses[purse.key_id]

@@ -1,0 +1,180 @@
+"""The one file that speaks redis-py: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
+
+Nothing is tried twice and everything ends within PATIENCE_S: with redis-py's own settings one call to a frozen server
+takes a minute. How long a caller waits is the courier's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from router.store.courier import DEADLINE_S, Command, LinkError
+
+#: A connection that is silent for this long is closed; a whole pipeline has no more either.
+PATIENCE_S = 3 * DEADLINE_S
+_CONNECTIONS = 32
+_SENTINEL_PORT = 26379
+_REDIS_PORT = 6379
+#: Answers that say "the server cannot work now", whatever was asked.
+_CANNOT_WORK = (BusyLoadingError, ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
+_CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "UNKILLABLE")
+
+
+class RedisLink:
+    """A Link to the server, sentinels or cluster of ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opened: _Opened | None = None
+
+    def __repr__(self) -> str:
+        return f"<RedisLink {urlsplit(self._url).scheme}>"
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                replies = await self._pipeline([c.words for c in commands])
+                unknown = [
+                    i for i, c in enumerate(commands) if c.script is not None and isinstance(replies[i], NoScriptError)
+                ]
+                if unknown:
+                    again = await self._pipeline([_by_text(commands[i]) for i in unknown])
+                    for i, reply in zip(unknown, again, strict=True):
+                        replies[i] = reply
+        except (RedisError, OSError, TimeoutError) as error:
+            raise LinkError(_why(error)) from None
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._judge(reply)
+        return replies
+
+    async def drop(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        opened = _open(self._url, socket_timeout=None)  # silence is normal here
+        try:
+            if isinstance(opened.client, RedisCluster):
+                raise LinkError("a cluster is not listened to")
+            pubsub = opened.client.pubsub(ignore_subscribe_messages=True)
+            async with pubsub:
+                await pubsub.subscribe(channel)
+                heard()
+                while True:
+                    if await pubsub.get_message(timeout=None) is not None:
+                        heard()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise LinkError(_why(error)) from None
+        finally:
+            await opened.close()
+
+    async def close(self) -> None:
+        await self.drop()
+
+    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        if self._opened is None:
+            self._opened = _open(self._url)
+        pipeline = self._opened.client.pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
+        return await pipeline.execute(raise_on_error=False)
+
+    def _judge(self, reply: Exception) -> None:
+        """Raise LinkError if an answer means that the server cannot work."""
+        if isinstance(reply, _CANNOT_WORK) or not isinstance(reply, ResponseError):
+            raise LinkError(_why(reply))
+        if str(reply).startswith(_CANNOT_WORK_WORDS):
+            raise LinkError(_why(reply))
+
+
+def _by_text(command: Command) -> tuple[Any, ...]:
+    assert command.script is not None
+    return ("EVAL", command.script.text, *command.words[2:])
+
+
+def _why(error: BaseException) -> str:
+    """The error in one line, without addresses that may hold a password."""
+    text = str(error).partition("\n")[0][:160]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Opened(NamedTuple):
+    """A client, and those it asks where the server is."""
+
+    client: Redis | RedisCluster
+    guides: tuple[Redis, ...] = ()
+
+    async def close(self) -> None:
+        for client in (self.client, *self.guides):
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await client.aclose()
+
+
+def _open(url: str, socket_timeout: float | None = PATIENCE_S) -> _Opened:
+    scheme, _, rest = url.partition("://")
+    options: dict[str, Any] = {
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": PATIENCE_S,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    base, _, kind = scheme.partition("+")
+    if not kind:
+        pool = ConnectionPool.from_url(url, max_connections=_CONNECTIONS, **options)
+        return _Opened(Redis.from_pool(pool))
+    if base == "rediss":
+        options["ssl"] = True
+    credentials, hosts, path, query = _split(rest)
+    options |= credentials
+    if kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in _addresses(hosts, _REDIS_PORT)]
+        return _Opened(RedisCluster(startup_nodes=nodes, max_connections=_CONNECTIONS, **options))
+    name, _, db = path.partition("/")
+    sentinel_options = {k: v for k, v in options.items() if k not in credentials} | {
+        name.removeprefix("sentinel_"): value for name, value in query.items() if name.startswith("sentinel_")
+    }
+    sentinel: Any = Sentinel(_addresses(hosts, _SENTINEL_PORT), sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(name or "mymaster", db=int(db or 0))
+    return _Opened(master, tuple(sentinel.sentinels))
+
+
+def _split(rest: str) -> tuple[dict[str, str], str, str, dict[str, str]]:
+    """Credentials, hosts, path and query of a URL that may name several hosts."""
+    rest, _, query = rest.partition("?")
+    netloc, _, path = rest.partition("/")
+    userinfo, _, hosts = netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    credentials = {}
+    if user:
+        credentials["username"] = unquote(user)
+    if password:
+        credentials["password"] = unquote(password)
+    return credentials, hosts, path, dict(parse_qsl(query))
+
+
+def _addresses(hosts: str, port: int) -> list[tuple[str, int]]:
+    pairs = (host.rpartition(":") for host in hosts.split(","))
+    return [(name.strip("[]"), int(number)) if name else (number, port) for name, _, number in pairs]

@@ -1,0 +1,396 @@
+"""The store that many routers share: allowances are spent locally, the rest asks Redis, and if need be goes on alone.
+
+No request waits for Redis longer than courier.DEADLINE_S, and none at all once the breaker says that it is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeVar
+
+from router.config import Plan
+from router.core.quota import Cost, Standing, Verdict
+from router.errors import RouterError
+from router.store.answers import limit_states, refusal, remaining
+from router.store.base import Key, LimitState, Refusal, Reservation, StoreError
+from router.store.courier import Command, Courier, Link, LinkError, call
+from router.store.degraded import Breaker, share_of
+from router.store.keys import Ring
+from router.store.keysync import CHANNEL, PEPPER, VERSION, KeySync
+from router.store.ledger import Ledger
+from router.store.purse import Purse
+from router.store.scripts import Word, account_keys, head, load_scripts, read_reserve, reserve_args
+from router.tasks import spawn, stop
+
+_log = logging.getLogger("router.store")
+
+T = TypeVar("T")
+
+LEASE_S = 15.0
+BEAT_S = 1.0
+#: A router that was silent for this long no longer counts when limits are shared out.
+SILENCE_MS = 5000
+ROUTERS = "{mr}:routers"
+FLEET = "{mr}:fleet"
+FLEET_SILENCE_MS = 5000
+_START_TRIES = 3
+_AWAY_RETRY_S = 1.0
+
+
+class Server(Protocol):
+    """A server that lives as long as the store."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class SharedStore:
+    """A Store over a Link. ``lease_s`` bounds how long slots of a router that died stay taken.
+
+    ``server`` is started before and stopped after everything else.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        plans: Mapping[str, Plan],
+        *,
+        router_name: str,
+        on_down: str,
+        monotonic_s: Callable[[], float],
+        wall_s: Callable[[], float],
+        lease_s: float = LEASE_S,
+        server: Server | None = None,
+    ) -> None:
+        self.keys = Ring(plans)
+        self.router = f"{router_name}-{secrets.token_hex(4)}"
+        self._link = link
+        self._server = server
+        self._on_down = on_down
+        self._monotonic_s = monotonic_s
+        self._wall_s = wall_s
+        self._offset_s = wall_s() - monotonic_s()  # from our clock to the server's
+        self._lease_us = int(lease_s * 1e6)
+        self._routers = 1
+        self._breaker = Breaker()
+        self._scripts = load_scripts()
+        self._courier = Courier(link, self)
+        self._sync = KeySync(link, self.keys)
+        self._ledger = Ledger(
+            self._courier,
+            self._scripts,
+            self.router,
+            lease_s=lease_s,
+            monotonic_s=monotonic_s,
+            routers=lambda: self._routers,
+        )
+        self._purses = self._ledger.purses
+        self._beat_now = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<SharedStore {self.router} {self._breaker!r} {self._ledger!r}>"
+
+    # the Health that the courier tells
+
+    @property
+    def up(self) -> bool:
+        return self._breaker.up
+
+    def succeeded(self) -> None:
+        self._breaker.succeeded()
+
+    def failed(self, reason: str) -> None:
+        if self._breaker.failed(reason, self._monotonic_s()):
+            _log.warning("the store is away (%s); until it is back: %s", reason, self._on_down)
+            self._beat_now.set()
+
+    @property
+    def state(self) -> str:
+        return "up" if self._breaker.up else "down"
+
+    async def start(self) -> None:
+        if self._server is not None:
+            await self._server.start()
+        for _ in range(_START_TRIES):
+            try:
+                await self._beat()
+                break
+            except LinkError as error:
+                self._breaker.failed(str(error), self._monotonic_s())
+        else:
+            _log.warning("the store is away (%s); until it is back: %s", self._breaker.reason, self._on_down)
+        self._tasks = [
+            spawn(self._ledger.run(), name="store ledger"),
+            spawn(self._beats(), name="store heartbeat"),
+            spawn(self._listen(), name="store listener"),
+        ]
+
+    async def stop(self) -> None:
+        await stop(*self._tasks)
+        self._tasks = []
+        if self._breaker.up:
+            await self._ledger.flush()
+            try:
+                await self._link.run([Command(("ZREM", ROUTERS, self.router)), Command(("HDEL", FLEET, self.router))])
+            except LinkError as error:
+                _log.info("the store did not hear that this router stops: %s", error)
+        await self._link.close()
+        if self._server is not None:
+            await self._server.stop()
+
+    def set_plans(self, plans: Mapping[str, Plan]) -> None:
+        self.keys.set_plans(plans)
+
+    # the request path
+
+    def reserve_now(
+        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
+    ) -> Reservation | Refusal | None:
+        purse = self._purses.get(key.id)
+        if purse is None or purse.plan is not key.plan:
+            purse = self._ledger.purse(key)
+        if purse.unlimited:
+            return Reservation(key.id, request_id, tokens, "none")
+        taken = purse.take(tokens, microusd, request_id, now_s)
+        if taken is not None:
+            if purse.busy and purse.low(now_s):
+                self._ledger.ask(purse)
+            return taken
+        if (denied := purse.still_denied(tokens, microusd, now_s)) is not None:
+            return denied
+        return None if self._breaker.up else self._alone(purse, Cost(1, tokens, microusd), request_id, now_s)
+
+    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
+        now_s = self._monotonic_s()
+        answer = self.reserve_now(key, tokens, request_id, now_s, microusd=microusd)
+        if answer is not None:
+            return answer
+        purse, cost = self._purses[key.id], Cost(1, tokens, microusd)
+        slot, new = purse.slot()
+        if not purse.busy or purse.shared_tokens < 2 * tokens or purse.shared_requests < 2:
+            self._ledger.send(purse, everything=True)  # it may be what this request lacks
+        args = [*head(purse.limits, self._lease_us), *reserve_args(cost, (slot,) if slot and new else ())]
+        command = call(self._scripts.reserve, account_keys(key.id), args)
+        try:
+            reply = await self._courier.post(command, partial(self._reserved_late, purse, cost, slot if new else None))
+        except BaseException as error:
+            if slot is not None and not new:
+                purse.idle.append(slot)
+            if isinstance(error, LinkError):
+                return self._alone(purse, cost, request_id, self._monotonic_s())
+            raise
+        return self._reserved(purse, cost, request_id, slot, new, now_s, *read_reserve(reply))
+
+    def settle(
+        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
+    ) -> None:
+        if reservation.settled:
+            return
+        reservation.settled = True
+        source = reservation.source
+        purse = self._purses.get(reservation.key_id)
+        if source == "none" or purse is None:
+            return
+        if tokens is None:
+            back = Cost(1, reservation.tokens, reservation.microusd)
+        else:
+            money = 0 if microusd is None else reservation.microusd - microusd
+            back = Cost(1 - requests, reservation.tokens - tokens, money)
+        purse.inflight -= 1
+        if purse.share is not None and source in ("share", "allow"):
+            purse.share.settle(back, self._server_us(self._monotonic_s()))
+            back = Cost()
+        purse.put_back(back, reservation.slot)
+        self._ledger.touch(purse)
+
+    # administration
+
+    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
+        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s()))
+
+    async def list_keys(self) -> list[Key]:
+        return self.keys.all()
+
+    async def get_key(self, key_id: str) -> Key | None:
+        return self.keys.get(key_id)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        return await self._asked(self._sync.revoke(key_id))
+
+    async def quota(self, key: Key) -> list[LimitState]:
+        """From the store; while it is away, what this router knows and gives out."""
+        purse = self._ledger.purse(key)
+        try:
+            command = call(self._scripts.look, account_keys(key.id), head(purse.limits, self._lease_us))
+            standing = Standing(*await self._courier.post(command))
+        except LinkError:
+            now_s = self._monotonic_s()
+            unlimited = self._on_down == "allow"
+            share = purse.open_share(self._server_us(now_s), now_s, routers=self._routers, unlimited=unlimited)
+            standing = share.account.standing()._replace(slots=len(purse.held) - len(purse.idle))
+            limits = share.limits._replace(concurrent=purse.limits.concurrent)
+            return limit_states(limits, standing, "this router")
+        return limit_states(purse.limits, standing, "global")
+
+    async def reset_quota(self, key: Key) -> None:
+        await self._asked(self._link.run([Command(("HDEL", account_keys(key.id)[0], "r", "t", "b"))]))
+        self._ledger.purse(key).denied_until_s = 0.0
+
+    async def set_runtime(self, name: str, value: str | None) -> None:
+        await self._asked(self._sync.set_runtime(name, value))
+
+    async def get_runtime(self) -> dict[str, str]:
+        return await self._asked(self._sync.get_runtime())
+
+    async def ping(self) -> float | None:
+        began_s = self._monotonic_s()
+        try:
+            await self._courier.post(Command(("EXISTS", PEPPER)))
+        except LinkError:
+            return None
+        return self._monotonic_s() - began_s
+
+    async def exchange(self, payload: bytes) -> list[tuple[str, float, bytes]]:
+        """Leave a message for the other routers; get theirs as (router, age in seconds, message). Raises LinkError."""
+        words = ("EVALSHA", self._scripts.exchange.sha, 1, FLEET, self.router, payload, FLEET_SILENCE_MS)
+        reply = await self._courier.post(Command(words, self._scripts.exchange))
+        return [(reply[i].decode(), reply[i + 1] / 1000, reply[i + 2]) for i in range(0, len(reply), 3)]
+
+    # what the store answered
+
+    def _reserved(
+        self,
+        purse: Purse,
+        cost: Cost,
+        request_id: str,
+        slot: str | None,
+        new: bool,
+        sent_s: float,
+        verdict: Verdict,
+        standing: Standing,
+    ) -> Reservation | Refusal:
+        now_s = self._monotonic_s()
+        self._ledger.note(purse, standing, sent_s)
+        self._ledger.touch(purse)
+        if verdict.limit is not None:
+            if slot is not None and not new:
+                purse.idle.append(slot)
+            answer = refusal(purse.limits, verdict, standing, cost)
+            purse.refused(answer, cost, now_s)
+            return answer
+        if slot is not None:
+            purse.held.add(slot)
+        return purse.reservation("store", cost.tokens, cost.microusd, request_id, slot, now_s)
+
+    def _reserved_late(self, purse: Purse, cost: Cost, new_slot: str | None, reply: list[int]) -> None:
+        """Nobody waits for it any more: give it back."""
+        verdict, _ = read_reserve(reply)
+        if verdict.limit is None:
+            if new_slot is not None:
+                purse.held.add(new_slot)
+            purse.put_back(cost, new_slot)
+            self._ledger.touch(purse)
+
+    def _alone(self, purse: Purse, cost: Cost, request_id: str, now_s: float) -> Reservation | Refusal:
+        """Decide without the store, by the declared policy."""
+        if self._on_down == "deny":
+            return Refusal("store", "Quotas cannot be checked: the shared store is away.", _AWAY_RETRY_S)
+        unlimited = self._on_down == "allow"
+        now_us = self._server_us(now_s)
+        share = purse.open_share(now_us, now_s, routers=self._routers, unlimited=unlimited)
+        slot, new = purse.slot()
+        if slot is not None and new:
+            places = share_of(purse.limits.concurrent or 1, self._routers)
+            if len(purse.held) >= places and not unlimited:
+                standing = share.account.standing()._replace(slots=len(purse.held))
+                limits = share.limits._replace(concurrent=places)
+                return refusal(limits, Verdict("concurrent", wait_us=1_000_000), standing, cost)
+            purse.held.add(slot)
+        verdict = share.reserve(cost, now_us)
+        if verdict.limit is not None:
+            if slot is not None:
+                purse.idle.append(slot)
+            answer = refusal(share.limits, verdict, share.account.standing(), cost)
+            if verdict.never:  # of the share; the whole limit may well allow it
+                answer.retry_after_s = _AWAY_RETRY_S
+            answer.detail += f" (The shared store is away: {self._routers} router(s) share the limit.)"
+            return answer
+        taken = purse.reservation(self._on_down, cost.tokens, cost.microusd, request_id, slot, now_s)
+        if share.limits.requests_per_minute is not None:
+            taken.remaining_requests = remaining(share.account.requests_us, share.limits.requests_per_minute)
+        if share.limits.tokens_per_minute is not None:
+            taken.remaining_tokens = remaining(share.account.tokens_us, share.limits.tokens_per_minute)
+        return taken
+
+    # in the background
+
+    async def _beats(self) -> None:
+        """Signs of life while the store is up, probes while it is away; one task, one at a time."""
+        while True:
+            up = self._breaker.up
+            pause_s = BEAT_S if up else self._breaker.probe_s * (0.75 + random.random() / 2)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                pass
+            self._beat_now.clear()
+            if not self._breaker.up:
+                if up:
+                    continue  # it has just gone: let it rest before the first probe
+                await self._link.drop()
+            try:
+                await self._beat()
+            except LinkError as error:
+                self.failed(str(error))
+            except StoreError as error:
+                _log.error("%s", error)
+
+    async def _beat(self) -> None:
+        """Say that this router is alive and hear what has changed. A write, so that a read-only replica is no store."""
+        sent_s = self._monotonic_s()
+        args: list[Word] = [self.router, SILENCE_MS]
+        (reply,) = await self._link.run([call(self._scripts.heartbeat, (ROUTERS, VERSION, PEPPER), args)])
+        if isinstance(reply, Exception):
+            raise LinkError(f"refused: {reply}")
+        now_us, self._routers, version, has_pepper = reply
+        self._offset_s = now_us / 1e6 - sent_s
+        if not has_pepper and self.keys.loaded:
+            _log.warning(
+                "the store has lost its data; this router puts back the %d keys it knows", len(self.keys.all())
+            )
+            await self._sync.restore()
+            self._ledger.renew_all()
+        else:
+            await self._sync.refresh(version)
+        self._breaker.succeeded()
+        if not self._breaker.up:
+            away_s = self._breaker.recovered(self._monotonic_s())
+            if away_s is not None:
+                _log.warning("the store is back after %.1f s", away_s)
+            self._ledger.reopen(self._server_us(self._monotonic_s()))
+
+    async def _listen(self) -> None:
+        """Read the keys again as soon as a router has changed them. Where this fails, the heartbeat does it."""
+        while True:
+            try:
+                await self._link.listen(CHANNEL, self._beat_now.set)
+            except LinkError:
+                await asyncio.sleep(BEAT_S)
+
+    async def _asked(self, work: Awaitable[T]) -> T:
+        """An operator asked: say plainly if the store is away."""
+        try:
+            return await work
+        except LinkError:
+            raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S) from None
+
+    def _server_us(self, now_s: float) -> int:
+        return int((now_s + self._offset_s) * 1e6)

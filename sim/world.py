@@ -1,0 +1,535 @@
+"""A world in virtual time: simulated engines, the distances between them, and routers that run the production core.
+
+What the core decides here it would decide in production: it sees probes, scrapes and the counts of the other routers
+late by as much as they are late there, and it learns from the first tokens that come back to it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Any
+from zlib import crc32
+
+from router.core.admission import WaitQueue
+from router.core.cost import distance_rtt_s
+from router.core.decisions import Dispatch, Wait
+from router.core.fleet import Fleet
+from router.core.outcomes import CONSEQUENCES, Outcome, Retry
+from router.core.params import Params
+from router.core.policy import Policy, make_policy
+from router.core.retry import MAX_ATTEMPTS
+from router.core.types import BackendSpec, Lease, LoadSample, RegionSpec, Request, Usage
+from sim.engine import Engine, Job, What
+from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
+from sim.profiles import PROFILES, Profile
+from sim.traces import Arrival, Trace
+
+_WARM_UP_S = 3.0  # probes and scrapes run before the first request
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePlan:
+    spec: BackendSpec
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPlan:
+    """Engines, distances and habits. ``rtt_s`` maps (router's region, engine's region)."""
+
+    machines: tuple[MachinePlan, ...]
+    rtt_s: Mapping[tuple[str, str], float]
+    model: str = "llama-3.1-8b"
+    #: how the clients that a trace does not place are spread over the regions; default: evenly
+    shares: Mapping[str, float] = field(default_factory=dict)
+    probe_s: float = 1.0
+    scrape_s: float = 1.0
+    peers_s: float = 0.1
+    jitter: float = 0.04  # a message takes up to this share longer than half a round trip
+    first_token_timeout_s: float = 60.0
+    token_gap_timeout_s: float = 60.0
+    params: Params = field(default_factory=Params)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(m.spec.region.name for m in self.machines))
+
+
+def built_in_world(
+    profile: str | Profile, regions: Sequence[RegionPlan] = DEFAULT_REGIONS, *, backends: int | None = None
+) -> WorldPlan:
+    """The three default regions with measured distances, all engines of one profile."""
+    chosen = PROFILES[profile] if isinstance(profile, str) else profile
+    machines = []
+    for region in regions:
+        spec = RegionSpec(region.name, region.jurisdiction, region.location)
+        for i in range(region.backends if backends is None else backends):
+            name = f"{region.name}/{_LETTERS[i] if i < 26 else i}"
+            backend = BackendSpec(
+                name, spec, f"http://{name}", "vllm", ("llama-3.1-8b",), 1024, cost_usd_hour=chosen.cost_usd_hour
+            )
+            machines.append(MachinePlan(backend, chosen))
+    distances = {(a.name, b.name): rtt_ms()[a.city, b.city] / 1000.0 for a in regions for b in regions}
+    return WorldPlan(tuple(machines), distances)
+
+
+def configured_world(specs: Sequence[BackendSpec], profile: str | Profile) -> WorldPlan:
+    """A world after a regions.toml: its backends, one profile for all, distances from the regions' locations."""
+    chosen = PROFILES[profile] if isinstance(profile, str) else profile
+    params = Params()
+    places = {s.region.name: s.region.location for s in specs}
+    distances = {}
+    for a, at in places.items():
+        for b, to in places.items():
+            known = at is not None and to is not None
+            far_s = distance_rtt_s(at, to, params) if at is not None and to is not None else params.rtt_unknown_s
+            distances[a, b] = params.rtt_same_region_s if a == b else far_s if known else params.rtt_unknown_s
+    model = next((m for s in specs for m in s.models), "model")
+    machines = tuple(MachinePlan(s, chosen) for s in specs if not s.models or model in s.models)
+    return WorldPlan(machines, distances, model)
+
+
+class _Machine:
+    """One engine and whether it runs."""
+
+    __slots__ = ("block_tokens", "due_s", "engine", "frozen_at_s", "name", "plan", "region", "up")
+
+    def __init__(self, plan: MachinePlan, block_tokens: int) -> None:
+        self.plan = plan
+        self.name = plan.spec.name
+        self.region = plan.spec.region.name
+        self.block_tokens = block_tokens
+        self.up = True
+        self.frozen_at_s = inf
+        self.due_s = inf
+        self.engine = Engine(plan.profile, block_tokens=block_tokens)
+
+    @property
+    def frozen(self) -> bool:
+        return self.frozen_at_s < inf
+
+    def generated(self, job: Job, now_s: float) -> int:
+        """Output tokens the job has; a frozen engine makes none."""
+        return self.engine.generated(job, min(now_s, self.frozen_at_s))
+
+
+class _Site:
+    """One router: the production fleet, its policy, and the requests that wait at it."""
+
+    __slots__ = ("fleet", "policy", "queue", "region", "reported")
+
+    def __init__(self, region: str, plan: WorldPlan, policy: str) -> None:
+        self.region = region
+        self.fleet = Fleet(plan.params, router_region=region)
+        self.policy: Policy = make_policy(policy, plan.params)
+        self.queue: WaitQueue[Flow] = WaitQueue(plan.params)
+        self.reported: dict[str, tuple[int, int]] = {}
+
+
+class Flow:
+    """One request on its way through the world, over all its attempts."""
+
+    __slots__ = (
+        "arrival",
+        "attempts",
+        "cached_tokens",
+        "delivered",
+        "ended_s",
+        "error",
+        "heard_s",
+        "job",
+        "lease",
+        "machine",
+        "request",
+        "site",
+        "started_s",
+        "tried",
+        "ttft_s",
+        "waited_s",
+    )
+
+    def __init__(self, arrival: Arrival, site: _Site, request: Request, now_s: float) -> None:
+        self.arrival = arrival
+        self.site = site
+        self.request = request
+        self.started_s = now_s
+        self.attempts = 0
+        self.tried: set[str] = set()
+        self.lease: Lease | None = None
+        self.job: Job | None = None
+        self.machine: _Machine | None = None
+        self.ttft_s: float | None = None
+        self.cached_tokens = 0
+        self.heard_s = 0.0
+        self.delivered = 0  # output tokens of earlier attempts
+        self.waited_s: float | None = None
+        self.ended_s: float | None = None
+        self.error: str | None = None
+
+    @property
+    def region(self) -> str | None:
+        """Of the engine that served it last."""
+        return self.machine.region if self.machine is not None else None
+
+
+Action = Callable[[Any, Any, float], None]
+
+
+class World:
+    """One run of one policy. Make a new one for each."""
+
+    def __init__(self, plan: WorldPlan, policy: str, *, block_tokens: int = 64, seed: int = 1) -> None:
+        self.plan = plan
+        self.now_s = 0.0
+        self.flows: list[Flow] = []
+        self._rng = random.Random(f"{seed} chance")
+        self._noise = random.Random(f"{seed} noise")
+        self._heap: list[tuple[float, int, Action, Any, Any]] = []
+        self._order = count()
+        self._open = 0
+        self._specs = [m.spec for m in plan.machines]
+        self.machines = {m.spec.name: _Machine(m, block_tokens) for m in plan.machines}
+        self.sites = {region: _Site(region, plan, policy) for region in plan.regions}
+        for site in self.sites.values():
+            site.fleet.apply(self._specs, 0.0)
+        self._starts = self._share_starts()
+
+    # ---- running
+
+    def run(self, trace: Trace, script: Sequence[tuple[float, Callable[[World, float], None]]] = ()) -> list[Flow]:
+        """Play the whole trace. ``script``: what happens to the world, in seconds after the first request."""
+        self._start_habits()
+        for arrival in trace.arrivals:
+            self._push(_WARM_UP_S + arrival.at_s, self._arrive, arrival, trace.block_tokens)
+        self._open = len(trace.arrivals)
+        for at_s, change in script:
+            self._push(_WARM_UP_S + at_s, self._change, change, None)
+        heap = self._heap
+        while self._open and heap:
+            self.now_s, _, action, a, b = heappop(heap)
+            action(a, b, self.now_s)
+        return self.flows
+
+    def audit(self) -> None:
+        """Raises AssertionError unless every router's counts agree with what is in flight."""
+        for site in self.sites.values():
+            site.fleet.audit()
+            live = {f.lease for f in self.flows if f.site is site and f.lease is not None and not f.lease.ended}
+            assert live == site.fleet.leases
+
+    def _push(self, at_s: float, action: Action, a: Any, b: Any) -> None:
+        heappush(self._heap, (at_s, next(self._order), action, a, b))
+
+    def _change(self, change: Callable[[World, float], None], _: None, now_s: float) -> None:
+        change(self, now_s)
+
+    def _way_s(self, site: _Site, machine: _Machine) -> float:
+        """From one to the other, once."""
+        return self.plan.rtt_s[site.region, machine.region] / 2 * (1.0 + self.plan.jitter * self._noise.random())
+
+    # ---- a request
+
+    def _share_starts(self) -> list[tuple[float, str]]:
+        shares = [(self.plan.shares.get(r, 0.0 if self.plan.shares else 1.0), r) for r in self.plan.regions]
+        total = sum(share for share, _ in shares) or 1.0
+        starts, reached = [], 0.0
+        for share, region in shares:
+            reached += share / total
+            starts.append((reached, region))
+        return starts
+
+    def _home(self, arrival: Arrival) -> str:
+        """The region whose router this client asks."""
+        if arrival.region in self.sites:
+            return arrival.region
+        place = crc32(arrival.session.encode()) / 2**32
+        return next((region for end, region in self._starts if place < end), self._starts[-1][1])
+
+    def _arrive(self, arrival: Arrival, block_tokens: int, now_s: float) -> None:
+        site = self.sites[self._home(arrival)]
+        request = Request(
+            request_id=str(len(self.flows)),
+            model=self.plan.model,
+            tenant=arrival.tenant,
+            prompt_tokens=arrival.prompt_tokens,
+            max_output_tokens=arrival.output_tokens,
+            prefix_blocks=arrival.blocks,
+            tokens_per_block=float(block_tokens) if arrival.blocks else 0.0,
+            residency=arrival.residency,
+            arrival_s=now_s,
+        )
+        flow = Flow(arrival, site, request, now_s)
+        self.flows.append(flow)
+        self._decide(flow, now_s)
+
+    def _decide(self, flow: Flow, now_s: float) -> None:
+        site = flow.site
+        decision = site.fleet.decide(flow.request, site.policy, now_s, self._rng, exclude=flow.tried)
+        if isinstance(decision, Dispatch):
+            self._dispatch(flow, decision.lease, now_s)
+        elif isinstance(decision, Wait):
+            if flow.attempts:
+                self._give_up(flow, "upstream_error", now_s)
+            elif site.queue.push(flow.request, now_s, flow, until_s=decision.until_s):
+                flow.waited_s = now_s
+            else:
+                self._give_up(flow, "admission_full", now_s)
+        else:
+            self._give_up(flow, decision.reason.value, now_s)
+
+    def _dispatch(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        machine = self.machines[lease.backend]
+        backend = flow.site.fleet.backends[lease.backend]
+        flow.lease, flow.machine, flow.job = lease, machine, None
+        flow.attempts += 1
+        flow.tried = flow.tried | {lease.backend}
+        way_s = self._way_s(flow.site, machine)
+        if now_s - backend.last_end_s > self.plan.params.warm_s:
+            way_s += self.plan.rtt_s[flow.site.region, machine.region]  # a new connection
+        self._push(now_s + way_s, self._submit, flow, lease)
+        self._push(now_s + self.plan.first_token_timeout_s, self._late, flow, lease)
+
+    def _submit(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        machine = flow.machine
+        assert machine is not None
+        if lease.ended or machine.frozen:
+            return
+        if not machine.up:
+            self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.UNREACHABLE))
+            return
+        self._advance(machine, now_s)
+        arrival, done = flow.arrival, flow.delivered
+        job = Job(arrival.prompt_tokens + done, arrival.output_tokens - done, arrival.blocks, tag=(flow, lease))
+        if not done:
+            job.answer_blocks = arrival.answer_blocks
+        if not machine.engine.fits(job):
+            self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.CLIENT_ERROR))
+            return
+        flow.job = job
+        machine.engine.submit(job, now_s)
+        self._schedule(machine)
+
+    def _first(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        if lease.ended:
+            return
+        flow.site.fleet.first_token(lease, now_s)
+        if flow.ttft_s is None:
+            flow.ttft_s = now_s - flow.started_s
+            assert flow.job is not None
+            flow.cached_tokens = flow.job.cached_tokens
+
+    def _done(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        if lease.ended:
+            return
+        job = flow.job
+        assert job is not None
+        usage = Usage(job.prompt_tokens, job.output_tokens, job.cached_tokens, True)
+        flow.site.fleet.end(lease, Outcome.OK, now_s, usage)
+        self._finish(flow, now_s)
+        self._offer_places(flow.site, now_s)
+
+    def _late(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        if not lease.ended and lease.first_token_s is None:
+            self._abandon(flow, now_s)
+            self._lost(flow, (lease, Outcome.FIRST_TOKEN_TIMEOUT), now_s)
+
+    def _stalled(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        """No token for too long."""
+        if not lease.ended:
+            assert flow.job is not None
+            assert flow.machine is not None
+            flow.delivered += flow.machine.generated(flow.job, now_s)
+            self._abandon(flow, now_s)
+            self._lost(flow, (lease, Outcome.TRUNCATED), now_s)
+
+    def _abandon(self, flow: Flow, now_s: float) -> None:
+        """Close the connection: the engine forgets the job when it hears of it."""
+        if flow.machine is not None and flow.job is not None:
+            known = (flow.machine.engine, flow.job)
+            self._push(now_s + self._way_s(flow.site, flow.machine), self._abort, flow.machine, known)
+
+    def _abort(self, machine: _Machine, known: tuple[Engine, Job], now_s: float) -> None:
+        engine, job = known
+        if machine.up and not machine.frozen and machine.engine is engine:
+            self._advance(machine, now_s)
+            machine.engine.abort(job, now_s)
+            self._schedule(machine)
+
+    def _lost(self, flow: Flow, what: tuple[Lease, Outcome], now_s: float) -> None:
+        """An attempt failed, and its router learns of it now."""
+        lease, outcome = what
+        if lease.ended:
+            return
+        site = flow.site
+        if lease.first_token_s is not None and outcome is Outcome.UNREACHABLE:
+            outcome = Outcome.TRUNCATED
+        site.fleet.end(lease, outcome, now_s)
+        self._offer_places(site, now_s)
+        retry = CONSEQUENCES[outcome].retry
+        allowed = flow.attempts < MAX_ATTEMPTS and retry is not Retry.NO
+        if allowed and retry is Retry.IN_BUDGET:
+            allowed = site.fleet.may_retry(lease.backend, now_s)
+        if allowed:
+            self._decide(flow, now_s)
+        else:
+            self._give_up(flow, outcome.value, now_s)
+
+    def _give_up(self, flow: Flow, error: str, now_s: float) -> None:
+        flow.error = error
+        self._finish(flow, now_s)
+
+    def _finish(self, flow: Flow, now_s: float) -> None:
+        flow.ended_s = now_s
+        self._open -= 1
+
+    def _offer_places(self, site: _Site, now_s: float) -> None:
+        """Let those who wait try again, as many as there are places: as gateway/lifecycle.py does."""
+        if not len(site.queue):
+            return
+        for flow in site.queue.expire(now_s):
+            self._give_up(flow, "wait_expired", now_s)
+
+        def fits(request: Request) -> bool:
+            return not isinstance(site.fleet.decide(request, site.policy, now_s, self._rng, dry_run=True), Wait)
+
+        for _ in range(len(site.queue)):
+            waiting = site.queue.pop(now_s, fits)
+            if waiting is None:
+                return
+            self._decide(waiting, now_s)
+
+    # ---- engines
+
+    def _advance(self, machine: _Machine, now_s: float) -> None:
+        for event in machine.engine.advance(now_s):
+            flow, lease = event.job.tag
+            action = self._first if event.what is What.FIRST else self._done
+            # The last token never overtakes the first.
+            flow.heard_s = max(flow.heard_s, event.at_s + self._way_s(flow.site, machine))
+            self._push(flow.heard_s, action, flow, lease)
+
+    def _schedule(self, machine: _Machine) -> None:
+        due_s = machine.engine.next_event_s() if machine.up and not machine.frozen else inf
+        if due_s != machine.due_s:
+            machine.due_s = due_s
+            if due_s < inf:
+                self._push(due_s, self._run_machine, machine, due_s)
+
+    def _run_machine(self, machine: _Machine, due_s: float, now_s: float) -> None:
+        if machine.due_s == due_s:
+            machine.due_s = inf
+            self._advance(machine, now_s)
+            self._schedule(machine)
+
+    # ---- what happens to engines
+
+    def kill(self, name: str, now_s: float) -> None:
+        """The process is gone, with all that it was doing; connections are reset, new ones refused."""
+        machine = self.machines[name]
+        if not machine.frozen:
+            self._advance(machine, now_s)
+        for job in machine.engine.jobs() if machine.up else ():
+            flow, lease = job.tag
+            flow.delivered += machine.generated(job, now_s)
+            self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.UNREACHABLE))
+        machine.up, machine.frozen_at_s = False, inf
+        self._schedule(machine)
+
+    def restore(self, name: str, now_s: float) -> None:
+        """A new process, with an empty cache."""
+        machine = self.machines[name]
+        if machine.up:
+            self.kill(name, now_s)
+        machine.engine = Engine(machine.plan.profile, block_tokens=machine.block_tokens)
+        machine.up, machine.frozen_at_s = True, inf
+        self._schedule(machine)
+
+    def freeze(self, name: str, now_s: float) -> None:
+        """It is there and does nothing; only timeouts tell."""
+        machine = self.machines[name]
+        if not machine.up or machine.frozen:
+            return
+        self._advance(machine, now_s)
+        machine.frozen_at_s = now_s
+        for job in machine.engine.jobs():
+            if job.first_token_s is not None:
+                self._push(now_s + self.plan.token_gap_timeout_s, self._stalled, *job.tag)
+        self._schedule(machine)
+
+    def slow_down(self, name: str, factor: float, now_s: float) -> None:
+        machine = self.machines[name]
+        if not machine.up or machine.frozen:
+            return
+        self._advance(machine, now_s)
+        machine.engine.set_slowdown(factor, now_s)
+        self._schedule(machine)
+
+    def in_region(self, region: str) -> list[str]:
+        return [name for name, machine in self.machines.items() if machine.region == region]
+
+    # ---- what routers do all the time
+
+    def _start_habits(self) -> None:
+        for site in self.sites.values():
+            for machine in self.machines.values():
+                self._push(self._noise.random() * self.plan.probe_s, self._probe, site, machine)
+                self._push(self._noise.random() * self.plan.scrape_s, self._scrape, site, machine)
+        if len(self.sites) > 1:
+            self._push(self.plan.peers_s, self._exchange, None, None)
+
+    def _probe(self, site: _Site, machine: _Machine, now_s: float) -> None:
+        rtt_s = self._way_s(site, machine) + self._way_s(site, machine)
+        self._push(now_s + rtt_s, self._probed, (site, machine), rtt_s)
+        self._push(now_s + self.plan.probe_s * (0.9 + 0.2 * self._noise.random()), self._probe, site, machine)
+
+    def _probed(self, who: tuple[_Site, _Machine], rtt_s: float, now_s: float) -> None:
+        site, machine = who
+        well = machine.up and not machine.frozen
+        site.fleet.observe_rtt(machine.name, rtt_s if well else None, now_s)
+        site.fleet.observe_health(machine.name, well, now_s)
+        self._offer_places(site, now_s)
+
+    def _scrape(self, site: _Site, machine: _Machine, now_s: float) -> None:
+        if machine.up and not machine.frozen:
+            self._advance(machine, now_s)
+            self._schedule(machine)
+            engine = machine.engine
+            sample = LoadSample(
+                now_s,
+                running=float(engine.running),
+                waiting=float(engine.waiting),
+                kv_ratio=engine.kv_ratio,
+                output_tokens_total=float(engine.output_tokens(now_s)),
+                kv_capacity_tokens=float(machine.plan.profile.kv_tokens),
+            )
+            self._push(now_s + self._way_s(site, machine), self._scraped, (site, machine), sample)
+        self._push(now_s + self.plan.scrape_s * (0.9 + 0.2 * self._noise.random()), self._scrape, site, machine)
+
+    def _scraped(self, who: tuple[_Site, _Machine], sample: LoadSample, now_s: float) -> None:
+        site, machine = who
+        sample.at_s = now_s
+        site.fleet.observe_load(machine.name, sample, now_s)
+
+    def _exchange(self, _: None, __: None, now_s: float) -> None:
+        """Each router hears what the others had in flight one period ago."""
+        for site in self.sites.values():
+            others = [s.reported for s in self.sites.values() if s is not site]
+            for name in self.machines:
+                reports = [r[name] for r in others if name in r]
+                heard = (sum(r[0] for r in reports), sum(r[1] for r in reports))
+                backend = site.fleet.backends[name]
+                # Old news changes nothing as long as what it repeats is held to be fresh.
+                repeats = heard == (backend.peers_inflight, backend.peers_tokens)
+                if not repeats or (heard[0] and now_s - backend.peers_at_s > self.plan.params.peers_full_s * 0.8):
+                    site.fleet.observe_peers(name, *heard, now_s)
+        for site in self.sites.values():
+            site.reported = {
+                name: (b.inflight, b.inflight_uncached_tokens) for name, b in site.fleet.backends.items() if b.inflight
+            }
+        self._push(now_s + self.plan.peers_s, self._exchange, None, None)

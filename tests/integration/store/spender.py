@@ -1,0 +1,71 @@
+"""A router process that does nothing but spend quota: ``python -m tests.integration.store.spender '{...}'``.
+
+Waits for the start time, runs its workers until the end time, and prints what it did as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from router.config import Plan
+from router.store.base import Key, Reservation
+from router.store.redis import RedisLink
+from router.store.shared import SharedStore
+
+
+async def work(store: SharedStore, key: Key, task: dict[str, Any], rng: random.Random, done: dict[str, Any]) -> None:
+    serial = 0
+    while time.time() < task["end_s"]:
+        tokens = rng.randint(*task["tokens"])
+        serial += 1
+        taken = store.reserve_now(key, tokens, f"r{serial}", time.monotonic())
+        if taken is None:
+            taken = await store.reserve(key, tokens, f"r{serial}")
+        if not isinstance(taken, Reservation):
+            done["refused"][taken.limit] = done["refused"].get(taken.limit, 0) + 1
+            await asyncio.sleep(min(taken.retry_after_s or 0.05, 0.02) * rng.random())
+            continue
+        done["sources"][taken.source] = done["sources"].get(taken.source, 0) + 1
+        began_s = done["last_s"] = time.time()
+        await asyncio.sleep(task["hold_s"] * rng.random())
+        done["spans"].append((began_s, time.time()))
+        used = round(tokens * rng.uniform(*task["used"]))
+        done["requests"] += 1
+        done["tokens"] += used
+        done["alone_tokens"] += used if taken.source == "share" else 0
+        store.settle(taken, used)
+        await asyncio.sleep(task["pause_s"] * rng.random())
+
+
+async def main() -> None:
+    task = json.loads(sys.argv[1])
+    plan = Plan("default", **task["plan"])
+    store = SharedStore(
+        RedisLink(task["url"]),
+        {"default": plan},
+        router_name=task["name"],
+        on_down="share",
+        monotonic_s=time.monotonic,
+        wall_s=time.time,
+        lease_s=task.get("lease_s", 15.0),
+    )
+    await store.start()
+    key = Key("k1", "k1", "t", plan, 0.0, False)
+    done: dict[str, Any] = {"requests": 0, "tokens": 0, "sources": {}, "refused": {}, "spans": []}
+    done |= {"alone_tokens": 0, "last_s": 0.0}
+    await asyncio.sleep(max(0.0, task["start_s"] - time.time()))
+    rng = random.Random(task["name"])
+    await asyncio.gather(*(work(store, key, task, rng, done) for _ in range(task["workers"])))
+    await store.stop()
+    print(json.dumps(done), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

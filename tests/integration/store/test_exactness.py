@@ -1,0 +1,95 @@
+"""Several router processes spend one key's quota as fast as they can: never more than the limit, and nearly all of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.valkey import Valkey
+
+PROCESSES = 4
+START_S = 2.0  # processes take this long to be ready
+RUN_S = 3.0
+#: On a machine that stalls for more than the deadline, a few requests are decided without the store.
+ALONE = 0.01
+
+
+def spend(valkey: Valkey, **task: Any) -> tuple[dict[str, int], float]:
+    """Run the spenders; returns their sums and the seconds from the start to the last admission."""
+    start_s = time.time() + START_S
+    task = {
+        "url": valkey.url,
+        "start_s": start_s,
+        "end_s": start_s + RUN_S,
+        "workers": 64,
+        "tokens": [1, 500],
+        "used": [1.0, 1.0],
+        "hold_s": 0.02,
+        "pause_s": 0.0,
+    } | task
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.store.spender", json.dumps(task | {"name": f"r{i}"})],
+            stdout=subprocess.PIPE,
+        )
+        for i in range(PROCESSES)
+    ]
+    try:
+        done = [json.loads(p.communicate(timeout=60)[0]) for p in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    sums = {name: sum(d[name] for d in done) for name in ("requests", "tokens", "alone_tokens")}
+    sums["allowance"] = sum(d["sources"].get("allowance", 0) for d in done)
+    sums["alone"] = sum(d["sources"].get("share", 0) for d in done)
+    sums["inflight_max"] = most_at_once([span for d in done for span in d["spans"]])
+    return sums, max(d["last_s"] for d in done) - start_s
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    steps = sorted([(end, -1) for _, end in spans] + [(begin, 1) for begin, _ in spans])
+    return max(itertools.accumulate(step for _, step in steps))
+
+
+@pytest.mark.parametrize("used", [(1.0, 1.0), (0.1, 1.0)], ids=["exact-estimates", "estimates-too-high"])
+def test_tokens_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey, used: tuple[float, float]) -> None:
+    limit = 60_000
+    plan = {"tokens_per_minute": limit, "requests_per_minute": 10**6}
+    shared_valkey.command("FLUSHALL")
+    sums, elapsed_s = spend(shared_valkey, plan=plan, used=used)
+    most = limit + limit / 60 * elapsed_s
+    assert sums["alone"] <= ALONE * sums["requests"]
+    assert sums["tokens"] <= most + sums["alone_tokens"]
+    assert sums["tokens"] >= most - 500 - 0.02 * limit  # a reservation may be left, and what was in flight at the end
+
+
+def test_requests_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey) -> None:
+    limit = 3000
+    shared_valkey.command("FLUSHALL")
+    sums, elapsed_s = spend(shared_valkey, plan={"requests_per_minute": limit})
+    most = limit + limit / 60 * elapsed_s
+    assert sums["alone"] <= ALONE * sums["requests"]
+    assert most - 0.01 * limit <= sums["requests"] <= most + sums["alone"]
+
+
+def test_concurrent_requests_never_exceed_the_limit(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    sums, _ = spend(shared_valkey, plan={"concurrent": 40}, hold_s=0.05)
+    assert sums["alone"] <= ALONE * sums["requests"]
+    assert sums["inflight_max"] <= 40 + sums["alone"]
+    assert sums["requests"] >= 40 / 0.05 * RUN_S  # kept busy: a slot is free again after 25 ms on average
+
+
+def test_a_busy_key_far_from_its_limit_hardly_asks(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    plan = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9, "concurrent": 10_000}
+    sums, _ = spend(shared_valkey, plan=plan, workers=16, pause_s=0.02)
+    assert sums["alone"] <= ALONE * sums["requests"]
+    assert sums["allowance"] >= 0.8 * sums["requests"]
