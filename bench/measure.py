@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.peers import Gateway
     from bench.scenarios import Scenario
 
-    Meter = Callable[[], float]
+    Meter = Callable[[], None]
 
 OPEN_TIMEOUT_S = 30.0
 SETTLE_S = 1.0
@@ -35,7 +35,6 @@ class Slice:
     window_s: float = 0.0
     cpu_s: float = 0.0  # the gateway's tree, with its stores
     store_cpu_s: float = 0.0
-    metered: float = 0.0  # growth of whatever the caller's meter reads
     others_cores: float = 0.0  # cores that neither the gateway nor the bench used but somebody did
     bench_use: float = 0.0  # share of the load's cores that load and backend used: near 1 they were the limit
     requests: int = 0
@@ -74,10 +73,9 @@ class _Counters:
     store_s: float
     own_s: float
     busy_s: float
-    metered: float
 
     @classmethod
-    def read(cls, bench: Bench, gateway: Gateway, load_pid: int, meter: Meter) -> _Counters:
+    def read(cls, bench: Bench, gateway: Gateway, load_pid: int) -> _Counters:
         own_s = kernel.process_cpu_s(bench.backend_pid) + kernel.process_cpu_s(load_pid) + time.process_time()
         return cls(
             at_s=time.monotonic(),
@@ -85,16 +83,14 @@ class _Counters:
             store_s=kernel.tree_cpu_s(gateway.store_roots),
             own_s=own_s,
             busy_s=kernel.machine().busy_s,
-            metered=meter(),
         )
 
 
-def no_meter() -> float:
-    return 0.0
+def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario, meter: Meter | None = None) -> Slice:
+    """Runs the load once; `meter` is called at the start and at the end of its window.
 
-
-def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario, meter: Meter = no_meter) -> Slice:
-    """Runs the load once. A load that fails to start or to end in time is an error of the slice, not of the run."""
+    A load that fails to start or to end in time is an error of the slice, not of the run.
+    """
     result = Slice(peer, scenario.name)
     if scenario.hold:
         result.before_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
@@ -128,7 +124,12 @@ def wait_until_calm(gateway: Gateway) -> float:
 
 
 def _follow(
-    bench: Bench, gateway: Gateway, scenario: Scenario, load: subprocess.Popen[bytes], result: Slice, meter: Meter
+    bench: Bench,
+    gateway: Gateway,
+    scenario: Scenario,
+    load: subprocess.Popen[bytes],
+    result: Slice,
+    meter: Meter | None,
 ) -> None:
     if scenario.hold:
         result.streams_open = int(processes.read_line(load, OPEN_TIMEOUT_S + 10).split()[1])
@@ -137,9 +138,13 @@ def _follow(
             result.open_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
     if scenario.seconds > 0:
         processes.expect(load, "start", OPEN_TIMEOUT_S)
-        before = _Counters.read(bench, gateway, load.pid, meter)
+        before = _Counters.read(bench, gateway, load.pid)
+        if meter is not None:
+            meter()
         processes.expect(load, "stop", scenario.seconds + 30)
-        _account(bench, before, _Counters.read(bench, gateway, load.pid, meter), result)
+        if meter is not None:
+            meter()
+        _account(bench, before, _Counters.read(bench, gateway, load.pid), result)
     assert load.stdin is not None
     load.stdin.close()
     _take(json.loads(processes.read_line(load, 60)), scenario, result)
@@ -169,7 +174,6 @@ def _account(bench: Bench, before: _Counters, after: _Counters, result: Slice) -
     own_s = after.own_s - before.own_s
     result.cpu_s = after.gateway_s - before.gateway_s
     result.store_cpu_s = after.store_s - before.store_s
-    result.metered = after.metered - before.metered
     others_s = after.busy_s - before.busy_s - result.cpu_s - own_s
     result.others_cores = max(0.0, others_s / passed_s)
     result.bench_use = own_s / passed_s / len(bench.load_cpus)

@@ -38,7 +38,6 @@ from sim.shapes.base import Call, EngineView, Histogram, Json, Refusal, RefusedE
 from sim.text import tokenizer
 
 _BODY_BYTES = 64 * 1024 * 1024
-_KEEP_ALIVE_S = 5.0  # as uvicorn and llama.cpp: a router's pool must let go earlier
 _ABORTS_KEPT = 10_000
 _STOPPING = "cannot schedule new futures after shutdown"
 _SGLANG_HEALTH_S = 1.0
@@ -58,6 +57,7 @@ class Server:
         rtt_ms: float = 0.0,
         seed: int = 0,
         max_waiting: int | None = None,
+        keep_alive_s: float = 5.0,
         on_crash: Callable[[], None] | None = None,
     ) -> None:
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
@@ -72,6 +72,7 @@ class Server:
         self._host = "127.0.0.1"
         self._seed = seed
         self._max_waiting = max_waiting
+        self._keep_alive_s = keep_alive_s  # 5 s as uvicorn and llama.cpp: a router's pool must let go earlier
         self._on_crash = on_crash
         self._created = int(time.time())
         self.finished_by_reason: dict[str, int] = {}
@@ -110,7 +111,7 @@ class Server:
         self._web = web.Server(
             self._handle,
             handler_cancellation=True,
-            keepalive_timeout=_KEEP_ALIVE_S,
+            keepalive_timeout=self._keep_alive_s,
             access_log=None,
             request_factory=_request,
         )

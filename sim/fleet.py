@@ -17,6 +17,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ class SimBackend:
         self.rtt_ms = spec.rtt_ms
         self.port = spec.port
         self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -82,8 +84,8 @@ class SimBackend:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def spawn(self) -> IO[bytes]:
-        """Start the process without waiting for it. Returns its output."""
+    def spawn(self) -> None:
+        """Start the process without waiting for it."""
         environment = dict(os.environ)
         root = str(Path(__file__).resolve().parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(p for p in (root, environment.get("PYTHONPATH", "")) if p)
@@ -91,11 +93,19 @@ class SimBackend:
         if threading.current_thread() is threading.main_thread():
             # The kernel's death signal is tied to the starting thread, so only the main one may ask for it.
             command += ["--parent", str(os.getpid())]
+        # A file, not a pipe: nobody reads what it says later, and a full pipe would stop it.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
         )
-        assert self._process.stdout is not None
-        return self._process.stdout
+
+    @property
+    def errors(self) -> str:
+        """What the process has written to its standard error."""
+        if self._errors is None or self._errors.closed:
+            return ""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
 
     def ready(self, line: str) -> None:
         """Take the address from the line that the child prints when it listens."""
@@ -134,8 +144,7 @@ class SimBackend:
 
     def restart(self) -> None:
         """A new process at the same address, with an empty cache."""
-        if self.alive:
-            self.kill()
+        self.kill()
         self.spawn()
         _await_ready([self])
 
@@ -167,7 +176,7 @@ class SimBackend:
 
     def _close_pipes(self) -> None:
         if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
+            for pipe in (self._process.stdin, self._process.stdout, self._errors):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
@@ -295,7 +304,7 @@ def _await_ready(backends: Sequence[SimBackend]) -> None:
                 chunk = os.read(key.fd, 65536)
                 text += chunk
                 if not chunk:
-                    raise EngineStartError(f"{backend.name} ended at once:\n{text.decode(errors='replace')}")
+                    raise EngineStartError(f"{backend.name} ended at once: {backend.errors.strip()}")
                 for line in text.decode(errors="replace").splitlines(keepends=True):
                     if line.startswith("listening on ") and line.endswith("\n"):
                         backend.ready(line.strip())

@@ -9,11 +9,14 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
+from multiprocessing import get_context
 from typing import Any
 
+from router.core.policy import POLICIES
 from sim.profiles import PROFILES, Profile
 from sim.traces import Trace
 from sim.world import Flow, World, WorldPlan, built_in_world
@@ -87,18 +90,32 @@ def replay(
     plan: WorldPlan | None = None,
     *,
     seed: int = 1,
+    processes: int = 1,
     on_policy: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Results as ``router replay --json`` prints them. ``on_policy`` is told of each policy before its run."""
+    """Results as ``router replay --json`` prints them. Raises KeyError for a policy that does not exist.
+
+    ``processes``: how many policies are played at the same time. ``on_policy`` is told of each when it is done.
+    """
+    for policy in policies:
+        POLICIES[policy]
     if plan is None:
         plan = sized_world(trace)
     longest = max(m.profile.context_tokens for m in plan.machines)
     trace = trace.no_longer_than(longest)
-    rows = []
-    for policy in policies:
-        if on_policy is not None:
-            on_policy(policy)
-        rows.append(summarize(run_policy(trace, policy, plan, seed=seed), seed=seed))
+    rows: dict[str, dict[str, Any]] = {}
+    if processes > 1 and len(policies) > 1:
+        with ProcessPoolExecutor(min(processes, len(policies)), get_context("spawn")) as pool:
+            running = {pool.submit(_row, trace, policy, plan, seed): policy for policy in policies}
+            for done in as_completed(running):
+                rows[running[done]] = done.result()
+                if on_policy is not None:
+                    on_policy(running[done])
+    else:
+        for policy in policies:
+            rows[policy] = _row(trace, policy, plan, seed)
+            if on_policy is not None:
+                on_policy(policy)
     return {
         "trace": {
             "name": trace.name,
@@ -114,8 +131,12 @@ def replay(
             "backends": len(plan.machines),
             "profiles": sorted({m.profile.name for m in plan.machines}),
         },
-        "policies": rows,
+        "policies": [rows[policy] for policy in policies],
     }
+
+
+def _row(trace: Trace, policy: str, plan: WorldPlan, seed: int) -> dict[str, Any]:
+    return summarize(run_policy(trace, policy, plan, seed=seed), seed=seed)
 
 
 def summarize(outcome: Outcome, *, seed: int = 1) -> dict[str, Any]:
@@ -172,8 +193,3 @@ def _quantiles(
         low, high = sample[int(0.025 * len(sample))], sample[int(0.975 * len(sample))]
         out.append((ranked[max(0, ceil(quantile * count) - 1)], low, high))
     return out
-
-
-def with_shares(plan: WorldPlan, shares: dict[str, float]) -> WorldPlan:
-    """The same world with its clients spread unevenly over the regions."""
-    return replace(plan, shares=shares)

@@ -19,7 +19,7 @@ BACKENDS = 6
 SCENARIOS = (
     Scenario("request", "whole answer, 200 B prompt", "request", 16),
     Scenario("request-16k", "whole answer, 16 KiB prompt", "request", 16, prompt_bytes=16_384),
-    Scenario("chunk", "streamed chunk", "chunk", 100, chunks=1_000, interval_us=20_000, stream=True, hold=True),
+    Scenario("chunk", "streamed chunk", "chunk", 50, chunks=1_000, interval_us=20_000, stream=True, hold=True),
 )
 WARM_UP = (
     Scenario("warm-up", "", "request", 16, seconds=1.0, warm_s=0.0),

@@ -94,12 +94,14 @@ def invite(screen: Screen, stage: Stage, key: str, ports: Ports) -> None:
         screen.line(f"[dim]{' and '.join(taken)} in use by another program, so free ports were taken[/]")
     curl = f"""\
 curl -N {stage.url}/v1/chat/completions \\
-  -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
+  -H 'authorization: Bearer {key}' \\
+  -H 'content-type: application/json' \\
   -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     python = f"""\
 from openai import OpenAI
 client = OpenAI(base_url="{stage.url}/v1", api_key="{key}")
-answer = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])
+prompt = [{{"role": "user", "content": "Hello"}}]
+answer = client.chat.completions.create(model="{model}", messages=prompt)
 print(answer.choices[0].message.content)"""
     screen.code(curl, "bash")
     screen.code(python, "python")
@@ -135,13 +137,14 @@ def _world(ctx: Context, real: bool) -> tuple[World, Size]:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """SIGTERM ends the demo like Ctrl-C does: everything it started is stopped."""
+    """SIGTERM and a closed terminal end the demo like Ctrl-C does: everything it started is stopped."""
 
-    def leave(*_: object) -> None:
-        raise SystemExit(143)
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -33,7 +33,7 @@ def command(
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="For clients, instead of the file's.")] = None,
     admin: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="For operators, likewise.")] = None,
     policy: Annotated[str | None, typer.Option(help="Instead of the file's, until the file is read again.")] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="auto: human on a terminal, else json.")] = LogFormat.AUTO,
+    log_format: Annotated[LogFormat, typer.Option(help="json, human, or auto: human on a terminal.")] = LogFormat.AUTO,
 ) -> None:
     """Run the router. SIGTERM or Ctrl-C end it once running answers are through; SIGHUP reads the file again."""
     context(ctx).run(run_serve, ServeOptions(config, listen, admin, policy, log_format.value))

@@ -20,15 +20,14 @@ from cli.route import find_record, route_line, why_line
 #: A prompt, the jurisdiction its data must stay in, and what to say about that.
 PROMPTS: tuple[tuple[str, str | None, str], ...] = (
     ("Why is the sky blue?", None, ""),
-    ("Summarise this contract with our customer in Hamburg.", "eu", "the data must stay in the EU"),
+    ("Name three cities on the Danube.", "eu", "the data must stay in the EU"),
     ("Write a haiku about the sea.", None, ""),
-    ("Translate this letter into Japanese.", "jp", "the data must stay in Japan"),
+    ("What is worth seeing in Kyoto?", "jp", "the data must stay in Japan"),
 )
 
 _WORDS = ("tide", "lamp", "river", "stone", "cloud", "grain", "paper", "harbor", "willow", "copper", "orchard")
 
 _AFTER_OUTAGE = 8
-_LOSS_SEEN_S = 15.0
 _RETURN_SEEN_S = 20.0
 
 
@@ -109,12 +108,11 @@ class Show:
             self._at_once(_AFTER_OUTAGE, dots, 8, 8)
         if dots.answered(near):
             raise CliError(f"{near} was killed and yet it answered")
-        self._stage.wait_region(near, usable=False, timeout_s=_LOSS_SEEN_S)
-        screen.line(f"{screen.region(near)} is [red]down[/], and every prompt was answered")
-        self._stage.world.restart(near)
-        back_s = self._stage.wait_region(near, usable=True, timeout_s=_RETURN_SEEN_S)
-        after = f"{units.seconds(back_s)} after its engines" if back_s > 0.05 else "as soon as its engines are"
-        screen.line(f"{screen.region(near)} is [green]back[/] {after}, and gets its share step by step")
+        screen.line("[green]every prompt was answered[/]: what the dead region refused was tried elsewhere at once")
+        with screen.waiting(f"{near} gets its power back"):
+            self._stage.world.restart(near)
+            self._stage.wait_usable(near, timeout_s=_RETURN_SEEN_S)
+        screen.line(f"{screen.region(near)} is back and gets its share step by step")
 
     def quota(self) -> None:
         """A key that is used up gets 429, and is told when to come again."""
@@ -175,8 +173,8 @@ class Show:
             raise CliError(f"the router has no record of {answer.request_id}")
         for attempt in record["attempts"][:-1]:
             outcome = f"[yellow]{attempt['outcome'] or 'superseded'}[/] at {attempt['backend']}"
-            screen.line(f"  {dotted(outcome, attempt['detail'], 'then tried elsewhere')}")
-        screen.line(f"  [dim]{why_line(record['decision'])}[/]")
+            screen.line(dotted(outcome, attempt["detail"], "then tried elsewhere"), indent=4)
+        screen.line(f"[dim]{why_line(record['decision'])}[/]", indent=4)
         return answer
 
     def _complete(self, api: Remote, text: str, **options: Any) -> Answer:

@@ -35,8 +35,11 @@ class Screen:
         self.out.line("")
         self.out.line(f"[bold]{title}[/]" + (f"  [dim]{text}[/]" if text else ""))
 
-    def line(self, text: str = "") -> None:
-        self.out.line(f"{_INDENT}{text}")
+    def line(self, text: str = "", *, indent: int = len(_INDENT)) -> None:
+        """A line in rich's markup; what does not fit goes on below, as far from the edge."""
+        from rich.padding import Padding
+
+        self.out.line(Padding(text, (0, 0, 0, indent)) if text else "")
 
     def prompt(self, text: str, remark: str = "") -> None:
         from rich.markup import escape
@@ -68,18 +71,18 @@ class Screen:
     def stream(self, region: str | None) -> Callable[[str], None]:
         """A function that prints pieces of an answer as they come, wrapped, behind the region's bar."""
         bar = f"{_INDENT}[{self.colour(region)}]▎[/] "
-        column = 0
         room = self.width - 4
+        column: int | None = None  # None: the line has no bar yet
 
         def write(piece: str) -> None:
             nonlocal column
             for index, part in enumerate(piece.split("\n")):
-                if index:
+                if index or (column and column + len(part) > room):
                     self.out.write("\n")
-                    column = 0
-                if column == 0 or column + len(part) > room:
-                    if column:
-                        self.out.write("\n")
+                    column = None
+                if not part:
+                    continue
+                if column is None:
                     self.out.inline(bar)
                     column, part = 0, part.lstrip()
                 self.out.write(part)
@@ -135,6 +138,8 @@ class Dots:
         for name in self._regions:
             colour = self._screen.colour(name)
             done, streaming = self._done[name], self._streaming[name]
+            if not done and not streaming and not self._waiting:
+                continue
             text.append(f"{_INDENT}{name:<{width}}  ", style=colour)
             text.append("●" * len(done), style=colour)
             text.append("○" * streaming, style=colour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -39,5 +40,6 @@ class SimulatedWorld:
             backend.kill()
 
     def restart(self, region: str) -> None:
-        for backend in self._fleet.in_region(region):
-            backend.restart()
+        backends = self._fleet.in_region(region)
+        with ThreadPoolExecutor(len(backends)) as pool:
+            list(pool.map(lambda backend: backend.restart(), backends))

@@ -421,11 +421,16 @@ class Fleet:
             b.trials.clear()
             if b.health.down:
                 b.prefix.clear()
-        elif b.state is _PROBATION:
-            # What drove requests away must not keep the trials away.
-            b.failure_chance = 0.0
-            for lane in b.lanes.values():
-                lane.fit.residual_s = 0.0
+        if b.state is _PROBATION:
+            self._pardon(b, now_s)
+        else:
+            b.refresh(now_s, self.neutral)
+
+    def _pardon(self, b: Backend, now_s: float) -> None:
+        """It is back: what drove requests away was another time and must not keep the trials away."""
+        b.failure_chance = 0.0
+        for lane in b.lanes.values():
+            lane.fit.residual_s = 0.0
         b.refresh(now_s, self.neutral)
 
     def _may_eject(self, b: Backend) -> bool:
@@ -440,8 +445,13 @@ class Fleet:
 
     def observe_health(self, backend: str, ok: bool, now_s: float) -> None:
         """The verdict of one active probe. It takes several to change anything."""
-        if (b := self._by_name.get(backend)) is not None and (event := b.health.probe(ok, now_s)) is not None:
+        if (b := self._by_name.get(backend)) is None:
+            return
+        was_away = b.health.away
+        if (event := b.health.probe(ok, now_s)) is not None:
             self._fire(b, event, now_s)
+        if was_away and not b.health.away:
+            self._pardon(b, now_s)
 
     def reset(self, backend: str, now_s: float) -> None:
         """An operator says it is well: an ejected backend gets its trials at once."""

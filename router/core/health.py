@@ -6,7 +6,8 @@ ejected) before it is fired.
 
 Two kinds of ejection. *Down*: nobody answers (connections refused, probes failing while no token comes). It is certain,
 so it is not limited to a share of the fleet, and it ends as soon as probes are good. *Judged*: it answers, but badly.
-It is limited, ignored in panic, and ends by time, because probes were good all along.
+It is limited, ignored in panic, and ends by time, because probes were good all along. A judged one that turns out to be
+down (its streams broke first, then nobody listened) becomes the certain kind.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Effect(Enum):
     CLEAR = "clear"  # forget counted faults
     EJECT_DOWN = "eject_down"
     EJECT_JUDGED = "eject_judged"
+    FOUND_DOWN = "found_down"  # what was judged is down
     TRY = "try"  # open the trial places
     WELCOME = "welcome"  # slow start
 
@@ -77,7 +79,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Effect]] = {
     (_E, Event.FAULT): (_E, _NONE),
     (_E, Event.TRIP): (_E, _NONE),
     (_E, Event.GRAY): (_E, _NONE),
-    (_E, Event.DOWN): (_E, _NONE),
+    (_E, Event.DOWN): (_E, Effect.FOUND_DOWN),
     (_E, Event.PROBES_DOUBTED): (_E, _NONE),
     (_E, Event.PROBES_GOOD): (_P, Effect.TRY),
     (_E, Event.TIME_UP): (_P, Effect.TRY),
@@ -123,6 +125,7 @@ class Health:
         "_trials_passed",
         "_unreachable",
         "_window_from_s",
+        "away",
         "down",
         "ejections",
         "last_probe_ok",
@@ -142,6 +145,8 @@ class Health:
         self.until_s = float("inf")
         #: the present ejection is of the certain kind
         self.down = False
+        #: a connection or a probe failed, and probes have not been good since
+        self.away = False
         #: ejections that are not forgotten yet
         self.ejections = 0
         #: start of the slow start, -inf when there is none
@@ -191,7 +196,8 @@ class Health:
     def fault(self, now_s: float, started_s: float, tenant: str, *, weight: float, unreachable: bool) -> Event | None:
         """An attempt failed and the backend is to blame: ``weight`` 1 for a hard fault, less for a soft one."""
         if started_s < self.since_s and self.state in (_E, _P):
-            return None
+            # How it served is old news; that nobody listens is not.
+            return Event.DOWN if unreachable and self.state is _E and not self.down else None
         params = self._params
         self._bad += weight
         self._consecutive += weight
@@ -200,6 +206,8 @@ class Health:
             self._faulty_tenant = tenant
         if unreachable:
             self._unreachable += 1
+            self.away = True
+            self._probes_good = 0
             if self._unreachable >= params.unreachable_limit:
                 return Event.DOWN
             return Event.FAULT
@@ -220,11 +228,15 @@ class Health:
         self._probes = (self._probes << 1 | (not ok)) & ((1 << params.probe_window) - 1)
         self._probes_seen += 1
         self._probes_good = self._probes_good + 1 if ok else 0
+        self.away = self.away or not ok
         if self._probes_good >= params.probe_rise:
+            self.away = False
             if self.state is not _E:
                 return Event.PROBES_GOOD
             hold_s = min(params.down_hold_s * (self.ejections - 1), params.down_hold_max_s)
             return Event.PROBES_GOOD if self.down and now_s >= self.since_s + hold_s else None
+        if self.state is _E and not self.down and self._probes & 0b11 == 0b11:
+            return Event.DOWN
         if not ok and self._probes.bit_count() >= params.probe_fall:
             return Event.PROBES_DOUBTED if now_s - self.last_token_s <= params.delivering_s else Event.DOWN
         return None
@@ -247,8 +259,8 @@ class Health:
     # -- the machine ------------------------------------------------------------------------------------------------
 
     def fire(self, event: Event, now_s: float) -> bool:
-        """Take the step the table says. Returns whether the state has changed."""
-        before = self.state
+        """Take the step the table says. Returns whether the state, or the kind of the ejection, has changed."""
+        before, was_down = self.state, self.down
         self.state, effect = TABLE[before, event]
         if effect is Effect.CLEAR:
             self._clear_consecutive()
@@ -258,7 +270,7 @@ class Health:
             self._forget_faults(now_s)
             self.ejections = 0
         if self.state is before:
-            return False
+            return self.down is not was_down
         if before in (_E, _P) or self.state in (_E, _P):
             self.since_s = now_s
         return True
@@ -266,7 +278,9 @@ class Health:
     def _carry_out(self, effect: Effect, now_s: float) -> None:
         params = self._params
         self._clear_consecutive()
-        if effect is Effect.TRY:
+        if effect is Effect.FOUND_DOWN:
+            self.down = True
+        elif effect is Effect.TRY:
             self._trials_passed = 0
             self.until_s = now_s + params.probation_s
         elif effect is Effect.WELCOME:

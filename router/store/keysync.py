@@ -50,10 +50,16 @@ class KeySync:
             await self._load()
 
     async def restore(self) -> None:
-        """The store has lost its data: give back the keys, the pepper and the runtime state that this router knows."""
-        if not self._ring.loaded:
+        """The store has lost its data: give back the keys, the pepper and the runtime state that this router knows.
+
+        A router that made new keys in the meantime was faster: then what it made holds.
+        """
+        if self._ring.pepper and await self._pepper(self._ring.pepper) != self._ring.pepper:
+            _log.error(
+                "the store has other API keys now; the %d that this router knew are lost", len(self._ring.records)
+            )
+            await self.load()
             return
-        await self._pepper(self._ring.pepper)
         for record in list(self._ring.records.values()):
             verb = "HSET" if record.revoked else "HSETNX"
             await self._run((verb, KEYS, record.id, record.encode()))
@@ -63,9 +69,10 @@ class KeySync:
 
     async def create(self, name: str, plan: str, tenant: str | None, created_s: float) -> tuple[Key, str]:
         async with self._lock:
-            if not self._ring.loaded:
+            pepper = await self._pepper(self._ring.pepper or new_pepper())
+            if pepper != self._ring.pepper or not self._ring.loaded:
                 await self._load()
-            record, secret = new_key(name, plan, tenant, created_s, self._ring.pepper)
+            record, secret = new_key(name, plan, tenant, created_s, pepper)
             await self._write(record)
             return self._ring.put(record), secret
 
@@ -94,8 +101,8 @@ class KeySync:
         return dict(self._runtime)
 
     async def _load(self) -> None:
-        pepper = await self._pepper()
-        (version,) = await self._run(("GET", VERSION))
+        version, stored = await self._run(("GET", VERSION), ("GET", PEPPER))
+        pepper = _checked(stored, os.environ.get(PEPPER_ENV, "").encode()) if stored else b""
         records: list[KeyRecord] = []
         cursor = 0
         while True:
@@ -118,18 +125,12 @@ class KeySync:
     async def _changed(self) -> None:
         await self._run(("INCR", VERSION), ("PUBLISH", CHANNEL, ""))
 
-    async def _pepper(self, known: bytes | None = None) -> bytes:
-        """The pepper: from the environment, else from the store, where the first router puts one."""
+    async def _pepper(self, candidate: bytes) -> bytes:
+        """The pepper. Where there is none yet: of the environment, else the candidate, which the store then keeps."""
         from_env = os.environ.get(PEPPER_ENV, "").encode()
-        mine = b"env:" + fingerprint(from_env).encode() if from_env else b"raw:" + (known or new_pepper())
+        mine = b"env:" + fingerprint(from_env).encode() if from_env else b"raw:" + candidate
         _, stored = await self._run(("SET", PEPPER, mine, "NX"), ("GET", PEPPER))
-        kind, _, value = stored.partition(b":")
-        if kind == b"env" and stored != mine:
-            reason = "is another one here" if from_env else "is not set here"
-            raise StoreError(f"The API keys in the store were made with a pepper from {PEPPER_ENV}, which {reason}.")
-        if kind == b"raw" and from_env:
-            raise StoreError(f"The API keys in the store were made with the store's own pepper: unset {PEPPER_ENV}.")
-        return from_env or bytes(value)
+        return _checked(stored, from_env)
 
     async def _run(self, *commands: tuple[Any, ...]) -> list[Any]:
         replies = await self._link.run([Command(words) for words in commands])
@@ -137,3 +138,14 @@ class KeySync:
             if isinstance(reply, Exception):
                 raise LinkError(f"refused: {reply}")
         return replies
+
+
+def _checked(stored: bytes, from_env: bytes) -> bytes:
+    """The pepper that the store means. Raises StoreError if it is not the one that this router has."""
+    kind, _, value = stored.partition(b":")
+    if kind == b"env" and value != fingerprint(from_env).encode():
+        reason = "is another one here" if from_env else "is not set here"
+        raise StoreError(f"The API keys in the store were made with a pepper from {PEPPER_ENV}, which {reason}.")
+    if kind == b"raw" and from_env:
+        raise StoreError(f"The API keys in the store were made with the store's own pepper: unset {PEPPER_ENV}.")
+    return from_env or bytes(value)

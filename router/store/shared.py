@@ -21,7 +21,7 @@ from router.store.base import Key, LimitState, Refusal, Reservation, StoreError
 from router.store.courier import Command, Courier, Link, LinkError, call
 from router.store.degraded import Breaker, share_of
 from router.store.keys import Ring
-from router.store.keysync import CHANNEL, PEPPER, VERSION, KeySync
+from router.store.keysync import CHANNEL, VERSION, KeySync
 from router.store.ledger import Ledger
 from router.store.purse import Purse
 from router.store.scripts import Word, account_keys, head, load_scripts, read_reserve, reserve_args
@@ -36,6 +36,7 @@ BEAT_S = 1.0
 #: A router that was silent for this long no longer counts when limits are shared out.
 SILENCE_MS = 5000
 ROUTERS = "{mr}:routers"
+MARK = "{mr}:mark"
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
 _START_TRIES = 3
@@ -78,6 +79,7 @@ class SharedStore:
         self._offset_s = wall_s() - monotonic_s()  # from our clock to the server's
         self._lease_us = int(lease_s * 1e6)
         self._routers = 1
+        self._mark: bytes | None = None  # of the data in the store: another one, and it was lost
         self._breaker = Breaker()
         self._scripts = load_scripts()
         self._courier = Courier(link, self)
@@ -252,7 +254,7 @@ class SharedStore:
     async def ping(self) -> float | None:
         began_s = self._monotonic_s()
         try:
-            await self._courier.post(Command(("EXISTS", PEPPER)))
+            await self._courier.post(Command(("EXISTS", MARK)))
         except LinkError:
             return None
         return self._monotonic_s() - began_s
@@ -356,20 +358,21 @@ class SharedStore:
     async def _beat(self) -> None:
         """Say that this router is alive and hear what has changed. A write, so that a read-only replica is no store."""
         sent_s = self._monotonic_s()
-        args: list[Word] = [self.router, SILENCE_MS]
-        (reply,) = await self._link.run([call(self._scripts.heartbeat, (ROUTERS, VERSION, PEPPER), args)])
+        args: list[Word] = [self.router, SILENCE_MS, self.router]
+        (reply,) = await self._link.run([call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)])
         if isinstance(reply, Exception):
             raise LinkError(f"refused: {reply}")
-        now_us, self._routers, version, has_pepper = reply
+        now_us, self._routers, version, mark = reply
         self._offset_s = now_us / 1e6 - sent_s
-        if not has_pepper and self.keys.loaded:
+        if self._mark not in (None, mark):
             _log.warning(
-                "the store has lost its data; this router puts back the %d keys it knows", len(self.keys.all())
+                "the store has lost its data; this router puts back the %d keys it knows", len(self.keys.records)
             )
             await self._sync.restore()
             self._ledger.renew_all()
         else:
             await self._sync.refresh(version)
+        self._mark = mark
         self._breaker.succeeded()
         if not self._breaker.up:
             away_s = self._breaker.recovered(self._monotonic_s())

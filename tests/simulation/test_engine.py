@@ -292,7 +292,7 @@ def test_a100_agrees_with_its_published_first_token() -> None:
     assert 1 / itl_s == pytest.approx(75 * 2.04 / 1.56, rel=0.03)
 
 
-@pytest.mark.parametrize("name", sorted(PROFILES))
+@pytest.mark.parametrize("name", sorted(PROFILES.keys() - {"crowd"}))
 def test_latency_grows_with_load(name: str) -> None:
     profile = PROFILES[name]
     runs = [closed_loop(profile, clients, 400, 50) for clients in (1, 8, 32)]

@@ -209,7 +209,7 @@ def test_replay_reports_what_scripts_rely_on() -> None:
             assert 0 < low <= row[key] <= high
         for key in ("prefix_hit_ratio", "local_ratio", "busy_ratio"):
             assert 0.0 <= row[key] <= 1.0
-    assert replay(trace, ("ttft",))["policies"][0] == result["policies"][0]
+    assert replay(trace, ("round_robin", "ttft"), processes=2)["policies"] == result["policies"][::-1]
 
 
 def test_intervals_narrow_with_more_requests() -> None:

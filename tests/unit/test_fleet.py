@@ -240,6 +240,44 @@ class TestEndings:
             driver.serve(41.1 + i * 0.1)
         assert fleet.backends["us-east/a"].state is State.HEALTHY
 
+    def test_a_killed_backend_whose_streams_broke_first_is_used_soon_after_it_listens_again(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        driver = Driver(fleet)
+        fleet.observe_rtt("us-east/a", 0.001, 0.0)
+        fleet.observe_rtt("us-west/a", 0.060, 0.0)
+        streams = [driver.send(0.0, pin_region="us-east") for _ in range(8)]
+        for lease in streams[:6]:
+            fleet.first_token(lease, 0.1)
+        for lease in streams[:6]:
+            fleet.end(lease, Outcome.TRUNCATED, 1.0)
+        for lease in streams[6:]:
+            fleet.end(lease, Outcome.UNREACHABLE, 1.0)
+        assert fleet.backends["us-east/a"].health.down
+        for at_s, ok in ((1.5, False), (2.5, False), (3.5, True), (4.5, True)):
+            fleet.observe_health("us-east/a", ok, at_s)
+        assert driver.serve(4.6).backend == "us-east/a"
+
+    def test_the_risk_of_a_refused_connection_ends_with_good_probes(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        driver = Driver(fleet)
+        fleet.observe_rtt("us-east/a", 0.001, 0.0)
+        fleet.observe_rtt("us-west/a", 0.060, 0.0)
+        fleet.end(driver.send(0.0, pin_region="us-east"), Outcome.UNREACHABLE, 0.1)
+        assert driver.serve(0.2).backend == "us-west/a"
+        fleet.observe_health("us-east/a", True, 0.5)
+        assert driver.serve(0.6).backend == "us-west/a"
+        fleet.observe_health("us-east/a", True, 1.5)
+        assert driver.serve(1.6).backend == "us-east/a"
+
+    def test_good_probes_do_not_excuse_a_backend_that_answers_badly(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        driver = Driver(fleet)
+        for i in range(3):
+            fleet.end(driver.send(0.1 * i, pin_region="us-east"), Outcome.SERVER_ERROR, 0.1 * i + 0.05)
+        for at_s in (1.0, 2.0, 3.0):
+            fleet.observe_health("us-east/a", True, at_s)
+        assert driver.serve(3.1).backend == "us-west/a"
+
     def test_slow_start_raises_the_share_slowly(self) -> None:
         fleet = fleet_of("us-east/a", "us-west/a")
         driver = Driver(fleet)

@@ -191,6 +191,41 @@ class TestProbes:
         fire(health, health.timer(PARAMS.ejection_base_s), PARAMS.ejection_base_s)
         assert health.state is State.PROBATION
 
+    def test_a_judged_ejection_that_turns_out_to_be_down_ends_with_good_probes(self) -> None:
+        health = ejected(down=False)
+        for at_s in (1.0, 2.0):
+            fire(health, health.probe(False, at_s), at_s)
+        assert health.down
+        for at_s in (3.0, 4.0):
+            fire(health, health.probe(True, at_s), at_s)
+        assert health.state is State.PROBATION
+
+    def test_one_bad_probe_does_not_make_a_judged_ejection_a_certain_one(self) -> None:
+        health = ejected(down=False)
+        for at_s, ok in ((1.0, False), (2.0, True), (3.0, False), (4.0, True), (5.0, True), (6.0, True)):
+            fire(health, health.probe(ok, at_s), at_s)
+        assert not health.down
+        assert health.state is State.EJECTED
+
+    def test_a_refused_connection_counts_whenever_the_attempt_began(self) -> None:
+        health = ejected(1.0, down=False)
+        event = health.fault(1.1, 0.9, "t", weight=1.0, unreachable=True)
+        assert event is Event.DOWN
+        assert health.fire(event, 1.1)
+        assert health.down
+        assert not health.fire(Event.DOWN, 1.2)
+
+    def test_it_is_away_from_the_refused_connection_until_probes_are_good(self) -> None:
+        health = Health(PARAMS, 0.0)
+        health.probe(True, 0.0)
+        assert not health.away
+        fault(health, 0.5, unreachable=True)
+        assert health.away
+        health.probe(True, 1.0)
+        assert health.away
+        health.probe(True, 2.0)
+        assert not health.away
+
     def test_a_flapping_backend_is_held_longer_each_time(self) -> None:
         health = Health(PARAMS, 0.0)
         away, now_s = [], 0.0

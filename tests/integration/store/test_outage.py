@@ -250,15 +250,18 @@ async def test_a_read_only_replica_is_no_store() -> None:
 
 
 async def test_a_store_out_of_memory_counts_as_away() -> None:
+    plan = Plan("default", requests_per_minute=600)
+    key = key_of(plan)
     with Valkey(args=("--maxmemory-policy", "noeviction")) as valkey:
-        async with router(valkey.url, PLAN) as store:
+        async with router(valkey.url, plan) as store:
             assert store.state == "up"
             valkey.command("CONFIG", "SET", "maxmemory", "1")
-            async with asyncio.timeout(5):
-                while store.state == "up":
-                    taken, _ = await ask(store, key_of(PLAN))
-                    assert isinstance(taken, Reservation)
-                    await asyncio.sleep(0.05)
+
+            async def served_and_down() -> bool:
+                assert isinstance((await ask(store, key))[0], Reservation)
+                return store.state == "down"
+
+            await eventually(served_and_down)
             valkey.command("CONFIG", "SET", "maxmemory", "0")
             await until(store, "up")
 

@@ -1,0 +1,125 @@
+"""docs/cli.md from the program itself: ``python -m cli.docs > docs/cli.md``. A test holds the two equal."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+
+from cli.app import build
+from cli.context import ADMIN_URL, CLIENT_URL
+from cli.errors import Exit
+
+_EXITS = {
+    Exit.OK: "done",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "a wrong flag, a wrong `regions.toml`, or a token or key that is not accepted",
+    Exit.UNREACHABLE: "no router answers",
+    Exit.UNHEALTHY: "it answers, and is not well",
+}
+
+_VARIABLES = {
+    "ROUTER_ADMIN_URL": f"the router's admin address, as `--admin-url`; default `{ADMIN_URL}`",
+    "ROUTER_ADMIN_TOKEN": "the admin token, as `--admin-token`",
+    "ROUTER_URL": f"where the router serves clients, for `chat`; default `{CLIENT_URL}`",
+    "ROUTER_API_KEY": "an API key of the router, for `chat`",
+    "ROUTER_CONFIG": "the configuration file, instead of `regions.toml`",
+    "NO_COLOR": "no colours",
+}
+
+_INTRO = """\
+# The command line
+
+One program, `router`, runs the router and operates it. Every command that reads takes `--json` and then prints the
+documents of the admin API. Results go to standard output, remarks and errors to standard error.
+
+This page is made from the program: `python -m cli.docs > docs/cli.md`.
+"""
+
+#: Shown once for all commands, not with each.
+_COMMON = {"--admin-url", "--admin-token", "--help", "--json"}
+
+
+def markdown() -> str:
+    """The whole page."""
+    program = get_command(build())
+    lines = [_INTRO, "## Exit codes", "", *_table(("code", "meaning"), [(str(int(c)), t) for c, t in _EXITS.items()])]
+    lines += [
+        "",
+        "## Environment",
+        "",
+        *_table(("variable", "meaning"), [(f"`{n}`", t) for n, t in _VARIABLES.items()]),
+    ]
+    lines += ["", "## Commands", ""]
+    found = list(_commands(program, "router"))
+    rows = [(f"[`{name}`](#{name.replace(' ', '-')})", _first_line(command)) for name, command in found]
+    lines += _table(("command", "what it does"), rows)
+    for name, command in found:
+        lines += ["", f"### {name}", "", *_describe(name, command)]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its whole name, in the order of the help."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for word, child in inner.items():
+        yield from _commands(child, f"{name} {word}")
+
+
+def _describe(name: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    own = [p for p in options if p.opts[0] not in _COMMON]
+    words = [a.metavar or a.name.upper() for a in arguments]
+    if len(options) > len([p for p in options if "--help" in p.opts]):
+        words.append("[OPTIONS]")
+    yield inspect.cleandoc(command.help or "")
+    yield ""
+    yield "```"
+    yield " ".join([name, *words])
+    yield "```"
+    rows = [(f"`{a.metavar or a.name.upper()}`", _meaning(a)) for a in arguments]
+    rows += [(_spelling(option), _meaning(option)) for option in own]
+    if rows:
+        yield ""
+        yield from _table(("", ""), rows)
+    common = [f"`{p.opts[0]}`" for p in options if p.opts[0] in _COMMON - {"--help"}]
+    if common:
+        yield ""
+        yield f"Also {', '.join(common)}."
+
+
+def _spelling(option: Any) -> str:
+    names = sorted([*option.opts, *option.secondary_opts], key=len)
+    takes = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
+    return ", ".join(f"`{name}{takes}`" for name in names)
+
+
+def _meaning(parameter: Any) -> str:
+    text = (parameter.help or "").replace("|", "\\|")
+    default = parameter.default
+    shown = default is not None and not callable(default) and default not in (False, (), [])
+    if shown and "Default" not in text and not getattr(parameter, "is_flag", False):
+        text += f" Default: `{getattr(default, 'value', default)}`."
+    return text
+
+
+def _first_line(command: Any) -> str:
+    return inspect.cleandoc(command.help or "").partition(". ")[0].rstrip(".")
+
+
+def _table(heads: tuple[str, str], rows: list[tuple[str, str]]) -> Iterator[str]:
+    yield f"| {heads[0]} | {heads[1]} |"
+    yield "|---|---|"
+    for row in rows:
+        yield f"| {row[0]} | {row[1]} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,167 @@
+"""Flags alone: what is typed becomes the options of one command, and nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import build
+from cli.commands import chat, config, demo, explain, keys, quota, regions, serve, sim, status, top, traffic
+from cli.commands.traffic import Filters
+from cli.context import Context
+from cli.errors import Exit
+
+
+class Recorder(Context):
+    """Takes down what would run."""
+
+    ran: tuple[str, Any] | None = None
+
+    def run(self, command: Callable[..., Any], options: Any) -> None:
+        self.ran = (command.__name__, options)
+
+
+def typed(*words: str, env: dict[str, str] | None = None) -> Recorder:
+    recorder = Recorder()
+    unset = {"ROUTER_CONFIG": None, "ROUTER_URL": None, "ROUTER_API_KEY": None}
+    result = CliRunner().invoke(build(), list(words), obj=recorder, env={**unset, **(env or {})})
+    assert result.exit_code == 0, result.output
+    return recorder
+
+
+CASES = [
+    ("status --json", "run_status", status.StatusOptions(as_json=True)),
+    ("top -i 0.5", "run_top", top.TopOptions(interval_s=0.5)),
+    ("regions list", "run_list", regions.ListOptions(as_json=False)),
+    ("regions show us-east/a --json", "run_show", regions.NameOptions("us-east/a", as_json=True)),
+    ("regions drain us-east", "run_verb", regions.VerbOptions("drain", "us-east", as_json=False)),
+    ("regions resume us-east/a", "run_verb", regions.VerbOptions("resume", "us-east/a", as_json=False)),
+    ("regions probe us-east", "run_verb", regions.VerbOptions("probe", "us-east", as_json=False)),
+    (
+        "regions add us-east/b --url http://h:1 --engine vllm --model m --model n --max-inflight 8",
+        "run_add",
+        regions.AddOptions(
+            "us-east/b",
+            "regions.toml",
+            {},
+            {"url": "http://h:1", "engine": "vllm", "models": ["m", "n"], "max_inflight": 8},
+        ),
+    ),
+    (
+        "regions add eu --jurisdiction eu --location 50.1,8.7 -c other.toml",
+        "run_add",
+        regions.AddOptions("eu", "other.toml", {"jurisdiction": "eu", "location": "50.1,8.7"}, {}),
+    ),
+    ("regions remove us-east/a", "run_remove", regions.RemoveOptions("us-east/a", "regions.toml")),
+    (
+        "regions set us-east/a max_inflight=4 engine=vllm",
+        "run_set",
+        regions.SetOptions("us-east/a", ("max_inflight=4", "engine=vllm"), "regions.toml"),
+    ),
+    (
+        "traffic list --model m --status 5xx --since 5m -n 3",
+        "run_list",
+        traffic.ListOptions(Filters("m", None, None, "5xx"), 3, "5m", as_json=False),
+    ),
+    ("traffic tail --tenant t --json", "run_tail", traffic.TailOptions(Filters(tenant="t"), as_json=True)),
+    ("traffic show req-1", "run_show", traffic.ShowOptions("req-1", as_json=False)),
+    ("traffic stats --window 5m", "run_stats", traffic.StatsOptions("5m", as_json=False)),
+    ("keys create me --plan tiny --json", "run_create", keys.CreateOptions("me", "tiny", None, as_json=True)),
+    ("keys list --all", "run_list", keys.ListOptions(revoked=True, as_json=False)),
+    ("keys show key_1", "run_show", keys.KeyOptions("key_1", as_json=False)),
+    ("keys revoke me", "run_revoke", keys.KeyOptions("me", as_json=False)),
+    ("quota show", "run_show", quota.ShowOptions(None, as_json=False)),
+    ("quota reset me", "run_reset", quota.ResetOptions("me", as_json=False)),
+    ("config init", "run_init", config.InitOptions("regions.toml", force=False)),
+    ("config check x.toml --no-secrets", "run_check", config.CheckOptions("x.toml", secrets=False, as_json=False)),
+    ("config show --json", "run_show", config.ShowOptions(as_json=True)),
+    ("config diff x.toml", "run_diff", config.DiffOptions("x.toml", as_json=False)),
+    ("config reload", "run_reload", config.ReloadOptions(as_json=False)),
+    ("config schema", "run_schema", config.SchemaOptions()),
+    (
+        "explain req-1",
+        "run_explain",
+        explain.ExplainOptions("req-1", {"messages": [{"role": "user", "content": "Hello"}]}, as_json=False),
+    ),
+    (
+        "explain --model m --prompt p --region r --residency eu --residency us --policy p2c --max-tokens 9",
+        "run_explain",
+        explain.ExplainOptions(
+            None,
+            {
+                "model": "m",
+                "max_tokens": 9,
+                "region": "r",
+                "residency": ["eu", "us"],
+                "policy": "p2c",
+                "messages": [{"role": "user", "content": "p"}],
+            },
+            as_json=False,
+        ),
+    ),
+    (
+        "chat hello --model m --url http://h --key k --max-tokens 5 --region r --residency eu --explain",
+        "run_chat",
+        chat.ChatOptions("hello", "m", "http://h", "k", 5, "r", "eu", explain=True, as_json=False),
+    ),
+    (
+        "serve -c x.toml --listen 127.0.0.1:1 --admin 127.0.0.1:2 --policy p2c --log-format json",
+        "run_serve",
+        serve.ServeOptions("x.toml", "127.0.0.1:1", "127.0.0.1:2", "p2c", "json"),
+    ),
+    (
+        "sim engine --port 0 --model m --engine sglang --profile demo --rtt-ms 90",
+        "run_engine",
+        sim.EngineOptions(0, "m", "127.0.0.1", "sglang", "demo", 90.0, 0, None),
+    ),
+    (
+        "sim fleet --seen-from us-east --backends 1 --first-port 9000",
+        "run_fleet",
+        sim.FleetOptions("llama-3.1-8b", "vllm", "demo", "us-east", 1, 9000, "127.0.0.1"),
+    ),
+    ("demo --once --prompts 1", "run_demo", demo.DemoOptions(True, False, None, None, 1)),
+    ("demo --real --port 8081", "run_demo", demo.DemoOptions(False, True, 8081, None, 3)),
+]
+
+
+@pytest.mark.parametrize(("line", "command", "options"), CASES, ids=[case[0] for case in CASES])
+def test_what_is_typed_is_what_runs(line: str, command: str, options: Any) -> None:
+    assert typed(*line.split()).ran == (command, options)
+
+
+def test_every_command_is_parsed_here() -> None:
+    from typer.main import get_command
+
+    from cli.docs import _commands
+
+    known = {name.removeprefix("router ") for name, _ in _commands(get_command(build()), "router")}
+    parsed = {
+        " ".join(words[:2]) if " ".join(words[:2]) in known else words[0] for words in (c[0].split() for c in CASES)
+    }
+    assert known - parsed == {"policies list"}, "run as a program in test_program"
+
+
+def test_the_connection_may_be_named_before_or_after_the_command() -> None:
+    before = typed("--admin-url", "http://a:1", "--admin-token", "t", "status")
+    assert (before.admin_url, before.admin_token) == ("http://a:1", "t")
+    both = typed("--admin-url", "http://a:1", "status", "--admin-url", "http://b:2")
+    assert both.admin_url == "http://b:2"
+
+
+def test_the_environment_names_file_and_key() -> None:
+    assert typed("config", "check", env={"ROUTER_CONFIG": "env.toml"}).ran[1].path == "env.toml"  # type: ignore[index]
+    options = typed("chat", "hi", env={"ROUTER_URL": "http://e", "ROUTER_API_KEY": "k"}).ran[1]  # type: ignore[index]
+    assert (options.url, options.key) == ("http://e", "k")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["regions", "regions show", "regions nothing", "status --nothing", "traffic list -n 0", "serve --log-format x"],
+)
+def test_a_wrong_line_is_a_usage_error(line: str) -> None:
+    result = CliRunner().invoke(build(), line.split(), obj=Recorder())
+    assert result.exit_code == Exit.USAGE
+    assert "Usage:" in result.output
