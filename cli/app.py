@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import chat, config, demo, explain, keys, policies, quota, regions, serve, sim, status, top, traffic
+from cli.commands import (
+    chat,
+    config,
+    demo,
+    explain,
+    keys,
+    policies,
+    quota,
+    regions,
+    replay,
+    serve,
+    sim,
+    status,
+    top,
+    traffic,
+)
 from cli.context import AdminToken, AdminUrl, Context, context
 from cli.help import Program
 
@@ -58,6 +73,7 @@ def build() -> typer.Typer:
     app.add_typer(config.group, name="config", rich_help_panel="Operate")
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
     app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
+    app.command("replay", rich_help_panel="Try out")(replay.command)
     return app
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Literal
 
 from cli.errors import CliError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table as Grid
 
 #: state -> colour; one meaning per colour, in every command
 STATE_STYLE = {
@@ -33,6 +33,9 @@ STATE_STYLE = {
 
 #: Wide enough that no table is ever cut when the output is a file or a pipe.
 _PIPE_WIDTH = 1000
+
+#: Blank columns between two columns of a table.
+_GAP = 2
 
 
 class Output:
@@ -137,22 +140,51 @@ class Output:
         console.file.flush()
 
 
-def table(columns: Sequence[str], *, right: Sequence[str] = (), **options: Any) -> Table:
-    """The one look of our tables: no lines, dim headings, numbers to the right."""
-    from rich.table import Table
+class Table:
+    """The one look of our tables: no lines, dim headings, numbers to the right.
 
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), **options)
-    for name in columns:
-        is_right = name in right
-        made.add_column(name, justify="right" if is_right else "left", no_wrap=True, overflow="ellipsis")
-    return made
+    In a terminal that is too narrow the columns named in ``drop`` go, in that order, before anything is cut.
+    """
+
+    def __init__(self, columns: Sequence[str], *, right: Collection[str] = (), drop: Sequence[str] = ()) -> None:
+        self._columns = tuple(columns)
+        self._right = frozenset(right)
+        self._drop = tuple(drop)
+        self._rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *cells: str) -> None:
+        """One cell for each column, in rich's markup."""
+        assert len(cells) == len(self._columns), cells
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        widths = [
+            max(len(name), *(Text.from_markup(row[i]).cell_len for row in self._rows), 0) + _GAP
+            for i, name in enumerate(self._columns)
+        ]
+        kept = set(range(len(self._columns)))
+        for name in self._drop:
+            if sum(widths[i] for i in kept) - _GAP <= options.max_width:
+                break
+            kept.discard(self._columns.index(name))
+        made = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+        for i in sorted(kept):
+            name = self._columns[i]
+            justify: Literal["left", "right"] = "right" if name in self._right else "left"
+            made.add_column(name.strip(), justify=justify, no_wrap=True, overflow="ellipsis")
+        for row in self._rows:
+            made.add_row(*(row[i] for i in sorted(kept)))
+        yield made
 
 
-def facts(rows: Mapping[str, str | None]) -> Table:
+def facts(rows: Mapping[str, str | None]) -> Grid:
     """A line for each thing there is to know, in rich's markup; what is empty is left out."""
-    from rich.table import Table
+    from rich.table import Table as Grid
 
-    made = Table.grid(padding=(0, 2, 0, 0))
+    made = Grid.grid(padding=(0, _GAP, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column()
     for name, text in rows.items():

@@ -11,7 +11,7 @@ from cli import units
 from cli.client import Remote, segment
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit, StatusError
-from cli.output import facts, state, table
+from cli.output import Table, facts, state
 
 Json = dict[str, Any]
 
@@ -114,7 +114,7 @@ def run_list(ctx: Context, options: ListOptions) -> None:
         return
     from rich.markup import escape
 
-    made = table(("id", "name", "tenant", "plan", "created", ""))
+    made = Table(("id", "name", "tenant", "plan", "created", ""), drop=("created", "tenant"))
     for key in found:
         word = state("down", text="revoked") if key["revoked"] else ""
         name, tenant = escape(key["name"]), escape(key["tenant"])

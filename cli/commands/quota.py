@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,10 +12,7 @@ from cli import charts, units
 from cli.client import segment
 from cli.commands.keys import find_key
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.output import table
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from cli.output import Table
 
 Json = dict[str, Any]
 
@@ -88,11 +85,12 @@ def run_reset(ctx: Context, options: ResetOptions) -> None:
 def quota_table(quotas: list[Json]) -> Table:
     from rich.markup import escape
 
-    made = table(("key", "limit", "used", "", "of", "left", "whole in", "counted by"), right=("used", "of", "left"))
+    columns = ("key", "limit", "used", "", "of", "left", "whole in", "counted by")
+    made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "left"))
     for quota in quotas:
         name = f"[bold]{escape(quota['key']['name'])}[/]"
         if not quota["limits"]:
-            made.add_row(name, "[dim]none[/]")
+            made.add_row(name, "[dim]none[/]", *[""] * 6)
         for entry in quota["limits"]:
             made.add_row(name, *_cells(entry))
             name = ""

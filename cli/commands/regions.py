@@ -13,10 +13,10 @@ from cli import charts, units
 from cli.client import segment
 from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context
 from cli.errors import CliError, Exit, StatusError
-from cli.output import dotted, facts, state, table
+from cli.output import Table, dotted, facts, state
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as Grid
 
 Json = dict[str, Any]
 
@@ -296,7 +296,8 @@ def _edit(ctx: Context, path: str, change: Callable[[Any], None], what: Callable
 
 def regions_table(regions: list[Json]) -> Table:
     columns = ("region", "state", "backends", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
-    made = table(columns, right=("backends", "rtt", "in flight", "queue", "tokens/s", "age"))
+    right = ("backends", "rtt", "in flight", "queue", "tokens/s", "age")
+    made = Table(columns, right=right, drop=("age", "tokens/s", "kv cache", "backends", "queue"))
     for region in regions:
         usable = sum(b["usable"] for b in region["backends"])
         made.add_row(
@@ -316,7 +317,8 @@ def regions_table(regions: list[Json]) -> Table:
 def backends_table(backends: list[Json]) -> Table:
     columns = ("backend", "state", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age", "requests")
     right = ("rtt", "in flight", "queue", "tokens/s", "age", "requests")
-    made = table((*columns, "failed", "url"), right=(*right, "failed"))
+    drop = ("engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue")
+    made = Table((*columns, "failed", "url"), right=(*right, "failed"), drop=drop)
     for backend in backends:
         made.add_row(
             f"[bold]{backend['name']}[/]",
@@ -336,7 +338,7 @@ def backends_table(backends: list[Json]) -> Table:
 
 
 def probes_table(probes: list[Json]) -> Table:
-    made = table(("backend", "answer", "rtt", "models", ""), right=("rtt",))
+    made = Table(("backend", "answer", "rtt", "models", ""), right=("rtt",), drop=("models",))
     for probe in probes:
         answer = state("ok", text=f"HTTP {probe['status']}") if probe["ok"] else state("down", text="no answer")
         if not probe["ok"] and probe["status"] is not None:
@@ -346,7 +348,7 @@ def probes_table(probes: list[Json]) -> Table:
     return made
 
 
-def backend_facts(backend: Json) -> Table:
+def backend_facts(backend: Json) -> Grid:
     """One backend, a line for each thing there is to know."""
     from rich.markup import escape
 

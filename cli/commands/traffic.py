@@ -15,10 +15,10 @@ from cli.client import segment
 from cli.commands.explain import print_decision
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
-from cli.output import dotted, facts, table
+from cli.output import Table, dotted, facts
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as Grid
 
 Json = dict[str, Any]
 
@@ -177,8 +177,8 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
     if options.as_json:
         ctx.out.json(answer)
         return
-    columns = ("", "", "requests", "a second", "failed", "tokens/s", "first token p50", "p90", "p99")
-    made = table(columns, right=columns[2:])
+    columns = (" ", "", "requests", "a second", "failed", "tokens/s", "first token p50", "p90", "p99")
+    made = Table(columns, right=columns[2:], drop=("p90", "a second", "tokens/s"))
     made.add_row("[bold]all[/]", "", *_stat_cells(answer))
     for group_name in ("region", "model", "tenant", "cause"):
         label = group_name
@@ -198,7 +198,8 @@ def span_s(text: str) -> float:
 
 def requests_table() -> Table:
     columns = ("time", "request", "status", "model", "backend", "first token", "in all", "tokens", "tenant", "")
-    return table(columns, right=("first token", "in all", "tokens"))
+    drop = ("tenant", "tokens", "time", "in all", "model", "")
+    return Table(columns, right=("first token", "in all", "tokens"), drop=drop)
 
 
 def request_cells(summary: Json) -> list[str]:
@@ -246,7 +247,7 @@ def remark(summary: Json) -> str:
     return ", ".join(said)
 
 
-def request_facts(record: Json) -> Table:
+def request_facts(record: Json) -> Grid:
     from rich.markup import escape
 
     streamed = "streamed" if record["stream"] else "in one piece"
@@ -274,7 +275,8 @@ def attempts_table(record: Json) -> Table:
     """What happened at each backend, drawn on one axis of time."""
     from rich.markup import escape
 
-    made = table(("attempt", "outcome", "first token", "predicted", "", "lasted"), right=("first token", "predicted"))
+    columns = ("attempt", "outcome", "first token", "predicted", "", "lasted")
+    made = Table(columns, right=("first token", "predicted"), drop=("", "predicted"))
     for attempt in record["attempts"]:
         outcome = attempt["outcome"] or "superseded"
         colour = "green" if outcome == "ok" else "dim" if attempt["outcome"] is None else "yellow"

@@ -116,7 +116,7 @@ def _by_text(command: Command) -> tuple[Any, ...]:
 
 def _why(error: BaseException) -> str:
     """The error in one line, without addresses that may hold a password."""
-    text = str(error).partition("\n")[0][:160]
+    text = str(error).partition("\n")[0].partition("<")[0].rstrip(" :")[:160]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -358,7 +358,7 @@ class SharedStore:
     async def _beat(self) -> None:
         """Say that this router is alive and hear what has changed. A write, so that a read-only replica is no store."""
         sent_s = self._monotonic_s()
-        args: list[Word] = [self.router, SILENCE_MS, self.router]
+        args: list[Word] = [self.router, SILENCE_MS, secrets.token_hex(8)]
         (reply,) = await self._link.run([call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)])
         if isinstance(reply, Exception):
             raise LinkError(f"refused: {reply}")

@@ -52,7 +52,7 @@ def _selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def _grouped(expression: str) -> set[str]:
-    return {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(",")}
+    return {label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in group.split(",")}
 
 
 def _check_expression(expression: str) -> None:

@@ -15,7 +15,7 @@ from router.config import Plan
 from router.errors import RouterError
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, key_of, new_store, router
+from tests.integration.store.routers import eventually, key_of, router
 from tests.support.valkey import Valkey, free_port
 
 #: The deadline of 100 ms, and what a busy machine adds.
@@ -183,17 +183,15 @@ async def test_keys_work_while_it_is_away_and_are_unknown_only_before_the_first_
         with pytest.raises(RouterError) as caught:
             await store.create_key("b")
         assert caught.value.code == "store_unavailable"
-        late = new_store(valkey.url)
-        await late.start()  # does not fail: the router starts
-        with pytest.raises(RouterError) as caught:
-            late.keys.lookup(secret.encode())
-        assert caught.value.code == "store_unavailable"  # 503, not 401
-        valkey.restart()
-        await until(late, "up")
-        await until(store, "up")
-        # the server came back empty; the first router remembers
-        await eventually(lambda: late.keys.lookup(secret.encode()) is not None)
-        await late.stop()
+        async with router(valkey.url, name="late") as late:  # starts, though there is no store
+            with pytest.raises(RouterError) as caught:
+                late.keys.lookup(secret.encode())
+            assert caught.value.code == "store_unavailable"  # 503, not 401
+            valkey.restart()
+            await until(late, "up")
+            await until(store, "up")
+            # the server came back empty; the first router remembers
+            await eventually(lambda: late.keys.lookup(secret.encode()) is not None)
 
 
 async def test_flushall_loses_no_key_no_drain_and_no_slot(shared_valkey: Valkey) -> None:

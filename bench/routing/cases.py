@@ -1,0 +1,119 @@
+"""What is compared: workloads in worlds, at shares of what the world can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sim.traces import Trace, load_trace
+from sim.workloads import Chats, conversations
+from sim.world import World, WorldPlan, built_in_world
+
+#: shares of the measured capacity
+LOADS = (0.60, 0.80, 0.95)
+#: with a region lost half-way: two thirds of the engines then carry 90 % of what they can
+LOST_LOAD = 0.60
+LOST_REGION = "us-east"
+
+Script = tuple[tuple[float, Callable[[World, float], None]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Traffic that can be had at any pace, and the GPU that serves it."""
+
+    name: str
+    #: the trace at so many requests per second
+    at: Callable[[float], Trace]
+    profile: str
+    #: whether prompts share prefixes
+    shares_prefixes: bool
+
+    @property
+    def world(self) -> WorldPlan:
+        return built_in_world(self.profile)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row group of the table: a workload at a load."""
+
+    workload: Workload
+    load: float
+    requests_per_s: float
+    lost: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.workload.name} {self.load:.0%}" + " region lost" * self.lost
+
+    @property
+    def trace(self) -> Trace:
+        return self.workload.at(self.requests_per_s)
+
+    def script(self, trace: Trace) -> Script:
+        return ((trace.duration_s / 2, _lose_region),) if self.lost else ()
+
+
+def _lose_region(world: World, now_s: float) -> None:
+    for name in world.in_region(LOST_REGION):
+        world.kill(name, now_s)
+
+
+#: the regions are not equally busy
+_SHARES = {"us-east": 0.5, "eu-central": 0.3, "ap-northeast": 0.2}
+
+_MADE: Mapping[str, tuple[Chats, str]] = {
+    "chats": (Chats(), "a100-llama-3.1-8b"),
+    "agents": (
+        Chats(
+            instructions=6, instruction_tokens=4096, turn_tokens=600.0, answer_tokens=90.0, turns=12.0, think_s=6.0
+        ),
+        "a100-llama-3.1-8b",
+    ),
+    "documents": (
+        Chats(instructions=60, instruction_tokens=8192, turn_tokens=80.0, answer_tokens=250.0, turns=1.5, think_s=30.0),
+        "h100-llama-3.1-8b",
+    ),
+}
+
+#: file name of a recorded trace -> (short name, GPU, whether prompts share prefixes)
+_RECORDED: Mapping[str, tuple[str, str, bool]] = {
+    "azure_llm_conv_2023.csv": ("azure", "a100-llama-3.1-8b", False),
+    "mooncake_synthetic.jsonl": ("mooncake", "h100-llama-3.1-8b", True),
+}
+
+
+def recorded(file: Path, requests: int) -> Callable[[float], Trace]:
+    """The first ``requests`` of a recorded trace, faster or slower."""
+    trace = load_trace(file, limit=requests)
+    recorded_per_s = len(trace.arrivals) / trace.duration_s
+    return lambda requests_per_s: trace.faster(requests_per_s / recorded_per_s)
+
+
+def made(name: str, chats: Chats, requests: int, seed: int) -> Callable[[float], Trace]:
+    """Conversations: at a higher rate there are more of them, and each goes at its own pace."""
+
+    def at(requests_per_s: float) -> Trace:
+        rates = {region: share * requests_per_s for region, share in _SHARES.items()}
+        return replace(conversations(rates, requests / requests_per_s, seed=seed, chats=chats), name=name)
+
+    return at
+
+
+def workloads(traces: Path | None, requests: int, seed: int) -> list[Workload]:
+    """The made ones and those recorded ones that are in the folder ``traces``, about ``requests`` long each."""
+    found = []
+    for file, (name, profile, shares) in _RECORDED.items():
+        if traces is not None and (traces / file).exists():
+            found.append(Workload(name, recorded(traces / file, requests), profile, shares))
+    for name, (chats, profile) in _MADE.items():
+        found.append(Workload(name, made(name, chats, requests, seed), profile, True))
+    return found
+
+
+def cases(workload: Workload, capacity_per_s: float) -> list[Case]:
+    """The loads of one workload; ``capacity_per_s``: the requests per second that just saturate its world."""
+    loads = [Case(workload, load, load * capacity_per_s) for load in LOADS]
+    return [*loads, Case(workload, LOST_LOAD, LOST_LOAD * capacity_per_s, lost=True)]

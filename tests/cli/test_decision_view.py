@@ -1,0 +1,67 @@
+"""Why the others lost, in words and in bars."""
+
+from __future__ import annotations
+
+import io
+
+from cli.decision_view import decision_table, in_seconds, term_names, verdict
+from cli.output import Output
+from cli.route import why_line
+from tests.cli.conftest import Json
+
+
+def test_verdicts(decision: Json) -> None:
+    assert [verdict(c, decision) for c in decision["candidates"]] == [
+        "chosen",
+        "as good",
+        "+91 ms, rtt",
+        "+200 ms, queue",
+        "draining",
+    ]
+
+
+def test_a_cheaper_one_that_was_not_chosen(decision: Json) -> None:
+    decision["candidates"][1]["cost_s"] -= 0.01
+    assert verdict(decision["candidates"][1], decision) == "10 ms less"
+
+
+def test_the_reason_of_a_dry_run_is_told(decision: Json) -> None:
+    assert verdict(decision["candidates"][0], decision | {"reason": "knows the prefix"}) == "knows the prefix"
+
+
+def test_terms_that_are_nothing_get_no_column(decision: Json) -> None:
+    assert term_names(decision) == ["rtt", "queue", "prefill"]
+
+
+def test_a_policy_that_counts_requests_is_not_shown_in_seconds() -> None:
+    def candidate(name: str, requests: float, *, chosen: bool) -> Json:
+        return {"backend": name, "cost_s": requests, "terms": {"requests": requests}, "struck": None, "chosen": chosen}
+
+    decision = {
+        "policy": "p2c",
+        "candidates": [candidate("a/a", 1.0, chosen=True), candidate("b/a", 4.0, chosen=False)],
+    }
+    assert not in_seconds(decision)
+    assert verdict(decision["candidates"][1], decision) == "+3"  # type: ignore[index]
+    assert why_line(decision) == "cost 1 = requests 1[dim] · [/]b +3"
+
+
+def test_why_line_groups_regions_by_their_verdict(decision: Json) -> None:
+    assert why_line(decision) == (
+        "cost 21 ms = rtt 1.0 ms + prefill 20 ms[dim] · [/]eu-central +91 ms, rtt[dim] · [/]ap-northeast draining"
+    )
+
+
+def test_bars_are_as_long_as_costs(decision: Json) -> None:
+    stream = io.StringIO()
+    out = Output(stream, env={"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "140"})
+    out.line(decision_table(decision, bars=True))
+    lengths = [line.count("━") for line in stream.getvalue().splitlines()[1:]]
+    assert lengths == [2, 2, 13, 26, 0]
+
+
+def test_no_winner_no_verdict(decision: Json) -> None:
+    for candidate in decision["candidates"]:
+        candidate["chosen"] = False
+    assert [verdict(c, decision) for c in decision["candidates"]] == ["", "", "", "", "draining"]
+    assert why_line(decision) == "policy ttft"

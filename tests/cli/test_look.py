@@ -1,0 +1,314 @@
+"""Commands that read: what they ask of the router and what they print, with a router that is a table."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from cli.client import Event
+from cli.commands import explain, regions, status, top, traffic
+from cli.commands.traffic import Filters
+from cli.errors import CliError, Exit, StatusError
+from cli.output import Output
+from tests.cli.conftest import Json, Play
+
+Make = Callable[..., Json]
+REGIONS = ("GET", "/admin/v1/regions")
+
+
+def test_status(play: Play, status: Make, region: Make) -> None:
+    play.admin.answers = {("GET", "/admin/v1/status"): status(), REGIONS: {"data": [region()]}}
+    code = _status(play)
+    assert code is Exit.OK
+    assert "● ready  edge-us-1 · in us-east · policy ttft · version 0.1.0 · up 3m 12s" in play.out
+    assert "12 requests/s · 5 in flight · 0 waiting · 812 tokens/s · 0 % failed" in play.out
+    assert "half within 84 ms · 99 % within 310 ms" in play.out
+    assert "redis ● up · round trip 0.4 ms" in play.out
+
+
+def test_status_of_a_router_that_is_not_ready(play: Play, status: Make) -> None:
+    play.admin.answers = {("GET", "/admin/v1/status"): status(ready=False), REGIONS: {"data": []}}
+    assert _status(play) is Exit.UNHEALTHY
+    assert "not ready" in play.out
+
+
+def test_status_json_is_the_admin_document(play: Play, status: Make) -> None:
+    play.admin.answers = {("GET", "/admin/v1/status"): status()}
+    _status(play, as_json=True)
+    assert json.loads(play.out) == status()
+
+
+def _status(play: Play, *, as_json: bool = False) -> Exit:
+    return status.run_status(play.context, status.StatusOptions(as_json))
+
+
+def test_regions_list_lines_up(play: Play, region: Make, backend: Make) -> None:
+    sick = [backend("eu/a", usable=False), backend("eu/b")]
+    unknown = region("eu", state="degraded", backends=sick, rtt_s=None, queue=None, kv_ratio=None, age_s=None)
+    play.admin.answers = {REGIONS: {"data": [region(), unknown]}}
+    regions.run_list(play.context, regions.ListOptions(as_json=False))
+    head, first, second = play.out.splitlines()
+    assert head.split("  ")[0] == "region"
+    assert "1.2 ms" in first
+    assert "42 %" in first
+    assert "● degraded" in second
+    assert "1/2" in second
+    assert second.count("–") == 4, "what is unknown is a dash"
+    assert len({line.index(word) for line, word in ((first, "● ok"), (second, "● degraded"))}) == 1
+    assert not any(line.endswith(" ") for line in play.out.splitlines())
+
+
+def test_no_regions_says_what_to_do(play: Play) -> None:
+    play.admin.answers = {REGIONS: {"data": []}}
+    regions.run_list(play.context, regions.ListOptions(as_json=False))
+    assert play.out == ""
+    assert "router regions add" in play.err
+
+
+def test_regions_show(play: Play, region: Make, backend: Make) -> None:
+    broken = backend("us-east/b", state="ejected", usable=False, last_error="connect: refused [Errno 111]")
+    play.admin.answers = {REGIONS: {"data": [region(backends=[backend(), broken])]}}
+    regions.run_show(play.context, regions.NameOptions("us-east", as_json=False))
+    assert "us-east  ● ok  jurisdiction us · 38.9, -77.0 · 1.2 ms away" in play.out
+    assert "● ejected, unusable" in play.out
+    assert "connect: refused [Errno 111]" in play.out, "brackets are no markup"
+
+
+def test_regions_show_one_backend(play: Play, region: Make) -> None:
+    play.admin.answers = {REGIONS: {"data": [region()]}}
+    regions.run_show(play.context, regions.NameOptions("us-east/a", as_json=False))
+    assert "3 of 256 in flight, 1,234 in all, 2 failed" in play.out
+    assert "1.2 ms, at best 1.0 ms  just now" in play.out
+
+
+def test_regions_show_json(play: Play, region: Make) -> None:
+    play.admin.answers = {REGIONS: {"data": [region()]}}
+    regions.run_show(play.context, regions.NameOptions("us-east/b", as_json=True))
+    assert json.loads(play.out)["name"] == "us-east/b"
+
+
+@pytest.mark.parametrize("name", ["us-west", "us-east/z"])
+def test_regions_show_names_what_there_is(play: Play, region: Make, name: str) -> None:
+    play.admin.answers = {REGIONS: {"data": [region()]}}
+    with pytest.raises(CliError) as caught:
+        regions.run_show(play.context, regions.NameOptions(name, as_json=False))
+    assert caught.value.hint is not None
+    assert "us-east" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "path"), [("us-east", "regions/us-east"), ("us-east/a", "backends/us-east/a")])
+def test_drain_says_what_is_left(play: Play, region: Make, name: str, path: str) -> None:
+    play.admin.answers = {("POST", f"/admin/v1/{path}/drain"): region(applied="all routers", inflight=1)}
+    code = regions.run_verb(play.context, regions.VerbOptions("drain", name, as_json=False))
+    assert code is Exit.OK
+    assert play.out == f"✓ {name} gets no new requests (all routers); 1 request still in flight there\n"
+
+
+def test_drain_of_nothing(play: Play) -> None:
+    with pytest.raises(StatusError) as caught:
+        regions.run_verb(play.context, regions.VerbOptions("drain", "nowhere", as_json=False))
+    assert caught.value.hint == "`router regions list` shows what there is."
+
+
+def test_probe_of_a_dead_backend_is_unhealthy(play: Play, region: Make) -> None:
+    good = {"backend": "us-east/a", "ok": True, "status": 200, "rtt_s": 0.001, "error": None, "models": ["m"]}
+    dead = {"backend": "us-east/b", "ok": False, "status": None, "rtt_s": None, "error": "refused", "models": []}
+    play.admin.answers = {("POST", "/admin/v1/regions/us-east/probe"): region(probes=[good, dead])}
+    assert regions.run_verb(play.context, regions.VerbOptions("probe", "us-east", as_json=False)) is Exit.UNHEALTHY
+    assert "● HTTP 200" in play.out
+    assert "● no answer" in play.out
+
+
+def test_traffic_list_is_oldest_first(play: Play, summary: Make) -> None:
+    newest = summary(
+        request_id="req-2", status=503, error="no_backend", backend=None, attempts=3, ttft_s=None, wait_s=0.2
+    )
+    play.admin.answers = {("GET", "/admin/v1/requests"): {"data": [newest, summary()]}}
+    traffic.run_list(play.context, traffic.ListOptions(Filters("m", None, "us-east", "5xx"), 5, None, as_json=False))
+    assert play.admin.calls == [
+        ("GET", "/admin/v1/requests", {"limit": 5, "model": "m", "backend": "us-east", "status": "5xx"})
+    ]
+    _, first, second = play.out.splitlines()
+    assert "req-1" in first
+    assert "100 → 51" in first
+    assert second.endswith("no_backend, 3 attempts, waited 200 ms")
+
+
+def test_traffic_since_is_a_moment(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic.time, "time", lambda: 1000.0)
+    play.admin.answers = {("GET", "/admin/v1/requests"): {"data": []}}
+    traffic.run_list(play.context, traffic.ListOptions(Filters(), 5, "5m", as_json=False))
+    assert play.admin.calls[0][2]["since_s"] == 700.0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_spans(text: str, seconds: float) -> None:
+    assert traffic.span_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5 minutes", "-3s", "s"])
+def test_what_is_no_span(text: str) -> None:
+    with pytest.raises(CliError) as caught:
+        traffic.span_s(text)
+    assert caught.value.code is Exit.USAGE
+
+
+def test_tail_prints_what_comes_and_what_was_dropped(play: Play, summary: Make) -> None:
+    events = [Event(json.dumps(summary()), "request"), Event('{"records":7}', "dropped")]
+    play.admin.answers = {("TAIL", "/admin/v1/requests/tail"): events}
+    with pytest.raises(CliError) as caught:
+        traffic.run_tail(play.context, traffic.TailOptions(Filters(tenant="acme"), as_json=False))
+    assert caught.value.code is Exit.UNREACHABLE, "the stream ended: the router has gone"
+    assert "us-east/a" in play.out
+    assert "7 requests not shown" in play.err
+    assert play.admin.calls[0][2] == {"tenant": "acme"}
+
+
+def test_tail_json_is_one_document_a_line(play: Play, summary: Make) -> None:
+    events = [Event(json.dumps(summary(request_id=f"req-{i}")), "request") for i in range(3)]
+    play.admin.answers = {("TAIL", "/admin/v1/requests/tail"): events}
+    with pytest.raises(CliError):
+        traffic.run_tail(play.context, traffic.TailOptions(Filters(), as_json=True))
+    assert [json.loads(line)["request_id"] for line in play.out.splitlines()] == ["req-0", "req-1", "req-2"]
+
+
+def test_traffic_show_tells_the_whole_story(play: Play, record: Json) -> None:
+    play.admin.answers = {("GET", "/admin/v1/requests/req-1"): record}
+    traffic.run_show(play.context, traffic.ShowOptions("req-1", as_json=False))
+    for part in (
+        "tenant acme · key key_1 · default · standard · only in us",
+        "200 · first token after 84 ms · 1.08 s in all · ended with stop",
+        "100 prompt · 64 of them cached · 51 answer · 50 a second",
+        "could not be reached",
+        "us-east/a retry",
+        "+91 ms, rtt",
+        "+200 ms, queue",
+        "draining",
+    ):
+        assert part in play.out, part
+
+
+def test_timeline_keeps_its_width() -> None:
+    def width(text: str) -> int:
+        from rich.text import Text
+
+        return Text.from_markup(text).cell_len
+
+    attempt = {"started_s": 0.5, "duration_s": 0.5, "ttft_s": 0.25}
+    drawn = traffic.timeline(attempt, 1.0)
+    assert drawn.startswith(" " * 22 + "[dim]" + "─" * 11)
+    assert width(drawn) == width(traffic.timeline({"started_s": 0.0, "duration_s": None, "ttft_s": None}, 1.0)) == 44
+    assert traffic.timeline(attempt, 0.0) == ""
+
+
+def test_stats(play: Play) -> None:
+    entry = {
+        "requests": 120,
+        "requests_per_s": 2.0,
+        "errors": 1,
+        "prompt_tokens": 10,
+        "output_tokens": 100,
+        "output_tokens_per_s": 1.7,
+        "ttft_s": {"p50": 0.1, "p90": 0.2, "p99": None},
+    }
+    groups = {f"by_{name}": [entry | {"name": "x"}] for name in ("region", "model", "tenant")}
+    answer = entry | {"window_s": 300.0} | groups | {"by_cause": [entry | {"name": None}]}
+    play.admin.answers = {("GET", "/admin/v1/stats"): answer}
+    traffic.run_stats(play.context, traffic.StatsOptions("5m", as_json=False))
+    assert play.admin.calls[0][2] == {"window_s": 300.0}
+    assert [line.split()[0] for line in play.out.splitlines()[1:]] == ["all", "region", "model", "tenant", "cause"]
+
+
+def test_explain_a_request(play: Play, decision: Json) -> None:
+    play.admin.answers = {("POST", "/admin/v1/explain"): {"request_id": "req-1", "decision": decision}}
+    explain.run_explain(play.context, explain.ExplainOptions("req-1", {}, as_json=False))
+    assert play.admin.calls == [("POST", "/admin/v1/explain", {"request_id": "req-1"})]
+    assert "us-east/a · policy ttft" in play.out
+
+
+def test_explain_needs_one_of_both(play: Play) -> None:
+    for options in (
+        explain.ExplainOptions(None, {"messages": []}, as_json=False),
+        explain.ExplainOptions("req-1", {"model": "m"}, as_json=False),
+    ):
+        with pytest.raises(CliError) as caught:
+            explain.run_explain(play.context, options)
+        assert caught.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ({"kind": "dispatch", "predicted_ttft_s": 0.083}, "us-east/a · first token expected after 83 ms · policy ttft"),
+        ({"kind": "wait"}, "it would wait · every usable backend is full · policy ttft"),
+        (
+            {"kind": "reject", "reason": "no_backend", "detail": "None.", "retry_after_s": 2},
+            "no_backend · None. · again in 2.00 s · policy ttft",
+        ),
+    ],
+)
+def test_headline_of_a_dry_run(play: Play, decision: Json, outcome: Json, text: str) -> None:
+    play.context.out.line(explain.headline(decision | outcome))
+    assert play.out == text + "\n"
+
+
+def test_top_needs_a_terminal(play: Play) -> None:
+    with pytest.raises(CliError) as caught:
+        top.run_top(play.context, top.TopOptions(1.0))
+    assert caught.value.code is Exit.USAGE
+
+
+def test_top_draws_what_it_saw(play: Play, status: Make, region: Make, summary: Make) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/status"): status(),
+        REGIONS: {"data": [region()]},
+        ("GET", "/admin/v1/requests"): {"data": [summary(request_id=f"req-{i}") for i in range(50)]},
+    }
+    view = top.View()
+    top.look(play.context, view)
+    top.look(play.context, view)
+    play.context.out.line(top.render(view, width=120, height=20))
+    assert "12 a second" in play.out.replace("   ", " ")
+    assert "██" in play.out
+    assert play.out.count("req-") == 20 - 11 - 1, "as many as fit"
+
+
+def test_top_keeps_what_it_has_when_the_router_goes(play: Play, status: Make, region: Make) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/status"): status(),
+        REGIONS: {"data": [region()]},
+        ("GET", "/admin/v1/requests"): {"data": []},
+    }
+    view = top.View()
+    top.look(play.context, view)
+    play.admin.answers[("GET", "/admin/v1/status")] = CliError("cannot reach it", code=Exit.UNREACHABLE)
+    top.look(play.context, view)
+    play.context.out.line(top.render(view, width=120, height=40))
+    assert "● cannot reach it" in play.out
+    assert "us-east" in play.out
+    assert list(view.inflight) == [5, None]
+
+
+def test_a_terminal_gets_colours(region: Make) -> None:
+    assert "\x1b[32m●" in _shown(region(), COLUMNS="120")
+    assert "\x1b[32m" not in _shown(region(), COLUMNS="120", NO_COLOR="1")
+
+
+def test_a_narrow_terminal_gets_fewer_columns(region: Make) -> None:
+    wide, narrow = (_shown(region(), COLUMNS=columns, NO_COLOR="1") for columns in ("120", "60"))
+    assert "tokens/s" in wide
+    assert "tokens/s" not in narrow
+    assert "…" not in narrow
+    assert "● ok" in narrow
+    assert all(len(line) <= 60 for line in re.sub(r"\x1b\[\d*m", "", narrow).splitlines())
+
+
+def _shown(view: Json, **env: str) -> str:
+    stream = io.StringIO()
+    out = Output(stream, io.StringIO(), env={"FORCE_COLOR": "1", "TERM": "xterm", **env})
+    out.line(regions.regions_table([view]))
+    return stream.getvalue()

@@ -1,0 +1,154 @@
+"""Commands that change something at the router: keys, quotas, the running configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.commands import config, keys, quota
+from cli.errors import CliError, Exit, StatusError
+from router.config import EXAMPLE, dump, parse
+from tests.cli.conftest import Json, Play
+
+KEY = {"id": "key_1", "name": "me", "tenant": "acme", "plan": "default", "created_s": 1_790_000_000.0, "revoked": False}
+KEYS = ("GET", "/admin/v1/keys")
+
+
+def test_create_prints_the_secret_alone_on_stdout(play: Play) -> None:
+    made = {"id": "key_1", "name": "me", "tenant": "me", "plan": "default", "key": "mr-secret"}
+    play.admin.answers = {("POST", "/admin/v1/keys"): made}
+    keys.run_create(play.context, keys.CreateOptions("me", None, None, as_json=False))
+    assert play.admin.calls == [("POST", "/admin/v1/keys", {"name": "me"})]
+    assert play.out.splitlines()[-1] == "mr-secret"
+    assert "mr-secret" not in play.err
+
+
+def test_create_json_has_the_shape_scripts_rely_on(play: Play) -> None:
+    made = {"id": "key_1", "name": "me", "tenant": "me", "plan": "tiny", "key": "mr-secret"}
+    play.admin.answers = {("POST", "/admin/v1/keys"): made}
+    keys.run_create(play.context, keys.CreateOptions("me", "tiny", "acme", as_json=True))
+    assert play.admin.calls[0][2] == {"name": "me", "plan": "tiny", "tenant": "acme"}
+    assert {"id", "name", "plan", "key"} <= set(json.loads(play.out))
+
+
+def test_list_hides_the_revoked(play: Play) -> None:
+    play.admin.answers = {KEYS: {"data": [KEY, KEY | {"id": "key_2", "name": "old", "revoked": True}]}}
+    keys.run_list(play.context, keys.ListOptions(revoked=False, as_json=False))
+    assert "key_1" in play.out
+    assert "key_2" not in play.out
+    keys.run_list(play.context, keys.ListOptions(revoked=True, as_json=False))
+    assert "● revoked" in play.out
+
+
+def test_a_key_may_be_named_by_its_name(play: Play) -> None:
+    play.admin.answers = {KEYS: {"data": [KEY]}, ("DELETE", "/admin/v1/keys/key_1"): KEY | {"revoked": True}}
+    keys.run_revoke(play.context, keys.KeyOptions("me", as_json=False))
+    assert play.admin.calls[-1] == ("DELETE", "/admin/v1/keys/key_1", None)
+    assert play.out == "✓ key me, id key_1, is revoked\n"
+
+
+def test_a_name_that_two_keys_have_is_not_guessed(play: Play) -> None:
+    play.admin.answers = {KEYS: {"data": [KEY, KEY | {"id": "key_2"}]}}
+    with pytest.raises(CliError) as caught:
+        keys.run_revoke(play.context, keys.KeyOptions("me", as_json=False))
+    assert caught.value.code is Exit.USAGE
+    assert len(caught.value.details) == 2
+
+
+def test_a_key_that_is_not_there(play: Play) -> None:
+    play.admin.answers = {KEYS: {"data": []}}
+    with pytest.raises(CliError, match="there is no key 'nobody'"):
+        keys.run_show(play.context, keys.KeyOptions("nobody", as_json=False))
+
+
+def test_show_key(play: Play) -> None:
+    play.admin.answers = {("GET", "/admin/v1/keys/key_1"): KEY}
+    keys.run_show(play.context, keys.KeyOptions("key_1", as_json=False))
+    assert "acme" in play.out
+    assert "router quota show key_1" in play.err
+
+
+def _quota(used: float, **changes: object) -> Json:
+    entry = {"limit": "requests", "max": 600, "used": used, "remaining": 600 - used, "reset_s": 12.5, "scope": "global"}
+    return {"key": {"id": "key_1", "name": "me"}, "limits": [entry | changes]}
+
+
+def test_quota(play: Play) -> None:
+    play.admin.answers = {("GET", "/admin/v1/keys/key_1"): KEY, ("GET", "/admin/v1/quotas"): {"data": [_quota(300)]}}
+    quota.run_show(play.context, quota.ShowOptions("key_1", as_json=False))
+    assert play.admin.calls[-1] == ("GET", "/admin/v1/quotas", {"key": "key_1"})
+    row = play.out.splitlines()[1]
+    assert row.split() == ["me", "requests", "a", "minute", "300", "██████", "600", "300", "12.5", "s", "global"]
+
+
+def test_quota_of_money_is_money(play: Play) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/quotas"): {"data": [_quota(12.5, limit="budget", max=500.0, remaining=487.5)]}
+    }
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert "$12.50" in play.out
+    assert "USD this month" in play.out
+
+
+def test_quota_reset(play: Play) -> None:
+    play.admin.answers = {("GET", "/admin/v1/keys/key_1"): KEY, ("DELETE", "/admin/v1/quotas/key_1"): _quota(0)}
+    quota.run_reset(play.context, quota.ResetOptions("key_1", as_json=False))
+    assert play.admin.calls[-1][:2] == ("DELETE", "/admin/v1/quotas/key_1")
+    assert "600" in play.out
+
+
+RELOAD = ("POST", "/admin/v1/config/reload")
+
+
+def test_reload_lists_what_it_changed(play: Play) -> None:
+    play.admin.answers = {RELOAD: {"changed": True, "generation": 4, "changes": ["regions.eu: added, 1 backend(s)"]}}
+    config.run_reload(play.context, config.ReloadOptions(as_json=False))
+    assert play.out == "✓ generation 4 is in force\n  regions.eu: added, 1 backend(s)\n"
+
+
+def test_a_refused_reload_lists_every_problem(play: Play) -> None:
+    error = StatusError(422, {"message": "The file has 2 problems.", "problems": ["a:1: x", "a:2: y"]})
+    play.admin.answers = {RELOAD: error}
+    with pytest.raises(CliError) as caught:
+        config.run_reload(play.context, config.ReloadOptions(as_json=False))
+    assert caught.value.code is Exit.USAGE
+    assert caught.value.details == ("a:1: x", "a:2: y")
+
+
+def _running(text: str, **changes: object) -> Json:
+    document = dump(parse(text, "regions.toml", secrets=False))
+    return {"source": "regions.toml", "generation": 2, "loaded_s": 1.0, "refused": None, "config": document} | changes
+
+
+def test_show_config_is_toml_that_can_be_read_again(play: Play) -> None:
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(EXAMPLE)}
+    config.run_show(play.context, config.ShowOptions(as_json=False))
+    assert parse(play.out, "shown", secrets=False).backends == parse(EXAMPLE, "x", secrets=False).backends
+
+
+def test_diff_of_what_runs(play: Play, tmp_path: Path) -> None:
+    file = tmp_path / "regions.toml"
+    file.write_text(EXAMPLE)
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(EXAMPLE)}
+    assert config.run_diff(play.context, config.DiffOptions(str(file), as_json=False)) is Exit.OK
+    file.write_text(EXAMPLE.replace("max_inflight  = 256", "max_inflight  = 64"))
+    assert config.run_diff(play.context, config.DiffOptions(str(file), as_json=False)) is Exit.FAILED
+    assert play.out.splitlines()[-1] == "regions.us-east.backends.a.max_inflight: 256 -> 64"
+
+
+def test_diff_does_not_trip_over_a_password_it_cannot_see(play: Play, tmp_path: Path) -> None:
+    text = EXAMPLE.replace('# redis = "redis://127.0.0.1:6379/0"', 'redis = "redis://u:secret@127.0.0.1:6379/0"')
+    file = tmp_path / "regions.toml"
+    file.write_text(text)
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(text)}
+    assert config.run_diff(play.context, config.DiffOptions(str(file), as_json=False)) is Exit.OK
+    assert "secret" not in play.out + play.err
+
+
+def test_a_refused_file_is_remembered(play: Play) -> None:
+    refused = {"at_s": 1.0, "problems": ["x"]}
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(EXAMPLE, refused=refused)}
+    config.run_show(play.context, config.ShowOptions(as_json=False))
+    assert "was refused" in play.err

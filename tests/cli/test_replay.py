@@ -1,0 +1,93 @@
+"""router replay, as a program: JSON that scripts rely on, a table for people, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRACES = ROOT / "tests" / "data" / "traces"
+
+
+def router(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *args],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def mooncake() -> Path:
+    return next(TRACES.glob("mooncake*.jsonl"))
+
+
+def test_json_has_the_shape_that_scripts_rely_on(mooncake: Path) -> None:
+    run = router("replay", str(mooncake), "--limit", "60", "--policy", "ttft,round_robin", "--json")
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert [row["policy"] for row in result["policies"]] == ["ttft", "round_robin"]
+    for row in result["policies"]:
+        assert {
+            "ttft_s_p50",
+            "ttft_s_p90",
+            "ttft_s_p99",
+            "e2e_s_p50",
+            "e2e_s_p99",
+            "prefix_hit_ratio",
+            "local_ratio",
+            "busy_ratio",
+        } <= set(row)
+        assert 0 < row["ttft_s_p50"] <= row["ttft_s_p90"] <= row["ttft_s_p99"]
+
+
+def test_the_same_seed_gives_the_same_answer_and_a_faster_trace_a_longer_wait(mooncake: Path) -> None:
+    runs = [
+        json.loads(router("replay", str(mooncake), "--limit", "60", "--policy", "p2c", "--json", *more).stdout)
+        for more in ((), (), ("--scale", "4"))
+    ]
+    assert runs[0] == runs[1]
+    assert runs[2]["trace"]["duration_s"] == pytest.approx(runs[0]["trace"]["duration_s"] / 4)
+    assert runs[2]["policies"][0]["ttft_s_p90"] > runs[0]["policies"][0]["ttft_s_p90"]
+
+
+def test_the_table_names_every_policy(mooncake: Path) -> None:
+    run = router("replay", str(mooncake), "--limit", "40", "--policy", "ttft,nearest")
+    assert run.returncode == 0, run.stderr
+    assert "ttft p50" in run.stdout
+    assert "nearest" in run.stdout
+
+
+def test_the_world_of_a_configuration(mooncake: Path, tmp_path: Path) -> None:
+    file = tmp_path / "regions.toml"
+    file.write_text(
+        '[router]\nregion = "a"\n[[regions]]\nname = "a"\nlocation = [38.9, -77.0]\n'
+        '[[regions.backends]]\nname = "x"\nurl = "http://10.0.0.1:8000"\nengine = "vllm"\nmodels = ["m"]\n'
+    )
+    run = router("replay", str(mooncake), "--limit", "30", "--policy", "ttft", "--json", "--regions", str(file))
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["world"]["backends"] == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("nowhere.jsonl",), "nowhere.jsonl"),
+        (("README.md",), "neither an Azure trace"),
+        (("nowhere.jsonl", "--policy", "luck"), "no policy 'luck'"),
+        (("journal",), "journal"),
+    ],
+)
+def test_refusals_say_what_is_wrong(args: tuple[str, ...], says: str) -> None:
+    run = router("replay", *args)
+    assert run.returncode == 2
+    assert says in run.stderr

@@ -1,0 +1,235 @@
+"""What every store promises, in memory and on Redis alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from router.config import Config, Plan, StoreSection
+from router.store.base import Key, KeyRing, Refusal, Reservation, Store, StoreError
+from router.store.keys import PEPPER_ENV
+from router.store.open import open_store
+from tests.integration.store.routers import eventually
+from tests.support.valkey import Valkey
+
+PLANS = {
+    "default": Plan("default", requests_per_minute=60, tokens_per_minute=6000, concurrent=3, budget_usd_month=1.0),
+    "free": Plan("free"),
+    "small": Plan("small", requests_per_minute=2),
+}
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest, shared_valkey: Valkey) -> AsyncIterator[Store]:
+    shared_valkey.command("FLUSHALL")
+    url = shared_valkey.url if request.param == "redis" else None
+    store = open_store(Config(plans=PLANS, store=StoreSection(redis=url)), router_name="r1")
+    await store.start()
+    yield store
+    await store.stop()
+
+
+async def take(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -> Reservation | Refusal:
+    taken = store.reserve_now(key, tokens, "r", time.monotonic(), microusd=microusd)
+    return await store.reserve(key, tokens, "r", microusd=microusd) if taken is None else taken
+
+
+async def taken(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -> Reservation:
+    answer = await take(store, key, tokens, microusd)
+    assert isinstance(answer, Reservation), answer
+    return answer
+
+
+async def refused(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -> Refusal:
+    answer = await take(store, key, tokens, microusd)
+    assert isinstance(answer, Refusal), answer
+    return answer
+
+
+async def used(store: Store, key: Key) -> dict[str, float]:
+    return {s.limit: s.used for s in await store.quota(key)}
+
+
+async def settles(store: Store, key: Key, **wanted: float) -> None:
+    """Until these limits show this much in use, at most: time gives back meanwhile."""
+
+    async def shown() -> bool:
+        now = await used(store, key)
+        return all(now[name] <= units for name, units in wanted.items())
+
+    await eventually(shown)
+
+
+def ring(store: Store) -> KeyRing:
+    return store.keys
+
+
+async def test_a_key_is_made_found_listed_and_revoked(store: Store) -> None:
+    key, secret = await store.create_key("alice", "small", "acme")
+    assert secret.startswith("mr-")
+    assert len(secret) >= 40
+    assert (key.name, key.tenant, key.plan, key.revoked) == ("alice", "acme", PLANS["small"], False)
+    assert key.created_s == pytest.approx(time.time(), abs=5)
+    assert ring(store).lookup(secret.encode()) == key
+    assert ring(store).lookup(secret[:-1].encode()) is None
+    assert ring(store).lookup(b"\xff\x00") is None
+    other, _ = await store.create_key("bob")
+    assert other.tenant == "bob"
+    assert await store.list_keys() == [key, other]
+    assert await store.get_key(key.id) == key
+    assert await store.get_key("key_none") is None
+    assert await store.revoke_key(key.id)
+    assert not await store.revoke_key("key_none")
+    found = ring(store).lookup(secret.encode())
+    assert found is not None
+    assert found.revoked
+
+
+async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
+    key, secret = await store.create_key("a", "small")
+    await taken(store, key)
+    await taken(store, key)
+    await refused(store, key)
+    store.set_plans(PLANS | {"small": dataclasses.replace(PLANS["small"], requests_per_minute=20)})
+    key = ring(store).lookup(secret.encode())  # type: ignore[assignment]
+    assert key.plan.requests_per_minute == 20
+    store.set_plans({"default": PLANS["default"]})
+    key = ring(store).lookup(secret.encode())  # type: ignore[assignment]
+    assert key.plan.name == "default"
+
+
+async def test_the_answer_tells_where_the_limits_stand(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    answer = await taken(store, key, 1500)
+    assert (answer.limit_requests, answer.remaining_requests) == (60, 59)
+    assert answer.reset_requests_s == pytest.approx(1, abs=0.3)
+    assert (answer.limit_tokens, answer.remaining_tokens) == (6000, 4500)
+    assert answer.reset_tokens_s == pytest.approx(15, abs=0.3)
+    no = await refused(store, key, 5000)
+    assert no.limit == "tokens"
+    assert no.retry_after_s == pytest.approx(5, abs=0.3)
+    assert (no.limit_tokens, no.limit_requests) == (6000, 60)
+    assert no.remaining_tokens == pytest.approx(4500, abs=50)
+    for words in (" of 6000 tokens per minute are used", "needs 5000", "Retry in "):
+        assert words in no.detail
+
+
+async def test_a_refusal_by_one_limit_takes_nothing_of_another(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    before = await taken(store, key, 5000)
+    for _ in range(5):
+        assert (await refused(store, key, 3000)).limit == "tokens"
+    answer = await taken(store, key, 10)
+    assert answer.remaining_requests == 58
+    now = await used(store, key)
+    assert now["concurrent"] == 2
+    store.settle(before, None)
+    store.settle(answer, None)
+
+
+async def test_concurrency_ends_with_the_settlement(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    held = [await taken(store, key) for _ in range(3)]
+    no = await refused(store, key)
+    assert no.limit == "concurrent"
+    assert no.retry_after_s == 1.0
+    store.settle(held[0], 10)
+    store.settle(held[0], 10)  # a second time changes nothing
+    await taken(store, key)
+    assert (await refused(store, key)).limit == "concurrent"
+
+
+async def test_a_budget_counts_money(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    first = await taken(store, key, microusd=900_000)
+    no = await refused(store, key, microusd=200_000)
+    assert no.limit == "budget"
+    assert no.retry_after_s is not None
+    assert no.retry_after_s > 60
+    assert "0.90 of 1.00 USD" in no.detail
+    await taken(store, key, microusd=0)  # what costs nothing passes
+    store.settle(first, 10, microusd=100_000)
+    await settles(store, key, budget=0.1)
+    await taken(store, key, microusd=800_000)
+
+
+async def test_a_cost_above_the_limit_itself_is_told_apart(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    for no in (await refused(store, key, 6001), await refused(store, key, microusd=1_000_001)):
+        assert no.retry_after_s is None
+        assert "waiting does not help" in no.detail
+    await taken(store, key, 6000)
+
+
+async def test_a_settlement_corrects_to_the_real_usage(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    store.settle(await taken(store, key, 6000), 600)
+    await settles(store, key, tokens=600, concurrent=0)
+    store.settle(await taken(store, key, 100), 2000)
+    await settles(store, key, concurrent=0)
+    assert (await used(store, key))["tokens"] >= 2000
+    store.settle(await taken(store, key, 3000), None)
+    await settles(store, key, tokens=2600, requests=2, concurrent=0)
+
+
+async def test_a_plan_without_limits_costs_nothing(store: Store) -> None:
+    key, _ = await store.create_key("a", "free")
+    answer = store.reserve_now(key, 10**9, "r", time.monotonic())
+    assert isinstance(answer, Reservation)
+    assert (answer.source, answer.limit_requests, answer.limit_tokens) == ("none", None, None)
+    store.settle(answer, 5)
+    assert await store.quota(key) == []
+
+
+async def test_a_quota_can_be_reset(store: Store) -> None:
+    key, _ = await store.create_key("a", "small")
+    await taken(store, key)
+    await taken(store, key)
+    await refused(store, key)
+    await store.reset_quota(key)
+    assert (await used(store, key))["requests"] == 0
+    await taken(store, key)
+
+
+async def test_runtime_state_is_kept(store: Store) -> None:
+    await store.set_runtime("drain:eu", "1")
+    await store.set_runtime("drain:us", "1")
+    await store.set_runtime("drain:eu", None)
+    assert await store.get_runtime() == {"drain:us": "1"}
+    assert store.state == "up"
+    rtt_s = await store.ping()
+    assert rtt_s is not None
+    assert 0 <= rtt_s < 0.1
+
+
+async def test_no_secret_is_kept(store: Store, shared_valkey: Valkey) -> None:
+    _, secret = await store.create_key("a")
+    everything = repr(store) + repr(store.keys) + repr(await store.list_keys())
+    for name in ("keys", "pepper", "version"):
+        everything += repr(shared_valkey.command("HGETALL" if name == "keys" else "GET", f"{{mr}}:{name}"))
+    assert secret not in everything
+    assert secret[3:] not in everything
+
+
+async def test_the_pepper_may_come_from_the_environment(shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_valkey.command("FLUSHALL")
+    config = Config(plans=PLANS, store=StoreSection(redis=shared_valkey.url))
+    monkeypatch.setenv(PEPPER_ENV, "p" * 32)
+    store = open_store(config, router_name="r1")
+    await store.start()
+    _, secret = await store.create_key("a")
+    await store.stop()
+    assert b"pppp" not in shared_valkey.command("GET", "{mr}:pepper")
+    store = open_store(config, router_name="r1")
+    await store.start()
+    assert store.keys.lookup(secret.encode()) is not None
+    await store.stop()
+    for wrong in ("", "q" * 32):
+        monkeypatch.setenv(PEPPER_ENV, wrong)
+        store = open_store(config, router_name="r1")
+        with pytest.raises(StoreError, match=PEPPER_ENV):
+            await store.start()
+        await store.stop()
