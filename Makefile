@@ -20,7 +20,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format install node lock soak bench clean
+.PHONY: help demo test check guard format install node lock soak bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,9 @@ check: $(DEV)  ## lint, format, types, import contracts, house rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest --quiet tests/tidy
+
+guard: $(DEV)  ## has the hot path become dearer than bench/baseline.json allows? Takes a minute
+	@$(BIN)/python -m bench.guard $(ARGS)
 
 format: $(DEV)  ## put the code into its one format
 	@$(BIN)/ruff check --fix

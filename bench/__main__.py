@@ -51,7 +51,7 @@ def plan_of(options: argparse.Namespace) -> run.Plan:
     peers = options.peers or (QUICK_PEERS if options.quick else list(PEERS))
     scenarios = options.scenarios or (QUICK_SCENARIOS if options.quick else list(SCENARIOS))
     factor = options.seconds * (QUICK_FACTOR if options.quick else 1.0)
-    if "none" not in peers and any(name.startswith("latency") for name in scenarios):
+    if "none" not in peers and any(name.startswith(("latency", "alone")) for name in scenarios):
         peers = ["none", *peers]
     return run.Plan(
         peers=peers,

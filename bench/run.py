@@ -160,7 +160,7 @@ def run(plan: Plan, out: Path) -> Results:
             rounds = min(plan.rounds, MEMORY_ROUNDS_MAX) if memory_only else plan.rounds
             for number in range(rounds):
                 for name, gateway in running.items():
-                    if name == "none" and scenario.hold:
+                    if name == "none" and memory_only:
                         continue
                     slice_ = measure_once(bench, gateway, name, fitting(scenario, files), plan.quiet_cores)
                     results.slices.append(slice_.as_json())

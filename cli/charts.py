@@ -31,3 +31,16 @@ def sparkline(values: Sequence[float | None], width: int, *, top: float | None =
         else:
             cells.append(_EIGHTHS_UP[min(7, int(value / highest * 7.999))])
     return "".join(cells)
+
+
+def columns(values: Sequence[float | None], width: int, height: int) -> list[str]:
+    """The same as a chart of ``height`` lines, the top one first."""
+    tail = list(values)[-width:]
+    highest = max((v for v in tail if v is not None), default=0.0)
+    rows: list[list[str]] = [[] for _ in range(height)]
+    for value in tail:
+        eighths = 0 if value is None or highest <= 0 else max(1, round(value / highest * height * 8))
+        for index in range(height):
+            filled = min(8, max(0, eighths - (height - 1 - index) * 8))
+            rows[index].append(_EIGHTHS_UP[filled - 1] if filled else " ")
+    return ["".join(row) for row in rows]

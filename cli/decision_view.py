@@ -33,8 +33,7 @@ _TERM_STYLE = {
     "overhead": "bright_black",
     "queue": "yellow",
     "prefill": "magenta",
-    "pressure": "red",
-    "toll": "cyan",
+    "decode": "cyan",
 }
 _BAR_WIDTH = 26
 #: A term that is this small everywhere tells nothing.

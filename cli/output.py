@@ -7,8 +7,9 @@ width and carry neither colour nor trailing blanks, so that they can be piped.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -44,7 +45,7 @@ class Output:
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
-        self._env = env
+        self._env = os.environ if env is None else env
 
     @property
     def stdout(self) -> IO[str]:
@@ -66,7 +67,7 @@ class Output:
         from rich.console import Console
 
         console = Console(file=stream, highlight=False, soft_wrap=False, _environ=self._env)
-        if not console.is_terminal and not (self._env or {}).get("COLUMNS"):
+        if not console.is_terminal and not self._env.get("COLUMNS"):
             console = Console(file=stream, highlight=False, width=_PIPE_WIDTH, _environ=self._env)
         return console
 
@@ -105,6 +106,27 @@ class Output:
         """Append the text to the current line: for answers that arrive token by token."""
         self.stdout.write(text)
         self.stdout.flush()
+
+    def flow(self, bar: str = "", room: int | None = None) -> Callable[[str], None]:
+        """A function that prints a text piece by piece, wrapped at ``room`` columns, ``bar`` before each line."""
+        column: int | None = None  # None: the line has no bar yet
+
+        def write(piece: str) -> None:
+            nonlocal column
+            for index, part in enumerate(piece.split("\n")):
+                if index or (room is not None and column and column + len(part) > room):
+                    self.write("\n")
+                    column = None
+                if not part:
+                    continue
+                if column is None:
+                    self.inline(bar)
+                    column = 0
+                    part = part.lstrip() if room is not None else part
+                self.write(part)
+                column += len(part)
+
+        return write
 
     def inline(self, markup: str) -> None:
         """The same in rich's markup."""

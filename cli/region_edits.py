@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Item, Table
+from tomlkit.items import AoT, InlineTable, Item, Table
 
 from cli.errors import CliError, Exit
 from router.config.keys import BACKEND_KEYS, REGION_KEYS, Key
@@ -150,7 +150,7 @@ def _append(parent: Any, key: str, values: Mapping[str, Any], *, after: Any, ind
     """Append a table to ``parent[key]``, laid out like its neighbours, a blank line before it."""
     tables = parent.get(key)
     if tables is None:
-        tables = parent[key] = tomlkit.aot()
+        parent[key] = [] if isinstance(parent, InlineTable) else tomlkit.aot()
         tables = parent[key]
     if not isinstance(tables, AoT):  # written as [{…}, {…}]
         tables.append(dict(values))

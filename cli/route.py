@@ -33,8 +33,9 @@ def route_line(answer: Answer) -> str:
     )
 
 
-def why_line(decision: Json) -> str:
-    """The winner's cost by its parts, and by how much the best of each other region would have been worse."""
+def why_line(record: Json) -> str:
+    """What was expected of the winner, its cost by its parts, and how much worse each other region's best was."""
+    decision = record["decision"]
     winner = chosen(decision)
     if winner is None or winner["cost_s"] is None:
         return f"policy {decision['policy']}"
@@ -51,7 +52,12 @@ def why_line(decision: Json) -> str:
             seen.add(region)
             others.setdefault(verdict(candidate, decision), []).append(region)
     told = [f"{', '.join(regions)} {words}" for words, regions in others.items()]
-    return dotted(f"cost {cost} = {' + '.join(shown)}" if shown else f"cost {cost}", *told)
+    expected = record["attempts"][-1]["predicted_ttft_s"] if record["attempts"] else None
+    return dotted(
+        f"predicted {units.seconds(expected)}" if expected is not None else None,
+        f"cost {cost} = {' + '.join(shown)}" if shown else f"cost {cost}",
+        *told,
+    )
 
 
 def find_record(admin: Remote, request_id: str | None) -> Json | None:

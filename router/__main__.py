@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from router.app import run
 from router.config import load
 from router.errors import ConfigError
+from router.workers.run import run
 
 if __name__ == "__main__":
     try:

@@ -1,4 +1,4 @@
-"""The composition root: everything of one router process is built, wired, started and stopped here, and nowhere else."""
+"""The composition root: a router process is built, wired, started and stopped here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import logging
 import random
 import signal
 import socket
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import uvloop
-from aiohttp import web
-
 from router import __version__, clock
-from router.config import Config, secret, split_address, warnings
+from router.config import Config, secret, split_address
 from router.control.admin import start_admin
 from router.control.drains import Drains
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
 from router.core.fleet import Fleet
 from router.core.params import Params
@@ -31,17 +28,17 @@ from router.gateway.auth import Authenticator
 from router.gateway.explain import Explainer
 from router.gateway.lifecycle import Lifecycle, Settings
 from router.gateway.server import Server
+from router.gateway.tls import ServerTls
 from router.observe.observer import Observer
-from router.store.base import Store, StoreError
+from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
-from router.telemetry import logs
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
 from router.telemetry.metrics import Metrics, Sample
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
-from router.telemetry.writer import LineWriter, RotatingFile, StreamSink
+from router.telemetry.writer import LineWriter, RotatingFile
 from router.upstream.pool import Pools
 from router.wire.flow import Signal
 
@@ -76,6 +73,10 @@ class Listeners:
     clients: socket.socket
     admin: socket.socket
 
+    def close(self) -> None:
+        self.clients.close()
+        self.admin.close()
+
     @classmethod
     def bind(cls, config: Config) -> Listeners:
         clients = listen(config.router.listen, option="[router] listen, or --listen")
@@ -89,14 +90,27 @@ class Listeners:
 class App:
     """One router process. ``start`` and ``stop`` are each called once; ``serve`` does both around a signal."""
 
-    def __init__(self, config: Config, listeners: Listeners, *, access: LineWriter | None, human: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listeners: Listeners,
+        *,
+        access: LineWriter | None,
+        human: bool,
+        worker: int | None = None,
+    ) -> None:
+        """``worker``: its number among several. Then the process in front of it reads the configuration, hands over
+        the clients through ``server.adopt`` and checks who may operate. Raises ConfigError for a bad certificate."""
         self._listeners = listeners
+        self._worker = worker
+        self._tls = ServerTls.of(config.router)
         self._stack = AsyncExitStack()
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         rng = random.Random()
         self._params = Params(queue_max=config.limits.queue)
         self.fleet = Fleet(self._params, router_region=config.router.region)
-        self.store: Store = open_store(config, router_name=config.router.name)
+        name = config.router.name if worker is None else f"{config.router.name}#{worker}"
+        self.store: Store = open_store(config, router_name=name)
         self._pools = Pools(clock.monotonic_s)
         self.telemetry = _telemetry(config, self._models, access=access, human=human)
         self._queue = WaitQueue[Signal[bool]](self._params)
@@ -114,7 +128,8 @@ class App:
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
         self._exchange = FleetExchange(self.store, self._counts, self._heard, monotonic_s=clock.monotonic_s)
-        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce)
+        renew = self._tls.renew if self._tls is not None else None
+        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=renew)
         self._control = ControlPlane(
             reloader=self.reloader,
             fleet=self.fleet,
@@ -129,7 +144,6 @@ class App:
             started_s=clock.monotonic_s(),
             version=__version__,
         )
-        self._runner: web.AppRunner | None = None
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
 
@@ -182,6 +196,11 @@ class App:
             if name in self.fleet.backends:
                 self.fleet.observe_peers(name, inflight, uncached_tokens, now_s)
 
+    @property
+    def surveyed(self) -> bool:
+        """Does this router know its backends as well as it can?"""
+        return self._observer.surveyed
+
     def not_ready(self) -> str | None:
         """Why this router should get no traffic, or None."""
         if self.server.gate.closing:
@@ -205,13 +224,20 @@ class App:
         stack.push_async_callback(self._observer.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
-        self.reloader.start()
-        stack.push_async_callback(self.reloader.stop)
-        token = secret(config.auth.admin_token_env) if config.auth.admin_token_env else None
-        self._runner = await start_admin(self._control, self._listeners.admin, token)
-        stack.push_async_callback(self._runner.cleanup)
+        await self._start_control(config)
         stack.callback(self._pools.close)
-        await self.server.start(self._listeners.clients)
+        tls = self._tls.context if self._tls is not None else None
+        await self.server.start(self._listeners.clients if self._worker is None else None, tls)
+
+    async def _start_control(self, config: Config) -> None:
+        admin, stack = self._listeners.admin, self._stack
+        if self._worker is None:
+            self.reloader.start()
+            stack.push_async_callback(self.reloader.stop)
+            runner = await start_admin(self._control, admin, admin_token(config))
+        else:
+            runner = await start_admin(self._control, admin, None, more=WORKER_ROUTES)
+        stack.push_async_callback(runner.cleanup)
 
     async def stop(self) -> None:
         """Let running requests end within ``[timeouts] drain``, then stop everything in the reverse order."""
@@ -226,25 +252,33 @@ class App:
         """Run until SIGTERM or SIGINT, then drain; a second signal ends at once."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self.shut_down)
         await self.start()
         config = self.reloader.config
-        _log.info(
-            "router %s serves clients on http://%s and operators on http://%s with %d backends in %d regions",
-            config.router.name,
-            config.router.listen,
-            config.router.admin,
-            len(config.backends),
-            len(config.regions),
-        )
-        await self._stopping.wait()
+        _log.info("%s", greeting(config))
+        await self.stopping.wait()
         await self.stop()
 
-    def _signalled(self) -> None:
-        if self._stopping.is_set():
+    def shut_down(self) -> None:
+        """Begin to drain; if that has begun already, end the requests at once."""
+        if self.stopping.is_set():
             for x in list(self.lifecycle.live):
                 x.inbound.abort()
-        self._stopping.set()
+        self.stopping.set()
+
+
+def admin_token(config: Config) -> str | None:
+    return secret(config.auth.admin_token_env) if config.auth.admin_token_env else None
+
+
+def greeting(config: Config) -> str:
+    router = config.router
+    scheme = "https" if router.tls_cert is not None else "http"
+    workers = f" by {router.workers} workers" if router.workers > 1 else ""
+    return (
+        f"router {router.name} serves clients on {scheme}://{router.listen} and operators on http://{router.admin} "
+        f"with {len(config.backends)} backends in {len(config.regions)} regions{workers}"
+    )
 
 
 def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human: bool) -> Telemetry:
@@ -261,26 +295,3 @@ def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human:
         access=access,
         human=human,
     )
-
-
-def run(config: Config, *, log_format: str = "auto") -> int:
-    """Run a router until it is told to stop. Returns the exit code. ``log_format``: auto, json or human."""
-    human = log_format == "human" or (log_format == "auto" and sys.stderr.isatty())
-    writer = LineWriter(StreamSink(2), name="log")
-    undo = logs.set_up(writer, human=human)
-    try:
-        listeners = Listeners.bind(config)
-        for warning in warnings(config):
-            _log.warning("%s", warning)
-
-        async def main() -> None:
-            await App(config, listeners, access=writer, human=human).serve()
-
-        uvloop.run(main())
-    except (ListenError, StoreError) as error:
-        _log.error("%s", error)
-        return 1
-    finally:
-        undo()
-        writer.close()
-    return 0

@@ -1,8 +1,8 @@
 """python -m bench.guard: fails when the hot path has become dearer than bench/baseline.json allows.
 
 Two figures per kind of request. Instructions that the interpreter executes hardly depend on the machine and its load:
-10 % more fail. CPU time as a multiple of a fixed proxy's sees C code and system calls too, but noise with them: 30 % more
-fail. What fails is measured once more before it counts.
+10 % more fail. CPU time as a multiple of a fixed proxy's sees C code and system calls too, but noise with them:
+30 % more fail. What fails is measured once more before it counts.
 """
 
 from __future__ import annotations

@@ -67,9 +67,7 @@ _SHARES = {"us-east": 0.5, "eu-central": 0.3, "ap-northeast": 0.2}
 _MADE: Mapping[str, tuple[Chats, str]] = {
     "chats": (Chats(), "a100-llama-3.1-8b"),
     "agents": (
-        Chats(
-            instructions=6, instruction_tokens=4096, turn_tokens=600.0, answer_tokens=90.0, turns=12.0, think_s=6.0
-        ),
+        Chats(instructions=6, instruction_tokens=4096, turn_tokens=600.0, answer_tokens=90.0, turns=12.0, think_s=6.0),
         "a100-llama-3.1-8b",
     ),
     "documents": (
@@ -94,10 +92,16 @@ def recorded(file: Path, requests: int) -> Callable[[float], Trace]:
 
 def made(name: str, chats: Chats, requests: int, seed: int) -> Callable[[float], Trace]:
     """Conversations: at a higher rate there are more of them, and each goes at its own pace."""
+    # Recorded from the middle: at first there are only first turns, and too few requests.
+    ramp_s = 2.0 * chats.turns * (chats.think_s + chats.answer_tokens * 0.02)
 
     def at(requests_per_s: float) -> Trace:
         rates = {region: share * requests_per_s for region, share in _SHARES.items()}
-        return replace(conversations(rates, requests / requests_per_s, seed=seed, chats=chats), name=name)
+        trace = conversations(rates, ramp_s + requests / requests_per_s, seed=seed, chats=chats)
+        kept = tuple(replace(a, at_s=a.at_s - ramp_s) for a in trace.arrivals if a.at_s >= ramp_s)
+        # The made rate is only about the wanted one.
+        cut = replace(trace, name=name, arrivals=kept)
+        return cut.faster(requests_per_s * cut.duration_s / len(kept))
 
     return at
 

@@ -50,18 +50,21 @@ def command(
 
 
 def run_chat(ctx: Context, options: ChatOptions) -> None:
+    from rich.padding import Padding
+
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not prompt.strip():
         raise CliError("the prompt is empty", code=Exit.USAGE)
     api = ctx.api(options.url, options.key)
     asks = {"x-router-region": options.region, "x-router-residency": options.residency}
+    room = ctx.out.width if ctx.out.is_tty else None
     answer = complete(
         api,
         options.model or first_model(api),
         [{"role": "user", "content": prompt}],
         max_tokens=options.max_tokens,
         headers={name: text for name, text in asks.items() if text is not None},
-        on_text=(lambda text: None) if options.as_json else ctx.out.write,
+        on_text=(lambda text: None) if options.as_json else ctx.out.flow(room=room),
     )
     if options.as_json:
         ctx.out.json(answer.document())
@@ -77,4 +80,4 @@ def run_chat(ctx: Context, options: ChatOptions) -> None:
         ctx.out.line("")
         print_decision(ctx, record["decision"])
     else:
-        ctx.out.line(f"  [dim]{why_line(record['decision'])}[/]")
+        ctx.out.line(Padding(f"[dim]{why_line(record)}[/]", (0, 0, 0, 2)))

@@ -99,7 +99,10 @@ curl -N {stage.url}/v1/chat/completions \\
   -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     python = f"""\
 from openai import OpenAI
-client = OpenAI(base_url="{stage.url}/v1", api_key="{key}")
+client = OpenAI(
+    base_url="{stage.url}/v1",
+    api_key="{key}",
+)
 prompt = [{{"role": "user", "content": "Hello"}}]
 answer = client.chat.completions.create(model="{model}", messages=prompt)
 print(answer.choices[0].message.content)"""

@@ -53,7 +53,7 @@ def run_serve(ctx: Context, options: ServeOptions) -> Exit:
             config = parse(_overridden(options.config, given), options.config)
         except ConfigError as error:
             raise config_file.refused(error, f"{options.config} with these flags is wrong") from error
-    from router.app import run
+    from router.workers.run import run
 
     code = run(config, log_format=options.log_format)
     if code:

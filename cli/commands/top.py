@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import charts, units
+from cli import charts, units, worldmap
 from cli.commands.regions import regions_table
 from cli.commands.status import title
 from cli.commands.traffic import request_cells, requests_table
 from cli.context import AdminToken, AdminUrl, Context, context
 from cli.errors import CliError, Exit
-from cli.output import facts
+from cli.output import STATE_STYLE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+    from rich.text import Text
 
 Json = dict[str, Any]
 
 _HISTORY = 300
-#: Rows that are no requests: title, facts, headings, blank lines.
-_ROWS_AROUND = 11
+#: Lines that are no requests: title, headings, blank lines.
+_ROWS_AROUND = 7
+_CHART_LINES = 4
+#: From these on there is room for a map, with the charts beside it.
+_MAP_WIDTH, _MAP_HEIGHT = 116, 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,38 +102,77 @@ def look(ctx: Context, view: View) -> None:
 
 
 def render(view: View, width: int, height: int) -> RenderableType:
-    """One screen."""
+    """One screen: with a map if there is room, else the charts in its place."""
     from rich.console import Group
     from rich.markup import escape
+    from rich.table import Table as Grid
     from rich.text import Text
 
     head = title(view.status) if view.status is not None else ""
     if view.trouble is not None:
         head = f"[red]●[/] {escape(view.trouble)}"
+    marks = region_marks(view.regions)
+    top: RenderableType = Group(*lines(view, width))
+    taken = _CHART_LINES
+    if marks and width >= _MAP_WIDTH and height >= _MAP_HEIGHT:
+        grid = Grid.grid(padding=(0, 3, 0, 0))
+        grid.add_row(Group(*worldmap.draw(marks)), Group(*stacked(view, width - worldmap.COLUMNS - 3)))
+        top, taken = grid, worldmap.LINES
     made = requests_table()
-    for summary in view.requests[: max(0, height - _ROWS_AROUND - len(view.regions))]:
+    for summary in view.requests[: max(0, height - taken - len(view.regions) - _ROWS_AROUND)]:
         made.add_row(*request_cells(summary))
-    parts: list[RenderableType] = [Text.from_markup(head), Text(), lines(view, width), Text()]
-    return Group(*parts, regions_table(view.regions), Text(), made)
+    return Group(Text.from_markup(head), Text(), top, Text(), regions_table(view.regions), Text(), made)
 
 
-def lines(view: View, width: int) -> Table:
-    """The last minutes as small charts."""
-    columns = max(10, min(120, width - 36))
+def region_marks(regions: list[Json]) -> list[worldmap.Mark]:
+    """The regions on the map: their state as a colour, what is in flight as a number."""
+    return [
+        worldmap.Mark(r["location"], f"{r['name']} {units.count(r['inflight'])}", STATE_STYLE.get(r["state"], "white"))
+        for r in regions
+        if r["location"]
+    ]
 
-    def line(history: deque[float | None], show: str, unit: str, colour: str) -> str:
-        return f"[bold]{show:>7}[/] [dim]{unit:<12}[/] [{colour}]{charts.sparkline(history, columns)}[/]"
 
+def charts_of(view: View) -> list[tuple[str, str, str, deque[float | None], str]]:
+    """What is drawn: name, value now, unit, history, colour."""
     traffic = view.status["traffic"] if view.status is not None else {}
     queued = f"{units.count(traffic['queued'])} waiting" if traffic.get("queued") else ""
-    return facts(
-        {
-            "requests": line(view.requests_per_s, units.rate(traffic.get("requests_per_s")), "a second", "cyan"),
-            "tokens": line(view.tokens_per_s, units.rate(traffic.get("output_tokens_per_s")), "a second", "magenta"),
-            "first token": line(view.ttft_s, units.seconds(traffic.get("ttft_s_p50")), "half within", "yellow"),
-            "in flight": line(view.inflight, units.count(traffic.get("inflight")), queued, "green"),
-        }
-    )
+    requests, tokens = units.rate(traffic.get("requests_per_s")), units.rate(traffic.get("output_tokens_per_s"))
+    ttft, inflight = units.seconds(traffic.get("ttft_s_p50")), units.count(traffic.get("inflight"))
+    return [
+        ("requests", requests, "a second", view.requests_per_s, "cyan"),
+        ("tokens", tokens, "a second", view.tokens_per_s, "magenta"),
+        ("first token", ttft, "half within", view.ttft_s, "yellow"),
+        ("in flight", inflight, queued, view.inflight, "green"),
+    ]
+
+
+def lines(view: View, width: int) -> list[Text]:
+    """Each chart on one line."""
+    from rich.text import Text
+
+    columns = max(10, min(120, width - 37))
+    return [
+        Text.assemble(
+            (f"{name:<13}", "dim"),
+            (f"{now:>7} ", "bold"),
+            (f"{unit:<13}", "dim"),
+            (charts.sparkline(history, columns), colour),
+        )
+        for name, now, unit, history, colour in charts_of(view)
+    ]
+
+
+def stacked(view: View, width: int) -> list[Text]:
+    """Each chart under its heading, two lines high, as many lines in all as the map has."""
+    from rich.text import Text
+
+    made: list[Text] = []
+    for name, now, unit, history, colour in charts_of(view):
+        made.append(Text.assemble((f"{name}  ", "dim"), (now, "bold"), (f" {unit}", "dim")))
+        made += [Text(row, style=colour) for row in charts.columns(history, width, 2)]
+        made.append(Text())
+    return made
 
 
 @contextlib.contextmanager

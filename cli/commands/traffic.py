@@ -29,7 +29,7 @@ Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Backend = Annotated[str | None, typer.Option(help="Only this backend or region.")]
 Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a class: 5xx.")]
 
-_TIMELINE_WIDTH = 44
+_TIMELINE_WIDTH = 32
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _SPAN_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -71,7 +71,9 @@ class Show:
         """Where everything is."""
         screen = self._screen
         screen.heading("Three regions, one router", self._stage.world.summary)
-        for view in self._stage.admin.get("/admin/v1/regions")["data"]:
+        views = self._stage.admin.get("/admin/v1/regions")["data"]
+        screen.map(views)
+        for view in views:
             distance = f"{units.seconds(view['rtt_s'])} away"
             engines = units.plural(len(view["backends"]), "engine")
             here = "the router stands here" if view["name"] == self._regions[0] else None
@@ -81,7 +83,7 @@ class Show:
 
     def prompts(self, count: int) -> None:
         """Prompts one after the other: where each is answered, and why."""
-        self._screen.heading("Each prompt goes where its first token comes soonest", "cost = what the router expects")
+        self._screen.heading("Each prompt goes where its first token comes soonest", "and the router says why")
         for index in range(count):
             text, law, remark = PROMPTS[index % len(PROMPTS)]
             headers = {"x-router-residency": law} if law is not None else {}
@@ -174,7 +176,7 @@ class Show:
         for attempt in record["attempts"][:-1]:
             outcome = f"[yellow]{attempt['outcome'] or 'superseded'}[/] at {attempt['backend']}"
             screen.line(dotted(outcome, attempt["detail"], "then tried elsewhere"), indent=4)
-        screen.line(f"[dim]{why_line(record['decision'])}[/]", indent=4)
+        screen.line(f"[dim]{why_line(record)}[/]", indent=4)
         return answer
 
     def _complete(self, api: Remote, text: str, **options: Any) -> Answer:

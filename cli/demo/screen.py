@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cli import units
+from cli import units, worldmap
 from cli.output import Output
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+Json = dict[str, Any]
+
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 _WIDTH_MAX = 100
+#: Lines a terminal must have before a map is worth them.
+_MAP_HEIGHT = 34
 _INDENT = "  "
 
 
@@ -70,25 +74,16 @@ class Screen:
 
     def stream(self, region: str | None) -> Callable[[str], None]:
         """A function that prints pieces of an answer as they come, wrapped, behind the region's bar."""
-        bar = f"{_INDENT}[{self.colour(region)}]▎[/] "
-        room = self.width - 4
-        column: int | None = None  # None: the line has no bar yet
+        return self.out.flow(f"{_INDENT}[{self.colour(region)}]▎[/] ", self.width - 4)
 
-        def write(piece: str) -> None:
-            nonlocal column
-            for index, part in enumerate(piece.split("\n")):
-                if index or (column and column + len(part) > room):
-                    self.out.write("\n")
-                    column = None
-                if not part:
-                    continue
-                if column is None:
-                    self.out.inline(bar)
-                    column, part = 0, part.lstrip()
-                self.out.write(part)
-                column += len(part)
-
-        return write
+    def map(self, views: Sequence[Json]) -> None:
+        """Where the regions are, if the terminal has room for a map."""
+        places = [v for v in views if v["location"]]
+        if not self.out.is_tty or self.out.width < worldmap.COLUMNS or self.out.height < _MAP_HEIGHT or not places:
+            return
+        marks = [worldmap.Mark(v["location"], v["name"], self.colour(v["name"])) for v in places]
+        for line in worldmap.draw(marks):
+            self.out.line(line)
 
     @contextmanager
     def dots(self, regions: Sequence[str], count: int) -> Iterator[Dots]:

@@ -52,6 +52,9 @@ def _check_router(reader: Reader, config: Config) -> None:
             ("router", "workers"),
             'more than one worker needs a shared store: set [store] redis, e.g. to a redis:// URL or to "embedded"',
         )
+    if (router.tls_cert is None) is not (router.tls_key is None):
+        name, other = ("tls_cert", "tls_key") if router.tls_key is None else ("tls_key", "tls_cert")
+        reader.problem(("router", name), f"needs {other} beside it")
     addresses_good = listen_problem(router.listen) is None and listen_problem(router.admin) is None
     if addresses_good and same_port(router.listen, router.admin):
         reader.problem(("router", "admin"), f'has the same port as listen, "{router.listen}"')
@@ -149,6 +152,9 @@ def _warnings(config: Config) -> Iterator[str]:
         yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
     if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
         yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
+    for backend in config.backends:
+        if backend.max_inflight < config.router.workers:
+            yield f"{backend.name}: max_inflight is below [router] workers, each of which sends at least one request"
     yield from _same_url(config)
     jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction}
     for plan in config.plans.values():

@@ -142,6 +142,13 @@ SECTIONS: tuple[Section, ...] = (
             ),
             Key("policy", "string", "How a backend is chosen; `router policies list` explains each."),
             Key("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
+            Key(
+                "tls_cert",
+                "string",
+                "PEM file with the certificate of the clients' listener and its chain; every reload reads it again.",
+                problem=_file_problem,
+            ),
+            Key("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
         ),
     ),
     Section(

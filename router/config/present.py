@@ -17,6 +17,8 @@ AT_START_ONLY = frozenset(
         "router.listen",
         "router.admin",
         "router.workers",
+        "router.tls_cert",
+        "router.tls_key",
         "store.redis",
         "auth.admin_token_env",
         "limits.connections",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from router.control.guard import Guard
 from router.control.openapi import openapi
 from router.control.plane import ControlPlane
 from router.control.replies import failure, router_failure
-from router.control.routes import CONTROL, DOCUMENT, ROUTES, Handler
+from router.control.routes import CONTROL, DOCUMENT, ROUTES, Route
 from router.errors import ConfigError, RouterError
 
 _log = logging.getLogger("router.control")
@@ -21,46 +22,56 @@ _log = logging.getLogger("router.control")
 _BODY_BYTES_MAX = 1024 * 1024
 _GUARD: web.AppKey[Guard] = web.AppKey("guard", Guard)
 
-_WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def start_admin(control: ControlPlane, listener: socket.socket, token: str | None) -> web.AppRunner:
-    """Serve operators on a listening socket. ``cleanup()`` of the runner ends it."""
-    runner = web.AppRunner(
-        make_app(control, token), access_log=None, handler_cancellation=True, shutdown_timeout=1.0, handle_signals=False
-    )
+async def start_admin(
+    control: ControlPlane, listener: socket.socket, token: str | None, *, more: Sequence[Route] = ()
+) -> web.AppRunner:
+    """Serve operators on a listening socket. ``cleanup()`` of the runner ends it. ``more`` routes are not described."""
+    return await serve(make_app(control, token, more=more), listener)
+
+
+async def serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, handle_signals=False)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     return runner
 
 
-def make_app(control: ControlPlane, token: str | None) -> web.Application:
-    app = web.Application(middlewares=[_errors, _guard], client_max_size=_BODY_BYTES_MAX)
+def make_app(control: ControlPlane, token: str | None, *, more: Sequence[Route] = ()) -> web.Application:
+    app = bare_app(Guard(token, control.now_s), control.version)
     app[CONTROL] = control
-    app[_GUARD] = Guard(token, control.now_s)
     control.telemetry.metrics.add_source(lambda: samples(control))
-    app[DOCUMENT] = openapi(ROUTES, control.version)
-    for route in ROUTES:
-        handler = _handler(route.handler)
-        if route.method == "GET":
-            app.router.add_get(route.path, handler, name=route.name)
-        else:
-            app.router.add_route(route.method, route.path, handler, name=route.name)
+    for route in (*ROUTES, *more):
+        add_route(app, route, partial(_handle, route))
     return app
+
+
+def bare_app(guard: Guard, version: str) -> web.Application:
+    """An application with everything but its routes."""
+    app = web.Application(middlewares=[_errors, _guard], client_max_size=_BODY_BYTES_MAX)
+    app[_GUARD] = guard
+    app[DOCUMENT] = openapi(ROUTES, version)
+    return app
+
+
+def add_route(app: web.Application, route: Route, handler: WebHandler) -> None:
+    if route.method == "GET":
+        app.router.add_get(route.path, handler, name=route.name)
+    else:
+        app.router.add_route(route.method, route.path, handler, name=route.name)
 
 
 _OPEN = frozenset(route.name for route in ROUTES if route.open)
 
 
-def _handler(handler: Handler) -> _WebHandler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await handler(request, request.app[CONTROL])
-
-    return handle
+async def _handle(route: Route, request: web.Request) -> web.StreamResponse:
+    return await route.handler(request, request.app[CONTROL])
 
 
 @web.middleware
-async def _guard(request: web.Request, handler: _WebHandler) -> web.StreamResponse:
+async def _guard(request: web.Request, handler: WebHandler) -> web.StreamResponse:
     """Every path needs the token, unknown ones too, but for the routes that are marked open."""
     route_name = request.match_info.route.name
     if route_name not in _OPEN and (refusal := request.app[_GUARD].refusal(request)) is not None:
@@ -69,14 +80,14 @@ async def _guard(request: web.Request, handler: _WebHandler) -> web.StreamRespon
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: _WebHandler) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: WebHandler) -> web.StreamResponse:
     """Whatever goes wrong is answered in one shape, and nothing of the inside shows."""
     try:
         return await handler(request)
     except RouterError as exc:
         return router_failure(exc)
     except ConfigError as exc:
-        text = f"The configuration was refused; generation {request.app[CONTROL].reloader.generation} stays in force."
+        text = "The configuration was refused; the one before stays in force."
         return failure(422, "invalid_config", text, problems=exc.problems)
     except web.HTTPRequestEntityTooLarge:
         return failure(413, "body_too_large", "The body is over 1 MiB.")

@@ -13,6 +13,7 @@ from router.telemetry.metrics import Sample
 def samples(control: ControlPlane) -> Iterator[Sample]:
     """What is not known (no probe yet, no fresh scrape) has no sample."""
     now_s = control.now_s()
+    yield Sample("router_workers", (), 1)
     yield Sample("router_build_info", (control.version,), 1)
     yield Sample("router_config_generation", (), control.reloader.generation)
     yield Sample("router_queue_length", (), control.queued())

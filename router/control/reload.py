@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from router import clock
@@ -24,8 +24,11 @@ _POLL_S = 0.5
 #: A file that is still being written keeps changing for this long at most.
 _SETTLE_S = 0.1
 
-#: Puts the second configuration in force in place of the first. Synchronous, so that no request sees half of a change.
-Applier = Callable[[Config, Config], None]
+#: Puts the second configuration in force in place of the first. Within one process it does so without an await, so that
+#: no request sees half of a change.
+Applier = Callable[[Config, Config], Awaitable[None] | None]
+#: Reads again what the configuration only names, e.g. certificates. Raises ConfigError.
+Renewer = Callable[[], Awaitable[None] | None]
 
 _Signature = tuple[int, int, int]  # mtime in ns, size, inode
 
@@ -49,6 +52,7 @@ class ConfigReloader:
     """Owns the configuration in force.
 
     ``appliers`` are called in order; if one raises, the old configuration is applied again to all that were called.
+    ``renew`` is called at every reload, also when the file says what it said before.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ConfigReloader:
         appliers: Sequence[Applier],
         *,
         announce: Callable[[int], None] | None = None,
+        renew: Renewer | None = None,
         poll_s: float = _POLL_S,
     ) -> None:
         self.config = config
@@ -65,6 +70,7 @@ class ConfigReloader:
         self.refused: Refused | None = None
         self._appliers = tuple(appliers)
         self._tell = announce
+        self._renew = renew
         self._poll_s = poll_s
         self._seen = _signature(config.source)
         self._lock = asyncio.Lock()
@@ -92,8 +98,9 @@ class ConfigReloader:
                 new = await asyncio.to_thread(load, self.config.source)
                 _refuse_emptiness(self.config, new)
                 changes = diff(self.config, new)
+                await _call(self._renew)
                 if changes:
-                    self._swap(new)
+                    await self._swap(new, self.generation + 1)
             except ConfigError as exc:
                 self.refused = Refused(clock.wall_s(), tuple(exc.problems))
                 for problem in exc.problems:
@@ -104,21 +111,31 @@ class ConfigReloader:
                 self._announce(why, changes)
             return Reloaded(bool(changes), self.generation, tuple(changes))
 
-    def _swap(self, new: Config) -> None:
+    async def adopt(self, new: Config, generation: int) -> None:
+        """Put in force what another process has read and checked. Raises ConfigError; the old one then stays."""
+        async with self._lock:
+            await _call(self._renew)
+            if (new, generation) != (self.config, self.generation):
+                await self._swap(new, generation)
+
+    async def _swap(self, new: Config, generation: int) -> None:
         old = self.config
         done: list[Applier] = []
         try:
             for apply in self._appliers:
                 done.append(apply)
-                apply(old, new)
+                if (work := apply(old, new)) is not None:
+                    await work
         except Exception as exc:
             _log.exception("the configuration cannot be put in force")
             for apply in reversed(done):
-                _take_back(apply, old, new)
+                await _take_back(apply, old, new)
+            if isinstance(exc, ConfigError):
+                raise
             text = f"{new.source}: cannot be put in force: {type(exc).__name__}: {exc}"
             raise ConfigError(new.source, [text]) from exc
         self.config = new
-        self.generation += 1
+        self.generation = generation
         self.loaded_s = clock.wall_s()
         if self._tell is not None:
             self._tell(self.generation)
@@ -154,9 +171,15 @@ class ConfigReloader:
                 await self._reload_quietly("file changed")
 
 
-def _take_back(apply: Applier, old: Config, new: Config) -> None:
+async def _call(renew: Renewer | None) -> None:
+    if renew is not None and (work := renew()) is not None:
+        await work
+
+
+async def _take_back(apply: Applier, old: Config, new: Config) -> None:
     try:
-        apply(new, old)
+        if (work := apply(new, old)) is not None:
+            await work
     except Exception:
         _log.exception("the old configuration cannot be put back everywhere: restart the router")
 

@@ -24,7 +24,7 @@ from router.telemetry.stats import WINDOW_S_MAX
 CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
 
-_REQUESTS_MAX = 1000
+REQUESTS_MAX = 1000
 _KEYS_MAX = 200
 _TAIL_KEEPALIVE_S = 15.0
 
@@ -101,7 +101,7 @@ async def list_backends(request: web.Request, control: ControlPlane) -> web.Stre
 
 async def list_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     match = record_filter(request)
-    limit = int(number(request, "limit", 50, low=1, high=_REQUESTS_MAX))
+    limit = int(number(request, "limit", 50, low=1, high=REQUESTS_MAX))
     return listing([views.request_summary(r) for r in control.telemetry.journal.list(match, limit=limit)])
 
 
@@ -255,7 +255,7 @@ _EXPLAIN: dict[str, Any] = {
         "request_id": {"type": "string", "description": "Instead of all else: explain a request that was served."},
     },
 }
-_LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {_REQUESTS_MAX}, default 50).")
+_LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {REQUESTS_MAX}, default 50).")
 _SINCE = Param("since_s", "number", "Only requests that arrived after this time: seconds since 1970.")
 _WINDOW = Param("window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default 60).")
 _KEY = Param("key", "string", "Only the limits of this key's id.")

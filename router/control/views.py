@@ -14,14 +14,14 @@ from router.core.health import State
 from router.core.policy import list_policies
 from router.store.base import Key, LimitState
 from router.telemetry.journal import Record, as_document, decision_document
+from router.telemetry.stats import Window
 
-_TRAFFIC_WINDOW_S = 30.0
+TRAFFIC_WINDOW_S = 30.0
 
 
 def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
     config = control.reloader.config
     now_s = control.now_s()
-    traffic = control.telemetry.stats.window(_TRAFFIC_WINDOW_S)
     backends = list(control.fleet.backends.values())
     usable = [b for b in backends if b.usable(now_s)]
     return {
@@ -37,17 +37,21 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "ready": control.ready() is None,
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s},
-        "traffic": {
-            "inflight": sum(b.inflight for b in backends),
-            "queued": control.queued(),
-            "requests_per_s": traffic["requests_per_s"],
-            "output_tokens_per_s": traffic["output_tokens_per_s"],
-            "ttft_s_p50": traffic["ttft_s"]["p50"],
-            "ttft_s_p99": traffic["ttft_s"]["p99"],
-            "error_ratio": traffic["errors"] / traffic["requests"] if traffic["requests"] else None,
-        },
+        "traffic": {"inflight": sum(b.inflight for b in backends), "queued": control.queued()}
+        | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
         "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
         "backends": {"total": len(backends), "usable": len(usable)},
+    }
+
+
+def traffic(window: Window) -> dict[str, Any]:
+    document = window.document()
+    return {
+        "requests_per_s": document["requests_per_s"],
+        "output_tokens_per_s": document["output_tokens_per_s"],
+        "ttft_s_p50": document["ttft_s"]["p50"],
+        "ttft_s_p99": document["ttft_s"]["p99"],
+        "error_ratio": document["errors"] / document["requests"] if document["requests"] else None,
     }
 
 
@@ -92,30 +96,36 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
 def region(control: ControlPlane, configured: Region) -> dict[str, Any]:
     spec = configured.spec
     members = [control.fleet.backends[s.name] for s in configured.backends if s.name in control.fleet.backends]
-    views = [backend(control, b) for b in members]
-    return {
+    place = {
         "name": spec.name,
         "jurisdiction": spec.jurisdiction,
         "location": list(spec.location) if spec.location is not None else None,
-        "state": region_state(members, control.now_s()),
-        "draining": bool(members) and all(b.draining for b in members),
-        "rtt_s": min(_known(views, "rtt_s"), default=None),
-        "inflight": sum(b.inflight for b in members),
-        "queue": _sum(_known(views, "queue")),
-        "kv_ratio": _mean(_known(views, "kv_ratio")),
-        "output_tokens_per_s": sum(b.output_tokens_per_s for b in members),
-        "age_s": max(_known(views, "load_age_s"), default=None),
-        "backends": views,
+    }
+    return place | region_summary([backend(control, b) for b in members])
+
+
+def region_summary(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the views of its backends say about a region."""
+    return {
+        "state": region_state(members),
+        "draining": bool(members) and all(b["draining"] for b in members),
+        "rtt_s": min(_known(members, "rtt_s"), default=None),
+        "inflight": sum(b["inflight"] for b in members),
+        "queue": _sum(_known(members, "queue")),
+        "kv_ratio": _mean(_known(members, "kv_ratio")),
+        "output_tokens_per_s": sum(b["output_tokens_per_s"] for b in members),
+        "age_s": max(_known(members, "load_age_s"), default=None),
+        "backends": members,
     }
 
 
-def region_state(members: list[Backend], now_s: float) -> str:
+def region_state(members: list[dict[str, Any]]) -> str:
     """``draining``: all of it; ``down``: none is usable; ``degraded``: some is not, or is watched; else ``ok``."""
-    if members and all(b.draining for b in members):
+    if members and all(b["draining"] for b in members):
         return "draining"
-    if not any(b.usable(now_s) for b in members):
+    if not any(b["usable"] for b in members):
         return "down"
-    if any(b.state is not State.HEALTHY or not b.usable(now_s) for b in members):
+    if any(b["state"] != State.HEALTHY.value or not b["usable"] for b in members):
         return "degraded"
     return "ok"
 

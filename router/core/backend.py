@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from router.core.affinity import PrefixIndex, place_seed
-from router.core.cost import Price, Steady, kv_pressure_s, peers_share
-from router.core.estimator import Line, RttEstimate, Service, TtftFit
+from router.core.cost import Price, Steady, kv_pressure_s, peers_share, prompt_pairs, work_s
+from router.core.estimator import Backlog, Line, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
 from router.core.params import Params
 from router.core.types import BackendSpec, Lease, LoadSample, Request
 
 _NOTHING: Steady = (0.0, 0.0, 0.0, 0.0, 0.0)
+_MILLIONTH = 1e-6
+_HALF_MILLIONTH = 5e-7
+_DONE_MAX = 0.9
 
 
 class Lane:
@@ -24,6 +27,7 @@ class Lane:
         self.fit = fit
         self.steady = _NOTHING
         self.fixed_s = 0.0
+        #: see ``Fleet``: the same for all backends of a model
         self.toll = 0.0
         #: how often in a row it was found far slower than its siblings
         self.gray_marks = 0
@@ -50,16 +54,20 @@ class Backend:
     """
 
     __slots__ = (
+        "_ahead_mpairs",
+        "_ahead_tokens",
         "_lane_list",
         "_params",
         "_place_s",
         "_slots",
+        "backlog",
         "born_s",
         "draining",
         "failure_chance",
         "failures_total",
         "health",
         "inflight",
+        "inflight_pairs",
         "inflight_uncached_tokens",
         "jurisdiction",
         "lanes",
@@ -69,12 +77,15 @@ class Backend:
         "limit_lowered_s",
         "load",
         "local",
+        "mean_mpairs",
         "mean_uncached_tokens",
         "models",
         "name",
         "not_before_s",
         "others_inflight",
+        "others_mpairs",
         "others_tokens",
+        "pairs_total",
         "peers_at_s",
         "peers_inflight",
         "peers_tokens",
@@ -102,6 +113,9 @@ class Backend:
         self.draining = False
         self.inflight = 0
         self.inflight_uncached_tokens = 0
+        #: what attention still has to compute for these
+        self.inflight_pairs = 0
+        self._computed()
         #: leases whose first token has not come, oldest first
         self.pending: dict[Lease, None] = {}
         #: the same for answers in one piece, whose first token nobody sees
@@ -111,6 +125,7 @@ class Backend:
         self.requests_total = 0
         self.retries_total = 0
         self.uncached_tokens_total = 0
+        self.pairs_total = 0
         self.failures_total = 0
         self.last_error: str | None = None
         self.install(spec)
@@ -148,10 +163,18 @@ class Backend:
         self.scraped_inflight = self.scraped_tokens = 0.0
         self.peers_inflight = self.peers_tokens = 0.0
         self.peers_at_s = float("-inf")
-        self.others_inflight = self.others_tokens = 0.0
-        #: EWMA of the uncached tokens of a request here
+        self.others_inflight = self.others_tokens = self.others_mpairs = 0.0
+        #: EWMA of the uncached tokens of a request here, and of their pairs
         self.mean_uncached_tokens = 0.0
-        self.service = Service(params, now_s, self.requests_total - self.retries_total, self.uncached_tokens_total)
+        self.mean_mpairs = 0.0
+        self.service = Service(
+            params,
+            now_s,
+            self.requests_total - self.retries_total,
+            self.uncached_tokens_total,
+            self.pairs_total * _MILLIONTH,
+        )
+        self.backlog = Backlog(params)
         self._slots, self._place_s = float("inf"), 0.0
         self.prefix = PrefixIndex(params)
         #: of the latest request that had blocks
@@ -221,21 +244,28 @@ class Backend:
 
     def reprice(self) -> None:
         """Make the prices anew from the counts. Called whenever a count changes: keep it short."""
-        tokens = self.inflight_uncached_tokens + self.others_tokens
+        tokens = self.inflight_uncached_tokens - self._ahead_tokens + self.others_tokens
+        mpairs = self.inflight_pairs * _MILLIONTH - self._ahead_mpairs + self.others_mpairs
         requests = self.inflight + self.others_inflight
         wait_s = (requests + 1.0 - self._slots) * self._place_s if requests >= self._slots else 0.0
         prices = self.prices
+        slowness = 1.0 / self.backlog.speed
+        service, ratio = self.service, self._params.decode_ratio
+        decode_s = ratio * service.expected_tokens * (service.itl_s + 2.0 * requests * service.itl_busy_s)
         for lane in self._lane_list:
-            _, token_s, busy_s = lane.fit.line
-            queue_s = wait_s + tokens * token_s
+            _, token_s, busy_s, attention_s = lane.fit.line
+            queue_s = (tokens * token_s + mpairs * attention_s) * slowness
+            if queue_s < wait_s:
+                queue_s = wait_s
             busy_s *= requests
             toll = lane.toll
             prices[lane.model] = (
-                lane.fixed_s + queue_s + busy_s,
+                lane.fixed_s + queue_s + busy_s + decode_s,
                 token_s,
-                1.0 + toll * queue_s,
+                1.0 + toll * queue_s + ratio * requests,
                 toll,
-                (queue_s, busy_s, tokens, requests, lane.steady),
+                (queue_s, busy_s, tokens * slowness, requests, lane.steady, mpairs * slowness, decode_s, slowness),
+                attention_s * _HALF_MILLIONTH,
             )
 
     def refresh(self, now_s: float, neutral: Neutral) -> None:
@@ -254,6 +284,9 @@ class Backend:
         # Peers and the scrape see the same requests: the larger view, not the sum.
         self.others_inflight = max(self.peers_inflight * share, scraped_inflight)
         self.others_tokens = max(self.peers_tokens * share, self.scraped_tokens if load is not None else 0.0)
+        if self.mean_uncached_tokens:
+            self.others_mpairs = self.others_tokens * self.mean_mpairs / self.mean_uncached_tokens
+        self._see_progress(now_s)
         self._slots = self.service.slots
         self._place_s = self.service.place_s
         rtt_s = self.rtt.mean_s
@@ -272,31 +305,53 @@ class Backend:
                 self.failure_chance * params.failure_cost_s,
             )
             lane.steady = steady
-            lane.toll = self._toll(lane.fit.line.token_s)
             lane.fixed_s = sum(steady)
         self.reprice()
 
-    def _toll(self, token_s: float) -> float:
-        """The factor k of the toll k * work * (queue + work), from the requests and tokens per second sent here.
+    def _see_progress(self, now_s: float) -> None:
+        """The oldest prompt is partly computed: what of it is done is not ahead of anybody any more."""
+        self._computed()
+        for lease in self.pending:
+            price = lease.price
+            if price is None or self.inflight + self.others_inflight >= self._slots:
+                return
+            takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
+            since_s = max(lease.started_s + self.rtt_s / 2, self.health.last_token_s)
+            if takes_s > 0.0 and now_s > since_s:
+                # Never all of it: as long as its first token has not come, something is left.
+                done = min((now_s - since_s) * self.backlog.speed / takes_s, _DONE_MAX)
+                self._ahead_tokens = done * lease.uncached_tokens
+                self._ahead_mpairs = done * prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * _MILLIONTH
+            return
+
+    def _computed(self) -> None:
+        self._ahead_tokens = self._ahead_mpairs = 0.0
+
+    def demand(self, line: Line) -> tuple[float, float]:
+        """(requests per second sent here, share of the time that their prefill takes).
 
         Little's law tells how often others send, from how many of theirs are here and how long an answer takes.
         """
         service = self.service
         others_per_s = self.others_inflight / service.mean_s
         tokens_per_s = service.asked_tokens_per_s + others_per_s * self.mean_uncached_tokens
-        utilisation = min(tokens_per_s * token_s, self._params.toll_utilisation_max)
-        return self._params.toll_ratio * (service.asked_per_s + others_per_s) / (1.0 - utilisation)
+        mpairs_per_s = service.asked_mpairs_per_s + others_per_s * self.mean_mpairs
+        work_per_s = tokens_per_s * line.token_s + mpairs_per_s * line.attention_s
+        return service.asked_per_s + others_per_s, work_per_s
 
     def prefilled(self, lease: Lease) -> bool:
         """The prompt of ``lease`` is computed, or nobody waits for it any more. Returns whether its wait was seen."""
-        if lease in self.pending:
+        seen = lease in self.pending
+        if seen:
             del self.pending[lease]
-            self.inflight_uncached_tokens -= lease.uncached_tokens
-            return True
-        if lease in self.unseen:
+            self._computed()
+        elif lease in self.unseen:
             del self.unseen[lease]
-            self.inflight_uncached_tokens -= lease.uncached_tokens
-        return False
+        else:
+            return False
+        self.inflight_uncached_tokens -= lease.uncached_tokens
+        self.inflight_pairs -= prompt_pairs(lease.prompt_tokens, lease.uncached_tokens)
+        return seen
 
     def late_s(self, now_s: float) -> float:
         """How long the oldest first token is overdue while nothing else came: a lower bound of how slow it is here.

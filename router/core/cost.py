@@ -1,29 +1,36 @@
 """The price of a backend: what a request would cost there, in seconds, term by term.
 
-    cost_s(b) = rtt_s·k(b) + overhead_s + queue_s + prefill_s + pressure_s + residual_s + risk_s + toll_s
+    cost_s(b) = rtt_s·k(b) + overhead_s + queue_s + prefill_s + pressure_s + residual_s + risk_s + decode_s + toll_s
 
 - rtt_s·k: the round trip, once on a warm connection, once more per handshake on a cold one;
 - overhead_s: what the engine needs before it computes (learned);
-- queue_s: uncached tokens ahead (ours exactly, peers' aged, the scrape beyond ours) times the learned time per token,
-  plus the wait for a place when more requests are there than the engine serves at once;
-- prefill_s: (prompt - cached prefix) tokens times the learned time per token: the work w it brings along;
+- queue_s: the work ahead: uncached tokens (ours exactly, peers' aged, the scrape beyond ours) times the learned time
+  per token, and their attention, at the learned speed of the backlog; or the wait for a place, if that is longer, when
+  more requests are there than the engine serves at once;
+- prefill_s: the work w it brings along: u = prompt - cached prefix tokens times the learned time per token, plus the
+  learned time per pair times the u·(2·prompt - u)/2 pairs that attention computes: a long prompt costs more per token;
 - pressure_s: the learned interference of the batch, and a barrier λ·kv/(1-kv) as the KV cache fills;
 - residual_s: what the learned line does not explain at the moment, or how late pending first tokens already are;
 - risk_s: the chance that the attempt fails, times what a failure costs. So failing fast never looks fast;
-- toll_s: what it costs those after it. Work w that meets a queue q keeps the engine busy for (q + w) / (1 - ρ) and
-  makes the λ requests per second that come meanwhile wait w longer each: η·λ·w·(q + w) / (1 - ρ). Without it each
-  request does what is best for itself, spreads its prefix over more backends than needed, and everybody waits longer.
+- decode_s: what the batch costs the later tokens, κ times their time: o·(itl + 2·n·δ) for the o tokens of a mean
+  answer, n requests there and the learned time between tokens itl + n·δ. Once n·δ is what the others cost this answer,
+  once what this one costs the others. κ is small: the first token comes first;
+- toll_s: what it costs those after it. Work w stalls each of the n answers in the batch: κ·n·w. And work w that meets
+  a queue q keeps the engine busy for (q + w) / (1 - ρ) and makes the λ requests per second that come meanwhile wait w
+  longer each: η·λ·w·(q + w) / (1 - ρ), with the mean λ and ρ of the model's backends, since those who come later go
+  where the queue is short by then. Without it each request does what is best for itself, spreads its prefix over more
+  backends than needed, and everybody waits longer.
 
-All but pressure's barrier, risk and toll together are the predicted time to the first token, which is learned from and
-shown to operators beside the real one.
+All but pressure's barrier, risk, decode and toll together are the predicted time to the first token, which is learned
+from and shown to operators beside the real one.
 
 Sources: GORGO's cost of network + queue + uncached prefill; SMG's least_load barrier; Linkerd's PenaltyPeakEwma;
 Pigou's toll, here the externality of the M/G/1 busy period.
 
 A ``Price`` is a plain tuple, made anew when a backend changes and never altered: a decision keeps the prices it saw and
-can be explained later at no cost now. With its first four places and the work w = uncached_tokens * token_s:
+can be explained later at no cost now. With its places and the work w = u * (token_s + (2 * prompt - u) * pair_s):
 
-    cost_s = fixed_s + w * (rise + toll * w), where toll = η·λ / (1 - ρ) and rise = 1 + toll * queue_s
+    cost_s = fixed_s + w * (rise + toll * w), where toll = η·λ / (1 - ρ) and rise = 1 + toll * queue_s + κ·n
 """
 
 from __future__ import annotations
@@ -32,11 +39,12 @@ from math import asin, cos, radians, sin, sqrt
 
 from router.core.params import Params
 
-#: (fixed_s, token_s, rise, toll, Detail)
-Price = tuple[float, float, float, float, "Detail"]
+#: (fixed_s, token_s, rise, toll, Detail, pair_s)
+Price = tuple[float, float, float, float, "Detail", float]
 
-#: (queue_s, busy_s, tokens ahead, requests there, Steady): what ``fixed_s`` consists of
-Detail = tuple[float, float, float, float, "Steady"]
+#: (queue_s, busy_s, tokens ahead, requests there, Steady, millions of pairs ahead, decode_s, slowness): what
+#: ``fixed_s`` is made of. Tokens and pairs count as many times as the backlog is slower than the engine can be.
+Detail = tuple[float, float, float, float, "Steady", float, float, float]
 
 #: (rtt_s·k, overhead_s, kv pressure_s, residual_s, risk_s): the terms that do not change with each request
 Steady = tuple[float, float, float, float, float]
@@ -44,11 +52,21 @@ Steady = tuple[float, float, float, float, float]
 Terms = tuple[tuple[str, float], ...]
 
 
-def price_terms(price: Price, uncached_tokens: float) -> Terms:
-    """The terms of what a request with so many uncached tokens costs. Their sum is its cost."""
-    _, token_s, _, toll, (queue_s, busy_s, _, _, steady) = price
+def prompt_pairs(prompt_tokens: int, uncached_tokens: int) -> int:
+    """How many pairs of tokens attention computes: each uncached one with all that come before it."""
+    return uncached_tokens * (2 * prompt_tokens - uncached_tokens) // 2
+
+
+def work_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
+    """How long the prefill takes."""
+    return uncached_tokens * (price[1] + (2.0 * prompt_tokens - uncached_tokens) * price[5])
+
+
+def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> Terms:
+    """The terms of what a request with so many tokens, so many of them uncached, costs. Their sum is its cost."""
+    _, _, rise, toll, (queue_s, busy_s, _, _, steady, _, decode_s, _), _ = price
     rtt_s, overhead_s, pressure_s, residual_s, risk_s = steady
-    prefill_s = uncached_tokens * token_s
+    prefill_s = work_s(price, prompt_tokens, uncached_tokens)
     return (
         ("rtt", rtt_s),
         ("overhead", overhead_s),
@@ -57,14 +75,15 @@ def price_terms(price: Price, uncached_tokens: float) -> Terms:
         ("pressure", busy_s + pressure_s),
         ("residual", residual_s),
         ("risk", risk_s),
-        ("toll", prefill_s * (queue_s + prefill_s) * toll),
+        ("decode", decode_s),
+        ("toll", prefill_s * (rise - 1.0 + prefill_s * toll)),
     )
 
 
-def predicted_ttft_s(price: Price, uncached_tokens: float) -> float:
-    """When the first token is expected: the cost without what is no time (barrier, risk, toll)."""
-    steady = price[4][4]
-    return price[0] + uncached_tokens * price[1] - steady[2] - steady[4]
+def predicted_ttft_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
+    """When the first token is expected: the cost without what is no wait for it (barrier, risk, decode, toll)."""
+    _, _, _, _, steady, _, decode_s, _ = price[4]
+    return price[0] + work_s(price, prompt_tokens, uncached_tokens) - steady[2] - steady[4] - decode_s
 
 
 def kv_pressure_s(kv_ratio: float, params: Params) -> float:

@@ -1,17 +1,20 @@
 """What is known of the times of a backend, learned from probes and from the first tokens that really came.
 
 The model of one backend and one model name, for a request that meets ``tokens`` (uncached prompt tokens ahead of it and
-its own) and ``requests`` (already in the engine):
+its own), their ``mpairs`` (millions of pairs with the tokens before them, which is what attention computes) and
+``requests`` (already in the engine):
 
-    ttft_s = rtt + overhead_s + tokens * token_s + requests * busy_s + residual_s
+    ttft_s = rtt + overhead_s + tokens * token_s + mpairs * attention_s + requests * busy_s + residual_s
 
-``overhead_s``, ``token_s`` and ``busy_s`` come from a least-squares fit over exponentially forgotten samples, held to a
-prior (ridge): without samples the prior decides, and it decides again when samples have been forgotten. ``residual_s``
-is an EWMA of what the fit does not explain; it follows a sudden change within a few samples and fades without them.
+``overhead_s``, ``token_s``, ``busy_s`` and ``attention_s`` come from a least-squares fit over exponentially forgotten
+samples, held to a prior (ridge): what the model's backends have in common, which is itself held to a first guess.
+``residual_s`` is an EWMA of what the fit does not explain; it follows a sudden change within a few samples and fades
+without them. Only requests that waited for themselves more than for others teach the fit; the others teach ``Backlog``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import exp
 from typing import NamedTuple
 
@@ -50,18 +53,24 @@ class RttEstimate:
 
 
 class Line(NamedTuple):
-    """The fitted coefficients: what an engine needs for anything, per uncached token, per request in the batch."""
+    """The fitted coefficients: for anything, per uncached token, per request in the batch, per million pairs."""
 
     overhead_s: float
     token_s: float
     busy_s: float
+    attention_s: float = 0.0
 
-    def predict_s(self, tokens: float, requests: float) -> float:
-        return self.overhead_s + tokens * self.token_s + requests * self.busy_s
+    def predict_s(self, tokens: float, requests: float, mpairs: float = 0.0) -> float:
+        return self.overhead_s + tokens * self.token_s + requests * self.busy_s + mpairs * self.attention_s
 
 
 def prior_line(params: Params) -> Line:
-    return Line(params.overhead_prior_s, 1.0 / params.prefill_prior_tokens_per_s, params.interference_prior_s)
+    return Line(
+        params.overhead_prior_s,
+        1.0 / params.prefill_prior_tokens_per_s,
+        params.interference_prior_s,
+        params.attention_prior_s,
+    )
 
 
 class TtftFit:
@@ -82,7 +91,12 @@ class TtftFit:
         "_sxr",
         "_sxx",
         "_sxy",
+        "_sxz",
         "_sy",
+        "_sz",
+        "_szr",
+        "_szy",
+        "_szz",
         "at_s",
         "error_s",
         "line",
@@ -94,6 +108,7 @@ class TtftFit:
         self._solved_s = now_s
         self._n = self._sx = self._sr = self._sy = 0.0
         self._sxx = self._sxr = self._srr = self._sxy = self._sry = 0.0
+        self._sz = self._szz = self._sxz = self._szr = self._szy = 0.0
         self.line = line
         self.residual_s = 0.0
         #: EWMA of |seen - predicted| of the whole ttft, for operators
@@ -107,32 +122,46 @@ class TtftFit:
         return self._n
 
     @property
-    def typical(self) -> tuple[float, float]:
-        """(tokens, requests) of the mean sample."""
-        return (self._sx / self._n, self._sr / self._n) if self._n else (0.0, 0.0)
+    def typical(self) -> tuple[float, float, float]:
+        """(tokens, requests, mpairs) of the mean sample."""
+        return (self._sx / self._n, self._sr / self._n, self._sz / self._n) if self._n else (0.0, 0.0, 0.0)
 
-    def add(self, tokens: float, requests: float, net_s: float, error_s: float, now_s: float) -> None:
+    def add(
+        self, tokens: float, requests: float, net_s: float, error_s: float, now_s: float, *, mpairs: float = 0.0
+    ) -> None:
         """A first token came ``net_s`` after its request, the network taken off; ``error_s`` later than predicted."""
-        overhead_s, token_s, busy_s = self.line
-        fitted_s = overhead_s + tokens * token_s + requests * busy_s
+        overhead_s, token_s, busy_s, attention_s = self.line
+        fitted_s = overhead_s + tokens * token_s + requests * busy_s + mpairs * attention_s
         params = self._params
         most_s = fitted_s * params.outlier_factor + params.outlier_slack_s
         net_s = most_s if net_s > most_s else net_s if net_s > 0.0 else 0.0
         self.residual_s += params.residual_weight * (net_s - fitted_s - self.residual_s)
-        self._n += 1.0
-        self._sx += tokens
-        self._sr += requests
-        self._sy += net_s
-        self._sxx += tokens * tokens
-        self._sxr += tokens * requests
-        self._srr += requests * requests
-        self._sxy += tokens * net_s
-        self._sry += requests * net_s
+        weight = 1.0 if net_s <= fitted_s else params.late_sample_weight
+        x, r, z = weight * tokens, weight * requests, weight * mpairs
+        self._n += weight
+        self._sx += x
+        self._sr += r
+        self._sy += weight * net_s
+        self._sxx += x * tokens
+        self._sxr += x * requests
+        self._srr += r * requests
+        self._sxy += x * net_s
+        self._sry += r * net_s
+        self._sz += z
+        self._szz += z * mpairs
+        self._sxz += z * tokens
+        self._szr += z * requests
+        self._szy += z * net_s
         self.at_s = now_s
         self.error_s += params.error_weight * (abs(error_s) - self.error_s)
 
+    def note(self, error_s: float, now_s: float) -> None:
+        """A first token came that teaches nothing about the engine alone."""
+        self.at_s = now_s
+        self.error_s += self._params.error_weight * (abs(error_s) - self.error_s)
+
     def drift(self, error_s: float, now_s: float) -> None:
-        """A sample that cannot place the line, only say how far off it was: a wait for a place, a timeout."""
+        """A sample that cannot place the line, only say how far off it was: a timeout."""
         params = self._params
         bounded_s = max(-params.outlier_slack_s, min(error_s, params.outlier_slack_s))
         self.residual_s += params.residual_weight * bounded_s
@@ -144,33 +173,22 @@ class TtftFit:
         params = self._params
         self._forget(exp((self._solved_s - now_s) / params.fit_memory_s))
         self._solved_s = now_s
-        weight = params.prior_samples
-        weight_x = weight * params.prior_spread_tokens**2
-        weight_r = weight * params.prior_spread_requests**2
-        line = Line(
-            *solve_bounded(
-                (
-                    (self._n + weight, self._sx, self._sr),
-                    (self._sx, self._sxx + weight_x, self._sxr),
-                    (self._sr, self._sxr, self._srr + weight_r),
-                ),
-                (
-                    self._sy + weight * prior.overhead_s,
-                    self._sxy + weight_x * prior.token_s,
-                    self._sry + weight_r * prior.busy_s,
-                ),
-                (
-                    (0.0, params.overhead_max_s),
-                    (1.0 / params.prefill_max_tokens_per_s, 1.0 / params.prefill_min_tokens_per_s),
-                    (0.0, params.interference_max_s),
-                ),
-            )
-        )
+        line = fitted_line(self.sums, prior, params.prior_samples, params)
         if self._n:
             # What the line has just learned must not be counted a second time in the residual.
-            tokens, requests = self.typical
-            self.residual_s -= line.predict_s(tokens, requests) - self.line.predict_s(tokens, requests)
+            learned_s = line.predict_s(*self.typical) - self.line.predict_s(*self.typical)
+            explained_s = min(max(learned_s, min(self.residual_s, 0.0)), max(self.residual_s, 0.0))
+            self.residual_s -= explained_s
         self.line = line
+
+    @property
+    def sums(self) -> Sums:
+        """Weighted sums over the samples: what a least-squares fit needs of them."""
+        return (
+            *(self._n, self._sx, self._sr, self._sz),
+            *(self._sxx, self._sxr, self._sxz, self._srr, self._szr, self._szz),
+            *(self._sy, self._sxy, self._sry, self._szy),
+        )
 
     def _forget(self, keep: float) -> None:
         if self._n * keep > self._params.fit_samples_max:
@@ -184,22 +202,63 @@ class TtftFit:
         self._srr *= keep
         self._sxy *= keep
         self._sry *= keep
+        self._sz *= keep
+        self._szz *= keep
+        self._sxz *= keep
+        self._szr *= keep
+        self._szy *= keep
 
 
-Row = tuple[float, float, float]
+Sums = tuple[float, ...]
+
+
+def common_line(fits: Iterable[TtftFit], prior: Line, params: Params) -> Line:
+    """What the backends of a model have in common: one fit over the samples of all of them."""
+    sums = tuple(map(sum, zip(*(fit.sums for fit in fits), strict=True)))
+    return fitted_line(sums, prior, params.prior_samples_common, params) if sums else prior
+
+
+def fitted_line(sums: Sums, prior: Line, samples: float, params: Params) -> Line:
+    """Least squares over ``sums``, held to ``prior`` as if by so many samples on it (ridge)."""
+    n, sx, sr, sz, sxx, sxr, sxz, srr, szr, szz, sy, sxy, sry, szy = sums
+    prior_x = samples * params.prior_spread_tokens**2
+    prior_r = samples * params.prior_spread_requests**2
+    prior_z = samples * params.prior_spread_mpairs**2
+    return Line(
+        *solve_bounded(
+            (
+                (n + samples, sx, sr, sz),
+                (sx, sxx + prior_x, sxr, sxz),
+                (sr, sxr, srr + prior_r, szr),
+                (sz, sxz, szr, szz + prior_z),
+            ),
+            (
+                sy + samples * prior.overhead_s,
+                sxy + prior_x * prior.token_s,
+                sry + prior_r * prior.busy_s,
+                szy + prior_z * prior.attention_s,
+            ),
+            (
+                (0.0, params.overhead_max_s),
+                (1.0 / params.prefill_max_tokens_per_s, 1.0 / params.prefill_min_tokens_per_s),
+                (0.0, params.interference_max_s),
+                (0.0, params.attention_max_s),
+            ),
+        )
+    )
 
 
 def solve_bounded(
-    matrix: tuple[Row, Row, Row], right: Row, bounds: tuple[tuple[float, float], ...]
-) -> tuple[float, float, float]:
-    """Solve a symmetric positive definite system of three, each unknown kept inside its bounds.
+    matrix: Sequence[Sequence[float]], right: Sequence[float], bounds: Sequence[tuple[float, float]]
+) -> tuple[float, ...]:
+    """Solve a small symmetric positive definite system, each unknown kept inside its bounds.
 
     An unknown that leaves its bounds is pinned to the one it crossed, the last unknown first, and the others are solved
-    again. That is not always the constrained optimum, but always feasible, and it is in three steps.
+    again. That is not always the constrained optimum, but always feasible, and there are no more steps than unknowns.
     """
     pinned: dict[int, float] = {}
     while True:
-        free = [i for i in range(3) if i not in pinned]
+        free = [i for i in range(len(right)) if i not in pinned]
         solution = _eliminate(
             [[matrix[i][j] for j in free] for i in free],
             [right[i] - sum(matrix[i][j] * value for j, value in pinned.items()) for i in free],
@@ -211,7 +270,7 @@ def solve_bounded(
                 break
         else:
             values = {**pinned, **dict(zip(free, solution, strict=True))}
-            return values[0], values[1], values[2]
+            return tuple(values[i] for i in range(len(right)))
 
 
 def _eliminate(matrix: list[list[float]], right: list[float]) -> list[float]:
@@ -228,6 +287,64 @@ def _eliminate(matrix: list[list[float]], right: list[float]) -> list[float]:
     return right
 
 
+class Backlog:
+    """How fast an engine works off the prompts that wait for it, compared with how fast it can.
+
+    A request that met so much work waited so long: when that is longer than the work takes, something else holds the
+    engine up: memory or places that are taken, answers in the batch, requests that nobody told us of.
+    """
+
+    __slots__ = ("_params", "_seen_s", "_wait_s", "_work_s", "speed")
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._work_s = self._wait_s = 0.0
+        self._seen_s = float("-inf")
+        #: seconds of work done in a second
+        self.speed = 1.0
+
+    def waited(self, work_s: float, wait_s: float, now_s: float) -> None:
+        """A request with ``work_s`` ahead of it waited ``wait_s``."""
+        params = self._params
+        # Old news fades with time, and the more of it is replaced the more there is to tell.
+        keep = exp((self._seen_s - now_s) / params.speed_memory_s) * params.speed_keep_ratio
+        self._seen_s = now_s
+        self._work_s = self._work_s * keep + work_s
+        self._wait_s = self._wait_s * keep + wait_s
+        speed = (self._work_s + params.speed_prior_s) / (self._wait_s + params.speed_prior_s)
+        self.speed = min(max(speed, params.speed_min_ratio), params.speed_max_factor)
+
+
+Pace = tuple[float, float]
+
+
+def common_tokens(services: Iterable[Service], params: Params) -> float:
+    """Tokens of a mean answer of any of them: how long answers are says nothing about who gives them."""
+    known = [(service.sums[0], service.answer_tokens) for service in services]
+    total = sum(samples for samples, _ in known) + 1.0
+    return (sum(samples * tokens for samples, tokens in known) + params.answer_prior_tokens) / total
+
+
+def common_pace(services: Iterable[Service], params: Params) -> Pace:
+    """(time between two tokens of an answer alone, what each other request adds), by the answers of all of them."""
+    sums = tuple(map(sum, zip(*(service.sums for service in services), strict=True)))
+    prior = (params.itl_prior_s, params.itl_busy_prior_s)
+    return fitted_pace(sums, prior, params) if sums else prior
+
+
+def fitted_pace(sums: Sums, prior: Pace, params: Params) -> Pace:
+    """Least squares over ``sums``, held to ``prior``."""
+    n, sr, srr, sy, sry = sums
+    weight = params.itl_prior_samples
+    weight_r = weight * params.itl_prior_spread_requests**2
+    itl_s, itl_busy_s = solve_bounded(
+        ((n + weight, sr), (sr, srr + weight_r)),
+        (sy + weight * prior[0], sry + weight_r * prior[1]),
+        ((0.0, params.itl_max_s), (0.0, params.itl_busy_max_s)),
+    )
+    return itl_s, itl_busy_s
+
+
 class Service:
     """How an engine serves what it has accepted: decode time of an answer, places in its batch, rates.
 
@@ -240,23 +357,42 @@ class Service:
 
     __slots__ = (
         "_full_scrapes",
+        "_mpairs",
+        "_n",
         "_params",
         "_rated_s",
         "_requests",
         "_running",
+        "_solved_s",
+        "_sr",
+        "_srr",
+        "_sry",
+        "_sy",
         "_tokens",
+        "answer_tokens",
+        "asked_mpairs_per_s",
         "asked_per_s",
         "asked_tokens_per_s",
+        "expected_tokens",
+        "itl_busy_s",
+        "itl_s",
         "mean_s",
         "output_tokens_per_s",
         "slots",
         "slots_at_s",
     )
 
-    def __init__(self, params: Params, now_s: float, requests_total: int = 0, tokens_total: int = 0) -> None:
+    def __init__(
+        self, params: Params, now_s: float, requests_total: int = 0, tokens_total: int = 0, mpairs_total: float = 0.0
+    ) -> None:
         self._params = params
         #: mean time from first to last token
         self.mean_s = params.service_prior_s
+        #: mean tokens of an answer: of those seen here, and of those seen anywhere
+        self.answer_tokens = self.expected_tokens = params.answer_prior_tokens
+        #: time between two tokens: alone, and what each other request in the batch adds
+        self.itl_s, self.itl_busy_s = params.itl_prior_s, params.itl_busy_prior_s
+        self._n = self._sr = self._srr = self._sy = self._sry = 0.0
         self.slots = float("inf")
         self.slots_at_s = float("-inf")
         self._full_scrapes = 0  # in a row
@@ -264,16 +400,45 @@ class Service:
         #: what we send there, requests and uncached prompt tokens
         self.asked_per_s = 0.0
         self.asked_tokens_per_s = 0.0
+        self.asked_mpairs_per_s = 0.0
         #: what we saw delivered
         self.output_tokens_per_s = 0.0
-        self._rated_s = now_s
+        self._rated_s = self._solved_s = now_s
         self._requests = requests_total
         self._tokens = tokens_total
+        self._mpairs = mpairs_total
 
-    def answered(self, decode_s: float, output_tokens: int) -> None:
+    def answered(self, decode_s: float, output_tokens: int, requests: float = 0.0) -> None:
+        """A whole answer came, with so many other requests in the batch on average."""
         params = self._params
+        self.answer_tokens += params.answer_weight * (output_tokens - self.answer_tokens)
+        if output_tokens > 1:
+            # Long answers know the mean better, and weigh as many tokens as they have.
+            weight = output_tokens / self.answer_tokens if output_tokens < self.answer_tokens else 1.0
+            itl_s = decode_s / (output_tokens - 1)
+            self._n += weight
+            self._sr += weight * requests
+            self._srr += weight * requests * requests
+            self._sy += weight * itl_s
+            self._sry += weight * requests * itl_s
         self.mean_s += params.service_weight * (max(decode_s, params.service_min_s) - self.mean_s)
         self.output_tokens_per_s += output_tokens / params.rate_memory_s
+
+    @property
+    def sums(self) -> Sums:
+        """Weighted sums over the answers: what a least-squares fit of the time between tokens needs of them."""
+        return self._n, self._sr, self._srr, self._sy, self._sry
+
+    def solve(self, prior: Pace, now_s: float) -> None:
+        """Bring the time between tokens up to date with the answers, held to ``prior``."""
+        params = self._params
+        keep = exp((self._solved_s - now_s) / params.fit_memory_s)
+        if self._n * keep > params.fit_samples_max:
+            keep = params.fit_samples_max / self._n
+        self._solved_s = now_s
+        self._n, self._sr, self._srr = self._n * keep, self._sr * keep, self._srr * keep
+        self._sy, self._sry = self._sy * keep, self._sry * keep
+        self.itl_s, self.itl_busy_s = fitted_pace(self.sums, prior, params)
 
     def seen(self, running: float, waiting: float, kv_ratio: float | None, now_s: float) -> None:
         """A scrape told how many it serves, how many it lets wait, and how full its KV cache is."""
@@ -291,15 +456,17 @@ class Service:
         elif running > self.slots:
             self.slots = float("inf")
 
-    def tick(self, now_s: float, requests_total: int, tokens_total: int) -> int:
+    def tick(self, now_s: float, requests_total: int, tokens_total: int, mpairs_total: float = 0.0) -> int:
         """Bring the rates up to date with the counts so far. Returns how many requests were new."""
         memory_s = self._params.rate_memory_s
         requests, tokens = requests_total - self._requests, tokens_total - self._tokens
-        self._requests, self._tokens = requests_total, tokens_total
+        mpairs = mpairs_total - self._mpairs
+        self._requests, self._tokens, self._mpairs = requests_total, tokens_total, mpairs_total
         keep = exp((self._rated_s - now_s) / memory_s)
         self._rated_s = now_s
         self.asked_per_s = self.asked_per_s * keep + requests / memory_s
         self.asked_tokens_per_s = self.asked_tokens_per_s * keep + tokens / memory_s
+        self.asked_mpairs_per_s = self.asked_mpairs_per_s * keep + mpairs / memory_s
         self.output_tokens_per_s *= keep
         if now_s - self.slots_at_s > self._params.slots_memory_s:
             self.slots = float("inf")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import exp
-from statistics import fmean, median
+from statistics import fmean
 
 from router.core.backend import Backend, Neutral, cached_tokens
-from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s
+from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
-from router.core.estimator import Line, prior_line
+from router.core.estimator import Line, common_line, common_pace, common_tokens, prior_line
 from router.core.explain import Candidates
 from router.core.filters import Pool, Strike, sort_out, strike, unfit
 from router.core.gray import find_gray
@@ -195,7 +195,7 @@ class Fleet:
             now_s,
             request.prompt_tokens,
             uncached,
-            predicted_ttft_s(price, uncached),
+            predicted_ttft_s(price, request.prompt_tokens, uncached),
             None,
             b.health.state is not _HEALTHY and b.health.state is not State.SUSPECT,
             dry_run,
@@ -219,6 +219,9 @@ class Fleet:
         uncached = lease.uncached_tokens
         b.inflight_uncached_tokens += uncached
         b.uncached_tokens_total += uncached
+        pairs = prompt_pairs(request.prompt_tokens, uncached)
+        b.inflight_pairs += pairs
+        b.pairs_total += pairs
         if request.stream:
             b.pending[lease] = None
         else:
@@ -302,13 +305,19 @@ class Fleet:
             return
         ttft_s = now_s - lease.started_s
         fit = lane.fit
-        queue_s, _, tokens, requests, steady = price[4]
+        queue_s, busy_s, tokens, requests, steady, mpairs, _, slowness = price[4]
+        takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
         error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
-        if queue_s - tokens * price[1] > 1e-6:
-            # It waited for a place; how long is not told apart from the prefill.
-            fit.drift(error_s, now_s)
+        ahead_s = (tokens * price[1] + mpairs * price[5] * 2e6) / slowness
+        if ahead_s > 0.0:
+            wait_s = max(0.0, ttft_s - steady[0] - steady[1] - busy_s - takes_s)
+            b.backlog.waited(ahead_s, wait_s, now_s)
+        if queue_s > takes_s:
+            # It waited for others more than for itself: that tells of the backlog, not of the engine.
+            fit.note(error_s, now_s)
         else:
-            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], error_s, now_s)
+            mpairs += prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * 1e-6
+            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], error_s, now_s, mpairs=mpairs)
 
     def _succeeded(self, lease: Lease, b: Backend, now_s: float) -> None:
         event = b.health.success(now_s, lease.started_s, lease.request.tenant)
@@ -359,10 +368,14 @@ class Fleet:
         if lease.first_token_s is None:
             self._succeeded(lease, b, now_s)
         elif usage is not None:
-            b.service.answered(now_s - lease.first_token_s, usage.output_tokens)
+            before = lease.price[4][3] if lease.price is not None else b.inflight
+            requests = (before + b.inflight + b.others_inflight) / 2
+            b.service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
         if b.limit < b.spec.max_inflight:
             b.raise_limit()
         b.mean_uncached_tokens += 0.1 * (lease.uncached_tokens - b.mean_uncached_tokens)
+        mpairs = prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * 1e-6
+        b.mean_mpairs += 0.1 * (mpairs - b.mean_mpairs)
         if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
             b.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
 
@@ -500,12 +513,15 @@ class Fleet:
             self._next_solve_s = now_s + params.solve_s
             self._solve(now_s)
         self._know_neutral(now_s)
+        self._charge_tolls()
         for b in self._by_name.values():
             event = b.health.timer(now_s)
             if event is not None:
                 self._fire(b, event, now_s)
             b.failure_chance *= keep_chance
-            firsts = b.service.tick(now_s, b.requests_total - b.retries_total, b.uncached_tokens_total)
+            firsts = b.service.tick(
+                now_s, b.requests_total - b.retries_total, b.uncached_tokens_total, b.pairs_total * 1e-6
+            )
             self._budgets[b.region].requests(firsts, now_s)
             for lane in b.lanes.values():
                 lane.fit.residual_s *= keep_residual
@@ -518,14 +534,33 @@ class Fleet:
 
     def _solve(self, now_s: float) -> None:
         """Bring every fit up to date. The prior of a model is what its backends have in common, once some know it."""
-        enough = self.params.sibling_samples
         for model, serving in self._serving.items():
             fits = [lane.fit for b in serving if (lane := b.lanes.get(model)) is not None]
-            lines = [fit.line for fit in fits if fit.samples >= enough]
-            common = Line(*(median(column) for column in zip(*lines, strict=True))) if lines else self._prior
+            common = common_line(fits, self._prior, self.params)
             self._priors[model] = common
             for fit in fits:
                 fit.solve(common, now_s)
+        services = [b.service for b in self._by_name.values()]
+        pace, tokens = common_pace(services, self.params), common_tokens(services, self.params)
+        for service in services:
+            service.expected_tokens = tokens
+            service.solve(pace, now_s)
+
+    def _charge_tolls(self) -> None:
+        """How many come later, and how busy it is for them: the same at all backends of a model.
+
+        Those who come later go where the queue is short by then, so the rate here and now says little.
+        """
+        params = self.params
+        for model, serving in self._serving.items():
+            lanes = [(b, lane) for b in serving if b.state is not _EJECTED and (lane := b.lanes.get(model)) is not None]
+            if not lanes:
+                continue
+            demands = [b.demand(lane.fit.line) for b, lane in lanes]
+            utilisation = min(fmean([work for _, work in demands]), params.toll_utilisation_max)
+            toll = params.toll_ratio * fmean([per_s for per_s, _ in demands]) / (1.0 - utilisation)
+            for _, lane in lanes:
+                lane.toll = toll
 
     def _know_neutral(self, now_s: float) -> None:
         """The mean of what is known, for what is not."""
@@ -545,6 +580,8 @@ class Fleet:
             assert b.inflight == len(mine), f"{b.name}: {b.inflight} counted, {len(mine)} leases"
             assert len(waiting) == len(b.pending) + len(b.unseen), f"{b.name}: pending leases that have ended"
             tokens = sum(lease.uncached_tokens for lease in waiting)
+            pairs = sum(prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) for lease in waiting)
+            assert b.inflight_pairs == pairs, f"{b.name}: {b.inflight_pairs} pairs, {pairs} leased"
             assert b.inflight_uncached_tokens == tokens, (
                 f"{b.name}: {b.inflight_uncached_tokens} tokens, {tokens} leased"
             )

@@ -29,18 +29,18 @@ def find_gray(serving: Iterable[Backend], model: str, params: Params, now_s: flo
     ]
     if len(lanes) < params.gray_backends:
         return []
-    tokens, requests = (median(column) for column in zip(*(lane.fit.typical for _, lane in lanes), strict=True))
-    times_s = [_time_s(b, lane, tokens, requests, params, now_s) for b, lane in lanes]
+    typical = tuple(median(column) for column in zip(*(lane.fit.typical for _, lane in lanes), strict=True))
+    times_s = [_time_s(b, lane, typical, params, now_s) for b, lane in lanes]
     middle_s = median(times_s)
     spread_s = median(abs(time_s - middle_s) for time_s in times_s)
     most_s = middle_s + max(params.gray_floor_s, params.gray_mads * spread_s)
     return [b for (b, lane), time_s in zip(lanes, times_s, strict=True) if _gray_again(lane, time_s, most_s, params)]
 
 
-def _time_s(b: Backend, lane: Lane, tokens: float, requests: float, params: Params, now_s: float) -> float:
+def _time_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:
     """What a typical first token takes here, by what came and by what should have come."""
     late_s = b.late_s(now_s) if b.overdue(now_s) >= params.gray_overdue else 0.0
-    return lane.fit.line.predict_s(tokens, requests) + max(lane.fit.residual_s, late_s)
+    return lane.fit.line.predict_s(*typical) + max(lane.fit.residual_s, late_s)
 
 
 def _gray_again(lane: Lane, time_s: float, most_s: float, params: Params) -> bool:

@@ -47,25 +47,35 @@ class Params:
     prefill_prior_tokens_per_s: float = 10_000.0
     #: prior: what each request already in the batch adds
     interference_prior_s: float = 0.0005
+    #: prior: attention over a million pairs of tokens (4 * hidden * layers operations a pair: 8B on an H100 1.3 ms, on
+    #: an A100 4 ms)
+    attention_prior_s: float = 0.002
     #: bounds of what can be learned
     prefill_min_tokens_per_s: float = 20.0
     prefill_max_tokens_per_s: float = 1_000_000.0
     overhead_max_s: float = 5.0
     interference_max_s: float = 0.25
-    #: the prior weighs as much as this many samples ...
-    prior_samples: float = 4.0
+    attention_max_s: float = 0.25
+    #: what the backends of a model have in common weighs as much as this many samples of one of them; what is assumed
+    #: before anything is known weighs as much as this many of all of them ...
+    prior_samples: float = 12.0
+    prior_samples_common: float = 4.0
     #: ... that were spread over this many tokens and this many requests in the batch
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
+    prior_spread_mpairs: float = 20.0
     #: how often the fits are solved
     solve_s: float = 0.5
     #: samples are forgotten with this time constant, and the fit slides back to the prior
     fit_memory_s: float = 120.0
     #: more samples than this add nothing: an upper bound keeps the fit moving on busy backends
-    fit_samples_max: float = 400.0
+    fit_samples_max: float = 300.0
     #: a sample counts as no more than this many predictions plus the slack: one stall does not bend the line
     outlier_factor: float = 4.0
     outlier_slack_s: float = 2.0
+    #: a sample above the line weighs this much: what an engine can do is the lower edge of what it did, since waits for
+    #: memory or a place only ever add (asymmetric least squares, Newey and Powell 1987)
+    late_sample_weight: float = 0.5
     #: weight of one sample in the residual: the quick correction on top of the slow fit
     residual_weight: float = 0.15
     #: the residual is forgotten with this time constant (Linkerd's decay)
@@ -74,8 +84,14 @@ class Params:
     residual_floor_ratio: float = 0.5
     #: weight of one sample in the prediction error shown to operators
     error_weight: float = 0.1
-    #: a fit with fewer samples than this does not shape the prior of its siblings
-    sibling_samples: float = 8.0
+
+    #: the speed of a backlog: what is known of it is kept so long, and this share of it at each first token; it starts
+    #: as so much time at full speed
+    speed_memory_s: float = 10.0
+    speed_keep_ratio: float = 0.8
+    speed_prior_s: float = 1.0
+    speed_min_ratio: float = 0.1
+    speed_max_factor: float = 2.0
 
     # -- the risk of failing ----------------------------------------------------------------------------------------
     #: what a failed attempt costs its request (Linkerd's PenaltyPeakEwma: 5 s), times the chance of it
@@ -91,6 +107,18 @@ class Params:
     #: prior of the decode time of one answer, and the shortest that is believed
     service_prior_s: float = 5.0
     service_min_s: float = 0.05
+    #: prior of the time between two tokens: alone, and what each other request in the batch adds
+    itl_prior_s: float = 0.015
+    itl_busy_prior_s: float = 0.0002
+    #: the prior of these weighs as much as this many answers, spread over this many requests in the batch
+    itl_prior_samples: float = 8.0
+    itl_prior_spread_requests: float = 10.0
+    #: bounds of what can be learned
+    itl_max_s: float = 2.0
+    itl_busy_max_s: float = 0.05
+    #: weight of one answer in the mean answer's length, and the prior of that
+    answer_weight: float = 0.02
+    answer_prior_tokens: float = 200.0
     #: so many scrapes in a row must show requests waiting before the number served is taken for the engine's places
     slots_scrapes: int = 3
     #: from this KV use on, requests wait for memory
@@ -101,10 +129,12 @@ class Params:
     rate_memory_s: float = 10.0
 
     # -- the toll: what a request costs those after it, see cost.py --------------------------------------------------
-    #: 1 charges what an M/G/1 queue makes later requests wait; prefill also slows every answer in the batch
-    toll_ratio: float = 3.0
+    #: 1 charges what an M/G/1 queue makes later requests wait
+    toll_ratio: float = 1.0
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9
+    #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first
+    decode_ratio: float = 0.05
 
     # -- choosing (policy ttft) -------------------------------------------------------------------------------------
     #: stay with affinity or the local region unless the gain is more than the larger of these

@@ -65,6 +65,9 @@ class Verdict(NamedTuple):
     wait_us: int = 0
 
 
+TAKEN = Verdict()
+
+
 class Standing(NamedTuple):
     """Where an account stands at ``now_us``."""
 
@@ -135,9 +138,10 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
             now_us = at_us
         else:
             account.slots = {s: e for s, e in account.slots.items() if e <= now_us + lease_us}
-    elapsed_us = max(0, now_us - at_us)
-    account.requests_us = max(0, account.requests_us - elapsed_us)
-    account.tokens_us = max(0, account.tokens_us - elapsed_us)
+    if now_us > at_us:
+        elapsed_us = now_us - at_us
+        account.requests_us = account.requests_us - elapsed_us if account.requests_us > elapsed_us else 0
+        account.tokens_us = account.tokens_us - elapsed_us if account.tokens_us > elapsed_us else 0
     account.at_us = now_us
     if account.soonest_us <= now_us:
         account.slots = {s: e for s, e in account.slots.items() if e > now_us}
@@ -153,30 +157,35 @@ def reserve(
 ) -> Verdict:
     """Take ``cost`` and hold ``slots`` for ``lease_us``, or take nothing and say which limit is in the way."""
     advance(account, now_us, lease_us)
-    verdict = Verdict()
+    verdict = TAKEN
     requests_us = tokens_us = 0
     per_minute = limits.requests_per_minute
     if per_minute is not None:
         if cost.requests > per_minute:
             return Verdict("requests", never=True)
         requests_us = charge_us(cost.requests, per_minute)
-        verdict = _longest(verdict, "requests", account.requests_us + requests_us - MINUTE_US, cost.requests)
+        if cost.requests > 0 and (wait_us := account.requests_us + requests_us - MINUTE_US) > 0:
+            verdict = Verdict("requests", wait_us=wait_us)
     per_minute = limits.tokens_per_minute
     if per_minute is not None:
         if cost.tokens > per_minute:
             return Verdict("tokens", never=True)
         tokens_us = charge_us(cost.tokens, per_minute)
-        verdict = _longest(verdict, "tokens", account.tokens_us + tokens_us - MINUTE_US, cost.tokens)
+        wait_us = account.tokens_us + tokens_us - MINUTE_US
+        if cost.tokens > 0 and wait_us > verdict.wait_us:
+            verdict = Verdict("tokens", wait_us=wait_us)
     if limits.concurrent is not None and slots:
         if len(slots) > limits.concurrent:
             return Verdict("concurrent", never=True)
-        if len(account.slots) + len(slots) > limits.concurrent:
-            verdict = _longest(verdict, "concurrent", CONCURRENT_WAIT_US, 1)
+        if len(account.slots) + len(slots) > limits.concurrent and verdict.wait_us < CONCURRENT_WAIT_US:
+            verdict = Verdict("concurrent", wait_us=CONCURRENT_WAIT_US)
     if limits.budget_microusd is not None and cost.microusd > 0:
         if cost.microusd > limits.budget_microusd:
             return Verdict("budget", never=True)
         if account.spent_microusd + cost.microusd > limits.budget_microusd:
-            verdict = _longest(verdict, "budget", month_end_us(account.month) - account.at_us, 1)
+            wait_us = month_end_us(account.month) - account.at_us
+            if wait_us > verdict.wait_us:
+                verdict = Verdict("budget", wait_us=wait_us)
     if verdict.limit is None:
         account.requests_us += requests_us
         account.tokens_us += tokens_us
@@ -250,10 +259,6 @@ def grant(
     if limits.concurrent is not None:
         _hold(account, slots[: taken.slots], lease_us)
     return taken
-
-
-def _longest(verdict: Verdict, limit: str, wait_us: int, units: int) -> Verdict:
-    return Verdict(limit, wait_us=wait_us) if units > 0 and wait_us > verdict.wait_us else verdict
 
 
 def _portion(n: int, share: int, want: int, requests: int) -> int:

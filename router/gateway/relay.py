@@ -367,7 +367,7 @@ def _object_at(data: bytes, start: int) -> object:
         end = close + 1
         if depth <= 0:
             try:
-                return orjson.loads(data[begin:end])  # type: ignore[no-any-return]
+                return orjson.loads(data[begin:end])
             except orjson.JSONDecodeError:
                 return None
     return None

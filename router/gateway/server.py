@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable
 
 import orjson
@@ -24,6 +25,8 @@ from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
 _log = logging.getLogger("router.gateway")
 
 SWEEP_S = 0.25
+_HANDSHAKE_TIMEOUT_S = 10.0
+_TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
 
 
@@ -50,13 +53,35 @@ class Server:
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = os.urandom(6).hex()
         self._id_count = 0
+        self._tls: ssl.SSLContext | None = None
 
     # life
 
-    async def start(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Inbound(self.gate, self), sock=listener, backlog=4096)
+    async def start(self, listener: socket.socket | None, tls: ssl.SSLContext | None = None) -> None:
+        """Serve the clients of a listener. None: whoever accepts them hands them to ``adopt``."""
+        self._tls = tls
+        if listener is not None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: Inbound(self.gate, self),
+                sock=listener,
+                backlog=4096,
+                ssl=tls,
+                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if tls is not None else None,
+                ssl_shutdown_timeout=_TLS_CLOSE_TIMEOUT_S if tls is not None else None,
+            )
         self._sweeper = spawn(self._sweep(), name="sweep connections")
+
+    async def adopt(self, client: socket.socket) -> None:
+        """Serve a client that was accepted elsewhere. Raises OSError when it is gone or does not speak TLS."""
+        tls = self._tls
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: Inbound(self.gate, self),
+            client,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if tls is not None else None,
+            ssl_shutdown_timeout=_TLS_CLOSE_TIMEOUT_S if tls is not None else None,
+        )
 
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, let running requests end. True if all did within ``timeout_s``; the rest is cut off."""

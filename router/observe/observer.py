@@ -84,6 +84,12 @@ class Observer:
             if name not in self._watches:
                 self._watches[name] = self._watch(spec)
 
+    @property
+    def surveyed(self) -> bool:
+        """Has every backend been probed and, if it answered, been heard of its models?"""
+        probers = [watch.prober for watch in self._watches.values()]
+        return all(p.last is not None and (p.models or not p.last.ok) for p in probers)
+
     def last_error(self, backend: str) -> str | None:
         """Why the last probe or scrape of a backend failed; None when both were well."""
         watch = self._watches.get(backend)

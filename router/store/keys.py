@@ -118,25 +118,27 @@ class Ring:
         return sorted(self._by_id.values(), key=lambda k: (k.created_s, k.id))
 
     def load(self, records: Iterable[KeyRecord], pepper: bytes) -> None:
-        """Replace the snapshot."""
+        """Replace the snapshot. What has not changed is not built again."""
+        before, keys = self._records, self._by_id
         self._records = {r.id: r for r in records}
+        self._by_id = {i: keys[i] if before.get(i) == r else self._key(r) for i, r in self._records.items()}
+        self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
+        self._cache = {}
         self._pepper = pepper
         self.loaded = True
-        self._index()
 
     def put(self, record: KeyRecord) -> Key:
         """Add or replace one key."""
+        key = self._key(record)
         self._records[record.id] = record
-        self._index()
-        return self._by_id[record.id]
+        self._by_id[record.id] = self._by_digest[bytes.fromhex(record.digest)] = key
+        self._cache = {}
+        return key
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         self._plans = dict(plans)
-        self._index()
-
-    def _index(self) -> None:
-        self._by_id = {r.id: self._key(r) for r in self._records.values()}
-        self._by_digest = {bytes.fromhex(r.digest): self._by_id[r.id] for r in self._records.values()}
+        self._by_id = {i: self._key(r) for i, r in self._records.items()}
+        self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
         self._cache = {}
 
     def _key(self, record: KeyRecord) -> Key:

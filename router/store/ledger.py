@@ -130,8 +130,9 @@ class Ledger:
                 self._put_away(now_s)
 
     async def flush(self) -> None:
-        """Give back everything that is not in use, and wait until the store has it (or is away)."""
+        """Every request is over: give back everything, and wait until the store has it (or is away)."""
         for purse in self.purses.values():
+            purse.idle = list(purse.held)
             self.send(purse, everything=True)
         for _ in range(20):
             if not any(purse.sending for purse in self.purses.values()):

@@ -21,12 +21,16 @@ _SCOPE = "this router"
 class _Purse:
     """One key's account, with its limits as they were when the plan was last seen."""
 
-    __slots__ = ("account", "limits", "plan")
+    __slots__ = ("account", "limits", "plan", "unlimited")
 
     def __init__(self, plan: Plan) -> None:
+        self.account = Account()
+        self.adopt(plan)
+
+    def adopt(self, plan: Plan) -> None:
         self.plan = plan
         self.limits: Limits = limits_of(plan)
-        self.account = Account()
+        self.unlimited = self.limits.unlimited
 
 
 class MemoryStore:
@@ -66,9 +70,11 @@ class MemoryStore:
     def reserve_now(
         self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
     ) -> Reservation | Refusal:
-        purse = self._purse(key)
+        purse = self._purses.get(key.id)
+        if purse is None or purse.plan is not key.plan:
+            purse = self._purse(key)
         limits, account = purse.limits, purse.account
-        if limits.unlimited:
+        if purse.unlimited:
             return Reservation(key.id, request_id, tokens, "none")
         cost = Cost(1, tokens, microusd)
         slots = (f"{next(self._serial)}",) if limits.concurrent is not None else ()
@@ -162,5 +168,5 @@ class MemoryStore:
         if purse is None:
             purse = self._purses[key.id] = _Purse(key.plan)
         elif purse.plan is not key.plan:
-            purse.plan, purse.limits = key.plan, limits_of(key.plan)
+            purse.adopt(key.plan)
         return purse

@@ -2,7 +2,9 @@
 
 The balance is signed and is all there is: a reservation takes from it, a settlement puts back what was not used, an
 allowance adds to it, and what is left over or missing goes to the store with the next settlement. All of it was taken
-from the account before it came here, so the sum over all routers stays within the limit, also when a router dies.
+from the account before it came here, so the sum over all routers stays within the limit, also when a router dies. What
+it held is lost then: rates heal by themselves within a minute, slots when their lease is over; of a budget at most
+about a second's spending stays charged.
 
 Pure: time is handed in, and somebody else carries the messages.
 """

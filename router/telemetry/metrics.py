@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import add
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -131,10 +132,29 @@ METRICS: tuple[MetricSpec, ...] = (
         "router_config_generation", "gauge", (), "How many configurations have been in force, this one included."
     ),
     MetricSpec("router_log_lines_dropped_total", "counter", ("file",), "Lines lost because writing was too slow."),
+    MetricSpec("router_workers", "gauge", (), "Worker processes that serve clients."),
+    MetricSpec("router_worker_deaths_total", "counter", (), "Worker processes that died and were replaced."),
     MetricSpec("router_build_info", "gauge", ("version",), "Always 1."),
 )
 
 SPECS: dict[str, MetricSpec] = {m.name: m for m in METRICS}
+
+#: What several workers say of one and the same thing becomes one series. Every other metric has a series for each
+#: worker, with the label ``worker``, so that none falls or counts twice when a worker dies and another begins at zero.
+ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
+    "router_backend_state": max,  # 1 for every state that some worker sees
+    "router_backend_usable": max,
+    "router_backend_draining": max,
+    "router_backend_rtt_seconds": max,
+    "router_backend_scrape_age_seconds": max,
+    "router_backend_running": max,
+    "router_backend_waiting": max,
+    "router_backend_kv_ratio": max,
+    "router_store_up": min,
+    "router_config_generation": max,
+    "router_workers": add,
+    "router_build_info": max,
+}
 
 
 class Sample(NamedTuple):

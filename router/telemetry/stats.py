@@ -56,6 +56,36 @@ class Tally:
         }
 
 
+@dataclass(slots=True)
+class Window:
+    """What happened within some seconds. The windows of several processes can be merged."""
+
+    window_s: float  # asked for
+    lived_s: float  # of that, how long the process has been there
+    tallies: dict[_Key, Tally] = field(default_factory=dict)
+
+    def merge(self, other: Window) -> None:
+        self.lived_s = max(self.lived_s, other.lived_s)
+        for key, tally in other.tallies.items():
+            self.tallies.setdefault(key, Tally()).merge(tally)
+
+    def document(self) -> dict[str, Any]:
+        """Totals, and the same by region, model, tenant and cause."""
+        total = Tally()
+        groups: list[dict[str, Tally]] = [{} for _ in _GROUPS]
+        for key, tally in self.tallies.items():
+            total.merge(tally)
+            for group, name in zip(groups, key, strict=True):
+                group.setdefault(name, Tally()).merge(tally)
+        document = {"window_s": self.window_s} | total.document(self.lived_s)
+        for name, group in zip(_GROUPS, groups, strict=True):
+            document[f"by_{name}"] = [
+                {"name": value or None} | tally.document(self.lived_s)
+                for value, tally in sorted(group.items(), key=lambda item: -item[1].requests)
+            ]
+        return document
+
+
 class Stats:
     def __init__(self, labels: Labels, now_s: Callable[[], float]) -> None:
         self._labels = labels
@@ -88,25 +118,19 @@ class Stats:
 
     def window(self, window_s: float) -> dict[str, Any]:
         """Totals of the last ``window_s`` seconds, and the same by region, model, tenant and cause."""
+        return self.last(window_s).document()
+
+    def last(self, window_s: float) -> Window:
+        """The last ``window_s`` seconds."""
         now_s = self._now_s()
         window_s = min(max(1.0, window_s), WINDOW_S_MAX)
-        lived_s = max(1.0, min(window_s, now_s - self._started_s))
-        total = Tally()
-        groups: list[dict[str, Tally]] = [{} for _ in _GROUPS]
+        window = Window(window_s, max(1.0, min(window_s, now_s - self._started_s)))
         for second, slot in reversed(self._slots):
             if second <= now_s - window_s:
                 break
             for key, tally in slot.items():
-                total.merge(tally)
-                for group, name in zip(groups, key, strict=True):
-                    group.setdefault(name, Tally()).merge(tally)
-        document = {"window_s": window_s} | total.document(lived_s)
-        for name, group in zip(_GROUPS, groups, strict=True):
-            document[f"by_{name}"] = [
-                {"name": value or None} | tally.document(lived_s)
-                for value, tally in sorted(group.items(), key=lambda item: -item[1].requests)
-            ]
-        return document
+                window.tallies.setdefault(key, Tally()).merge(tally)
+        return window
 
     def _tenant(self, tenant: str) -> str:
         if tenant not in self._tenants:

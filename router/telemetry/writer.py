@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import stat
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,15 +23,21 @@ class Sink(Protocol):
 
 
 class StreamSink:
-    """An open file descriptor that belongs to somebody else, e.g. standard output."""
+    """An open file descriptor that belongs to somebody else, e.g. standard output.
+
+    Lines stay whole when several processes write to one pipe: what is written at once is no longer than a pipe keeps
+    together, unless a single line is.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
 
     def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        for piece in _whole_lines(data, select.PIPE_BUF) if self._pipe else (data,):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def close(self) -> None:
         pass
@@ -36,7 +46,8 @@ class StreamSink:
 class RotatingFile:
     """Appends to ``path``; past ``file_bytes`` it becomes ``path.1``, that ``path.2``, up to ``files`` in all.
 
-    Raises OSError when the file cannot be opened. Only whole writes go to one file, so lines stay whole.
+    Raises OSError when the file cannot be opened. Only whole writes go to one file, so lines stay whole. Several
+    processes may write to one path: each write locks the file and looks whether another process has rotated it.
     """
 
     def __init__(self, path: str, *, file_bytes: int, files: int) -> None:
@@ -47,21 +58,38 @@ class RotatingFile:
         self._open()
 
     def write(self, data: bytes) -> None:
-        if self._size and self._size + len(data) > self._file_bytes:
-            self._rotate()
-        self._file.write(data)
-        self._file.flush()
-        self._size += len(data)
+        self._lock()
+        try:
+            size = os.fstat(self._file.fileno()).st_size
+            if size and size + len(data) > self._file_bytes:
+                self._rotate()
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         self._file.close()
 
     def _open(self) -> None:
-        self._file = self._path.open("ab")
-        self._size = self._file.tell()
+        self._file = self._path.open("ab", buffering=0)
+
+    def _lock(self) -> None:
+        """Lock the file that is at ``path`` now. One that was removed is made anew."""
+        while True:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                    return
+            except FileNotFoundError:
+                pass
+            self._file.close()
+            self._open()
 
     def _rotate(self) -> None:
-        self._file.close()
+        """The next file is locked before the lock on this one is given up."""
+        full = self._file
         for number in range(self._files - 1, 0, -1):
             source = self._numbered(number - 1)
             if source.exists():
@@ -69,9 +97,22 @@ class RotatingFile:
         if self._files == 1:
             self._path.unlink(missing_ok=True)
         self._open()
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        full.close()
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+
+def _whole_lines(data: bytes, at_most: int) -> Iterator[bytes]:
+    """``data`` in pieces of whole lines, each of ``at_most`` bytes or a single line."""
+    start = 0
+    while len(data) - start > at_most:
+        end = data.rfind(b"\n", start, start + at_most) + 1 or data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:]
 
 
 class LineWriter:

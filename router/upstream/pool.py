@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections import deque
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from router.core.types import BackendSpec
 from router.errors import RouterError
+from router.upstream.tls import ClientTls
 from router.wire.outbound import Outbound
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: be gone before them.
@@ -25,7 +25,8 @@ class Pool:
         self.spec = spec
         self._now_s = now_s
         self._host = parts.hostname or ""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = ClientTls() if parts.scheme == "https" else None
+        self._sessions: set[Outbound] = set()  # connections whose TLS session is yet to be kept
         self._port = parts.port or (443 if self._tls else 80)
         self._idle: deque[Outbound] = deque()  # the warmest last
         self.open: set[Outbound] = set()
@@ -71,6 +72,8 @@ class Pool:
         except OSError:
             raise RouterError("upstream_unreachable", "could not be reached") from None
         self.open.add(connection)
+        if self._tls is not None:
+            self._sessions.add(connection)
         return connection
 
     def keep_for_later(self, task: asyncio.Task[Outbound]) -> None:
@@ -94,11 +97,15 @@ class Pool:
         if self.closed:
             self._drop(connection)
             return
+        if self._tls is not None and connection in self._sessions:
+            self._sessions.discard(connection)
+            self._tls.remember(connection.transport.get_extra_info("ssl_object"))
         connection.idle_since_s = self._now_s()
         self._idle.append(connection)
 
     def _lost(self, connection: Outbound) -> None:
         self.open.discard(connection)
+        self._sessions.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 

@@ -43,11 +43,11 @@ def test_a_policy_that_counts_requests_is_not_shown_in_seconds() -> None:
     }
     assert not in_seconds(decision)
     assert verdict(decision["candidates"][1], decision) == "+3"  # type: ignore[index]
-    assert why_line(decision) == "cost 1 = requests 1[dim] · [/]b +3"
+    assert why_line({"decision": decision, "attempts": []}) == "cost 1 = requests 1[dim] · [/]b +3"
 
 
 def test_why_line_groups_regions_by_their_verdict(decision: Json) -> None:
-    assert why_line(decision) == (
+    assert why_line({"decision": decision, "attempts": []}) == (
         "cost 21 ms = rtt 1.0 ms + prefill 20 ms[dim] · [/]eu-central +91 ms, rtt[dim] · [/]ap-northeast draining"
     )
 
@@ -64,4 +64,4 @@ def test_no_winner_no_verdict(decision: Json) -> None:
     for candidate in decision["candidates"]:
         candidate["chosen"] = False
     assert [verdict(c, decision) for c in decision["candidates"]] == ["", "", "", "", "draining"]
-    assert why_line(decision) == "policy ttft"
+    assert why_line({"decision": decision, "attempts": []}) == "policy ttft"

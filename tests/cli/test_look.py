@@ -200,8 +200,8 @@ def test_timeline_keeps_its_width() -> None:
 
     attempt = {"started_s": 0.5, "duration_s": 0.5, "ttft_s": 0.25}
     drawn = traffic.timeline(attempt, 1.0)
-    assert drawn.startswith(" " * 22 + "[dim]" + "─" * 11)
-    assert width(drawn) == width(traffic.timeline({"started_s": 0.0, "duration_s": None, "ttft_s": None}, 1.0)) == 44
+    assert drawn.startswith(" " * 16 + "[dim]" + "─" * 8)
+    assert width(drawn) == width(traffic.timeline({"started_s": 0.0, "duration_s": None, "ttft_s": None}, 1.0)) == 32
     assert traffic.timeline(attempt, 0.0) == ""
 
 
@@ -274,7 +274,24 @@ def test_top_draws_what_it_saw(play: Play, status: Make, region: Make, summary: 
     play.context.out.line(top.render(view, width=120, height=20))
     assert "12 a second" in play.out.replace("   ", " ")
     assert "██" in play.out
-    assert play.out.count("req-") == 20 - 11 - 1, "as many as fit"
+    assert play.out.count("req-") == 20 - 12, "as many as fit"
+
+
+def test_top_has_a_map_when_there_is_room(play: Play, status: Make, region: Make, summary: Make) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/status"): status(),
+        REGIONS: {"data": [region()]},
+        ("GET", "/admin/v1/requests"): {"data": [summary(request_id=f"req-{i}") for i in range(50)]},
+    }
+    view = top.View()
+    top.look(play.context, view)
+    play.context.out.line(top.render(view, width=130, height=44))
+    assert "●⠟us-east 6" in play.out
+    assert len(play.out.splitlines()) <= 44
+    assert "requests  12 a second" in play.out
+    no_place = [region(location=None)]
+    view.regions = no_place
+    assert top.region_marks(no_place) == []
 
 
 def test_top_keeps_what_it_has_when_the_router_goes(play: Play, status: Make, region: Make) -> None:

@@ -141,7 +141,7 @@ def test_every_command_is_parsed_here() -> None:
     parsed = {
         " ".join(words[:2]) if " ".join(words[:2]) in known else words[0] for words in (c[0].split() for c in CASES)
     }
-    assert known - parsed == {"policies list"}, "run as a program in test_program"
+    assert known - parsed == {"policies list", "replay"}, "run as programs in test_program and test_replay"
 
 
 def test_the_connection_may_be_named_before_or_after_the_command() -> None:

@@ -88,3 +88,8 @@ def test_sparkline() -> None:
     assert charts.sparkline([1, None, 1], 10) == "█ █"
     assert charts.sparkline([9, 0, 0], 2) == "▁▁", "only the last columns"
     assert charts.sparkline([1, 2], 4, top=4) == "▂▄"
+
+
+def test_columns_are_as_high_as_asked() -> None:
+    assert charts.columns([0, 1, 2, 4, None], 9, 2) == ["   █ ", "▁▄██ "]
+    assert charts.columns([3, 3], 1, 3) == ["█", "█", "█"]

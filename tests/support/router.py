@@ -63,6 +63,7 @@ class RouterProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     wait: str | None = "/readyz"
     errors_allowed: bool = False
+    probe: str = "listen"  # or "admin": which listener says that the router is there
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="meridian-test-")
@@ -127,7 +128,8 @@ class RouterProcess:
             if self.process.poll() is not None:
                 raise AssertionError(f"the router ended with {self.process.returncode}: {self.log.read_text()}")
             try:
-                with urllib.request.urlopen(self.url + path, timeout=2) as answer:
+                base = self.url if self.probe == "listen" else self.admin
+                with urllib.request.urlopen(base + path, timeout=2) as answer:
                     got = answer.status
             except urllib.error.HTTPError as error:
                 got = error.code

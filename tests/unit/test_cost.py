@@ -7,7 +7,15 @@ from itertools import pairwise
 
 import pytest
 
-from router.core.cost import distance_km, distance_rtt_s, kv_pressure_s, peers_share, predicted_ttft_s, price_terms
+from router.core.cost import (
+    distance_km,
+    distance_rtt_s,
+    kv_pressure_s,
+    peers_share,
+    predicted_ttft_s,
+    price_terms,
+    prompt_pairs,
+)
 from router.core.params import Params
 
 PARAMS = Params()
@@ -71,21 +79,31 @@ def test_a_peers_word_fades() -> None:
 def test_terms_prediction_and_cost_agree() -> None:
     steady = (0.08, 0.03, 0.02, -0.01, 0.25)
     queue_s, busy_s, token_s, toll = 0.4, 0.05, 0.0001, 6.0
-    fixed_s = sum(steady) + queue_s + busy_s
-    price = (fixed_s, token_s, 1.0 + toll * queue_s, toll, (queue_s, busy_s, 4000.0, 9.0, steady))
-    terms = dict(price_terms(price, 2000))
-    work_s = 0.2
+    decode_s, stall = 0.03, 0.45
+    fixed_s = sum(steady) + queue_s + busy_s + decode_s
+    detail = (queue_s, busy_s, 4000.0, 9.0, steady, 0.0, decode_s, 1.0)
+    price = (fixed_s, token_s, 1.0 + toll * queue_s + stall, toll, detail, 1e-8)
+    terms = dict(price_terms(price, 3000, 2000))
+    work_s = 2000 * (token_s + 4000 * 1e-8)
     assert terms == pytest.approx(
         {
             "rtt": 0.08,
             "overhead": 0.03,
             "queue": 0.4,
-            "prefill": 0.2,
+            "prefill": 0.28,
             "pressure": 0.07,
             "residual": -0.01,
             "risk": 0.25,
-            "toll": 6.0 * 0.2 * 0.6,
+            "decode": 0.03,
+            "toll": 0.28 * (6.0 * 0.68 + 0.45),
         }
     )
     assert sum(terms.values()) == pytest.approx(price[0] + work_s * (price[2] + price[3] * work_s))
-    assert predicted_ttft_s(price, 2000) == pytest.approx(sum(terms.values()) - 0.02 - 0.25 - terms["toll"])
+    no_wait_s = 0.02 + 0.25 + terms["toll"] + terms["decode"]
+    assert predicted_ttft_s(price, 3000, 2000) == pytest.approx(sum(terms.values()) - no_wait_s)
+
+
+def test_attention_computes_each_uncached_token_with_all_before_it() -> None:
+    assert prompt_pairs(1000, 1000) == 500_000
+    assert prompt_pairs(1000, 100) == 100 * 950
+    assert prompt_pairs(1000, 0) == 0

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.estimator import Line, RttEstimate, Service, TtftFit, prior_line, solve_bounded
+from router.core.estimator import (
+    Backlog,
+    Line,
+    RttEstimate,
+    Service,
+    TtftFit,
+    common_line,
+    common_pace,
+    common_tokens,
+    prior_line,
+    solve_bounded,
+)
 from router.core.params import Params
 
 PARAMS = Params()
@@ -196,3 +207,66 @@ class TestService:
         assert service.output_tokens_per_s == pytest.approx(400.0, rel=0.02)
         service.tick(200.0, requests, tokens)
         assert service.output_tokens_per_s < 0.1
+
+
+def test_long_prompts_are_told_apart_by_their_attention() -> None:
+    truth = Line(0.02, 1 / 40_000, 0.0, 0.004)
+    fit, rng, now_s = TtftFit(PARAMS, PRIOR, 0.0), random.Random(1), 0.0
+    for i in range(600):
+        tokens = rng.choice((500, 4000, 30_000, 100_000))
+        mpairs = tokens * tokens / 2e6
+        now_s += 0.1
+        fit.add(tokens, 0.0, truth.predict_s(tokens, 0.0, mpairs), 0.0, now_s, mpairs=mpairs)
+        if i % 5 == 4:
+            fit.solve(PRIOR, now_s)
+    for tokens in (2000, 20_000, 80_000):
+        mpairs = tokens * tokens / 2e6
+        assert fit.line.predict_s(tokens, 0.0, mpairs) == pytest.approx(truth.predict_s(tokens, 0.0, mpairs), rel=0.15)
+
+
+def test_what_backends_have_in_common_is_fitted_over_all_of_them() -> None:
+    truth = Line(0.02, 1 / 40_000, 0.0)
+    fits = [TtftFit(PARAMS, PRIOR, 0.0) for _ in range(3)]
+    # Each alone has seen only one kind of prompt, which tells overhead and slope apart for nobody.
+    for fit, tokens in zip(fits, (200, 3000, 9000), strict=True):
+        for i in range(40):
+            fit.add(tokens, 0.0, truth.predict_s(tokens, 0.0), 0.0, i * 0.1)
+    line = common_line(fits, PRIOR, PARAMS)
+    for tokens in (500, 5000):
+        assert line.predict_s(tokens, 0.0) == pytest.approx(truth.predict_s(tokens, 0.0), rel=0.1)
+    assert common_line([], PRIOR, PARAMS) == PRIOR
+
+
+class TestBacklog:
+    def test_it_starts_at_full_speed(self) -> None:
+        assert Backlog(PARAMS).speed == 1.0
+
+    def test_waiting_longer_than_the_work_takes_is_slow(self) -> None:
+        backlog = Backlog(PARAMS)
+        for i in range(30):
+            backlog.waited(0.5, 2.0, i * 0.1)
+        assert backlog.speed == pytest.approx(0.31, abs=0.05)
+
+    def test_it_recovers_and_stays_within_bounds(self) -> None:
+        backlog = Backlog(PARAMS)
+        for i in range(30):
+            backlog.waited(0.1, 60.0, i * 0.1)
+        assert backlog.speed == PARAMS.speed_min_ratio
+        for i in range(40):
+            backlog.waited(1.0, 1.0, 3.0 + i * 0.1)
+        assert backlog.speed == pytest.approx(1.0, abs=0.1)
+        for i in range(40):
+            backlog.waited(50.0, 0.0, 10.0 + i * 0.1)
+        assert backlog.speed == PARAMS.speed_max_factor
+
+
+def test_the_pace_of_answers_is_learned_with_the_batch() -> None:
+    service = Service(PARAMS, 0.0)
+    rng = random.Random(2)
+    for _ in range(300):
+        requests = rng.randrange(2, 80)
+        service.answered(99 * (0.01 + requests * 0.0005), 100, float(requests))
+    service.solve(common_pace([service], PARAMS), 1.0)
+    assert service.itl_s == pytest.approx(0.01, rel=0.1)
+    assert service.itl_busy_s == pytest.approx(0.0005, rel=0.1)
+    assert common_tokens([service, Service(PARAMS, 0.0)], PARAMS) == pytest.approx(service.answer_tokens, rel=0.05)

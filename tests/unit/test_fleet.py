@@ -398,6 +398,46 @@ class TestEndings:
 
 
 class TestKnowledge:
+    def test_a_prompt_that_is_half_computed_is_half_ahead(self) -> None:
+        fleet = fleet_of("us-east/a")
+        driver = Driver(fleet)
+        fleet.observe_rtt("us-east/a", 0.001, 0.0)
+        driver.send(0.0, prompt_tokens=20_000)
+        queue_s = fleet.backends["us-east/a"].prices[MODEL][4][0]
+        driver.send(queue_s / 2, prompt_tokens=10)
+        later_s = fleet.backends["us-east/a"].prices[MODEL][4][0]
+        assert later_s == pytest.approx(queue_s / 2, rel=0.1)
+        fleet.audit()
+
+    def test_a_new_backend_is_taken_to_be_as_its_siblings(self) -> None:
+        fleet = fleet_of("us-east/a", "us-east/b")
+        driver = Driver(fleet)
+        for i in range(100):
+            lease = driver.send(i * 0.1, pin_region="us-east", exclude=("us-east/b",))
+            fleet.first_token(lease, i * 0.1 + 0.05)
+            fleet.end(lease, Outcome.OK, i * 0.1 + 8.0, Usage(100, 800, None, True))
+        fleet.observe_load("us-east/b", None, 30.0)
+        driver.serve(30.0)
+        known, new = (dict(fleet.backends[name].prices)[MODEL][4][6] for name in ("us-east/a", "us-east/b"))
+        assert new == pytest.approx(known, rel=0.2)
+
+    def test_a_crowded_batch_costs_though_its_first_tokens_are_quick(self) -> None:
+        fleet = fleet_of("us-east/a", "us-east/b", params=Params(explore_ratio=0.0))
+        driver = Driver(fleet)
+        for i in range(60):
+            fleet.first_token(driver.send(0.0, exclude=("us-east/b",)), 0.05)
+            assert fleet.backends["us-east/a"].inflight == i + 1
+        assert driver.send(0.2).backend == "us-east/b"
+
+    def test_the_toll_is_the_same_at_all_backends_of_a_model(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        driver = Driver(fleet)
+        for i in range(100):
+            driver.serve(i * 0.05, pin_region="us-east", prompt_tokens=500)
+        tolls = {b.prices[MODEL][3] for b in fleet.backends.values()}
+        assert len(tolls) == 1
+        assert tolls.pop() > 0.0
+
     def test_distance_is_the_first_guess(self) -> None:
         fleet = fleet_of(*NAMES)
         rtts = {name: b.rtt_s for name, b in fleet.backends.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from router.core.backend import Backend
-from router.core.cost import Terms
+from router.core.cost import Terms, work_s
 from router.core.policy.base import Policy, Ranking, lowest
 from router.core.types import Request, Rng
 
@@ -25,7 +25,7 @@ class Cheapest(Policy):
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens = request.model, request.prompt_tokens
         prices = [b.prices[model] for b in candidates]
-        waits = [p[0] + tokens * p[1] for p in prices]
+        waits = [p[0] + work_s(p, tokens, tokens) for p in prices]
         dollars = [b.spec.cost_usd_hour for b in candidates]
         bound = self.params.cheapest_ttft_s
         costs = [usd if wait <= bound else max(dollars) + wait for usd, wait in zip(dollars, waits, strict=True)]

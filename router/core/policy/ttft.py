@@ -36,11 +36,12 @@ class Ttft(Policy):
         best = inf
         # One loop and no calls: this runs for every backend on every request.
         for b in candidates:
-            fixed_s, token_s, rise, toll, _ = price = b.prices[model]
-            work_s = tokens * token_s
+            fixed_s, token_s, rise, toll, _, pair_s = price = b.prices[model]
             if first in b.prefix.known:
                 hit = cached[len(costs)] = cached_tokens(b, request)
-                work_s -= hit * token_s
+                work_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
+            else:
+                work_s = tokens * (token_s + tokens * pair_s)
             cost = fixed_s + work_s * (rise + toll * work_s)
             if cost < best:
                 best = cost
@@ -116,4 +117,4 @@ class Ttft(Policy):
 
 def _terms(detail: _Detail, i: int) -> Terms:
     prices, cached, tokens = detail
-    return price_terms(prices[i], tokens - cached.get(i, 0.0))
+    return price_terms(prices[i], tokens, tokens - cached.get(i, 0.0))

@@ -1,4 +1,7 @@
-"""Several router processes spend one key's quota as fast as they can: never more than the limit, and nearly all of it."""
+"""Several router processes spend one key's quota as fast as they can: never more than the limit, and nearly all of it.
+
+They run with ``on_down = "deny"``: a machine that stalls for longer than the deadline must not look like an oversale.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,6 @@ from tests.support.valkey import Valkey
 PROCESSES = 4
 START_S = 2.0  # processes take this long to be ready
 RUN_S = 3.0
-#: On a machine that stalls for more than the deadline, a few requests are decided without the store.
-ALONE = 0.01
 
 
 def spend(valkey: Valkey, **task: Any) -> tuple[dict[str, int], float]:
@@ -46,9 +47,8 @@ def spend(valkey: Valkey, **task: Any) -> tuple[dict[str, int], float]:
         for process in processes:
             process.kill()
             process.wait()
-    sums = {name: sum(d[name] for d in done) for name in ("requests", "tokens", "alone_tokens")}
+    sums = {name: sum(d[name] for d in done) for name in ("requests", "tokens", "unanswered")}
     sums["allowance"] = sum(d["sources"].get("allowance", 0) for d in done)
-    sums["alone"] = sum(d["sources"].get("share", 0) for d in done)
     sums["inflight_max"] = most_at_once([span for d in done for span in d["spans"]])
     return sums, max(d["last_s"] for d in done) - start_s
 
@@ -65,9 +65,9 @@ def test_tokens_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey, us
     shared_valkey.command("FLUSHALL")
     sums, elapsed_s = spend(shared_valkey, plan=plan, used=used)
     most = limit + limit / 60 * elapsed_s
-    assert sums["alone"] <= ALONE * sums["requests"]
-    assert sums["tokens"] <= most + sums["alone_tokens"]
-    assert sums["tokens"] >= most - 500 - 0.02 * limit  # a reservation may be left, and what was in flight at the end
+    assert sums["tokens"] <= most
+    # one reservation may be left over, some are in flight at the end, and a call that came too late may be lost
+    assert sums["tokens"] >= most - 500 - 0.02 * limit - 500 * sums["unanswered"]
 
 
 def test_requests_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey) -> None:
@@ -75,21 +75,17 @@ def test_requests_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey) 
     shared_valkey.command("FLUSHALL")
     sums, elapsed_s = spend(shared_valkey, plan={"requests_per_minute": limit})
     most = limit + limit / 60 * elapsed_s
-    assert sums["alone"] <= ALONE * sums["requests"]
-    assert most - 0.01 * limit <= sums["requests"] <= most + sums["alone"]
+    assert most - 0.01 * limit - sums["unanswered"] <= sums["requests"] <= most
 
 
 def test_concurrent_requests_never_exceed_the_limit(shared_valkey: Valkey) -> None:
     shared_valkey.command("FLUSHALL")
     sums, _ = spend(shared_valkey, plan={"concurrent": 40}, hold_s=0.05)
-    assert sums["alone"] <= ALONE * sums["requests"]
-    assert sums["inflight_max"] <= 40 + sums["alone"]
-    assert sums["requests"] >= 40 / 0.05 * RUN_S  # kept busy: a slot is free again after 25 ms on average
+    assert 30 <= sums["inflight_max"] <= 40
 
 
 def test_a_busy_key_far_from_its_limit_hardly_asks(shared_valkey: Valkey) -> None:
     shared_valkey.command("FLUSHALL")
     plan = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9, "concurrent": 10_000}
     sums, _ = spend(shared_valkey, plan=plan, workers=16, pause_s=0.02)
-    assert sums["alone"] <= ALONE * sums["requests"]
     assert sums["allowance"] >= 0.8 * sums["requests"]

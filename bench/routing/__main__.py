@@ -1,0 +1,103 @@
+"""python -m bench.routing: every policy on every workload at every load, in the simulated world, with intervals.
+
+Recorded traces are read from the folder that --traces names; without it only made workloads are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bench.routing import decide, table
+from bench.routing.capacity import capacity_per_s
+from bench.routing.cases import Case, Workload, cases, workloads
+from router.core.policy import POLICIES
+from sim.replay import Outcome, summarize
+from sim.world import World
+
+QUICK_POLICIES = ("ttft", "round_robin", "least_inflight", "p2c", "cache_aware", "dynamo", "gie", "peak_ewma")
+REQUESTS, QUICK_REQUESTS = 6000, 2500
+
+_Job = tuple[Path | None, int, int, str, float]
+
+
+def names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.routing", description=__doc__)
+    parser.add_argument("--traces", type=Path, help="folder of azure_llm_conv_2023.csv and mooncake_synthetic.jsonl")
+    parser.add_argument("--workloads", type=names, help="which of them; default all")
+    parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
+    parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a few minutes: fewer requests and policies")
+    parser.add_argument("--out", type=Path, default=Path("bench/out/routing.json"), help="where results are kept")
+    options = parser.parse_args(arguments)
+    options.requests = options.requests or (QUICK_REQUESTS if options.quick else REQUESTS)
+    options.policies = options.policies or (list(QUICK_POLICIES) if options.quick else list(POLICIES))
+    for name in options.policies:
+        if name not in POLICIES:
+            parser.error(f"{name!r} is none of {', '.join(POLICIES)}")
+    return options
+
+
+def _workload(job: _Job) -> Workload:
+    traces, requests, seed, name, _ = job
+    return next(w for w in workloads(traces, requests, seed) if w.name == name)
+
+
+def _capacity(job: _Job) -> float:
+    return capacity_per_s(_workload(job))
+
+
+def _row(job: _Job, number: int, policy: str) -> dict[str, Any]:
+    case = cases(_workload(job), job[4])[number]
+    return summarize(run(case, policy, job[2]), seed=job[2])
+
+
+def run(case: Case, policy: str, seed: int) -> Outcome:
+    """One policy on one case."""
+    trace = case.trace
+    world = World(case.workload.world, policy, block_tokens=trace.block_tokens, seed=seed)
+    flows = world.run(trace, case.script(trace))
+    world.audit()
+    busy = [m.engine.busy_s_total / world.now_s for m in world.machines.values()]
+    served = dict.fromkeys(world.machines, 0)
+    for flow in flows:
+        if flow.machine is not None:
+            served[flow.machine.name] += 1
+    return Outcome(policy, tuple(flows), sum(busy) / len(busy), max(busy), served)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    found = workloads(options.traces, options.requests, options.seed)
+    chosen = [w.name for w in found if options.workloads is None or w.name in options.workloads]
+    results: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        jobs = [(options.traces, options.requests, options.seed, name, 0.0) for name in chosen]
+        for job, capacity in zip(jobs, pool.map(_capacity, jobs), strict=True):
+            print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
+            known = (*job[:4], capacity)
+            for number, case in enumerate(cases(_workload(known), capacity)):
+                rows = list(pool.map(_row, *zip(*((known, number, p) for p in options.policies), strict=True)))
+                gains = table.gains(rows) if table.OURS in options.policies and len(rows) > 1 else {}
+                results.append({"case": case.name, "requests_per_s": case.requests_per_s, "rows": rows, "gains": gains})
+                print(f"\n{table.case_text(case.name, rows) if gains else rows}", flush=True)
+    costs = decide.rows()
+    print(f"\nbest of the others / {table.OURS}\n{table.summary_text(results)}\n\n{decide.text(costs)}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({"seed": options.seed, "cases": results, "decisions": costs}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

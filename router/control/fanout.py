@@ -1,0 +1,304 @@
+"""The admin API in front of several workers: every answer is of all of them, and none counts twice.
+
+The routes are those of ``routes.py``. How each is answered stands in ``_ANSWERS``; a route that is not in it is told to
+all workers if it changes something, else to one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from router.control import merge, views
+from router.control.admin import add_route, bare_app
+from router.control.guard import Guard
+from router.control.inputs import number
+from router.control.links import Answer, WorkerGoneError, WorkerLink
+from router.control.reload import ConfigReloader
+from router.control.replies import failure, listing, reply
+from router.control.routes import DOCUMENT, REQUESTS_MAX, ROUTES, Route
+from router.control.tail import tail
+from router.telemetry.metrics import CONTENT_TYPE
+from router.telemetry.stats import WINDOW_S_MAX, Window
+
+_V1 = "/admin/v1"
+#: Every worker hears of a new or revoked key within about a second; the answer waits for that.
+_KEY_WAIT_S = 2.0
+_KEY_POLL_S = 0.01
+
+_Answer = Callable[["Fanout", web.Request], Awaitable[web.StreamResponse]]
+
+
+class NoWorkerError(Exception):
+    """No worker answers."""
+
+
+class Fanout:
+    """``links`` are the workers that serve now. ``deaths`` counts those that had to be replaced."""
+
+    def __init__(
+        self,
+        links: Callable[[], Sequence[WorkerLink]],
+        reloader: ConfigReloader,
+        *,
+        deaths: Callable[[], int],
+        now_s: Callable[[], float],
+        version: str,
+    ) -> None:
+        self.links = links
+        self.reloader = reloader
+        self.deaths = deaths
+        self._now_s = now_s
+        self._started_s = now_s()
+        self._version = version
+
+    def app(self, token: str | None) -> web.Application:
+        app = bare_app(Guard(token, self._now_s), self._version)
+        for route in ROUTES:
+            default = _any if route.method == "GET" else _every
+            add_route(app, route, partial(_handle, self, _ANSWERS.get(route.name, default), route))
+        return app
+
+    @property
+    def uptime_s(self) -> float:
+        return self._now_s() - self._started_s
+
+    async def all(self, request: web.Request, *, path: str | None = None) -> list[tuple[WorkerLink, Answer]]:
+        """The answers of all workers that answer; if one of them is an error, there is none but that."""
+        body = await request.read()
+        links = self.links()
+        asked = [_ask(link, request, body, path) for link in links]
+        answers = [(link, a) for link, a in zip(links, await asyncio.gather(*asked), strict=True) if a is not None]
+        return _checked(answers)
+
+    async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, Answer]]:
+        """The same, each told after the one before has done it."""
+        body = await request.read()
+        answers = [(link, a) for link in self.links() if (a := await _ask(link, request, body)) is not None]
+        return _checked(answers)
+
+    async def documents(self, request: web.Request, *, path: str | None = None) -> list[Any]:
+        return [answer.document for _, answer in await self.all(request, path=path)]
+
+    async def window(self, window_s: float) -> Window:
+        windows = await asyncio.gather(*(link.window(window_s) for link in self.links()), return_exceptions=True)
+        merged = Window(window_s, 1.0)
+        for window in windows:
+            if isinstance(window, Window):
+                merged.merge(window)
+        return merged
+
+
+class _OtherAnswerError(Exception):
+    """A worker answered with an error, which is the answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+async def _handle(fanout: Fanout, answer: _Answer, route: Route, request: web.Request) -> web.StreamResponse:
+    try:
+        return await answer(fanout, request)
+    except _OtherAnswerError as error:
+        return _passed_on(error.answer)
+    except NoWorkerError:
+        if route.open:
+            return reply({"status": "not ready", "reason": "no worker serves"}, 503)
+        return failure(503, "no_worker", "No worker serves at the moment; they are being started.")
+
+
+async def _ask(link: WorkerLink, request: web.Request, body: bytes, path: str | None = None) -> Answer | None:
+    try:
+        return await link.ask(request.method, path or request.rel_url.raw_path_qs, body, request.content_type)
+    except WorkerGoneError:
+        return None
+
+
+def _checked(answers: list[tuple[WorkerLink, Answer]]) -> list[tuple[WorkerLink, Answer]]:
+    if not answers:
+        raise NoWorkerError
+    for _, answer in answers:
+        if answer.status >= 400:
+            raise _OtherAnswerError(answer)
+    return answers
+
+
+def _passed_on(answer: Answer) -> web.Response:
+    response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
+    response.headers["Cache-Control"] = "no-store"
+    if answer.retry_after is not None:
+        response.headers["Retry-After"] = answer.retry_after
+    return response
+
+
+async def _any(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    """What any worker knows. One that does not find the thing asked for may be late, so the next is asked."""
+    body = await request.read()
+    last: Answer | None = None
+    for link in fanout.links():
+        if (answer := await _ask(link, request, body)) is not None:
+            last = answer
+            if answer.status != 404:
+                break
+    if last is None:
+        raise NoWorkerError
+    return _passed_on(last)
+
+
+async def _every(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return _passed_on((await fanout.one_by_one(request))[0][1])
+
+
+async def _healthz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return reply({"status": "ok"})
+
+
+async def _readyz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    """Ready when a worker is."""
+    answers = [a for link in fanout.links() if (a := await _ask(link, request, b"")) is not None]
+    if not answers:
+        raise NoWorkerError
+    return _passed_on(min(answers, key=lambda a: a.status))
+
+
+async def _metrics(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    answers = await fanout.all(request)
+    pages = {link.index: answer.body.decode() for link, answer in answers}
+    own = (
+        "# HELP router_worker_deaths_total Worker processes that died and were replaced.\n"
+        f"# TYPE router_worker_deaths_total counter\nrouter_worker_deaths_total {fanout.deaths()}\n"
+    )
+    page = await asyncio.to_thread(merge.metrics, pages)
+    return web.Response(body=(page + own).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _describe(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return reply(request.app[DOCUMENT])
+
+
+async def _status(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    answers = await fanout.documents(request)
+    merged = merge.status(answers)
+    merged["router"] |= {
+        "uptime_s": fanout.uptime_s,
+        "workers_serving": len(answers),
+        "config_generation": fanout.reloader.generation,
+    }
+    merged["store"]["kind"] = views.store_kind(fanout.reloader.config)
+    merged["traffic"] |= views.traffic(await fanout.window(views.TRAFFIC_WINDOW_S))
+    return reply(merged)
+
+
+async def _regions(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return listing(merge.regions([d["data"] for d in await fanout.documents(request)]))
+
+
+async def _backends(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return listing(merge.backends([d["data"] for d in await fanout.documents(request)]))
+
+
+async def _requests(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    limit = int(number(request, "limit", 50, low=1, high=REQUESTS_MAX))
+    return listing(merge.requests([d["data"] for d in await fanout.documents(request)], limit))
+
+
+async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    await fanout.all(request, path=f"{_V1}/requests?limit=1&{request.query_string}")  # is the filter well-formed?
+    return await tail(request, fanout.links)
+
+
+async def _stats(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    window_s = number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)
+    return reply((await fanout.window(window_s)).document())
+
+
+async def _create_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    body = await request.read()
+    for link in fanout.links():
+        if (answer := await _ask(link, request, body)) is not None:
+            if answer.status == 201:
+                await _until_known(fanout.links(), answer.document["id"], revoked=False)
+            return _passed_on(answer)
+    raise NoWorkerError
+
+
+async def _revoke_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    response = await _any(fanout, request)
+    if response.status == 200:
+        await _until_known(fanout.links(), request.match_info["key_id"], revoked=True)
+    return response
+
+
+async def _until_known(links: Iterable[WorkerLink], key_id: str, *, revoked: bool) -> None:
+    """Wait until the workers have heard of a key, or that it is revoked: the next request may come to any."""
+
+    async def known(link: WorkerLink) -> None:
+        while True:
+            answer = await link.ask("GET", f"{_V1}/keys/{key_id}")
+            if answer.status == 200 and answer.document["revoked"] is revoked:
+                return
+            await asyncio.sleep(_KEY_POLL_S)
+
+    try:
+        async with asyncio.timeout(_KEY_WAIT_S):
+            await asyncio.gather(*(known(link) for link in links), return_exceptions=True)
+    except TimeoutError:
+        return
+
+
+async def _config(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return reply(views.config(fanout.reloader))
+
+
+async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    result = await fanout.reloader.reload("admin API")
+    return reply({"changed": result.changed, "generation": result.generation, "changes": list(result.changes)})
+
+
+async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return listing(views.policies(fanout.reloader.config.router.policy))
+
+
+async def _drain(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    documents = [answer.document for _, answer in await fanout.one_by_one(request)]
+    applied = {document["applied"] for document in documents}
+    return reply(merged(documents) | {"applied": min(applied, key=lambda text: text == "all routers")})
+
+
+async def _probe(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return reply(merged(await fanout.documents(request)))
+
+
+_ANSWERS: dict[str, _Answer] = {
+    "healthz": _healthz,
+    "readyz": _readyz,
+    "metrics": _metrics,
+    "openapi": _describe,
+    "status": _status,
+    "listRegions": _regions,
+    "listBackends": _backends,
+    "listRequests": _requests,
+    "tailRequests": _tail,
+    "showRequest": _any,
+    "stats": _stats,
+    "listKeys": _any,
+    "createKey": _create_key,
+    "showKey": _any,
+    "revokeKey": _revoke_key,
+    "listQuotas": _any,
+    "resetQuota": _every,
+    "showConfig": _config,
+    "reloadConfig": _reload,
+    "listPolicies": _policies,
+    "explain": _any,
+    "drainRegion": partial(_drain, merge.region),
+    "resumeRegion": partial(_drain, merge.region),
+    "probeRegion": partial(_probe, merge.region),
+    "drainBackend": partial(_drain, merge.backend),
+    "resumeBackend": partial(_drain, merge.backend),
+    "probeBackend": partial(_probe, merge.backend),
+}

@@ -1,0 +1,105 @@
+"""How the process in front of several workers asks one of them: HTTP over the worker's private unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+import orjson
+from yarl import URL
+
+from router.config import Config
+from router.telemetry.stats import Window
+
+#: A worker that does not answer an operator within this time is left out of the answer.
+ASK_TIMEOUT_S = 5.0
+_HOST = "http://localhost"
+
+
+class WorkerGoneError(Exception):
+    """The worker has ended, or is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str
+    retry_after: str | None = None
+
+    @property
+    def document(self) -> Any:
+        return orjson.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A configuration that a worker is told to put in force."""
+
+    config: Config
+    generation: int
+
+
+class WorkerLink:
+    """The admin API of one worker. Make it inside a running loop; ``close`` it in the end."""
+
+    def __init__(self, index: int, path: str) -> None:
+        self.index = index
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path, limit=0),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S),
+        )
+
+    def __repr__(self) -> str:
+        return f"<WorkerLink {self.index}>"
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def ask(self, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer:
+        """``path`` with its query, encoded. Raises WorkerGoneError."""
+        url = URL(_HOST + path, encoded=True)
+        try:
+            async with self._session.request(
+                method, url, data=body, headers={"Content-Type": content_type}, allow_redirects=False
+            ) as response:
+                return Answer(
+                    response.status,
+                    await response.read(),
+                    response.content_type,
+                    response.headers.get("Retry-After"),
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise WorkerGoneError(f"worker {self.index}: {error!r}") from None
+
+    async def window(self, window_s: float) -> Window:
+        """What the worker has counted in the last seconds. Raises WorkerGoneError."""
+        answer = await self.ask("GET", f"/worker/v1/window?window_s={window_s:g}")
+        return msgspec.msgpack.decode(answer.body, type=Window)
+
+    async def adopt(self, config: Config, generation: int) -> str | None:
+        """Put a configuration in force there. None, or why it was refused. Raises WorkerGoneError."""
+        answer = await self.ask("PUT", "/worker/v1/config", msgspec.json.encode(Adoption(config, generation)))
+        return None if answer.status == 200 else "; ".join(answer.document["error"].get("problems") or ["it failed"])
+
+    @asynccontextmanager
+    async def events(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The server-sent events of ``path``, without comments. Raises WorkerGoneError."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ASK_TIMEOUT_S)
+        try:
+            async with self._session.get(URL(_HOST + path, encoded=True), timeout=timeout) as response:
+                yield _events(response.content)
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkerGoneError(f"worker {self.index}: {error!r}") from None
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    while (block := await content.readuntil(b"\n\n")).endswith(b"\n\n"):
+        if not block.startswith(b":"):
+            yield block

@@ -1,0 +1,124 @@
+"""What several workers answer, put together as one router's answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from router.control.views import region_summary
+from router.core.health import State
+from router.telemetry.metrics import ACROSS_WORKERS
+
+Document = dict[str, Any]
+
+_SUMMED = (
+    "inflight",
+    "max_inflight",
+    "uncached_tokens",
+    "output_tokens_per_s",
+    "requests_total",
+    "failures_total",
+)
+_FROM_LAST_PROBE = ("rtt_s", "rtt_floor_s", "rtt_age_s")
+_FROM_LAST_SCRAPE = ("queue", "running", "kv_ratio", "load_age_s")
+_WORST_LAST = (State.HEALTHY, State.PROBATION, State.SUSPECT, State.EJECTED)
+
+
+def status(answers: Sequence[Document]) -> Document:
+    """Of their traffic only the counts: rates and percentiles come from the merged window."""
+    first = answers[0]
+    rtts_s = [a["store"]["rtt_s"] for a in answers if a["store"]["rtt_s"] is not None]
+    down = any(a["store"]["state"] == "down" for a in answers)
+    return {
+        "router": first["router"] | {"ready": any(a["router"]["ready"] for a in answers)},
+        "store": first["store"] | {"state": "down" if down else "up", "rtt_s": max(rtts_s, default=None)},
+        "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
+        "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
+        "backends": max((a["backends"] for a in answers), key=lambda b: b["usable"]),
+    }
+
+
+def backend(views: Sequence[Document]) -> Document:
+    """One backend as several workers see it: their own counts are added, and the latest news of it holds. It is in the
+    worst state that a worker sees, and usable if it is for one of them."""
+    merged = dict(views[0])
+    merged |= {name: sum(v[name] for v in views) for name in _SUMMED}
+    merged |= _latest(views, "rtt_age_s", _FROM_LAST_PROBE)
+    merged |= _latest(views, "load_age_s", _FROM_LAST_SCRAPE)
+    merged["models"] = sorted({model for v in views for model in v["models"]})
+    merged["state"] = max((v["state"] for v in views), key=[s.value for s in _WORST_LAST].index)
+    merged["usable"] = any(v["usable"] for v in views)
+    merged["draining"] = any(v["draining"] for v in views)
+    for name in ("prefill_tokens_per_s", "ttft_error_s"):
+        known = [v[name] for v in views if v[name] is not None]
+        merged[name] = fmean(known) if known else None
+    merged["last_error"] = next((v["last_error"] for v in views if v["last_error"]), None)
+    return merged
+
+
+def backends(lists: Sequence[Sequence[Document]]) -> list[Document]:
+    return [backend(views) for views in _by_name(lists)]
+
+
+def region(views: Sequence[Document]) -> Document:
+    return views[0] | region_summary(backends([v["backends"] for v in views]))
+
+
+def regions(lists: Sequence[Sequence[Document]]) -> list[Document]:
+    return [region(views) for views in _by_name(lists)]
+
+
+def requests(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
+    """Those that ended last, first."""
+    every = [entry for entries in lists for entry in entries]
+    every.sort(key=lambda r: float(r["arrival_s"] + r["duration_s"]), reverse=True)
+    return every[:limit]
+
+
+def metrics(pages: Mapping[int, str]) -> str:
+    """The pages of the workers, by their number, as one page; see ``ACROSS_WORKERS``."""
+    comments: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
+    merged: dict[str, dict[str, float]] = {}
+    for worker, page in pages.items():
+        family = ""
+        for line in page.splitlines():
+            if line.startswith("# "):
+                kind, family, _ = line[2:].split(" ", 2)
+                known = comments.setdefault(family, [])
+                if not any(c.startswith(f"# {kind} ") for c in known):
+                    known.append(line)
+            elif family in ACROSS_WORKERS:
+                series, _, value = line.rpartition(" ")
+                values = merged.setdefault(family, {})
+                number = float(value)
+                values[series] = ACROSS_WORKERS[family](values[series], number) if series in values else number
+            elif line:
+                lines.setdefault(family, []).append(_labelled(line, worker))
+    for family, values in merged.items():
+        lines[family] = [f"{series} {value!r}" for series, value in values.items()]
+    parts = ["\n".join([*comments[family], *lines[family]]) for family in comments if family in lines]
+    return "\n".join(parts) + "\n"
+
+
+def _labelled(line: str, worker: int) -> str:
+    name, brace, rest = line.partition("{")
+    if brace:
+        return f'{name}{{worker="{worker}",{rest}'
+    name, _, value = line.rpartition(" ")
+    return f'{name}{{worker="{worker}"}} {value}'
+
+
+def _latest(views: Sequence[Document], age: str, names: Sequence[str]) -> Document:
+    latest = min(views, key=lambda v: v[age] if v[age] is not None else float("inf"))
+    return {name: latest[name] for name in names}
+
+
+def _by_name(lists: Sequence[Sequence[Document]]) -> list[list[Document]]:
+    """The entries of the same name together, in the order of the first list."""
+    groups: dict[str, list[Document]] = {}
+    for entries in lists:
+        for entry in entries:
+            groups.setdefault(entry["name"], []).append(entry)
+    return list(groups.values())

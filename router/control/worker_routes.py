@@ -1,0 +1,33 @@
+"""What a worker answers to the process in front of it, on its private socket, beside the admin API."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from router.control.inputs import number
+from router.control.links import Adoption
+from router.control.plane import ControlPlane
+from router.control.replies import reply
+from router.control.routes import Route
+from router.telemetry.stats import WINDOW_S_MAX
+
+
+async def window(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """The counts of the last seconds, to be merged with those of other workers."""
+    control.telemetry.flush()
+    last = control.telemetry.stats.last(number(request, "window_s", 60, low=1, high=WINDOW_S_MAX))
+    return web.Response(body=msgspec.msgpack.encode(last), content_type="application/msgpack")
+
+
+async def adopt_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """Put in force what the process in front has read and checked."""
+    adoption = msgspec.json.decode(await request.content.read(), type=Adoption)
+    await control.reloader.adopt(adoption.config, adoption.generation)
+    return reply({"generation": control.reloader.generation})
+
+
+WORKER_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
+    Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config),
+)

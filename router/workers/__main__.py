@@ -1,0 +1,120 @@
+"""One worker: ``python -m router.workers``, started by ``parent.py`` only.
+
+It says ``ready`` on standard output once it serves. It drains on SIGTERM, a second one ends its requests, and it drains
+when the parent is gone, however that happened: then its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from router import clock
+from router.app import App, Listeners
+from router.errors import ConfigError
+from router.store.base import StoreError
+from router.telemetry import logs
+from router.telemetry.writer import LineWriter, StreamSink
+from router.workers.acceptor import Acceptor
+from router.workers.board import Board
+from router.workers.orders import Orders
+
+_log = logging.getLogger("router.workers")
+
+_PR_SET_PDEATHSIG = 1
+_SURVEY_S = 1.0
+
+
+def _follow_the_parent() -> None:
+    """Linux tells us when the parent dies, also while we are too busy to see our input end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> None:
+    parent, admin_path = os.getppid(), listeners.admin.getsockname()
+    app = App(orders.config, listeners, access=writer, human=orders.human, worker=orders.worker)
+    app.reloader.generation = app.telemetry.generation = orders.generation
+    board = Board(orders.board_fd, orders.seats)
+    os.close(orders.board_fd)
+    acceptor = Acceptor(
+        listeners.clients,
+        board,
+        orders.worker,
+        adopt=app.server.adopt,
+        clients=lambda: len(app.server.gate.connections),
+    )
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, app.shut_down)
+    loop.add_reader(0, _parent_gone, app)
+    await app.start()
+    await _look_around(app)
+    acceptor.start()
+    os.write(1, b"ready\n")
+    await app.stopping.wait()
+    loop.remove_reader(0)
+    acceptor.close()
+    await app.stop()
+    board.close()
+    if os.getppid() != parent:
+        _tidy_up(Path(admin_path))
+
+
+def _tidy_up(path: Path) -> None:
+    """What the parent would have removed; the last worker removes the folder."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()
+
+
+async def _look_around(app: App) -> None:
+    """Take no client before the backends are known: other workers may know them already."""
+    deadline_s = clock.monotonic_s() + _SURVEY_S
+    while not app.surveyed and not app.stopping.is_set() and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+def _parent_gone(app: App) -> None:
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        if not app.stopping.is_set():
+            _log.error("the parent process is gone: this worker drains and ends")
+            app.stopping.set()
+
+
+def main() -> int:
+    # Ctrl-C and the end of a terminal reach all processes at once: the parent decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _follow_the_parent()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    orders = Orders.decode(line)
+    writer = LineWriter(StreamSink(2), name="log")
+    undo = logs.set_up(writer, human=orders.human)
+    listeners = Listeners(socket.socket(fileno=orders.clients_fd), socket.socket(fileno=orders.admin_fd))
+    try:
+        uvloop.run(_work(orders, listeners, writer))
+    except (StoreError, ConfigError) as error:
+        _log.error("worker %d: %s", orders.worker, error)
+        return 1
+    finally:
+        undo()
+        writer.close()
+        with contextlib.suppress(OSError):
+            listeners.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

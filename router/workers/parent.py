@@ -1,0 +1,89 @@
+"""The process that was started, when there are several workers: it owns what they share and does no client's work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+
+from router import __version__, clock
+from router.app import Listeners, admin_token, greeting
+from router.config import Config
+from router.control.admin import serve
+from router.control.fanout import Fanout
+from router.control.reload import ConfigReloader
+from router.gateway.tls import ServerTls
+from router.store.embedded import EmbeddedValkey
+from router.tasks import spawn
+from router.workers.crew import Crew
+
+_log = logging.getLogger("router.workers")
+
+
+class Parent:
+    """Owns the sockets, the embedded store, the configuration in force and the admin API of all workers."""
+
+    def __init__(self, config: Config, listeners: Listeners, *, human: bool) -> None:
+        """Make it inside a running loop. Raises ConfigError for a bad certificate."""
+        self._listeners = listeners
+        self._tls = ServerTls.of(config.router)
+        self._valkey = EmbeddedValkey() if config.store.redis == "embedded" else None
+        redis = self._valkey.url if self._valkey is not None else config.store.redis
+        self._crew = Crew(config, listeners.clients, redis=redis, human=human)
+        self._reloader = ConfigReloader(config, [self._put_in_force], renew=self._renew)
+        self._stopping = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"<Parent {self._crew!r}>"
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; a second signal ends at once. Raises StoreError and StartError."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._shut_down)
+        async with self._stack:
+            await self._start()
+            await self._stopping.wait()
+            self._listeners.clients.close()
+            _log.info("draining %d worker(s)", len(self._crew.links()))
+
+    async def _start(self) -> None:
+        config = self._reloader.config
+        if self._valkey is not None:
+            self._stack.push_async_callback(self._valkey.stop)
+        fanout = Fanout(
+            self._crew.links,
+            self._reloader,
+            deaths=lambda: self._crew.deaths,
+            now_s=clock.monotonic_s,
+            version=__version__,
+        )
+        runner = await serve(fanout.app(admin_token(config)), self._listeners.admin)
+        self._stack.push_async_callback(runner.cleanup)  # operators see the drain
+        self._stack.push_async_callback(self._stop_crew)
+        if self._valkey is not None:
+            await self._valkey.start()
+        self._reloader.start()
+        self._stack.push_async_callback(self._reloader.stop)
+        await self._crew.start(self._stopping)
+        _log.info("%s", greeting(config))
+
+    async def _stop_crew(self) -> None:
+        await self._crew.stop(self._reloader.config.timeouts.drain)
+
+    async def _put_in_force(self, _: Config, new: Config) -> None:
+        changed = new != self._reloader.config
+        await self._crew.adopt(new, self._reloader.generation + changed)
+
+    async def _renew(self) -> None:
+        """Certificates are read by each worker; here first, so that a bad one is refused once."""
+        if self._tls is not None:
+            self._tls.renew()
+            await self._crew.adopt(self._reloader.config, self._reloader.generation)
+
+    def _shut_down(self) -> None:
+        if self._stopping.is_set():
+            spawn(self._crew.abort(), name="abort")
+        self._stopping.set()

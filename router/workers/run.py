@@ -1,0 +1,48 @@
+"""Where every router begins: alone, or with workers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvloop
+
+from router.app import App, ListenError, Listeners
+from router.config import Config, warnings
+from router.errors import ConfigError
+from router.store.base import StoreError
+from router.telemetry import logs
+from router.telemetry.writer import LineWriter, StreamSink
+from router.workers.crew import StartError
+from router.workers.parent import Parent
+
+_log = logging.getLogger("router")
+
+
+def run(config: Config, *, log_format: str = "auto") -> int:
+    """Run a router until it is told to stop. Returns the exit code. ``log_format``: auto, json or human."""
+    human = log_format == "human" or (log_format == "auto" and sys.stderr.isatty())
+    writer = LineWriter(StreamSink(2), name="log")
+    undo = logs.set_up(writer, human=human)
+    listeners: Listeners | None = None
+    try:
+        listeners = bound = Listeners.bind(config)
+        for warning in warnings(config):
+            _log.warning("%s", warning)
+
+        async def alone() -> None:
+            await App(config, bound, access=writer, human=human).serve()
+
+        async def with_workers() -> None:
+            await Parent(config, bound, human=human).run()
+
+        uvloop.run(alone() if config.router.workers == 1 else with_workers())
+    except (ListenError, StoreError, ConfigError, StartError) as error:
+        _log.error("%s", error)
+        return 1
+    finally:
+        if listeners is not None:
+            listeners.close()
+        undo()
+        writer.close()
+    return 0

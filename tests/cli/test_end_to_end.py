@@ -1,0 +1,261 @@
+"""The whole way: the program, a real router it started, and simulated engines behind that."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.demo.ports import free_port
+from sim.fleet import SimFleet
+from tests.support.cli import Done, environment, router
+
+HEAD = """\
+[router]
+name = "test"
+region = "us-east"
+listen = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+
+[auth]
+mode = "keys"
+
+[plans.default]
+requests_per_minute = 600
+
+[plans.tiny]
+requests_per_minute = 1
+
+[probes]
+interval = 0.2
+
+"""
+
+
+@dataclass
+class Site:
+    """A router started with ``router serve``, and ``router …`` against it."""
+
+    folder: Path
+    fleet: SimFleet
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def __call__(self, *args: str, code: int = 0, **env: str) -> Done:
+        done = router(*args, cwd=self.folder, env=self.env | env)
+        assert done.code == code, done
+        return done
+
+    def ask(self, *args: str) -> Any:
+        return json.loads(self(*args, "--json").out)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    port, admin = free_port(), free_port()
+    env = {"ROUTER_ADMIN_URL": f"http://127.0.0.1:{admin}", "ROUTER_URL": f"http://127.0.0.1:{port}"}
+    with SimFleet(rtt_ms={"us-east": 0, "eu-central": 30, "ap-northeast": 60}) as fleet:
+        (folder / "regions.toml").write_text(HEAD.format(port=port, admin=admin) + fleet.regions_toml())
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "serve"],
+                cwd=folder,
+                env=environment(env),
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            site = Site(folder, fleet, env, process)
+            until(lambda: router("status", cwd=folder, env=env).code == 0, process)
+            env["ROUTER_API_KEY"] = site.ask("keys", "create", "tests")["key"]
+            yield site
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0, (folder / "log").read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            print((folder / "log").read_text())
+
+
+def until(condition: Any, process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, "the router has ended"
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def test_status(site: Site) -> None:
+    document = site.ask("status")
+    assert (document["router"]["name"], document["router"]["ready"]) == ("test", True)
+    assert "6 of 6 backends usable" in site("status").out
+
+
+def test_regions(site: Site) -> None:
+    document = site.ask("regions", "list")
+    assert [r["name"] for r in document["data"]] == ["us-east", "eu-central", "ap-northeast"]
+    assert "● ok" in site("regions", "list").out
+    assert "us-east/b" in site("regions", "show", "us-east").out
+    assert (
+        "one of" in site("regions", "show", "us-east/a").out or "in flight" in site("regions", "show", "us-east/a").out
+    )
+
+
+def test_chat_then_everything_about_it(site: Site) -> None:
+    done = site("chat", "Why is the sky blue?", "--max-tokens", "12")
+    answer, _, route, why = done.out.splitlines()
+    assert len(answer.split()) > 5
+    assert re.match(r"▶ us-east/[ab] · first token \d+ ms · 12 tokens in .* tokens/s", route)
+    assert re.search(r"predicted .* ms · cost .* ms = .*eu-central \+\d+ ms, rtt", why)
+
+    document = site.ask("chat", "And the sea?", "--max-tokens", "8", "--residency", "eu")
+    assert document["region"] == "eu-central"
+    assert document["output_tokens"] == 8
+    request_id = document["request_id"]
+
+    listed = site.ask("traffic", "list", "--backend", "eu-central")["data"]
+    assert [r["request_id"] for r in listed] == [request_id]
+    assert request_id in site("traffic", "list").out
+    shown = site("traffic", "show", request_id).out
+    assert "outside the allowed jurisdictions" in shown
+    assert "only in eu" in shown
+    assert site.ask("traffic", "show", request_id)["decision"]["policy"] == "ttft"
+    assert site.ask("explain", request_id)["decision"]["candidates"]
+    assert "outside the allowed jurisdictions" in site("explain", request_id).out
+    assert site.ask("traffic", "stats", "--window", "5m")["requests"] >= 2
+    assert "eu-central" in site("traffic", "stats").out
+
+
+def test_a_prompt_that_is_not_sent(site: Site) -> None:
+    requests = len(site.ask("traffic", "list", "-n", "1000")["data"])
+    document = site.ask("explain", "--model", "llama-3.1-8b", "--prompt", "hi", "--region", "ap-northeast")
+    assert document["decision"]["backend"].startswith("ap-northeast/")
+    assert "no_backend" not in site("explain", "--model", "llama-3.1-8b").out
+    assert "unknown_model" in site("explain", "--model", "nobody").out
+    assert len(site.ask("traffic", "list", "-n", "1000")["data"]) == requests
+
+
+def test_tail_sees_what_comes(site: Site) -> None:
+    command = [sys.executable, "-m", "cli", "traffic", "tail", "--json", "--backend", "ap-northeast"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(site.env), text=True) as tail:
+        assert tail.stdout is not None
+        try:
+            # The tail connects some time after it starts: ask until it has seen one.
+            timer = time.monotonic() + 30
+            seen = ""
+            while not seen and time.monotonic() < timer:
+                site("chat", "hi", "--region", "ap-northeast", "--max-tokens", "2")
+                if select.select([tail.stdout], [], [], 0.3)[0]:
+                    seen = tail.stdout.readline()
+            assert json.loads(seen)["region"] == "ap-northeast"
+        finally:
+            tail.send_signal(signal.SIGINT)
+        assert tail.wait(10) == 0, "Ctrl-C is how a tail ends"
+
+
+def test_top_in_a_terminal_until_q(site: Site) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 130, 0, 0))
+    env = environment(site.env | {"TERM": "xterm-256color"})
+    before = termios.tcgetattr(theirs)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", "top", "-i", "0.2"], stdin=theirs, stdout=theirs, stderr=theirs, env=env
+    ) as top:
+        seen = b""
+        end_s = time.monotonic() + 20
+        while b"ap-northeast" not in seen and time.monotonic() < end_s:
+            if select.select([ours], [], [], 0.2)[0]:
+                seen += os.read(ours, 65536)
+        os.write(ours, b"q")
+        while top.poll() is None and time.monotonic() < end_s:
+            if select.select([ours], [], [], 0.1)[0]:
+                seen += os.read(ours, 65536)
+        assert top.wait(5) == 0, seen
+    assert "●".encode() in seen
+    assert b"\x1b[?1049h" in seen, "a screen of its own"
+    assert seen.endswith(b"\x1b[?25h\x1b[?1049l"), "and the old one is back, with its cursor"
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_drain_and_resume(site: Site) -> None:
+    assert "gets no new requests" in site("regions", "drain", "us-east").out
+    assert "● draining" in site("regions", "list").out
+    assert site.ask("chat", "hi", "--max-tokens", "2")["region"] == "eu-central"
+    assert "gets requests again" in site("regions", "resume", "us-east").out
+    assert site.ask("chat", "hi", "--max-tokens", "2")["region"] == "us-east"
+    assert site("regions", "drain", "nowhere", code=1).err.startswith("error: There is no such region.")
+
+
+def test_probe(site: Site) -> None:
+    assert "● HTTP 200" in site("regions", "probe", "eu-central/a").out
+    site.fleet.backend("eu-central/b").kill()
+    try:
+        assert "no answer" in site("regions", "probe", "eu-central", code=4).out
+    finally:
+        site.fleet.backend("eu-central/b").restart()
+
+
+def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
+    made = site.ask("keys", "create", "guest", "--plan", "tiny", "--tenant", "acme")
+    assert {"id", "name", "plan", "key"} <= set(made)
+    mine = {"ROUTER_API_KEY": made["key"]}
+    site("chat", "hi", "--max-tokens", "2", **mine)
+    refused = site("chat", "hi", "--max-tokens", "2", code=1, **mine)
+    assert "requests per minute" in refused.err
+    assert "acme" in site("keys", "list").out
+    assert site.ask("quota", "show", "guest")["data"][0]["limits"][0]["used"] > 0.9
+    assert "requests a minute" in site("quota", "show", made["id"]).out
+    site("quota", "reset", "guest")
+    site("chat", "hi", "--max-tokens", "2", **mine)
+    site("keys", "revoke", made["id"])
+    gone = site("chat", "hi", code=2, **mine)
+    assert "router keys create" in gone.err
+    assert "guest" not in site("keys", "list").out
+    assert "there is no plan" not in site("keys", "create", "x", "--plan", "nothing", code=1).err
+    assert "There are: default, tiny." in site("keys", "create", "x", "--plan", "nothing", code=1).err
+
+
+def test_the_file_and_what_runs(site: Site) -> None:
+    file = site.folder / "regions.toml"
+    before = file.read_text()
+    generation = site.ask("config", "show")["generation"]
+    assert "the router runs what regions.toml says" in site("config", "diff").out
+    done = site("regions", "set", "eu-central/a", "max_inflight=17")
+    assert f"runs it, generation {generation + 1}" in done.out
+    assert site.ask("regions", "show", "eu-central/a")["max_inflight"] == 17
+    assert "max_inflight = 17" in site("config", "show").out
+    site("regions", "set", "eu-central/a", "max_inflight=")
+    assert file.read_text() == before
+    assert "nothing has changed" in site("config", "reload").out
+    file.write_text(before.replace('engine = "vllm"', 'engine = "vlm"', 1))
+    try:
+        refused = site("config", "reload", code=2)
+        assert 'did you mean "vllm"' in refused.err
+    finally:
+        file.write_text(before)
+    site("config", "reload")
+
+
+def test_the_admin_address_may_be_a_flag(site: Site) -> None:
+    url = site.env["ROUTER_ADMIN_URL"]
+    assert router("status", "--admin-url", url, cwd=site.folder).code == 0
+    assert router("--admin-url", url, "status", cwd=site.folder).code == 0

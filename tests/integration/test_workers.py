@@ -1,0 +1,358 @@
+"""One router of several processes: it answers, counts, limits, reloads and stops as one, and outlives each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+import urllib.error
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.integration.conftest import OPEN
+from tests.support.backends import DONE, Call, ScriptedBackend, chunk, event
+from tests.support.router import RouterProcess, Site
+from tests.support.valkey import Valkey
+
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": []}
+STREAM = {**ASK, "stream": True}
+TWO = 'workers = 2\n[store]\nredis = "embedded"\n'
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def workers(router: RouterProcess) -> list[int]:
+    return [pid for pid in children(router.process.pid) if "router.workers" in command(pid)]
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def worker_of(request_id: str) -> str:
+    """The part of the id that is the same for all requests of a process."""
+    return request_id.split("-")[1]
+
+
+@asynccontextmanager
+async def serving(sites: list[Site], head: str) -> AsyncIterator[RouterProcess]:
+    """A router all of whose workers serve."""
+    async with RouterProcess(sites, head=head) as r:
+        await until(lambda: all_serve(r))
+        yield r
+
+
+async def all_serve(router: RouterProcess) -> bool:
+    try:
+        status = (await admin(router, "/admin/v1/status"))["router"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    return bool(status["workers_serving"] == status["workers"])
+
+
+async def ask(url: str, **options: Any) -> tuple[int, str]:
+    """Over a connection of its own. The status and the request's id."""
+    async with aiohttp.ClientSession() as fresh, fresh.post(url + CHAT, json=ASK, **options) as reply:
+        await reply.read()
+        return reply.status, reply.headers["x-request-id"]
+
+
+async def admin(router: RouterProcess, path: str, body: object = None, method: str | None = None) -> Any:
+    return await asyncio.to_thread(router.ask_admin, path, body, method=method)
+
+
+async def metrics(router: RouterProcess, http: aiohttp.ClientSession) -> list[tuple[str, str, float]]:
+    """(name, labels, value)"""
+    async with http.get(router.admin + "/metrics") as reply:
+        text = await reply.text()
+    found = [re.fullmatch(r"(\w+)(\{.*\})? (\S+)", line) for line in text.splitlines() if not line.startswith("#")]
+    assert all(found), text
+    return [(m[1], m[2] or "", float(m[3])) for m in found if m is not None]
+
+
+def total(samples: list[tuple[str, str, float]], name: str) -> float:
+    return sum(value for n, _, value in samples if n == name)
+
+
+async def until(condition: Any, timeout_s: float = 5.0) -> float:
+    """Seconds until the condition, a coroutine function, was true."""
+    began = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - began < timeout_s
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+async def test_every_answer_is_counted_once_whoever_gave_it(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        tail = await http.get(r.admin + "/admin/v1/requests/tail")
+        answers = [await ask(r.url) for _ in range(60)]
+        assert {status for status, _ in answers} == {200}
+        ids = {request_id for _, request_id in answers}
+        assert len(ids) == 60
+        shares = Counter(map(worker_of, ids))
+        assert len(shares) == 2, "one worker answered everything"
+        assert min(shares.values()) >= 10, shares
+
+        entries = (await admin(r, "/admin/v1/requests?limit=1000"))["data"]
+        assert {e["request_id"] for e in entries} == ids
+        assert len(entries) == 60
+        ends = [e["arrival_s"] + e["duration_s"] for e in entries]
+        assert ends == sorted(ends, reverse=True)
+        assert len((await admin(r, "/admin/v1/requests?limit=7"))["data"]) == 7
+        for request_id in list(ids)[:6]:
+            assert (await admin(r, f"/admin/v1/requests/{request_id}"))["request_id"] == request_id
+            explained = await admin(r, "/admin/v1/explain", {"request_id": request_id})
+            assert explained["decision"]["candidates"][0]["backend"] == "a/a"
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            await admin(r, "/admin/v1/requests/req-none")
+        missing.value.close()
+        assert missing.value.code == 404
+
+        stats = await admin(r, "/admin/v1/stats")
+        assert (stats["requests"], stats["by_region"][0]["requests"]) == (60, 60)
+        (backend,) = (await admin(r, "/admin/v1/backends"))["data"]
+        assert (backend["requests_total"], backend["max_inflight"], backend["usable"]) == (60, 256, True)
+        samples = await metrics(r, http)
+        assert total(samples, "router_requests_total") == 60
+        assert total(samples, "router_request_duration_seconds_count") == 60
+        assert total(samples, "router_backend_usable") == 1, "two workers look at one backend"
+        assert total(samples, "router_workers") == 2
+        assert len(samples) == len({(name, labels) for name, labels, _ in samples})
+
+        told = set()
+        async with asyncio.timeout(5):
+            while len(told) < 60:
+                line = await tail.content.readline()
+                if line.startswith(b"data: "):
+                    told.add(json.loads(line[6:])["request_id"])
+        tail.close()
+        assert told == ids
+
+
+async def test_one_journal_file_of_all_workers(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    head = TWO + OPEN + f'[journal]\npath = "{path}"\nfile_bytes = 65536\nfiles = 50\n'
+    async with ScriptedBackend() as b:
+        async with serving([Site("a", "a", b.url)], head) as r:
+            answers = [a for _ in range(15) for a in await asyncio.gather(*(ask(r.url) for _ in range(20)))]
+        lines = [line for file in tmp_path.glob("journal*") for line in file.read_text().splitlines()]
+        assert len(list(tmp_path.glob("journal*"))) > 1, "it was never rotated"
+        assert sorted(json.loads(line)["request_id"] for line in lines) == sorted(i for _, i in answers)
+
+
+async def test_clients_are_spread_evenly_and_streams_are_seen_in_sum(http: aiohttp.ClientSession) -> None:
+    go_on = asyncio.Event()
+
+    async def held(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await go_on.wait()
+        await call.send(chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
+
+    async with ScriptedBackend(held) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many:
+            replies = await asyncio.gather(*(many.post(r.url + CHAT, json=STREAM) for _ in range(60)))
+            shares = Counter(worker_of(reply.headers["x-request-id"]) for reply in replies)
+            assert min(shares.values()) >= 25, shares
+            assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 60
+            assert (await admin(r, "/admin/v1/regions"))["data"][0]["inflight"] == 60
+            assert total(await metrics(r, http), "router_inflight") == 60
+            go_on.set()
+            assert all((await reply.read()).endswith(DONE) for reply in replies)
+        assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 0
+
+
+async def test_limits_hold_over_all_workers(http: aiohttp.ClientSession) -> None:
+    plans = '[auth]\nmode = "keys"\n[plans.few]\nrequests_per_minute = 20\n'
+    async with ScriptedBackend() as b:
+        with Valkey() as valkey:
+            head = f'workers = 3\n[store]\nredis = "{valkey.url}"\non_down = "deny"\n{plans}'
+            async with serving([Site("a", "a", b.url)], head) as r:
+                key = await asyncio.to_thread(r.create_key, "few", "few")
+                auth = {"authorization": f"Bearer {key}"}
+                answers = await asyncio.gather(*(ask(r.url, headers=auth) for _ in range(80)))
+                statuses = Counter(status for status, _ in answers)
+                assert set(statuses) <= {200, 429, 503}, "a worker did not know the key yet"
+                assert statuses[200] in (20, 21), statuses
+                (entry,) = (await admin(r, "/admin/v1/keys"))["data"]
+                await admin(r, f"/admin/v1/keys/{entry['id']}", method="DELETE")
+                assert {status for status, _ in [await ask(r.url, headers=auth) for _ in range(12)]} == {401}
+
+
+async def test_a_dead_worker_takes_only_its_own_streams_and_is_replaced(http: aiohttp.ClientSession) -> None:
+    go_on = asyncio.Event()
+
+    async def held(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await go_on.wait()
+        await call.send(chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
+
+    async with ScriptedBackend(held) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        r.errors_allowed = True
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many:
+            replies = await asyncio.gather(*(many.post(r.url + CHAT, json=STREAM) for _ in range(20)))
+            shares = Counter(worker_of(reply.headers["x-request-id"]) for reply in replies)
+            before = workers(r)
+            os.kill(before[0], signal.SIGKILL)
+            killed = time.monotonic()
+            b.behaviour = lambda call: call.stream("hello")
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}, "nobody else may notice"
+
+            await until(lambda: all_serve(r))
+            assert time.monotonic() - killed < 3.0, "1 s, and what a busy machine adds"
+            go_on.set()
+            ended: Counter[str] = Counter()
+            for reply in replies:
+                try:
+                    good = (await reply.read()).endswith(DONE)
+                except aiohttp.ClientPayloadError:
+                    good = False
+                ended[f"{worker_of(reply.headers['x-request-id'])} {good}"] += 1
+        assert len(ended) == 2, ended
+        assert sorted(n for n in ended.values()) == sorted(shares.values())
+        assert sum(n for name, n in ended.items() if name.endswith("True")) in shares.values()
+        assert len({worker_of(i) for _, i in [await ask(r.url) for _ in range(40)]}) == 2, "the new one serves too"
+        assert len(workers(r)) == 2
+        assert total(await metrics(r, http), "router_worker_deaths_total") == 1
+        assert r.log.read_text().count("has died of SIGKILL") == 1
+
+
+async def test_a_replaced_worker_has_the_configuration_in_force_not_the_broken_file(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with ScriptedBackend() as old, ScriptedBackend() as new:
+        async with serving([Site("old", "a", old.url)], TWO + OPEN) as r:
+            r.errors_allowed = True
+            r.sites = [Site("new", "a", new.url)]
+            r.write_config()
+            answer = await admin(r, "/admin/v1/config/reload", {})
+            assert (answer["changed"], answer["generation"]) == (True, 2)
+            before = len(old.calls)
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} <= {200, 503}
+            assert len(old.calls) == before, "a worker has not heard of the reload"
+            r.file.write_text("[router]\nlisten = 5\n")
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                await admin(r, "/admin/v1/config/reload", {})
+            assert refused.value.code == 422
+            assert json.loads(refused.value.read())["error"]["problems"]
+            refused.value.close()
+            for pid in workers(r):
+                os.kill(pid, signal.SIGKILL)
+
+            await asyncio.sleep(0.1)
+            await until(lambda: all_serve(r), 8.0)
+            await asyncio.to_thread(r.wait_for, "/readyz")
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}
+            assert len(old.calls) == before
+            config = await admin(r, "/admin/v1/config")
+            assert (config["generation"], config["config"]["regions"][0]["name"]) == (2, "new")
+            assert config["refused"]["problems"]
+
+
+async def test_sighup_and_drains_reach_all_workers(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as one, ScriptedBackend() as two:
+        sites = [Site("one", "a", one.url), Site("two", "a", two.url)]
+        async with serving(sites, TWO + OPEN) as r:
+            answer = await admin(r, "/admin/v1/regions/one/drain", {})
+            assert (answer["draining"], answer["state"], answer["applied"]) == (True, "draining", "all routers")
+            before = len(one.calls)
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}
+            assert len(one.calls) == before, "a worker has not heard of the drain"
+            assert (await admin(r, "/admin/v1/backends/one/a/resume", {}))["draining"] is False
+            r.sites = [sites[0]]
+            r.write_config()
+            r.process.send_signal(signal.SIGHUP)
+
+            async def reloaded() -> bool:
+                return bool((await admin(r, "/admin/v1/config"))["generation"] == 2)
+
+            await until(reloaded)
+            before = len(two.calls)
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}
+            assert len(two.calls) == before
+
+
+async def test_sigterm_lets_the_streams_of_all_workers_finish(http: aiohttp.ClientSession) -> None:
+    go_on = asyncio.Event()
+
+    async def held(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await go_on.wait()
+        await call.send(chunk(event("two")), chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
+
+    async with ScriptedBackend(held) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        replies = await asyncio.gather(*(http.post(r.url + CHAT, json=STREAM) for _ in range(20)))
+        assert len({worker_of(reply.headers["x-request-id"]) for reply in replies}) == 2
+        everyone = [r.process.pid, *children(r.process.pid)]
+        r.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await ask(r.url)
+        assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 20, "operators see it drain"
+        go_on.set()
+        for reply in replies:
+            assert (await reply.read()).endswith(DONE)
+        assert await asyncio.to_thread(r.process.wait, 5) == 0
+        assert [pid for pid in everyone if alive(pid)] == []
+
+
+async def test_a_second_signal_ends_at_once(http: aiohttp.ClientSession) -> None:
+    async def endless(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await call.until_gone(20)
+
+    async with ScriptedBackend(endless) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        reply = await http.post(r.url + CHAT, json=STREAM)
+        r.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        r.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(r.process.wait, 8) == 0
+        assert time.monotonic() - began < 4
+        reply.close()
+
+
+async def test_nothing_is_left_when_the_parent_is_killed(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
+        r.errors_allowed = True
+        family = children(r.process.pid)
+        family += [pid for child in family for pid in children(child)]
+        assert len(family) >= 4, "two workers, the store and its watcher"
+        r.process.kill()
+
+        end = time.monotonic() + 5
+        while left := [command(pid) for pid in family if alive(pid)]:
+            assert time.monotonic() < end, left
+            await asyncio.sleep(0.02)
