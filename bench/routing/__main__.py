@@ -13,17 +13,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench.routing import decide, table
-from bench.routing.capacity import capacity_per_s
-from bench.routing.cases import Case, Workload, cases, workloads
+from bench.routing import decide, play, table
+from bench.routing.cases import cases, workloads
 from router.core.policy import POLICIES
-from sim.replay import Outcome, summarize
-from sim.world import World
 
 QUICK_POLICIES = ("ttft", "round_robin", "least_inflight", "p2c", "cache_aware", "dynamo", "gie", "peak_ewma")
 REQUESTS, QUICK_REQUESTS = 6000, 2500
-
-_Job = tuple[Path | None, int, int, str, float]
 
 
 def names(text: str) -> list[str]:
@@ -49,34 +44,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _workload(job: _Job) -> Workload:
-    traces, requests, seed, name, _ = job
-    return next(w for w in workloads(traces, requests, seed) if w.name == name)
-
-
-def _capacity(job: _Job) -> float:
-    return capacity_per_s(_workload(job))
-
-
-def _row(job: _Job, number: int, policy: str) -> dict[str, Any]:
-    case = cases(_workload(job), job[4])[number]
-    return summarize(run(case, policy, job[2]), seed=job[2])
-
-
-def run(case: Case, policy: str, seed: int) -> Outcome:
-    """One policy on one case."""
-    trace = case.trace
-    world = World(case.workload.world, policy, block_tokens=trace.block_tokens, seed=seed)
-    flows = world.run(trace, case.script(trace))
-    world.audit()
-    busy = [m.engine.busy_s_total / world.now_s for m in world.machines.values()]
-    served = dict.fromkeys(world.machines, 0)
-    for flow in flows:
-        if flow.machine is not None:
-            served[flow.machine.name] += 1
-    return Outcome(policy, tuple(flows), sum(busy) / len(busy), max(busy), served)
-
-
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     found = workloads(options.traces, options.requests, options.seed)
@@ -84,11 +51,11 @@ def main(arguments: list[str]) -> int:
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         jobs = [(options.traces, options.requests, options.seed, name, 0.0) for name in chosen]
-        for job, capacity in zip(jobs, pool.map(_capacity, jobs), strict=True):
+        for job, capacity in zip(jobs, pool.map(play.capacity, jobs), strict=True):
             print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
             known = (*job[:4], capacity)
-            for number, case in enumerate(cases(_workload(known), capacity)):
-                rows = list(pool.map(_row, *zip(*((known, number, p) for p in options.policies), strict=True)))
+            for number, case in enumerate(cases(play.workload(known), capacity)):
+                rows = list(pool.map(play.row, *zip(*((known, number, p) for p in options.policies), strict=True)))
                 gains = table.gains(rows) if table.OURS in options.policies and len(rows) > 1 else {}
                 results.append({"case": case.name, "requests_per_s": case.requests_per_s, "rows": rows, "gains": gains})
                 print(f"\n{table.case_text(case.name, rows) if gains else rows}", flush=True)

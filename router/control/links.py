@@ -64,6 +64,7 @@ class WorkerLink:
 
     async def ask(self, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer:
         """``path`` with its query, encoded. Raises WorkerGoneError."""
+        self._check()
         url = URL(_HOST + path, encoded=True)
         try:
             async with self._session.request(
@@ -91,12 +92,17 @@ class WorkerLink:
     @asynccontextmanager
     async def events(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The server-sent events of ``path``, without comments. Raises WorkerGoneError."""
+        self._check()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=ASK_TIMEOUT_S)
         try:
             async with self._session.get(URL(_HOST + path, encoded=True), timeout=timeout) as response:
                 yield _events(response.content)
         except (aiohttp.ClientError, OSError) as error:
             raise WorkerGoneError(f"worker {self.index}: {error!r}") from None
+
+    def _check(self) -> None:
+        if self._session.closed:
+            raise WorkerGoneError(f"worker {self.index} has ended")
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

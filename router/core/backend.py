@@ -56,10 +56,14 @@ class Backend:
     __slots__ = (
         "_ahead_mpairs",
         "_ahead_tokens",
+        "_decode_alone_s",
+        "_decode_each_s",
         "_lane_list",
         "_params",
         "_place_s",
         "_slots",
+        "_slowness",
+        "_stall_ratio",
         "backlog",
         "born_s",
         "draining",
@@ -176,6 +180,7 @@ class Backend:
         )
         self.backlog = Backlog(params)
         self._slots, self._place_s = float("inf"), 0.0
+        self._crowd()
         self.prefix = PrefixIndex(params)
         #: of the latest request that had blocks
         self.tokens_per_block = 0.0
@@ -249,9 +254,9 @@ class Backend:
         requests = self.inflight + self.others_inflight
         wait_s = (requests + 1.0 - self._slots) * self._place_s if requests >= self._slots else 0.0
         prices = self.prices
-        slowness = 1.0 / self.backlog.speed
-        service, ratio = self.service, self._params.decode_ratio
-        decode_s = ratio * service.expected_tokens * (service.itl_s + 2.0 * requests * service.itl_busy_s)
+        slowness = self._slowness
+        decode_s = self._decode_alone_s + requests * self._decode_each_s
+        stall = requests * self._stall_ratio
         for lane in self._lane_list:
             _, token_s, busy_s, attention_s = lane.fit.line
             queue_s = (tokens * token_s + mpairs * attention_s) * slowness
@@ -262,7 +267,7 @@ class Backend:
             prices[lane.model] = (
                 lane.fixed_s + queue_s + busy_s + decode_s,
                 token_s,
-                1.0 + toll * queue_s + ratio * requests,
+                1.0 + toll * queue_s + stall,
                 toll,
                 (queue_s, busy_s, tokens * slowness, requests, lane.steady, mpairs * slowness, decode_s, slowness),
                 attention_s * _HALF_MILLIONTH,
@@ -289,6 +294,7 @@ class Backend:
         self._see_progress(now_s)
         self._slots = self.service.slots
         self._place_s = self.service.place_s
+        self._crowd()
         rtt_s = self.rtt.mean_s
         if rtt_s is None:
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
@@ -307,6 +313,14 @@ class Backend:
             lane.steady = steady
             lane.fixed_s = sum(steady)
         self.reprice()
+
+    def _crowd(self) -> None:
+        """What the batch costs: see decode_s and the toll in ``cost``."""
+        service, ratio = self.service, self._params.decode_ratio
+        self._slowness = 1.0 / self.backlog.speed
+        self._decode_alone_s = ratio * service.expected_tokens * service.itl_s
+        self._decode_each_s = 2.0 * ratio * service.expected_tokens * service.itl_busy_s
+        self._stall_ratio = ratio
 
     def _see_progress(self, now_s: float) -> None:
         """The oldest prompt is partly computed: what of it is done is not ahead of anybody any more."""

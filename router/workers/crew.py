@@ -39,22 +39,44 @@ class StartError(Exception):
 
 
 class Seat:
-    """The place of one worker, kept over all the processes that take it."""
+    """The place of one worker, kept over all the processes that take it.
+
+    Every process has a socket of its own for operators, so that nobody waits at the socket of a dead one.
+    """
 
     def __init__(self, worker: int, folder: Path) -> None:
-        path = str(folder / f"worker-{worker}.sock")
         self.worker = worker
-        self.admin = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.admin.bind(path)
-        self.admin.listen(128)
-        self.admin.setblocking(False)
-        self.link = WorkerLink(worker, path)
+        self._folder = folder
+        self._path: Path | None = None
+        self._processes = 0
+        self.link: WorkerLink | None = None
         self.process: Process | None = None
         self.serving = False
         self.served = asyncio.Event()  # for the first time
 
     def __repr__(self) -> str:
         return f"<Seat {self.worker} pid={self.process.pid if self.process else None} serving={self.serving}>"
+
+    async def open(self) -> socket.socket:
+        """The socket for operators of the next process; ``link`` leads there."""
+        await self.close()
+        self._processes += 1
+        self._path = self._folder / f"worker-{self.worker}-{self._processes}.sock"
+        admin = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        admin.bind(str(self._path))
+        admin.listen(128)
+        admin.setblocking(False)
+        self.link = WorkerLink(self.worker, str(self._path))
+        return admin
+
+    async def close(self) -> None:
+        self.serving = False
+        if self.link is not None:
+            await self.link.close()
+            self.link = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
 
     def send(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -89,7 +111,7 @@ class Crew:
 
     def links(self) -> list[WorkerLink]:
         """The workers that serve now."""
-        return [seat.link for seat in self._seats if seat.serving]
+        return [seat.link for seat in self._seats if seat.serving and seat.link is not None]
 
     async def start(self, stopping: asyncio.Event) -> None:
         """Returns when all workers serve, or as soon as ``stopping``. Raises StartError."""
@@ -117,8 +139,7 @@ class Crew:
         await self._wait_for_end(timeout_s + _STOP_S)
         await stop(*self._keepers)
         for seat in self._seats:
-            await seat.link.close()
-            seat.admin.close()
+            await seat.close()
         self._board.close()
         os.close(self._board_fd)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -143,6 +164,8 @@ class Crew:
 
     async def _tell(self, seat: Seat) -> str | None:
         config = share_of(self._config, seat.worker, redis=self._redis)
+        if seat.link is None:
+            return None
         try:
             problem = await seat.link.adopt(config, self._generation)
         except WorkerGoneError:
@@ -157,8 +180,8 @@ class Crew:
             began_s = clock.monotonic_s()
             process = await self._launch(seat)
             code = await process.wait()
-            seat.serving = False
             self._board.leave(seat.worker)
+            await seat.close()
             if self._stopping.is_set():
                 return
             if not seat.served.is_set():
@@ -195,26 +218,30 @@ class Crew:
         return process
 
     async def _spawn(self, seat: Seat) -> Process:
+        admin = await seat.open()
         orders = Orders(
             worker=seat.worker,
             config=share_of(self._config, seat.worker, redis=self._redis),
             generation=self._generation,
             human=self._human,
             clients_fd=self._clients.fileno(),
-            admin_fd=seat.admin.fileno(),
+            admin_fd=admin.fileno(),
             board_fd=self._board_fd,
             seats=len(self._seats),
         )
         flags = ["-X", "dev"] if sys.flags.dev_mode else []
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *flags,
-            "-m",
-            "router.workers",
-            stdin=PIPE,
-            stdout=PIPE,
-            pass_fds=(orders.clients_fd, orders.admin_fd, orders.board_fd),
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *flags,
+                "-m",
+                "router.workers",
+                stdin=PIPE,
+                stdout=PIPE,
+                pass_fds=(orders.clients_fd, orders.admin_fd, orders.board_fd),
+            )
+        finally:
+            admin.close()
         assert process.stdin is not None
         process.stdin.write(orders.encode())  # and it stays open: its end tells the worker that we are gone
         return process

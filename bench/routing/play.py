@@ -1,0 +1,42 @@
+"""The single runs that a comparison consists of, as functions that another process can call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.routing.capacity import capacity_per_s
+from bench.routing.cases import Case, Workload, cases, workloads
+from sim.replay import Outcome, summarize
+from sim.world import World
+
+#: (folder of traces, requests, seed, workload, its capacity in requests per second)
+Job = tuple[Path | None, int, int, str, float]
+
+
+def workload(job: Job) -> Workload:
+    traces, requests, seed, name, _ = job
+    return next(w for w in workloads(traces, requests, seed) if w.name == name)
+
+
+def capacity(job: Job) -> float:
+    return capacity_per_s(workload(job))
+
+
+def row(job: Job, number: int, policy: str) -> dict[str, Any]:
+    case = cases(workload(job), job[4])[number]
+    return summarize(run(case, policy, job[2]), seed=job[2])
+
+
+def run(case: Case, policy: str, seed: int) -> Outcome:
+    """One policy on one case."""
+    trace = case.trace
+    world = World(case.workload.world, policy, block_tokens=trace.block_tokens, seed=seed)
+    flows = world.run(trace, case.script(trace))
+    world.audit()
+    busy = [m.engine.busy_s_total / world.now_s for m in world.machines.values()]
+    served = dict.fromkeys(world.machines, 0)
+    for flow in flows:
+        if flow.machine is not None:
+            served[flow.machine.name] += 1
+    return Outcome(policy, tuple(flows), sum(busy) / len(busy), max(busy), served)
