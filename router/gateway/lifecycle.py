@@ -386,7 +386,8 @@ class Lifecycle:
             x.relay = outbound = None
 
     async def _connect(self, pool: Pool) -> Outbound:
-        task = spawn(pool.connect(self.settings.config.timeouts.connect), name=f"connect {pool.spec.name}", expected=(RouterError,))
+        timeout_s = self.settings.config.timeouts.connect
+        task = spawn(pool.connect(timeout_s), name=f"connect {pool.spec.name}", expected=(RouterError,))
         try:
             return await task
         except ClientGone:

@@ -18,7 +18,7 @@ IDLE_LIMIT_S = 4.0
 
 
 class Pool:
-    """Connections to one backend. ``take`` gives a warm one, ``connect`` makes one; idle ones come back of themselves."""
+    """Connections to one backend: ``take`` a warm one or ``connect`` a new one; idle ones come back of themselves."""
 
     def __init__(self, spec: BackendSpec, now_s: Callable[[], float]) -> None:
         parts = urlsplit(spec.url)

@@ -32,6 +32,7 @@ _log = logging.getLogger("router.workers")
 
 _PR_SET_PDEATHSIG = 1
 _SURVEY_S = 1.0
+_END_S = 10
 
 
 def _follow_the_parent() -> None:
@@ -56,15 +57,18 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, app.shut_down)
     loop.add_reader(0, _parent_gone, app)
-    await app.start()
-    await _look_around(app)
-    acceptor.start()
-    os.write(1, b"ready\n")
-    await app.stopping.wait()
-    loop.remove_reader(0)
-    acceptor.close()
-    await app.stop()
-    board.close()
+    try:
+        await app.start()
+        await _look_around(app)
+        acceptor.start()
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone; our input says so too
+            os.write(1, b"ready\n")
+        await app.stopping.wait()
+    finally:
+        acceptor.close()
+        await app.stop()
+        loop.remove_reader(0)
+        board.close()
     if os.getppid() != parent:
         _tidy_up(Path(admin_path))
 
@@ -84,11 +88,14 @@ async def _look_around(app: App) -> None:
 
 
 def _parent_gone(app: App) -> None:
-    if not os.read(0, 4096):
-        asyncio.get_running_loop().remove_reader(0)
-        if not app.stopping.is_set():
-            _log.error("the parent process is gone: this worker drains and ends")
-            app.stopping.set()
+    if os.read(0, 4096):
+        return
+    asyncio.get_running_loop().remove_reader(0)
+    # Nobody else would end us if the drain did not.
+    signal.alarm(int(app.reloader.config.timeouts.drain) + _END_S)
+    if not app.stopping.is_set():
+        _log.error("the parent process is gone: this worker drains and ends")
+        app.stopping.set()
 
 
 def main() -> int:

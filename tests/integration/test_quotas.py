@@ -53,7 +53,8 @@ async def test_two_routers_share_keys_and_limits(http: aiohttp.ClientSession) ->
                 await asyncio.sleep(1.5)  # the second router hears of it within a second
                 statuses = await many(http, [r1.url, r2.url], key, 60)
                 assert {200, 429} <= set(statuses) <= {200, 429, 503}
-                assert statuses.count(200) in (20, 21), "a minute's burst, and at most what refilled meanwhile"
+                # A minute's burst, and at most what refilled meanwhile. Calls that met a stall were refused.
+                assert 20 - statuses.count(503) <= statuses.count(200) <= 21
                 keys = (await asyncio.to_thread(r2.ask_admin, "/admin/v1/keys"))["data"]
                 assert [k["name"] for k in keys] == ["few"]
                 await asyncio.to_thread(r2.ask_admin, f"/admin/v1/keys/{keys[0]['id']}", method="DELETE")
