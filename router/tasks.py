@@ -14,9 +14,7 @@ _running: set[asyncio.Task[Any]] = set()
 T = TypeVar("T")
 
 
-def spawn(
-    coro: Coroutine[Any, Any, T], *, name: str, expected: tuple[type[Exception], ...] = ()
-) -> asyncio.Task[T]:
+def spawn(coro: Coroutine[Any, Any, T], *, name: str, expected: tuple[type[Exception], ...] = ()) -> asyncio.Task[T]:
     """Start ``coro`` on the running loop. A failure that is not ``expected`` is logged with the task's name."""
     task = asyncio.get_running_loop().create_task(coro, name=name)
     _running.add(task)

@@ -80,7 +80,10 @@ async def blocking(function, *args):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 async def test_a_region_dies_and_returns(how: signal.Signals) -> None:
-    with SimFleet(model=MODEL, seen_from=NEAR) as fleet, RouterProcess(sites_of(fleet), head=f'region = "{NEAR}"\n{HEAD}') as r:
+    with (
+        SimFleet(model=MODEL, seen_from=NEAR) as fleet,
+        RouterProcess(sites_of(fleet), head=f'region = "{NEAR}"\n{HEAD}') as r,
+    ):
         near = [b for b in fleet.backends if b.region == NEAR]
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             load = Load(r.url, session)

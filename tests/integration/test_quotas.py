@@ -99,7 +99,9 @@ async def test_tokens_are_settled_to_what_was_used(http: aiohttp.ClientSession) 
                         assert reply.status == 200, await reply.text()
                         assert reply.headers["x-ratelimit-limit-tokens"] == "1000"
                     await asyncio.sleep(0.2)
-                async with http.post(r.url + CHAT, json={**ASK, "max_tokens": 5000, "n": 3}, headers=auth(key)) as reply:
+                async with http.post(
+                    r.url + CHAT, json={**ASK, "max_tokens": 5000, "n": 3}, headers=auth(key)
+                ) as reply:
                     pass
                 quotas = (await asyncio.to_thread(r.ask_admin, "/admin/v1/quotas"))["data"]
                 tokens = next(limit for limit in quotas[0]["limits"] if limit["limit"] == "tokens")

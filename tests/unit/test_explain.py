@@ -37,7 +37,9 @@ def test_it_says_what_another_would_need_to_win() -> None:
     assert loser["behind_s"] == pytest.approx(loser["cost_s"] - winner["cost_s"])
     assert next(iter(loser["terms_behind"])) == "rtt", "the ocean is what it loses by"
     assert body["margin_s"] == pytest.approx(loser["behind_s"])
-    assert body["predicted_ttft_s"] == pytest.approx(winner["cost_s"] - winner["terms"]["toll"] - winner["terms"]["decode"])
+    assert body["predicted_ttft_s"] == pytest.approx(
+        winner["cost_s"] - winner["terms"]["toll"] - winner["terms"]["decode"]
+    )
 
 
 def test_a_dispatch_knows_its_candidates_without_having_made_them() -> None:
