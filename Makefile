@@ -76,7 +76,7 @@ $(RUN): requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(DEV): requirements-dev.lock $(RUN)
-	@echo 'Installing what development needs into $(VENV), once (about 250 MB) ...' >&2
+	@echo 'Installing what development needs into $(VENV), once (a few hundred MB) ...' >&2
 	@$(INSTALL) --requirement requirements-dev.lock
 	@touch $@
 

@@ -90,7 +90,11 @@ def strike(
         _hold_back(kept, struck, rng, now_s)
     if not kept and not full:
         # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
-        kept = [b for b in pool.down if unfit(b, request, exclude) is None and len(b.trials) < params.trial_places]
+        kept = [
+            b
+            for b in pool.down
+            if unfit(b, request, exclude) is None and len(b.trials) < params.trial_places and b.inflight < b.limit
+        ]
         names = {b.name for b in kept}
         struck = [entry for entry in struck if entry[0] not in names]
     return kept, struck

@@ -155,7 +155,7 @@ class Relay:
         if self.committed and not self._whole and self._watch.complete(framed=False):
             self._end_stream(framed=False)  # everything was said; only the last chunk of the framing is missing
         elif self.committed:
-            self._end(self._interrupted("the connection broke"))
+            self._end(self._interrupted("broke the connection"))
         elif reason == "protocol":
             self._end(AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", detail="did not answer in HTTP"))
         else:
@@ -193,7 +193,7 @@ class Relay:
         """Engines report their own death, a full queue or a bad request inside a 200 stream."""
         error = self._watch.error or {}
         if self.committed:
-            return self._interrupted("the engine reported an error")
+            return self._interrupted("reported an error of its engine")
         status = status_of_error(error)
         outcome = outcome_of_status(status)
         return AttemptEnd(
@@ -217,7 +217,7 @@ class Relay:
             self._write_end()
             self._end(AttemptEnd(Outcome.OK, status=self.status))
         elif self.committed:
-            self._end(self._interrupted("the stream ended early"))
+            self._end(self._interrupted("ended the stream early"))
         elif watch.error is not None:
             self._end(self._in_band_error())
         else:
@@ -228,7 +228,7 @@ class Relay:
     def _end_whole(self, framed: bool) -> None:
         if self.committed:
             if not framed and self._chunked:
-                self._end(self._interrupted("the answer was cut"))
+                self._end(self._interrupted("cut the answer"))
                 return
             self._write_end()
             self._end(AttemptEnd(Outcome.OK, status=self.status))
@@ -337,7 +337,7 @@ class Relay:
             return
         self._outbound.abort()
         if self.committed:
-            self._end(self._interrupted("no token came in time"))
+            self._end(self._interrupted("sent no token in time"))
         else:
             self._end(
                 AttemptEnd(

@@ -112,6 +112,9 @@ def test_a_crash_fault_ends_the_process(fleet: SimFleet) -> None:
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         complete(backend)
     assert gone(backend.pid)
+    deadline_s = time.monotonic() + 3.0
+    while backend.alive and time.monotonic() < deadline_s:  # a zombie is waited for a moment later
+        time.sleep(0.02)
     assert not backend.alive
 
 

@@ -26,6 +26,16 @@ def struck_of(decision: Dispatch | Wait | Reject) -> dict[str, Struck | None]:
 
 
 class TestFilters:
+    def test_the_last_resort_keeps_to_the_limit_of_a_backend(self) -> None:
+        driver = Driver(fleet_of("us-east/a", max_inflight=1))
+        for i in range(6):
+            driver.fleet.observe_health("us-east/a", False, i * 1.0)
+        assert driver.fleet.backends["us-east/a"].state is State.EJECTED
+        driver.send(6.0)
+        decision = driver.fleet.decide(ask(), driver.policy, 6.0, driver.rng)
+        assert isinstance(decision, Reject)
+        assert decision.reason is RejectReason.NO_BACKEND
+
     def test_a_model_nobody_serves_is_unknown(self) -> None:
         driver = Driver(fleet_of(*NAMES))
         decision = driver.fleet.decide(ask(model="gpt-9"), driver.policy, 0.0, driver.rng)
