@@ -44,6 +44,9 @@ from router.wire.flow import Signal
 
 _log = logging.getLogger("router")
 
+#: How long the first look at the backends may keep clients waiting.
+_SURVEY_S = 1.0
+
 
 class ListenError(Exception):
     """An address cannot be listened on. The text says which, why, and what to change."""
@@ -196,11 +199,6 @@ class App:
             if name in self.fleet.backends:
                 self.fleet.observe_peers(name, inflight, uncached_tokens, now_s)
 
-    @property
-    def surveyed(self) -> bool:
-        """Does this router know its backends as well as it can?"""
-        return self._observer.surveyed
-
     def not_ready(self) -> str | None:
         """Why this router should get no traffic, or None."""
         if self.server.gate.closing:
@@ -226,8 +224,16 @@ class App:
         stack.push_async_callback(self._exchange.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
+        await self._survey()
         tls = self._tls.context if self._tls is not None else None
         await self.server.start(self._listeners.clients if self._worker is None else None, tls)
+
+    async def _survey(self) -> None:
+        """Let no client in before the backends are known, or their time is up: a request in the first moments would
+        be refused for a model or a jurisdiction that is there."""
+        deadline_s = clock.monotonic_s() + _SURVEY_S
+        while not self._observer.surveyed and not self.stopping.is_set() and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
     async def _start_control(self, config: Config) -> None:
         admin, stack = self._listeners.admin, self._stack

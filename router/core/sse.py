@@ -1,9 +1,10 @@
 """Watches a server-sent event stream go by: where events end, when content starts, how the answer ended.
 
-The bytes themselves are never changed. A chunk costs a handful of substring searches; JSON is parsed only before
-the first content token and for the few events that carry an ending, an error or a usage. Searching raw bytes is
-safe because inside a JSON string every quote is escaped and no line break occurs: ``"finish_reason":"`` and a line
-that starts with ``data: [DONE]`` can only be structure, never text of the model.
+The bytes themselves are never changed. JSON is parsed only before the first content token and for the few events that
+carry an ending, an error or a usage. Searching raw bytes is safe because inside a JSON string every quote is escaped
+and no line break occurs: ``"finish_reason":"`` and a line that starts with ``data: [DONE]`` can only be structure,
+never text of the model. Most events need no search at all: once an ordinary one was parsed, its bytes from
+``"finish_reason":null`` on are known, and an event that ends in the very same bytes is ordinary too.
 
 What real engines taught (vLLM, SGLang, llama.cpp): errors come inside 200 streams and are followed by ``[DONE]``;
 a missing ``[DONE]`` need not be a failure; comments and role-only events are no progress.
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import orjson
 
 from router.core.types import Usage
@@ -41,13 +43,17 @@ _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
         b'"finish_reason": "',
         b'"usage"',
         b'"error"',
-        b"data: [DONE]",
-        b"data:[DONE]",
+        b"[DONE]",
     ),
     StreamKind.RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed", b'"error"'),
     StreamKind.MESSAGES: (b"message_start", b"message_delta", b"message_stop", b'"error"'),
     StreamKind.OTHER: (),
 }
+
+#: More tokens than this no answer has.
+_COUNT_MAX = 1 << 40
+#: Where the part of an ordinary event begins that all ordinary events of a stream have in common.
+_UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -65,6 +71,7 @@ class StreamWatch:
         "_finished",
         "_kind",
         "_markers",
+        "_ordinary",
         "_sum_usage",
         "_tail",
         "_usage",
@@ -80,6 +87,7 @@ class StreamWatch:
         self._choices = choices
         self._sum_usage = sum_usage  # llama.cpp: one usage per choice
         self._finished: set[int] = set()
+        self._ordinary: bytes | None = None  # how an event with nothing but content ends
         self._tail = b""
         self._usage: Usage | None = None
         self.started = False
@@ -112,9 +120,18 @@ class StreamWatch:
             data = self._assemble(data)
             if not data:
                 return b""
+        ordinary = self._ordinary
+        if ordinary is not None and self.error is None:
+            ends = data.count(b"\n\n")
+            if data.count(ordinary) == ends:
+                self.events += ends
+                return data
+        return self._search(data)
+
+    def _search(self, data: bytes) -> bytes:
         if self.error is not None:
             return b""
-        self.events += data.count(b"data:")
+        self.events += _data_lines(data)
         if self.started:
             for marker in self._markers:
                 if marker in data:
@@ -127,7 +144,7 @@ class StreamWatch:
         tail, self._tail = self._tail, b""
         if not tail or self.error is not None:
             return b""
-        self.events += tail.count(b"data:")
+        self.events += _data_lines(tail)
         return self._inspect(tail)
 
     def _assemble(self, data: bytes) -> bytes:
@@ -148,7 +165,7 @@ class StreamWatch:
             end = match.end() if match else len(data)
             self._event(data[start:end])
             if self.error is not None:
-                self.events -= data.count(b"data:", start)
+                self.events -= _data_lines(data[start:])
                 return data[:start]
             start = end
         return data
@@ -167,13 +184,17 @@ class StreamWatch:
         except orjson.JSONDecodeError:
             return  # one malformed line passes through: the stream may well go on
         if isinstance(message, dict):
-            self._message(message)
+            ordinary = self._message(message)
+            if ordinary and self._choices == 1 and (match := _UNFINISHED.search(event)) is not None:
+                self._ordinary = event[match.start() :] if event.endswith(b"\n\n") else None
 
-    def _message(self, message: dict[str, Any]) -> None:
+    def _message(self, message: dict[str, Any]) -> bool:
+        """Take in one event. Returns whether it was ordinary: content, and nothing that ends or counts it."""
         error = message.get("error")
         if error and not message.get("choices"):
             self.error = error if isinstance(error, dict) else {"message": str(error)}
-            return
+            return False
+        finished = len(self._finished)
         if self._kind is StreamKind.CHAT:
             content = self._chat(message)
         elif self._kind is StreamKind.RESPONSES:
@@ -182,10 +203,11 @@ class StreamWatch:
             content = self._messages(message)
         else:
             content = True
-        if content:
-            self.started = True
-        else:
+        if not content:
             self.events -= 1
+            return False
+        self.started = True
+        return len(self._finished) == finished and not message.get("usage")
 
     def _chat(self, message: dict[str, Any]) -> bool:
         self._take_usage(message.get("usage"))
@@ -237,15 +259,75 @@ class StreamWatch:
         self._usage = read
 
 
+def _data_lines(data: bytes) -> int:
+    """How many lines begin with ``data:``; inside the text of a model no line begins."""
+    count = data.count(b"\ndata:") + data.startswith(b"data:")
+    return count + data.count(b"\rdata:") if b"\r" in data else count
+
+
 def read_usage(usage: object) -> Usage | None:
     """A ``usage`` object of OpenAI's APIs or of Anthropic's messages; None if it is neither."""
     if not isinstance(usage, dict):
         return None
-    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-    output = usage.get("completion_tokens", usage.get("output_tokens"))
+    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    output = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+    if prompt is None and output is None:
+        return None
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("cache_read_input_tokens")
-    numbers = [n if isinstance(n, int) and n >= 0 else None for n in (prompt, output, cached)]
-    if numbers[0] is None and numbers[1] is None:
-        return None
-    return Usage(numbers[0] or 0, numbers[1] or 0, numbers[2], reported=True)
+    return Usage(prompt or 0, output or 0, _count(cached), True)
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: _Count | None = None
+
+
+class _UsagePeek(msgspec.Struct):
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _AnswerPeek(msgspec.Struct):
+    usage: _UsagePeek | None = None
+
+
+_answer_decoder = msgspec.json.Decoder(_AnswerPeek)
+#: Up to here the whole answer is decoded, beyond it only the usage at its end.
+_PEEK_BYTES = 4096
+
+
+def usage_in(body: bytes) -> Usage | None:
+    """What the usage in a whole answer (or in the end of one) tells, None if there is none."""
+    if len(body) <= _PEEK_BYTES:
+        try:
+            usage = _answer_decoder.decode(body).usage
+        except msgspec.MsgspecError:
+            usage = None  # the end of an answer, or no usage of OpenAI's chat
+        if usage is not None and usage.completion_tokens is not None:
+            details = usage.prompt_tokens_details
+            cached = details.cached_tokens if details is not None else None
+            return Usage(usage.prompt_tokens, usage.completion_tokens, cached, True)
+    at = body.rfind(b'"usage"')
+    begin = body.find(b"{", at + 7) if at >= 0 else -1
+    end, depth = begin, 0
+    while begin >= 0:
+        close = body.find(b"}", end) + 1
+        if not close:
+            return None
+        depth += body.count(b"{", end, close) - 1
+        end = close
+        if depth <= 0:
+            try:
+                return read_usage(orjson.loads(body[begin:end]))
+            except orjson.JSONDecodeError:
+                return None
+    return None
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens as told; None if it cannot be one."""
+    return value if isinstance(value, int) and 0 <= value <= _COUNT_MAX else None

@@ -2,51 +2,87 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
 from typing import TypeVar
 
-K = TypeVar("K", bound=Hashable)
+from router.core.types import Usage
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: English prose in common tokenizers runs at about four bytes a token.
 BYTES_PER_TOKEN_PRIOR = 4.0
 #: What an answer is taken to cost while nothing is known and the client sets no maximum.
-OUTPUT_TOKENS_PRIOR = 256.0
+OUTPUT_TOKENS_PRIOR = 256
 _WEIGHT = 0.1
-_ENTRIES = 4096
+_ENTRIES_MAX = 4096
+
+
+class _Tokenizer:
+    """What the tokens of one model look like."""
+
+    __slots__ = ("bytes_per_token",)
+
+    def __init__(self, bytes_per_token: float) -> None:
+        self.bytes_per_token = bytes_per_token
+
+
+class _Habit:
+    """What the requests of one key to one model run to."""
+
+    __slots__ = ("output_tokens", "tokenizer")
+
+    def __init__(self, tokenizer: _Tokenizer, output_tokens: float) -> None:
+        self.tokenizer = tokenizer
+        self.output_tokens = output_tokens
 
 
 class TokenEstimator:
     """Learns bytes per prompt token per model, and tokens per answer per key and model. Bounded memory."""
 
-    __slots__ = ("_bytes_per_token", "_output")
+    __slots__ = ("_habits", "_tokenizers")
 
     def __init__(self) -> None:
-        self._bytes_per_token: OrderedDict[str, float] = OrderedDict()
-        self._output: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._tokenizers: dict[str, _Tokenizer] = {}
+        self._habits: dict[tuple[str, str], _Habit] = {}
 
-    def prompt_tokens(self, model: str, prompt_bytes: int) -> int:
-        """At least 1."""
-        return int(prompt_bytes / self._bytes_per_token.get(model, BYTES_PER_TOKEN_PRIOR)) + 1
+    def estimate(self, key_id: str, model: str, prompt_bytes: int, max_tokens: int | None) -> tuple[int, int]:
+        """Tokens of the prompt, at least 1, and tokens to reserve for the answer.
 
-    def output_tokens(self, key_id: str, model: str, max_tokens: int | None) -> int:
-        """What to reserve for the answer: what such answers run to for this key, never more than was asked for."""
-        learned = self._output.get((key_id, model))
+        The latter is what such answers run to for this key, and never more than was asked for.
+        """
+        habit = self._habits.get((key_id, model))
+        if habit is None:
+            tokenizer = self._tokenizers.get(model)
+            bytes_per_token = BYTES_PER_TOKEN_PRIOR if tokenizer is None else tokenizer.bytes_per_token
+            return int(prompt_bytes / bytes_per_token) + 1, OUTPUT_TOKENS_PRIOR if max_tokens is None else max_tokens
+        prompt_tokens = int(prompt_bytes / habit.tokenizer.bytes_per_token) + 1
         if max_tokens is None:
-            return int(1.5 * learned) + 1 if learned is not None else int(OUTPUT_TOKENS_PRIOR)
-        return max_tokens if learned is None else min(max_tokens, int(2.0 * learned) + 16)
+            return prompt_tokens, int(1.5 * habit.output_tokens) + 1
+        usual = int(2.0 * habit.output_tokens) + 16
+        return prompt_tokens, max_tokens if max_tokens < usual else usual
 
-    def learn(self, key_id: str, model: str, prompt_bytes: int, prompt_tokens: int, output_tokens: int) -> None:
+    def learn(self, key_id: str, model: str, prompt_bytes: int, usage: Usage) -> None:
         """Take in what an engine reported."""
-        if prompt_tokens > 0 and prompt_bytes > 0:
-            sample = min(max(prompt_bytes / prompt_tokens, 0.5), 32.0)
-            _blend(self._bytes_per_token, model, sample)
-        if output_tokens > 0:
-            _blend(self._output, (key_id, model), float(output_tokens))
+        if prompt_bytes <= 0 or usage.prompt_tokens <= 0:
+            return
+        bytes_per_token = prompt_bytes / usage.prompt_tokens
+        if not 0.5 <= bytes_per_token <= 32.0:  # pictures, or nonsense
+            bytes_per_token = 0.5 if bytes_per_token < 0.5 else 32.0
+        habit = self._habits.get((key_id, model))
+        if habit is None:
+            tokenizer = self._tokenizers.get(model)
+            if tokenizer is None:
+                tokenizer = _Tokenizer(bytes_per_token)
+                _put(self._tokenizers, model, tokenizer)
+            habit = _Habit(tokenizer, float(usage.output_tokens))
+            _put(self._habits, (key_id, model), habit)
+        tokenizer = habit.tokenizer
+        tokenizer.bytes_per_token += _WEIGHT * (bytes_per_token - tokenizer.bytes_per_token)
+        habit.output_tokens += _WEIGHT * (usage.output_tokens - habit.output_tokens)
 
 
-def _blend(table: OrderedDict[K, float], key: K, sample: float) -> None:
-    old = table.get(key)
-    table[key] = sample if old is None else old + _WEIGHT * (sample - old)
-    if old is None and len(table) > _ENTRIES:
-        table.popitem(last=False)
+def _put(table: dict[K, V], key: K, value: V) -> None:
+    """Add an entry; the oldest one makes room."""
+    if len(table) >= _ENTRIES_MAX:
+        del table[next(iter(table))]
+    table[key] = value

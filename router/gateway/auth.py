@@ -16,15 +16,14 @@ def anonymous_key(plan: Plan) -> Key:
 
 
 class Authenticator:
-    """Turns the headers of a request into a Key. Raises RouterError("unauthorized"), always with the same body."""
+    """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), always with the same body."""
 
     def __init__(self, section: AuthSection, plans: dict[str, Plan], keys: KeyRing) -> None:
         self._keys = keys
         self._open = section.mode == "open"
         self._anonymous = anonymous_key(plans["default"])
 
-    def key_of(self, headers: dict[bytes, bytes]) -> Key:
-        secret = secret_of(headers)
+    def key_of(self, secret: bytes | None) -> Key:
         if secret is not None and (key := self._keys.lookup(secret)) is not None and not key.revoked:
             return key
         if self._open:

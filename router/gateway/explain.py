@@ -13,7 +13,7 @@ from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.auth import anonymous_key
 from router.gateway.lifecycle import Lifecycle
-from router.wire.inbound import InboundRequest
+from router.wire.head import RequestHead
 
 _HEADERS = {"region": b"x-router-region", "residency": b"x-router-residency", "priority": b"x-router-priority"}
 
@@ -35,8 +35,8 @@ class Explainer:
         headers = {header: str(body[name]).encode() for name, header in _HEADERS.items() if body.get(name)}
         path = b"/v1/completions" if "prompt" in body else b"/v1/chat/completions"
         asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
-        request = InboundRequest(b"POST", path, True, headers, True, orjson.dumps({"stream": True, **asked}))
-        ask = ingress.read(request, b"explain")
+        head = RequestHead(b"POST", path, True, headers, True)
+        ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}))
         need = life.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
         decision = None
         for served in settings.aliases.route(ask.model, self._rng):

@@ -1,12 +1,13 @@
 """What does the request ask? A typed peek at the few fields we need; the bytes stay as they are.
 
-We do not model the OpenAI schema: whatever we do not know passes through untouched and is the engine's to judge.
+We do not model the OpenAI schema: whatever we do not know passes through untouched and is the engine's to judge. What
+the head says (the Envelope) is read once per distinct head, what the body says (the Ask) once per request.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,11 +15,15 @@ from router.core.affinity import prefix_blocks
 from router.core.sse import StreamKind
 from router.core.types import Priority
 from router.errors import RouterError
-from router.wire.inbound import InboundRequest
+from router.gateway.auth import secret_of
+from router.wire.head import RequestHead
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
-PREFIX_BLOCK_BYTES = 512
+PREFIX_BLOCK_BYTES = 1024
 PREFIX_BLOCKS_MAX = 1024
+#: No more than this is believed of ``n`` and ``max_tokens``; the engine still gets what the client wrote.
+CHOICES_MAX = 1024
+TOKENS_MAX = 100_000_000
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -62,21 +67,22 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-@dataclass(slots=True)
-class Ask:
-    """One request, understood as far as routing needs."""
+@dataclass(slots=True, eq=False)
+class Envelope:
+    """The head of a request, understood as far as routing needs. Shared by requests with the same head: not altered."""
 
-    request_id: bytes
     path: bytes
     target: bytes  # path and query as the client sent them
-    model: str
-    stream: bool
+    shown_path: str  # for records
     kind: StreamKind
-    choices: int
-    max_tokens: int | None
-    prompt_bytes: int
-    blocks: tuple[int, ...]
+    secret: bytes | None
     content_type: bytes
+    multipart: bool
+    lines: bytes  # header lines for the backend
+    #: the client's id if it is harmless in logs and headers
+    request_id: bytes | None = None
+    #: (code, detail) of what is wrong with it
+    problem: tuple[str, str] | None = None
     pin_region: str | None = None
     residency: frozenset[str] | None = None
     priority: Priority | None = None
@@ -85,7 +91,19 @@ class Ask:
     policy: str | None = None
     client_region: str | None = None
     trace_id: str | None = None
-    forwarded: bytes = field(default=b"")  # header lines for the backend
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request, understood as far as routing needs."""
+
+    envelope: Envelope
+    model: str
+    stream: bool
+    choices: int
+    max_tokens: int | None
+    prompt_bytes: int
+    blocks: tuple[int, ...]
 
 
 def path_of(target: bytes) -> bytes:
@@ -98,46 +116,79 @@ def path_of(target: bytes) -> bytes:
     return target.partition(b"?")[0]
 
 
-def request_id_of(headers: dict[bytes, bytes], own: bytes) -> bytes:
-    """The client's id if it is harmless in logs and headers, else our own."""
+def envelope_of(head: RequestHead) -> Envelope:
+    """What the head says; made when it is first asked for. Its ``problem`` is raised by ``read``."""
+    envelope: Envelope | None = head.meaning
+    if envelope is None:
+        envelope = head.meaning = _understand(head)
+    return envelope
+
+
+def _understand(head: RequestHead) -> Envelope:
+    headers = head.headers
+    path = path_of(head.target)
+    content_type = headers.get(b"content-type", b"application/json")
+    forwarded = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
+    envelope = Envelope(
+        path,
+        target=path + _query_of(head.target),
+        shown_path=path[:256].decode("latin-1"),
+        kind=_KINDS.get(path, StreamKind.OTHER),
+        secret=secret_of(headers),
+        content_type=content_type,
+        multipart=content_type.startswith(b"multipart/"),
+        lines=b"content-type: %b\r\n%b" % (content_type, b"".join(forwarded)),
+    )
     given = headers.get(b"x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else own
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        envelope.request_id = given
+    trace = headers.get(b"traceparent")
+    if trace is not None and _TRACEPARENT.fullmatch(trace):
+        envelope.trace_id = trace[3:35].decode()
+    try:
+        _check(path, headers)
+        for name in _ASKS.keys() & headers.keys():
+            _ASKS[name](envelope, headers[name])
+    except RouterError as error:
+        envelope.problem = error.code, error.detail
+    return envelope
 
 
-def read(request: InboundRequest, request_id: bytes) -> Ask:
-    """Peek at the body and the asking headers. Raises RouterError: invalid_request, not_found, unsupported_encoding."""
-    headers = request.headers
-    path = path_of(request.target)
+def _check(path: bytes, headers: dict[bytes, bytes]) -> None:
     if _PATH.fullmatch(path) is None or b".." in path:
         raise RouterError("not_found", "There is no such path.")
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RouterError("unsupported_encoding", "Compressed request bodies are not supported.")
-    content_type = headers.get(b"content-type", b"application/json")
-    if content_type.startswith(b"multipart/"):
-        body, prompt = _read_multipart(request.body), request.body
+
+
+def read(envelope: Envelope, data: bytes) -> Ask:
+    """Peek at the body. Raises RouterError: invalid_request, not_found, unsupported_encoding."""
+    if envelope.problem is not None:
+        raise RouterError(*envelope.problem)
+    prompt: bytes | memoryview
+    if envelope.multipart:
+        body, prompt = _read_multipart(data), memoryview(data)
     else:
-        body = _read_json(request.body)
-        prompt = bytes(body.tools) + bytes(body.messages or body.prompt or body.input)
+        body = _read_json(data)
+        prompt = memoryview(body.messages or body.prompt or body.input)
+        if body.tools:
+            prompt = bytes(body.tools) + prompt
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
     limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-    ask = Ask(
-        request_id=request_id,
-        path=path,
-        target=path + _query_of(request.target),
-        model=body.model,
-        stream=bool(body.stream),
-        kind=_KINDS.get(path, StreamKind.OTHER),
-        choices=max(body.n or 1, 1),
-        max_tokens=int(limit) if limit is not None and limit > 0 else None,
-        prompt_bytes=len(prompt),
+    blocks: tuple[int, ...] = ()
+    if len(prompt) > PREFIX_BLOCK_BYTES:
         # the closing bracket is left off so that a longer conversation still begins with this one
-        blocks=prefix_blocks(prompt[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX),
-        content_type=content_type,
+        blocks = prefix_blocks(prompt[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
+    return Ask(
+        envelope,
+        body.model,
+        body.stream is True,
+        min(body.n, CHOICES_MAX) if body.n is not None and body.n > 1 else 1,
+        int(min(limit, TOKENS_MAX)) if limit is not None and limit > 0 else None,
+        len(prompt),
+        blocks,
     )
-    _read_headers(ask, headers)
-    return ask
 
 
 def _query_of(target: bytes) -> bytes:
@@ -165,48 +216,37 @@ def _read_multipart(data: bytes) -> _Body:
     return _Body(model=match.group(1).decode("utf-8", "replace") if match else None)
 
 
-def _read_headers(ask: Ask, headers: dict[bytes, bytes]) -> None:
-    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
-    if lines:
-        ask.forwarded = b"".join(lines)
-        trace = headers.get(b"traceparent")
-        if trace is not None and _TRACEPARENT.fullmatch(trace):
-            ask.trace_id = trace[3:35].decode()
-    for name, value in headers.items():
-        if name.startswith(b"x-") and (reader := _ASKS.get(name)) is not None:
-            reader(ask, value)
+def _pin(envelope: Envelope, value: bytes) -> None:
+    envelope.pin_region = value.decode("latin-1")
 
 
-def _pin(ask: Ask, value: bytes) -> None:
-    ask.pin_region = value.decode("latin-1")
+def _residency(envelope: Envelope, value: bytes) -> None:
+    parts = value.decode("latin-1").split(",")
+    envelope.residency = frozenset(part.strip().lower() for part in parts if part.strip())
 
 
-def _residency(ask: Ask, value: bytes) -> None:
-    ask.residency = frozenset(part.strip().lower() for part in value.decode("latin-1").split(",") if part.strip())
-
-
-def _priority(ask: Ask, value: bytes) -> None:
+def _priority(envelope: Envelope, value: bytes) -> None:
     if value.lower() not in _PRIORITIES:
         raise RouterError("invalid_request", "x-router-priority is interactive, standard or batch.")
-    ask.priority = _PRIORITIES[value.lower()]
+    envelope.priority = _PRIORITIES[value.lower()]
 
 
-def _affinity(ask: Ask, value: bytes) -> None:
-    ask.affinity = value[:256].decode("latin-1")
+def _affinity(envelope: Envelope, value: bytes) -> None:
+    envelope.affinity = value[:256].decode("latin-1")
 
 
-def _timeout(ask: Ask, value: bytes) -> None:
+def _timeout(envelope: Envelope, value: bytes) -> None:
     if not value.isdigit() or not 0 < int(value) <= 86_400_000:
         raise RouterError("invalid_request", "x-router-timeout-ms is a number of milliseconds up to a day.")
-    ask.timeout_s = int(value) / 1000
+    envelope.timeout_s = int(value) / 1000
 
 
-def _policy(ask: Ask, value: bytes) -> None:
-    ask.policy = value.decode("latin-1")
+def _policy(envelope: Envelope, value: bytes) -> None:
+    envelope.policy = value.decode("latin-1")
 
 
-def _client_region(ask: Ask, value: bytes) -> None:
-    ask.client_region = value.decode("latin-1")
+def _client_region(envelope: Envelope, value: bytes) -> None:
+    envelope.client_region = value.decode("latin-1")
 
 
 _ASKS = {

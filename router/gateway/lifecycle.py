@@ -8,64 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
 
 import orjson
 
 from router import clock
-from router.config import Config
+from router.config import Config, TimeoutsSection
 from router.core.admission import WaitQueue
-from router.core.decisions import Dispatch, Reject, RejectReason, Wait
+from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Charge, Outcome, Retry
 from router.core.policy import Policy
 from router.core.retry import MAX_ATTEMPTS
 from router.core.tokens import TokenEstimator
-from router.core.types import Lease, Priority, Request, Rng, Usage
+from router.core.types import Lease, Priority, Request, Rng
 from router.errors import RouterError
 from router.gateway import ingress, responses
 from router.gateway.aliases import Aliases, rewrite_model
 from router.gateway.auth import Authenticator
+from router.gateway.exchange import ClientGone, Exchange, PassedOn
+from router.gateway.ingress import Ask
+from router.gateway.poison import DEATHS_MAX, Poison
 from router.gateway.relay import Relay
 from router.store.base import Key, Refusal, Reservation, Store
 from router.tasks import spawn
-from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.journal import AttemptRecord
 from router.telemetry.sink import Telemetry
 from router.upstream.classify import AttemptEnd
-from router.upstream.pool import Pool, Pools
-from router.wire.flow import Flow, Signal
-from router.wire.inbound import Inbound, InboundRequest
+from router.upstream.pool import ConnectError, Pool, Pools
+from router.wire.flow import Signal
 from router.wire.outbound import Outbound
-
-if TYPE_CHECKING:
-    from router.gateway.ingress import Ask
 
 _log = logging.getLogger("router.gateway")
 
+_INFINITE_S = float("inf")
+_GONE = AttemptEnd(Outcome.CLIENT_GONE)
+_OK = Outcome.OK
+_WORDS = {outcome: outcome.value for outcome in Outcome}
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
 _ANSWER_HEAD = (
-    b"%b%b%bx-request-id: %b\r\nx-router-region: %b\r\nx-router-backend: %b\r\nx-router-attempts: %d\r\n"
-    b"server-timing: wait;dur=%.2f, upstream;dur=%.2f\r\n\r\n"
+    b"%b%b%b%bx-request-id: %b\r\n%bx-router-attempts: %d\r\nserver-timing: wait;dur=%.2f, upstream;dur=%.2f\r\n\r\n"
 )
-
-#: A request may kill this many backends; then it is remembered for a while and not tried again.
-POISON_DEATHS = 2
-POISON_ENTRIES = 1024
-POISON_S = 60.0
-
-
-class ClientGone(Exception):  # noqa: N818 - an event, not an error
-    """Thrown into a request's flow when its client has left."""
-
-
-class PassedOn(RouterError):  # noqa: N818
-    """A backend found fault with the request: the client gets the backend's own words."""
-
-    def __init__(self, end: AttemptEnd) -> None:
-        super().__init__("upstream_error", f"The backend answered with status {end.status}.")
-        self.end = end
 
 
 @dataclass(slots=True)
@@ -76,36 +60,12 @@ class Settings:
     authenticator: Authenticator
     aliases: Aliases
     policies: dict[str, Policy]
+    policy: Policy = field(init=False)  # where the client asks for no other
+    timeouts: TimeoutsSection = field(init=False)
 
-    @property
-    def policy(self) -> Policy:
-        return self.policies[self.config.router.policy]
-
-
-@dataclass(slots=True, eq=False)
-class Exchange:
-    """One request on its way: everything about it that outlives a single stop."""
-
-    inbound: Inbound
-    request: InboundRequest
-    request_id: bytes
-    arrival_s: float
-    record: Record
-    flow: Flow | None = None
-    key: Key | None = None
-    ask: Ask | None = None
-    need: Request | None = None
-    reservation: Reservation | None = None
-    relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun
-    lease: Lease | None = None
-    rejected: Reject | None = None
-    usage: Usage | None = None
-    charge: Charge = Charge.REFUND
-    tried: set[str] = field(default_factory=set)
-    shunned: set[str] = field(default_factory=set)  # in a region where a backend could not be reached: last resort
-    deaths: int = 0
-    keep_alive: bool = True
-    answered: bool = False
+    def __post_init__(self) -> None:
+        self.policy = self.policies[self.config.router.policy]
+        self.timeouts = self.config.timeouts
 
 
 class Lifecycle:
@@ -130,87 +90,115 @@ class Lifecycle:
         self._queue = queue
         self._rng = rng
         self._tokens = TokenEstimator()
-        self._date = responses.DateHeader()
-        self._poison: OrderedDict[int, float] = OrderedDict()  # hash of a body -> when it had killed enough
+        self._date = responses.DateHeader(clock.wall_s())
+        self._poison = Poison()
         self._loop = asyncio.get_running_loop()
+        self._next_due_s = _INFINITE_S  # no relay's patience is over before
+        self.coarse_now_s = clock.monotonic_s()  # as of the last sweep
         self.live: set[Exchange] = set()
         self.closing = False
 
     async def serve(self, x: Exchange) -> None:
         """From the last byte of the request to its record."""
         try:
-            x.key = self.settings.authenticator.key_of(x.request.headers)
-            x.ask = ingress.read(x.request, x.request_id)
-            self._understand(x, x.key, x.ask)
-            await self._reserve(x, x.key)
-            await self._answer(x, x.ask)
+            x.key = key = self.settings.authenticator.key_of(x.envelope.secret)
+            x.ask = ask = ingress.read(x.envelope, x.request.body)
+            x.need = need = self._understand(x, key, ask)
+            x.reservation = self._reserve_now(x, key, need) or await self._reserve(x, key, need)
+            await self._answer(x, ask, need)
         except RouterError as error:
             self._refuse(x, error)
         except ClientGone:
             self._client_gone(x)
         except Exception:
-            _log.exception("request %s failed", x.request_id.decode())
+            _log.exception("request %s failed", x.record.request_id)
             self._refuse(x, RouterError("internal"))
         finally:
-            self._settle(x)
-            self._finish(x)
-            self._telemetry.request_done(x.record)
+            try:
+                self._settle(x)
+            finally:
+                self._finish(x)
+                self._telemetry.request_done(x.record)
 
     # 3: what is asked
 
-    def _understand(self, x: Exchange, key: Key, ask: Ask) -> None:
+    def _understand(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Turn the ask into the core's words and note it in the record."""
-        config, record = self.settings.config, x.record
-        record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
-        record.trace_id, record.model, record.stream = ask.trace_id, ask.model, ask.stream
-        if ask.policy is not None and (not config.router.policy_header or ask.policy not in self.settings.policies):
+        envelope, record = ask.envelope, x.record
+        if envelope.policy is not None and not self._may_choose(envelope.policy):
             raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
-        x.need = need = self.need_of(key, ask, record.request_id, x.arrival_s)
-        record.priority = need.priority.name.lower()
-        record.residency = tuple(sorted(need.residency)) if need.residency is not None else None
+        need = self.need_of(key, ask, record.request_id, x.arrival_s)
+        record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
+        record.model, record.stream, record.trace_id = ask.model, ask.stream, envelope.trace_id
+        record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
+        if need.residency is not None:
+            record.residency = tuple(sorted(need.residency))
         record.prompt_tokens, record.max_output_tokens = need.prompt_tokens, need.max_output_tokens
         record.prefix_blocks, record.tokens_per_block = ask.blocks, need.tokens_per_block
+        return need
+
+    def _may_choose(self, policy: str) -> bool:
+        return self.settings.config.router.policy_header and policy in self.settings.policies
 
     def need_of(self, key: Key, ask: Ask, request_id: str, arrival_s: float) -> Request:
         """The request as the core sees it: the key's plan and the ask narrow each other down."""
-        residency = ask.residency
-        if key.plan.residency:
-            allowed = frozenset(key.plan.residency)
+        envelope, plan = ask.envelope, key.plan
+        residency = envelope.residency
+        if plan.residency:
+            allowed = frozenset(plan.residency)
             residency = allowed if residency is None else allowed & residency
-        priority = Priority[key.plan.priority.upper()]
-        if ask.priority is not None:
-            priority = max(priority, ask.priority)  # a request may stand back, never push forward
-        prompt_tokens = self._tokens.prompt_tokens(ask.model, ask.prompt_bytes)
+        priority = _PRIORITIES[plan.priority]
+        if envelope.priority is not None:
+            priority = max(priority, envelope.priority)  # a request may stand back, never push forward
+        prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
         return Request(
             request_id,
             ask.model,
-            tenant=key.tenant,
-            prompt_tokens=prompt_tokens,
-            max_output_tokens=ask.choices * self._tokens.output_tokens(key.id, ask.model, ask.max_tokens),
-            prefix_blocks=ask.blocks,
-            tokens_per_block=prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prompt_bytes if ask.blocks else 0.0,
-            residency=residency,
-            pin_region=ask.pin_region,
-            affinity=ask.affinity,
-            priority=priority,
-            arrival_s=arrival_s,
-            deadline_s=arrival_s + ask.timeout_s if ask.timeout_s is not None else float("inf"),
-            stream=ask.stream,
+            key.tenant,
+            prompt_tokens,
+            ask.choices * output_tokens,
+            ask.blocks,
+            prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prompt_bytes if ask.blocks else 0.0,
+            residency,
+            envelope.pin_region,
+            envelope.affinity,
+            priority,
+            arrival_s,
+            arrival_s + envelope.timeout_s if envelope.timeout_s is not None else _INFINITE_S,
+            ask.stream,
         )
 
     # 4: reserve
 
-    async def _reserve(self, x: Exchange, key: Key) -> None:
-        assert x.need is not None
-        need = x.need
-        tokens = need.prompt_tokens + need.max_output_tokens
-        microusd = self.settings.aliases.microusd(need.model, need.prompt_tokens, need.max_output_tokens)
+    def _reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
+        """From what this router may give by itself. None: the store must be asked."""
+        tokens, microusd = self._cost_of(need)
         taken = self._store.reserve_now(key, tokens, need.request_id, x.arrival_s, microusd=microusd)
-        if taken is None:
-            taken = await self._ask_store(key, tokens, need.request_id, microusd)
+        return self._allowed(x, taken) if isinstance(taken, Refusal) else taken
+
+    def _cost_of(self, need: Request) -> tuple[int, int]:
+        microusd = self.settings.aliases.microusd(need.model, need.prompt_tokens, need.max_output_tokens)
+        return need.prompt_tokens + need.max_output_tokens, microusd
+
+    async def _reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
+        """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back."""
+        tokens, microusd = self._cost_of(need)
+        asking = self._store.reserve(key, tokens, need.request_id, microusd=microusd)
+        task = spawn(asking, name=f"reserve {need.request_id}")
+        try:
+            taken = await task
+        except BaseException:
+            task.add_done_callback(self._give_back)
+            raise
+        return self._allowed(x, taken)
+
+    def _give_back(self, task: asyncio.Task[Reservation | Refusal]) -> None:
+        if not task.cancelled() and task.exception() is None and isinstance(taken := task.result(), Reservation):
+            self._store.settle(taken, None)
+
+    def _allowed(self, x: Exchange, taken: Reservation | Refusal) -> Reservation:
         if isinstance(taken, Reservation):
-            x.reservation = taken
-            return
+            return taken
         x.record.limit = taken.limit
         if taken.limit == "store":
             raise RouterError("store_unavailable", taken.detail, retry_after_s=taken.retry_after_s)
@@ -223,75 +211,46 @@ class Lifecycle:
             headers=responses.header_pairs(responses.rate_limit_lines(taken)),
         )
 
-    async def _ask_store(self, key: Key, tokens: int, request_id: str, microusd: int) -> Reservation | Refusal:
-        """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back."""
-        task = spawn(self._store.reserve(key, tokens, request_id, microusd=microusd), name=f"reserve {request_id}")
-        try:
-            return await task
-        except ClientGone:
-            task.add_done_callback(self._give_back)
-            raise
-
-    def _give_back(self, task: asyncio.Task[Reservation | Refusal]) -> None:
-        if not task.cancelled() and task.exception() is None and isinstance(taken := task.result(), Reservation):
-            self._store.settle(taken, None)
-
-    def _unknown_model(self, model: str) -> RouterError:
-        names = sorted({*self.fleet.models(), *self.settings.aliases.names()})
-        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-        return RouterError(
-            "unknown_model",
-            f"The model `{model[:128]}` does not exist. Models: {listed or 'none yet'}.",
-            param="model",
-        )
-
     # 5 to 9: decide, wait, attempt, commit, relay
 
-    async def _answer(self, x: Exchange, ask: Ask) -> None:
-        """Attempts until one has answered. Raises RouterError when none can."""
+    async def _answer(self, x: Exchange, ask: Ask, need: Request) -> None:
+        """Decide and attempt until one attempt has answered. Raises RouterError when none can."""
         failure: AttemptEnd | None = None
-        self._check_poison(x)
+        rejected: Reject | None = None
+        self._poison.check(x.request.body, x.arrival_s)
         for served in self.settings.aliases.route(ask.model, self._rng):
-            assert x.need is not None
-            x.need.model = x.record.served_model = served
+            need.model = x.record.served_model = served
             while True:
-                dispatch = await self._decide(x, failure)
-                if dispatch is None:
+                now_s = clock.monotonic_s()
+                decision = self._decide(x, need, now_s)
+                if isinstance(decision, Dispatch):
+                    failure = await self._attempt(x, ask, decision.lease, now_s)
+                    if failure.outcome is _OK:
+                        return
+                    if not self._may_retry(x, failure, decision.lease.backend):
+                        raise self._upstream_error(x, failure, decision.lease.backend)
+                elif isinstance(decision, Wait) and failure is None:
+                    await self._wait(x, need, decision)
+                else:  # after a failure waiting helps nobody: the client gets what the backend said
+                    rejected = decision if isinstance(decision, Reject) else None
                     break
-                failure = await self._attempt(x, ask, dispatch, served)
-                if failure.outcome is Outcome.OK:
-                    return
-                if not self._may_retry(x, failure, dispatch.lease.backend):
-                    raise self._upstream_error(x, failure, dispatch.lease.backend)
-        raise self._rejection(x, failure)
+        raise self._rejection(x, failure, rejected)
 
-    async def _decide(self, x: Exchange, failure: AttemptEnd | None) -> Dispatch | None:
-        """A dispatch with its lease. None: no backend can take it, ``x.rejected`` says why."""
-        assert x.need is not None
-        assert x.ask is not None
-        policy = self.settings.policies[x.ask.policy] if x.ask.policy is not None else self.settings.policy
-        while True:
-            now_s = clock.monotonic_s()
-            decision = self.fleet.decide(x.need, policy, now_s, self._rng, exclude=x.tried | x.shunned)
-            if x.shunned and not isinstance(decision, Dispatch):
-                decision = self.fleet.decide(x.need, policy, now_s, self._rng, exclude=x.tried)
-            x.record.policy = policy.name
-            x.record.candidates = decision.candidates
-            if isinstance(decision, Dispatch):
-                return decision
-            if isinstance(decision, Reject):
-                x.rejected = decision
-                return None
-            if failure is not None:
-                return None  # waiting again helps nobody: the client gets what the first backend said
-            await self._wait(x, decision)
+    def _decide(self, x: Exchange, need: Request, now_s: float) -> Decision:
+        settings, chosen = self.settings, x.envelope.policy
+        policy = settings.policy if chosen is None else settings.policies[chosen]
+        exclude = x.tried | x.shunned if x.shunned else x.tried
+        decision = self.fleet.decide(need, policy, now_s, self._rng, exclude=exclude)
+        if x.shunned and not isinstance(decision, Dispatch):
+            decision = self.fleet.decide(need, policy, now_s, self._rng, exclude=x.tried)
+        x.record.policy, x.record.candidates = policy.name, decision.candidates
+        return decision
 
-    async def _wait(self, x: Exchange, decision: Wait) -> None:
+    async def _wait(self, x: Exchange, need: Request, decision: Wait) -> None:
         """Until a place is free. Raises RouterError (admission_full, wait_expired)."""
-        assert x.need is not None
         began_s = clock.monotonic_s()
         place: Signal[bool] = Signal()
-        if not self._queue.push(x.need, began_s, place, until_s=decision.until_s):
+        if not self._queue.push(need, began_s, place, until_s=decision.until_s):
             raise RouterError("admission_full", retry_after_s=1.0, should_retry=True)
         try:
             free = await place
@@ -316,154 +275,120 @@ class Lifecycle:
         decision = self.fleet.decide(request, self.settings.policy, clock.monotonic_s(), self._rng, dry_run=True)
         return not isinstance(decision, Wait)
 
-    def sweep(self) -> None:
-        """Time-driven work, a few times a second."""
-        self._pools.sweep()
-        self.offer_places()
-
-    def backend_refused(self, backend: str) -> None:
-        """Nobody listens there any more: what still waits for its first token from there is tried elsewhere at once."""
-        for x in list(self.live):
-            if x.relay is not None and x.lease is not None and x.lease.backend == backend:
-                x.relay.give_up("refuses connections")
-
-    async def _attempt(self, x: Exchange, ask: Ask, dispatch: Dispatch, served: str) -> AttemptEnd:
+    async def _attempt(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end."""
-        lease = dispatch.lease
-        began_s = clock.monotonic_s()
-        backend = self.fleet.backends[lease.backend]
-        note = AttemptRecord(
-            lease.backend,
-            backend.spec.region.name,
-            began_s - x.arrival_s,
-            predicted_ttft_s=lease.predicted_ttft_s,
-            kind="retry" if x.tried else "first",
-        )
+        pool = self._pools[lease.backend]
+        note = AttemptRecord(lease.backend, pool.region, now_s - x.arrival_s, None, None, lease.predicted_ttft_s)
+        note.kind = "retry" if x.tried else "first"
         x.record.attempts.append(note)
-        x.tried.add(lease.backend)
-        x.lease = lease
-        end = AttemptEnd(Outcome.CLIENT_GONE)  # how it ends if the client leaves: that is thrown in here
+        x.lease, x.relay = lease, None
+        end = _GONE  # unless the attempt comes to an end of its own
         try:
-            end = await self._exchange_bytes(x, ask, self._pools[lease.backend], served)
-            return end
+            data = self._upstream_bytes(x, ask, pool)
+            outbound = pool.take(now_s) or await self._connect(pool)
+            end = await self._send(x, ask, pool, outbound, data, now_s)
+            if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
+                end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
+        except ConnectError as error:
+            end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
         finally:
-            relay, x.lease = x.relay, None
-            if relay is not None:
-                relay.close()
-                if relay.committed:
-                    x.usage = relay.usage
-                    x.record.reply_bytes = relay.delivered_bytes
-            x.charge = CONSEQUENCES[end.outcome].charge
-            now_s = clock.monotonic_s()
-            self.fleet.end(lease, end.outcome, now_s, x.usage, retry_after_s=end.retry_after_s)
-            note.outcome, note.status, note.detail = end.outcome.value, end.status or None, end.detail or None
-            note.duration_s = now_s - began_s
-            if lease.first_token_s is not None:
-                note.ttft_s = lease.first_token_s - began_s
-            if len(self._queue):
-                self._loop.call_soon(self.offer_places)
-
-    async def _exchange_bytes(self, x: Exchange, ask: Ask, pool: Pool, served: str) -> AttemptEnd:
-        """Send the request and relay the answer. A pooled connection that was closed under us costs nothing."""
-        data = self._upstream_bytes(x, ask, pool, served)
-        outbound = pool.take()
-        while True:
-            if outbound is None:
-                try:
-                    outbound = await self._connect(pool)
-                except RouterError as error:
-                    return AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
-            relay = x.relay = self._new_relay(x, ask, pool, outbound)
-            outbound.send(data, relay)
-            try:
-                end = await relay.ended
-            except ClientGone:
-                outbound.abort()
-                raise
-            if not end.stale:
-                return end
-            relay.close()
-            x.relay = outbound = None
+            self._end_attempt(x, lease, note, end, now_s)
+        return end
 
     async def _connect(self, pool: Pool) -> Outbound:
-        timeout_s = self.settings.config.timeouts.connect
-        task = spawn(pool.connect(timeout_s), name=f"connect {pool.spec.name}", expected=(RouterError,))
+        """A new connection, made in a task of its own. If the client leaves meanwhile, it is kept for the next one."""
+        connecting = pool.connect(self.settings.timeouts.connect)
+        task = spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
         try:
             return await task
-        except ClientGone:
+        except BaseException:
             task.add_done_callback(pool.keep_for_later)
             raise
 
-    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, served: str) -> bytes:
+    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool) -> bytes:
         """The request for the backend: a head of our own, the client's body as it came."""
-        body = x.request.body
+        body, served = x.request.body, x.record.served_model
         if served != ask.model:
             body = rewrite_model(body, orjson.dumps(served))
         before, after = pool.head
-        return b"%b%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b" % (
+        return b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
             before,
-            ask.target,
+            ask.envelope.target,
             after,
-            ask.content_type,
+            ask.envelope.lines,
             len(body),
             x.request_id,
-            ask.forwarded,
             body,
         )
 
-    def _new_relay(self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound) -> Relay:
-        timeouts = self.settings.config.timeouts
-        limit_s = timeouts.first_token if ask.stream else timeouts.answer
-        if x.need is not None and x.need.deadline_s != float("inf"):
-            limit_s = min(limit_s, max(x.need.deadline_s - clock.monotonic_s(), 0.001))
-        return Relay(
-            x.inbound,
-            outbound,
-            kind=ask.kind,
-            choices=ask.choices,
-            sum_usage=pool.spec.engine == "llamacpp",
-            http11=x.request.http11,
-            limit_s=limit_s,
-            gap_s=timeouts.token_gap,
-            commit=partial(self.commit, x),
-            loop=self._loop,
-        )
+    def _send(self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: bytes, now_s: float) -> Relay:
+        """Send the request; what comes of it is to be awaited from the relay."""
+        timeouts = self.settings.timeouts
+        due_s = now_s + (timeouts.first_token if ask.stream else timeouts.answer)
+        if x.envelope.timeout_s is not None:
+            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
+        if due_s < self._next_due_s:
+            self._next_due_s = due_s
+        x.relay = relay = Relay(self, x, pool, outbound, now_s, due_s - now_s)
+        outbound.send(data, relay)
+        return relay
+
+    def _end_attempt(self, x: Exchange, lease: Lease, note: AttemptRecord, end: AttemptEnd, began_s: float) -> None:
+        """Whatever happened: the lease ends here, and health, estimator and limits are told."""
+        relay, x.lease = x.relay, None
+        if relay is not None:
+            if not relay.is_set:
+                relay.abort()
+            if relay.committed:
+                x.usage = relay.usage
+                x.record.reply_bytes = relay.delivered_bytes
+            note.status = end.status or relay.status or None
+        outcome = end.outcome
+        x.charge = CONSEQUENCES[outcome].charge
+        now_s = clock.monotonic_s()
+        self.fleet.end(lease, outcome, now_s, x.usage, retry_after_s=end.retry_after_s)
+        note.outcome, note.detail = _WORDS[outcome], end.detail or None
+        note.duration_s = now_s - began_s
+        if lease.first_token_s is not None:
+            note.ttft_s = lease.first_token_s - began_s
+        if len(self._queue):
+            self._loop.call_soon(self.offer_places)
 
     # 8: commit
 
     def commit(self, x: Exchange, relay: Relay, length: int | None) -> bytes:
         """The first content token is here: from now on the client has an answer. Returns its head."""
-        lease, record = x.lease, x.record
+        lease, record, head = x.lease, x.record, x.request.head
         assert lease is not None
         now_s = clock.monotonic_s()
-        if relay.is_stream:
-            self.fleet.first_token(lease, now_s)
-        record.ttft_s = now_s - x.arrival_s
+        if length is None:
+            if relay.is_stream:
+                self.fleet.first_token(lease, now_s)
+            self._next_due_s = min(self._next_due_s, relay.be_patient(now_s, self.settings.timeouts.token_gap))
+            framing = b"transfer-encoding: chunked\r\n" if head.http11 else b""
+            x.keep_alive = head.keep_alive and head.http11
+        else:
+            framing = b"content-length: %d\r\n" % length
+            x.keep_alive = head.keep_alive
+        if not x.keep_alive or self.closing:
+            framing += b"connection: close\r\n"
+        if record.served_model is not None and record.served_model != record.model:
+            framing += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
+        if x.reservation is not None:
+            framing += responses.rate_limit_lines(x.reservation)
+        record.ttft_s = ttft_s = now_s - x.arrival_s
         record.status = relay.status
         x.answered = True
-        x.keep_alive = x.request.keep_alive and (x.request.http11 or length is not None)
-        attempt = record.attempts[-1]
-        lines = [b"%b: %b\r\n" % (name, value) for name, value in relay.headers if name in responses.PASSED]
-        if record.served_model != record.model and record.served_model is not None:
-            lines.append(b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace"))
-        if x.reservation is not None:
-            lines.append(responses.rate_limit_lines(x.reservation))
-        if length is not None:
-            lines.append(b"content-length: %d\r\n" % length)
-        elif x.request.http11:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        if not x.keep_alive or self.closing:
-            lines.append(b"connection: close\r\n")
         return _ANSWER_HEAD % (
             responses.status_line(relay.status),
-            self._date.at(clock.wall_s()),
-            b"".join(lines),
+            self._date.line,
+            relay.passed.lines,
+            framing,
             x.request_id,
-            attempt.region.encode(),
-            attempt.backend.encode(),
+            relay.pool.stamp,
             len(record.attempts),
             record.wait_s * 1000,
-            (now_s - x.arrival_s - attempt.started_s) * 1000,
+            (ttft_s - record.attempts[-1].started_s) * 1000,
         )
 
     # what follows a failure
@@ -471,13 +396,14 @@ class Lifecycle:
     def _may_retry(self, x: Exchange, end: AttemptEnd, backend: str) -> bool:
         if end.outcome is Outcome.UNREACHABLE:
             region = x.record.attempts[-1].region
-            x.shunned.update(b.name for b in self.fleet.backends.values() if b.region == region)
+            x.shunned |= {b.name for b in self.fleet.backends.values() if b.region == region}
+        x.tried |= {backend}
         if x.answered or len(x.record.attempts) >= MAX_ATTEMPTS:
             return False
         if end.died:
             x.deaths += 1
-            if x.deaths >= POISON_DEATHS:
-                self._remember_poison(x)
+            if x.deaths >= DEATHS_MAX:
+                self._poison.remember(x.request.body, clock.monotonic_s())
                 return False
         if x.need is not None and clock.monotonic_s() >= x.need.deadline_s:
             return False
@@ -504,11 +430,10 @@ class Lifecycle:
         now_s = clock.monotonic_s()
         return any(b.serves(model) and b.usable(now_s) for b in self.fleet.backends.values())
 
-    def _rejection(self, x: Exchange, failure: AttemptEnd | None) -> RouterError:
+    def _rejection(self, x: Exchange, failure: AttemptEnd | None, rejected: Reject | None) -> RouterError:
         """No backend is left. A failure that was met tells the client more than "nobody is left"."""
         if failure is not None:
             return self._upstream_error(x, failure, x.record.attempts[-1].backend)
-        rejected = x.rejected
         assert rejected is not None
         if rejected.reason is RejectReason.UNKNOWN_MODEL:
             return self._unknown_model(x.record.model or "")
@@ -519,17 +444,14 @@ class Lifecycle:
             should_retry=False if rejected.reason is RejectReason.RESIDENCY else None,
         )
 
-    def _check_poison(self, x: Exchange) -> None:
-        """A request that has killed backends is not tried on yet another one."""
-        since_s = self._poison.get(hash(x.request.body)) if self._poison else None
-        if since_s is not None and x.arrival_s - since_s < POISON_S:
-            detail = "Backends died of this very request; it is not tried again for a while."
-            raise RouterError("upstream_error", detail, should_retry=False)
-
-    def _remember_poison(self, x: Exchange) -> None:
-        self._poison[hash(x.request.body)] = clock.monotonic_s()
-        if len(self._poison) > POISON_ENTRIES:
-            self._poison.popitem(last=False)
+    def _unknown_model(self, model: str) -> RouterError:
+        names = sorted({*self.fleet.models(), *self.settings.aliases.names()})
+        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        return RouterError(
+            "unknown_model",
+            f"The model `{model[:128]}` does not exist. Models: {listed or 'none yet'}.",
+            param="model",
+        )
 
     def _refuse(self, x: Exchange, error: RouterError) -> None:
         """The request ends with an error: as an answer, or in band if the answer has begun."""
@@ -553,7 +475,7 @@ class Lifecycle:
         if isinstance(error, PassedOn):
             record.status = error.end.status
             body, content_type = responses.passed_on_error(error.end.status, error.end.body, error.end.content_type)
-        x.keep_alive = x.request.keep_alive
+        x.keep_alive = x.request.head.keep_alive
         x.answered = True
         record.reply_bytes = len(body)
         x.inbound.write(
@@ -569,33 +491,55 @@ class Lifecycle:
 
     def _settle(self, x: Exchange) -> None:
         """Charge what was used, and learn from it."""
-        usage, record = x.usage, x.record
+        usage, record, reservation = x.usage, x.record, x.reservation
         if usage is not None:
             record.output_tokens, record.usage_reported = usage.output_tokens, usage.reported
             record.cached_tokens = usage.cached_tokens
             if usage.reported:
                 record.prompt_tokens = usage.prompt_tokens
-                if (
-                    x.ask is not None
-                    and x.key is not None
-                    and record.served_model is not None
-                    and x.charge is Charge.ACTUAL
-                ):
-                    self._tokens.learn(
-                        x.key.id, record.served_model, x.ask.prompt_bytes, usage.prompt_tokens, usage.output_tokens
-                    )
-        if x.reservation is None:
+                if x.charge is Charge.ACTUAL and x.ask is not None and x.key is not None:
+                    self._tokens.learn(x.key.id, x.ask.model, x.ask.prompt_bytes, usage)
+        if reservation is None:
             return
-        refund = x.charge is Charge.REFUND or (x.charge is Charge.DELIVERED and usage is None)
-        if refund:
-            self._store.settle(x.reservation, None)
+        if x.charge is Charge.REFUND or (x.charge is Charge.DELIVERED and usage is None):
+            self._store.settle(reservation, None)
             return
         prompt, output = record.prompt_tokens, record.output_tokens
         microusd = self.settings.aliases.microusd(record.model or "", prompt, output)
-        self._store.settle(x.reservation, prompt + output, microusd=microusd)
+        self._store.settle(reservation, prompt + output, microusd=microusd)
 
     def _finish(self, x: Exchange) -> None:
         self.live.discard(x)
+        x.relay = None
         x.record.duration_s = clock.monotonic_s() - x.arrival_s
-        if x.record.cause != Outcome.CLIENT_GONE.value:
-            x.inbound.finish(x.keep_alive and not self.closing)
+        x.inbound.finish(x.keep_alive and not self.closing)
+
+    # what others cause
+
+    def sweep(self) -> None:
+        """Time-driven work, many times a second."""
+        self.coarse_now_s = now_s = clock.monotonic_s()
+        self._date.at(clock.wall_s())
+        if now_s >= self._next_due_s:
+            self._expire_relays(now_s)
+        self._pools.sweep()
+        self.offer_places()
+
+    def _expire_relays(self, now_s: float) -> None:
+        """End the relays whose patience is over, and find out when the next one's will be."""
+        self._next_due_s = _INFINITE_S
+        for x in list(self.live):
+            relay = x.relay
+            if relay is None or relay.is_set:
+                continue
+            due_s = relay.due_s
+            if due_s <= now_s:
+                relay.expire()
+            elif due_s < self._next_due_s:
+                self._next_due_s = due_s
+
+    def backend_refused(self, backend: str) -> None:
+        """Nobody listens there any more: what still waits for its first token from there is tried elsewhere at once."""
+        for x in list(self.live):
+            if x.relay is not None and x.lease is not None and x.lease.backend == backend:
+                x.relay.give_up("refuses connections")

@@ -2,23 +2,27 @@
 
 A relay holds what the backend says until the first content token (or a whole short answer), so that every failure up
 to then can be hidden by another attempt. From the commit on, bytes go on as they come, one write per read; nothing
-wakes a task, nothing parses JSON. The end is reported once, through ``ended``.
+wakes a task, nothing parses JSON. The relay is the signal of its own end: whoever awaits it gets the AttemptEnd.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
 from router.core.outcomes import Outcome
-from router.core.sse import StreamKind, StreamWatch, read_usage
+from router.core.sse import StreamWatch, usage_in
 from router.core.types import Usage
-from router.upstream.classify import AttemptEnd, outcome_of_status, retry_after_s, status_of_error
+from router.gateway.responses import Passed, passed_of
+from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, retry_after_s, status_of_error
 from router.wire.flow import Signal
-from router.wire.inbound import Inbound
-from router.wire.outbound import Headers, Outbound
+
+if TYPE_CHECKING:
+    from router.gateway.exchange import Exchange
+    from router.upstream.pool import Pool
+    from router.wire.head import Headers
+    from router.wire.outbound import Outbound
 
 #: How much of an answer is held back before it is passed on uncommitted, in bytes.
 HOLD_STREAM_BYTES = 64 * 1024
@@ -29,321 +33,304 @@ _ERROR_BODY_BYTES = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
-class Relay:
+class Owner(Protocol):
+    """Who has sent the request and keeps time."""
+
+    #: seconds, a few hundredths old at most
+    coarse_now_s: float
+
+    def commit(self, x: Exchange, relay: Relay, length: int | None) -> bytes:
+        """The client is answered from now on: the head of the answer. ``length``: of a whole answer, else None."""
+
+
+class Relay(Signal[AttemptEnd]):
     """One attempt's answer (a wire.outbound.Sink).
 
-    commit(relay, length) is called at the commit and returns the answer's head for the client; ``length`` is the size
-    of a whole answer, or None if it is sent in chunks.
+    ``patience_s`` is how long it may take to the first token, or to the whole answer, and after the commit to the next
+    event.
     """
 
     __slots__ = (
-        "_chunked",
-        "_commit",
         "_error",
-        "_gap_s",
+        "_headers",
         "_held",
-        "_held_bytes",
         "_inbound",
-        "_limit_s",
-        "_loop",
         "_outbound",
+        "_owner",
+        "_patience_s",
         "_progress_s",
         "_tail",
-        "_timer",
         "_watch",
-        "_whole",
+        "_x",
         "committed",
         "delivered_bytes",
-        "ended",
-        "headers",
-        "now_s",
+        "passed",
+        "pool",
         "status",
     )
 
     def __init__(
         self,
-        inbound: Inbound,
+        owner: Owner,
+        x: Exchange,
+        pool: Pool,
         outbound: Outbound,
-        *,
-        kind: StreamKind,
-        choices: int,
-        sum_usage: bool,
-        http11: bool,
-        limit_s: float,
-        gap_s: float,
-        commit: Callable[[Relay, int | None], bytes],
-        loop: asyncio.AbstractEventLoop,
+        began_s: float,
+        patience_s: float,
     ) -> None:
-        self._inbound = inbound
+        self.is_set = False
+        self._flow = None
+        self._owner = owner
+        self._x = x
+        self._inbound = x.inbound
+        self.pool = pool
         self._outbound = outbound
-        self._commit = commit
-        self._loop = loop
-        self._chunked = http11
-        self._watch = StreamWatch(kind, choices=choices, sum_usage=sum_usage)
-        self._whole = True
-        self._error = False
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._tail = b""
-        self._limit_s = limit_s
-        self._gap_s = gap_s
-        self.now_s = loop.time
-        self._progress_s = self.now_s()
-        self._timer = loop.call_later(limit_s, self._tick)
-        self.status = 0
-        self.headers: Headers = []
+        self._progress_s = began_s
+        self._patience_s = patience_s
+        self._watch: StreamWatch | None = None  # of a stream
+        self._held = self._tail = b""
         self.committed = False
         self.delivered_bytes = 0
-        self.ended: Signal[AttemptEnd] = Signal()
+        # The rest is known with the head
+        self.status = 0
+        self._error: bool
+        self._headers: Headers
+        self.passed: Passed
+
+    @property
+    def is_stream(self) -> bool:
+        return self._watch is not None
 
     @property
     def usage(self) -> Usage | None:
         """Tokens of the answer so far, None if nothing can be said."""
-        if self._whole:
-            return self._read_whole_usage()
-        return self._watch.usage
+        if self._watch is not None:
+            return self._watch.usage
+        return None if not self.status or self._error else usage_in(self._tail or self._held)
 
-    def close(self) -> None:
-        """No more timers; whatever still comes is ignored."""
-        self._timer.cancel()
+    @property
+    def due_s(self) -> float:
+        """When its patience is over."""
+        due_s = self._progress_s + self._patience_s
+        if self.committed and self._inbound.paused:  # the client is the slow one
+            return max(due_s, self._owner.coarse_now_s + 1.0)
+        return due_s
+
+    def be_patient(self, now_s: float, patience_s: float) -> float:
+        """Wait for as long from now on. Returns until when."""
+        self._progress_s, self._patience_s = now_s, patience_s
+        return now_s + patience_s
 
     def pause(self, paused: bool) -> None:
         """The client cannot keep up (or can again): stop reading from the backend."""
-        if paused:
-            self._outbound.transport.pause_reading()
-        else:
-            self._progress_s = self.now_s()
-            self._outbound.transport.resume_reading()
+        if self.is_set:
+            return
+        self._outbound.pause(paused)
+        if not paused:
+            self._progress_s = self._owner.coarse_now_s
+
+    def abort(self) -> None:
+        """Nobody wants the answer any more."""
+        self.is_set = True
+        self._outbound.abort()
 
     def give_up(self, detail: str) -> None:
         """The backend was found dead while this request waited for its first token: let another one answer."""
-        if not self.committed and not self.ended.is_set:
+        if not self.committed and not self.is_set:
             self._outbound.abort()
-            self._end(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail))
+            self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail))
+
+    def expire(self) -> None:
+        """Nothing came in time: no first token, no whole answer, or no further event."""
+        if self.is_set:
+            return
+        self._outbound.abort()
+        if self.committed:
+            self.set(self._interrupted("sent no token in time"))
+        else:
+            detail = "gave no first token in time"
+            self.set(AttemptEnd(Outcome.FIRST_TOKEN_TIMEOUT, "first_token_timeout", self.status, detail))
 
     # wire.outbound.Sink
 
     def on_head(self, status: int, headers: Headers) -> None:
         self.status = status
-        self.headers = headers
+        self._headers = headers
         self._error = not 200 <= status < 300
-        for name, value in headers:
-            if name == b"content-type":
-                self._whole = self._error or not value.startswith(b"text/event-stream")
-                break
+        self.passed = passed = headers.meaning or passed_of(headers)
+        if passed.is_stream and not self._error:
+            ask = self._x.ask
+            assert ask is not None
+            self._watch = StreamWatch(ask.envelope.kind, choices=ask.choices, sum_usage=self.pool.sums_usage)
 
     def on_body(self, data: bytes) -> None:
-        if not self._whole:
-            self._stream(data)
-        elif self.committed:
-            self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
-            self._write(data)
+        watch = self._watch
+        if watch is None:
+            self._whole(data)
+        elif not self.committed:
+            self._stream_begin(watch, data)
         else:
-            self._hold(data)
-            if self._held_bytes > HOLD_WHOLE_BYTES and not self._error:
-                self._commit_now(None)
+            events = watch.events
+            out = watch.feed(data)
+            if out:
+                self._write(out)
+                if watch.events != events or watch.done:
+                    self._progress_s = self._owner.coarse_now_s
+            if watch.error is not None:
+                self._in_band_error(watch)
 
     def on_end(self, *, framed: bool) -> None:
-        if self._error:
-            self._end(self._error_end())
-        elif self._whole:
-            self._end_whole(framed)
+        if self._watch is not None:
+            self._stream_end(self._watch, framed=framed)
+        elif self._error:
+            self.set(self._error_end())
         else:
-            self._end_stream(framed)
+            self._whole_end(framed=framed)
 
     def on_fail(self, reason: str, *, answered: bool) -> None:
-        if self.committed and not self._whole and self._watch.complete(framed=False):
-            self._end_stream(framed=False)  # everything was said; only the last chunk of the framing is missing
+        watch = self._watch
+        if self.committed and watch is not None and watch.complete(framed=False):
+            self._stream_end(watch, framed=False)  # everything was said; only the last chunk is missing
         elif self.committed:
-            self._end(self._interrupted("broke the connection"))
+            self.set(self._interrupted("broke the connection"))
         elif reason == "protocol":
-            self._end(AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", detail="did not answer in HTTP"))
+            self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", detail="did not answer in HTTP"))
         else:
             stale = self._outbound.served > 0 and not answered
-            self._end(
-                AttemptEnd(
-                    Outcome.UNREACHABLE,
-                    "upstream_unreachable",
-                    detail="closed the connection before it answered",
-                    stale=stale,
-                    died=not stale,
-                )
+            detail = "closed the connection before it answered"
+            self.set(
+                AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, stale=stale, died=not stale)
             )
 
     # streams
 
-    def _stream(self, data: bytes) -> None:
-        watch = self._watch
+    def _stream_begin(self, watch: StreamWatch, data: bytes) -> None:
+        """Up to the first content token everything is held back."""
         events = watch.events
         out = watch.feed(data)
         if watch.events != events or watch.done:
-            self._progress_s = self.now_s()
-        if self.committed:
-            if out:
-                self._write(out)
-        elif watch.error is None or watch.started:
-            self._hold(out)
-            if watch.started or self._held_bytes + watch.held_bytes > HOLD_STREAM_BYTES:
-                self._commit_now(None)
+            self._progress_s = self._owner.coarse_now_s
+        if watch.error is None or watch.started:
+            self._held += out
+            if watch.started or len(self._held) + watch.held_bytes > HOLD_STREAM_BYTES:
+                self._commit(None)
         if watch.error is not None:
-            self._outbound.abort()
-            self._end(self._in_band_error())
+            self._in_band_error(watch)
 
-    def _in_band_error(self) -> AttemptEnd:
+    def _in_band_error(self, watch: StreamWatch) -> None:
         """Engines report their own death, a full queue or a bad request inside a 200 stream."""
-        error = self._watch.error or {}
+        self._outbound.abort()
         if self.committed:
-            return self._interrupted("reported an error of its engine")
+            self.set(self._interrupted("reported an error of its engine"))
+            return
+        error = watch.error or {}
         status = status_of_error(error)
-        outcome = outcome_of_status(status)
-        return AttemptEnd(
-            outcome,
-            "upstream_error",
-            status=status,
-            detail=f"failed with status {status}",
-            body=orjson.dumps({"error": error}),
-            content_type=b"application/json",
+        self.set(
+            AttemptEnd(
+                outcome_of_status(status),
+                "upstream_error",
+                status,
+                f"failed with status {status}",
+                body=orjson.dumps({"error": error}),
+                content_type=b"application/json",
+            )
         )
 
-    def _end_stream(self, framed: bool) -> None:
-        watch = self._watch
+    def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:
         rest = watch.flush()
         if watch.complete(framed=framed):
             if not self.committed:
-                self._hold(rest)
-                self._commit_now(None)
+                self._held += rest
+                self._commit(None)
             elif rest:
                 self._write(rest)
             self._write_end()
-            self._end(AttemptEnd(Outcome.OK, status=self.status))
+            self.set(DELIVERED)
         elif self.committed:
-            self._end(self._interrupted("ended the stream early"))
+            self.set(self._interrupted("ended the stream early"))
         elif watch.error is not None:
-            self._end(self._in_band_error())
+            self._in_band_error(watch)
         else:
-            self._end(AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", detail="ended the stream without a token"))
+            self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", detail="ended the stream without a token"))
 
     # whole answers
 
-    def _end_whole(self, framed: bool) -> None:
+    def _whole(self, data: bytes) -> None:
         if self.committed:
-            if not framed and self._chunked:
-                self._end(self._interrupted("cut the answer"))
-                return
-            self._write_end()
-            self._end(AttemptEnd(Outcome.OK, status=self.status))
-            return
-        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        if not framed and not _is_json(body):
-            self._end(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail="cut its answer", died=True))
-            return
-        self._held = [body]
-        self._commit_now(len(body))
-        self._end(AttemptEnd(Outcome.OK, status=self.status))
+            self._progress_s = self._owner.coarse_now_s
+            self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
+            self._write(data)
+        elif not self._error:
+            self._held = self._held + data if self._held else data
+            if len(self._held) > HOLD_WHOLE_BYTES:
+                self._commit(None)
+        elif len(self._held) < _ERROR_BODY_BYTES:
+            self._held += data
 
-    def _read_whole_usage(self) -> Usage | None:
-        if self._error or not (self._held or self._tail):
-            return None
-        data = self._tail or self._held[0]
-        at = data.rfind(b'"usage"')
-        if at < 0:
-            return None
-        return read_usage(_object_at(data, at + 7))
+    def _whole_end(self, *, framed: bool) -> None:
+        if not self.committed:
+            if not framed and not _is_json(self._held):
+                detail = "cut its answer"
+                self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True))
+                return
+            self._commit(len(self._held))
+        elif not framed and self._x.request.head.http11:
+            self.set(self._interrupted("cut the answer"))
+            return
+        else:
+            self._write_end()
+        self.set(DELIVERED)
 
     def _error_end(self) -> AttemptEnd:
-        outcome = outcome_of_status(self.status)
-        body = b"".join(self._held)[:_ERROR_BODY_BYTES]
-        content_type = next((v for n, v in self.headers if n == b"content-type"), b"")
         if 300 <= self.status < 400:
             return AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", self.status, "answered with a redirect")
         return AttemptEnd(
-            outcome,
+            outcome_of_status(self.status),
             "upstream_error",
             self.status,
             f"failed with status {self.status}",
-            retry_after_s(self.headers),
-            body=body,
-            content_type=content_type,
+            retry_after_s(self._headers),
+            body=self._held[:_ERROR_BODY_BYTES],
+            content_type=next((v for n, v in self._headers if n == b"content-type"), b""),
         )
 
     # writing
 
-    def _hold(self, data: bytes) -> None:
-        if not data:
-            return
-        if self._error and self._held_bytes > _ERROR_BODY_BYTES:
-            return
-        self._held.append(data)
-        self._held_bytes += len(data)
-
-    def _commit_now(self, length: int | None) -> None:
+    def _commit(self, length: int | None) -> None:
         self.committed = True
-        self._progress_s = self.now_s()
-        if length is None and self._gap_s < self._limit_s:
-            self._timer.cancel()
-            self._timer = self._loop.call_later(self._gap_s, self._tick)
-        head = self._commit(self, length)
-        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        if length is None:
-            self._held = []
-            self._tail = body[-_USAGE_TAIL_BYTES:] if self._whole else b""
-            self.delivered_bytes += len(body)
-            if self._chunked and body:
-                self._inbound.write(b"%b%x\r\n%b\r\n" % (head, len(body), body))
-            else:
-                self._inbound.write(head + body)
-            if self._inbound.paused:
-                self.pause(True)
-        else:
-            self.delivered_bytes += length
+        head = self._owner.commit(self._x, self, length)
+        body = self._held
+        self.delivered_bytes += len(body)
+        if length is not None:
             self._inbound.write(head + body)
+            return
+        self._held = b""
+        if self._watch is None:
+            self._tail = body[-_USAGE_TAIL_BYTES:]
+        if body and self._x.request.head.http11:
+            self._inbound.write(b"%b%x\r\n%b\r\n" % (head, len(body), body))
+        else:
+            self._inbound.write(head + body)
+        if self._inbound.paused:
+            self.pause(True)
 
     def _write(self, data: bytes) -> None:
         self.delivered_bytes += len(data)
-        if self._chunked:
+        if self._x.request.head.http11:
             self._inbound.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._inbound.write(data)
 
     def _write_end(self) -> None:
-        if self._chunked:
+        if self._x.request.head.http11:
             self._inbound.write(_LAST_CHUNK)
 
     def write_in_band(self, event: bytes) -> None:
         """The error event that ends a broken stream; the caller aborts the connection after it."""
         self._write(event)
 
-    # the end
-
-    @property
-    def is_stream(self) -> bool:
-        return not self._whole
-
     def _interrupted(self, detail: str) -> AttemptEnd:
         return AttemptEnd(Outcome.TRUNCATED, "stream_interrupted", self.status, detail)
-
-    def _end(self, end: AttemptEnd) -> None:
-        self._timer.cancel()
-        self.ended.set(end)
-
-    def _tick(self) -> None:
-        """A limit may have passed: first token (or whole answer) before the commit, the gap between events after it."""
-        limit_s = self._gap_s if self.committed else self._limit_s
-        left_s = self._progress_s + limit_s - self.now_s()
-        if self._inbound.paused:
-            left_s = max(left_s, 1.0)  # the client is the slow one
-        if left_s > 0.001:
-            self._timer = self._loop.call_later(left_s, self._tick)
-            return
-        self._outbound.abort()
-        if self.committed:
-            self._end(self._interrupted("sent no token in time"))
-        else:
-            self._end(
-                AttemptEnd(
-                    Outcome.FIRST_TOKEN_TIMEOUT, "first_token_timeout", self.status, "gave no first token in time"
-                )
-            )
 
 
 def _is_json(data: bytes) -> bool:
@@ -352,22 +339,3 @@ def _is_json(data: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def _object_at(data: bytes, start: int) -> object:
-    """The JSON object that begins after ``start`` and a colon; None if it is not whole."""
-    begin = data.find(b"{", start)
-    end = begin
-    depth = 0
-    while begin >= 0:
-        close = data.find(b"}", end)
-        if close < 0:
-            return None
-        depth += data.count(b"{", end, close) - 1
-        end = close + 1
-        if depth <= 0:
-            try:
-                return orjson.loads(data[begin:end])
-            except orjson.JSONDecodeError:
-                return None
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -10,9 +11,11 @@ import orjson
 
 from router.errors import RouterError
 from router.store.base import Refusal, Reservation
+from router.wire.head import Headers
 
-REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-REASONS[499] = b"Client Closed Request"
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_REASONS[499] = b"Client Closed Request"
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
 
 #: Of a backend's headers only these reach the client.
 PASSED = frozenset(
@@ -31,23 +34,40 @@ PASSED = frozenset(
 
 
 class DateHeader:
-    """``date: …`` in bytes, formatted once a second."""
+    """``date: …`` in bytes, as of the last call of ``at``; formatted once a second."""
 
     __slots__ = ("_second", "line")
 
-    def __init__(self) -> None:
+    def __init__(self, wall_s: float) -> None:
         self._second = 0
         self.line = b""
+        self.at(wall_s)
 
-    def at(self, wall_s: float) -> bytes:
+    def at(self, wall_s: float) -> None:
         if int(wall_s) != self._second:
             self._second = int(wall_s)
             self.line = b"date: " + formatdate(self._second, usegmt=True).encode() + b"\r\n"
-        return self.line
 
 
 def status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown"))
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+@dataclass(slots=True, eq=False)
+class Passed:
+    """What of a backend's headers matters to the client. Shared by answers with the same head."""
+
+    lines: bytes
+    is_stream: bool
+
+
+def passed_of(headers: Headers) -> Passed:
+    """Made once per distinct head of a backend, and kept with it."""
+    headers.meaning = passed = Passed(
+        b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers if name in PASSED]),
+        any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers),
+    )
+    return passed
 
 
 def error_body(error: RouterError) -> bytes:
@@ -121,6 +141,7 @@ _RATE_LIMIT = {
     name: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((name,) * 3)
     for name in (b"requests", b"tokens")
 }
+_RATE_LIMIT_REQUESTS, _RATE_LIMIT_TOKENS = _RATE_LIMIT[b"requests"], _RATE_LIMIT[b"tokens"]
 
 
 def rate_limit_lines(state: Reservation | Refusal) -> bytes:
@@ -128,17 +149,17 @@ def rate_limit_lines(state: Reservation | Refusal) -> bytes:
     out = b""
     if state.limit_requests is not None:
         reset = duration(state.reset_requests_s or 0.0)
-        out = _RATE_LIMIT[b"requests"] % (state.limit_requests, state.remaining_requests or 0, reset)
+        out = _RATE_LIMIT_REQUESTS % (state.limit_requests, state.remaining_requests or 0, reset)
     if state.limit_tokens is not None:
         reset = duration(state.reset_tokens_s or 0.0)
-        out += _RATE_LIMIT[b"tokens"] % (state.limit_tokens, state.remaining_tokens or 0, reset)
+        out += _RATE_LIMIT_TOKENS % (state.limit_tokens, state.remaining_tokens or 0, reset)
     return out
 
 
 def duration(seconds: float) -> bytes:
     """As OpenAI writes it: 20ms, 1.5s, 6m0s."""
     if seconds < 1:
-        return b"%dms" % max(0, math.ceil(seconds * 1000))
+        return b"%dms" % math.ceil(seconds * 1000) if seconds > 0 else b"0ms"
     if seconds < 60:
         return b"%gs" % round(seconds, 3)
     minutes, rest = divmod(math.ceil(seconds), 60)

@@ -15,7 +15,8 @@ from router import clock
 from router.config import Config
 from router.errors import RouterError
 from router.gateway import ingress, responses
-from router.gateway.lifecycle import ClientGone, Exchange, Lifecycle
+from router.gateway.exchange import ClientGone, Exchange
+from router.gateway.lifecycle import Lifecycle
 from router.tasks import spawn, stop
 from router.telemetry.journal import Record
 from router.telemetry.sink import Telemetry
@@ -24,7 +25,7 @@ from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
 
 _log = logging.getLogger("router.gateway")
 
-SWEEP_S = 0.25
+SWEEP_S = 0.05
 _HANDSHAKE_TIMEOUT_S = 10.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
@@ -51,7 +52,7 @@ class Server:
         self._ready = ready
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._id_prefix = os.urandom(6).hex()
+        self._id_prefix = b"req-%b-" % os.urandom(6).hex().encode()
         self._id_count = 0
         self._tls: ssl.SSLContext | None = None
 
@@ -103,7 +104,7 @@ class Server:
         return clean
 
     def reload(self, config: Config) -> None:
-        self.gate.limits = limits_of(config)
+        self.gate.reload(limits_of(config))
 
     async def _sweep(self) -> None:
         while True:
@@ -114,23 +115,21 @@ class Server:
     # wire.inbound.Handler
 
     def begin(self, connection: Inbound, request: InboundRequest) -> None:
-        self._id_count += 1
-        own_id = b"req-%b-%x" % (self._id_prefix.encode(), self._id_count)
-        request_id = ingress.request_id_of(request.headers, own_id)
-        if request.method != b"POST":
+        envelope = ingress.envelope_of(request.head)
+        request_id = envelope.request_id
+        if request_id is None:
+            self._id_count += 1
+            request_id = b"%b%x" % (self._id_prefix, self._id_count)
+        if request.head.method != b"POST":
             self._plain(connection, request, request_id)
             return
-        record = Record(
-            request_id.decode(),
-            clock.wall_s(),
-            path=ingress.path_of(request.target)[:256].decode("latin-1"),
-            body_bytes=len(request.body),
-        )
-        x = Exchange(connection, request, request_id, clock.monotonic_s(), record)
+        record = Record(request_id.decode(), clock.wall_s())
+        record.path, record.body_bytes = envelope.shown_path, len(request.body)
+        x = Exchange(connection, request, envelope, request_id, clock.monotonic_s(), record)
         connection.exchange = x
         self._lifecycle.live.add(x)
         x.flow = Flow(self._lifecycle.serve(x))
-        x.flow.start()
+        x.flow.step()
 
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
         error = RouterError(code, detail)
@@ -184,7 +183,7 @@ class Server:
             ready = self._ready()
             return (200, {"status": "ready"}) if ready else (503, {"status": "no usable backend"})
         if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            self._lifecycle.settings.authenticator.key_of(request.headers)
+            self._lifecycle.settings.authenticator.key_of(ingress.envelope_of(request.head).secret)
             return 200, self._models(path[len(b"/v1/models/") :].decode("latin-1"))
         raise RouterError("not_found")
 

@@ -30,6 +30,10 @@ class AttemptEnd:
     content_type: bytes = b""
 
 
+#: The answer was delivered whole. There is nothing more to say about it, so all share it.
+DELIVERED = AttemptEnd(Outcome.OK)
+
+
 def outcome_of_status(status: int) -> Outcome:
     """For a complete answer with this status.
 

@@ -11,10 +11,15 @@ from urllib.parse import urlsplit
 from router.core.types import BackendSpec
 from router.errors import RouterError
 from router.upstream.tls import ClientTls
+from router.wire.head import AnswerHeads
 from router.wire.outbound import Outbound
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: be gone before them.
 IDLE_LIMIT_S = 4.0
+
+
+class ConnectError(RouterError):
+    """A backend could not be connected to: connect_timeout or upstream_unreachable."""
 
 
 class Pool:
@@ -28,10 +33,15 @@ class Pool:
         self._tls = ClientTls() if parts.scheme == "https" else None
         self._sessions: set[Outbound] = set()  # connections whose TLS session is yet to be kept
         self._port = parts.port or (443 if self._tls else 80)
+        self._heads = AnswerHeads()
         self._idle: deque[Outbound] = deque()  # the warmest last
         self.open: set[Outbound] = set()
         self.closed = False
+        self.region = spec.region.name
+        self.sums_usage = spec.engine == "llamacpp"  # one usage per choice
         self.head = self._request_head(parts.path.rstrip("/"), parts.netloc)
+        #: header lines that tell a client who has answered
+        self.stamp = f"x-router-region: {self.region}\r\nx-router-backend: {spec.name}\r\n".encode()
 
     def __repr__(self) -> str:
         return f"<Pool {self.spec.name} open={len(self.open)} idle={len(self._idle)}>"
@@ -43,23 +53,23 @@ class Pool:
             lines.append(f"authorization: Bearer {key}\r\n")
         return f"POST {prefix}".encode(), "".join(lines).encode("latin-1")
 
-    def take(self) -> Outbound | None:
+    def take(self, now_s: float) -> Outbound | None:
         """A warm connection, or None."""
-        oldest_s = self._now_s() - IDLE_LIMIT_S
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and connection.idle_since_s > oldest_s and not connection.transport.is_closing():
+            fresh = now_s - connection.idle_since_s < IDLE_LIMIT_S
+            if fresh and connection.usable and not connection.transport.is_closing():
                 return connection
             self._drop(connection)
         return None
 
     async def connect(self, timeout_s: float) -> Outbound:
-        """A new connection. Runs in a task. Raises RouterError (connect_timeout, upstream_unreachable)."""
+        """A new connection. Runs in a task. Raises ConnectError."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Outbound(self._returned, self._lost),
+                    lambda: Outbound(self._returned, self._lost, self._heads),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -68,7 +78,7 @@ class Pool:
         except TimeoutError:
             raise RouterError("connect_timeout", "did not accept a connection in time") from None
         except OSError:
-            raise RouterError("upstream_unreachable", "could not be reached") from None
+            raise ConnectError("upstream_unreachable", "could not be reached") from None
         self.open.add(connection)
         if self._tls is not None:
             self._sessions.add(connection)
@@ -104,8 +114,7 @@ class Pool:
     def _lost(self, connection: Outbound) -> None:
         self.open.discard(connection)
         self._sessions.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        # It may stand among the idle ones: it is unusable now, and thrown away when its turn comes.
 
     def _drop(self, connection: Outbound) -> None:
         connection.usable = False

@@ -28,6 +28,7 @@ class Signal(Generic[T]):
         self._flow: Flow | None = None
 
     def set(self, value: T) -> None:
+        """The waiting flow runs on, to its next wait or its end, before this returns."""
         if self.is_set:
             return
         self.is_set = True
@@ -35,10 +36,12 @@ class Signal(Generic[T]):
         flow = self._flow
         if flow is not None:
             self._flow = None
-            flow._step(None)
+            flow.step()
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.is_set:
+            if self._flow is not None:
+                raise RuntimeError("a signal has one waiter")
             yield self
         return self._value
 
@@ -53,9 +56,6 @@ class Flow:
         self._waiting: Signal[Any] | asyncio.Future[Any] | None = None
         self.done = False
 
-    def start(self) -> None:
-        self._step(None)
-
     def throw(self, exc: BaseException) -> None:
         """Raise ``exc`` where the coroutine waits. A flow that is done or running is left alone."""
         waiting = self._waiting
@@ -65,12 +65,10 @@ class Flow:
             waiting._flow = None
         else:
             waiting.remove_done_callback(self._wake)
-        self._step(exc)
+        self.step(exc)
 
-    def _wake(self, _future: asyncio.Future[Any]) -> None:
-        self._step(None)
-
-    def _step(self, exc: BaseException | None) -> None:
+    def step(self, exc: BaseException | None = None) -> None:
+        """Run on to the next wait, or to the end. The first step starts the flow; signals and futures do the others."""
         self._waiting = None
         try:
             waiting = self._coro.send(None) if exc is None else self._coro.throw(exc)
@@ -83,8 +81,12 @@ class Flow:
             _log.exception("a flow failed")
         else:
             self._waiting = waiting
-            if type(waiting) is Signal:
+            if isinstance(waiting, Signal):
                 waiting._flow = self
             else:
                 waiting._asyncio_future_blocking = False
                 waiting.add_done_callback(self._wake)
+
+    def _wake(self, future: asyncio.Future[Any]) -> None:
+        if future is self._waiting:  # not if the flow was thrown out of this wait while its wake-up was on its way
+            self.step()

@@ -1,33 +1,246 @@
-"""Strict checks of HTTP/1.1 heads, in front of and beside httptools.
+"""Heads of HTTP/1.1 messages: strict checks in front of httptools, and each distinct head is read only once.
 
 llhttp is lenient in places where leniency lets two parsers disagree about where a message ends. What is refused here
 is refused before a byte of it is interpreted: bare CR or LF, NUL, folded lines, HTTP/0.9, doubtful framing headers.
+
+A client sends the same head again and again, but for its content-length; so does a backend. Such a head is looked up
+by its bytes, and what the first reading made of it is shared: checks, parsing, and whatever the rooms above find in it.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Generic, TypeVar
 
-#: RFC 9110 7.6.1, and what old proxies treat alike. Never forwarded in either direction.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+import httptools
 
 _REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]{1,8192} HTTP/1\.[01]\r\n")
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELDS = re.compile(rb"(?:" + _NAME + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
+_DIGITS_MAX = 18
+
+#: Headers that may stand only once in a request.
+_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"expect"})
+#: A head with one of these never comes again: remembering it would push out those that do.
+_UNIQUE = frozenset({b"x-request-id", b"traceparent", b"idempotency-key", b"x-amzn-trace-id"})
+_REMEMBERED_HEADS = 1024
+_REMEMBERED_HEAD_BYTES = 4096
+#: The end of ``content-length: `` in every usual spelling.
+_LENGTH_MARK = b"ength: "
+
+
+class HeadError(Exception):
+    """The head is not strict HTTP/1.1, or its framing is doubtful. ``code`` is one of router.errors."""
+
+    def __init__(self, detail: str, code: str = "invalid_request") -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Headers(list[tuple[bytes, bytes]]):
+    """The headers of an answer in their order, names in lower case. Shared by all answers with the same head."""
+
+    __slots__ = ("meaning",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meaning: Any = None  # what the reader of the answer has made of them
+
+
+class Framing(Enum):
+    """What tells where a body ends."""
+
+    NONE = "none"  # there is none
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"  # the end of the connection
+
+
+@dataclass(slots=True, eq=False)
+class RequestHead:
+    """Header names are in lower case; repeated headers are joined with a comma. Shared, so never altered."""
+
+    method: bytes
+    target: bytes
+    http11: bool
+    headers: dict[bytes, bytes]
+    keep_alive: bool
+    chunked: bool = False
+    expects: bool = False  # a 100 Continue
+    meaning: Any = None  # what the handler has made of it
+
+
+@dataclass(slots=True, eq=False)
+class AnswerHead:
+    """Shared, so never altered."""
+
+    status: int
+    headers: Headers
+    framing: Framing
+    keep_alive: bool
+
+
+H = TypeVar("H")
+
+
+class _Reader(Generic[H]):
+    """Reads heads, and remembers them by their bytes without the digits of their content-length."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, H] = {}
+
+    def read(self, raw: bytes) -> tuple[H, int]:
+        """The head up to and with its empty line, and the content-length, 0 if there is none. Raises HeadError."""
+        at = raw.find(_LENGTH_MARK)
+        if at < 0:
+            head = self._known.get(raw)
+            return (head, 0) if head is not None else self._read_anew(raw, raw)
+        at += len(_LENGTH_MARK)
+        end = raw.find(b"\r", at)
+        digits = raw[at:end]
+        key = raw[:at] + raw[end:]
+        head = self._known.get(key)
+        if head is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
+            return head, int(digits)
+        line = raw.rfind(b"\n", 0, at) + 1
+        return self._read_anew(raw, key if raw[line:at].lower() == b"content-length: " else None)
+
+    def _read_anew(self, raw: bytes, key: bytes | None) -> tuple[H, int]:
+        """``key``: what to remember the head by. None: something else than its content-length was cut out."""
+        head, headers, length = self._parse(raw)
+        whole = key is raw and length is not None  # a content-length in an unusual spelling is part of this key
+        if key is not None and not whole and len(key) <= _REMEMBERED_HEAD_BYTES and _UNIQUE.isdisjoint(headers):
+            if len(self._known) >= _REMEMBERED_HEADS:
+                self._known.clear()
+            self._known[key] = head
+        return head, length or 0
+
+    def _parse(self, raw: bytes) -> tuple[H, dict[bytes, bytes], int | None]:
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class _Fields:
+    """What httptools finds in one head (its protocol)."""
+
+    target: bytes = b""
+    listed: Headers = field(default_factory=Headers)
+    complete: bool = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.listed.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def joined(self) -> dict[bytes, bytes]:
+        headers: dict[bytes, bytes] = {}
+        for name, value in self.listed:
+            headers[name] = value if name not in headers else headers[name] + b", " + value
+        return headers
+
+
+class RequestHeads(_Reader[RequestHead]):
+    """Reads the heads of requests."""
+
+    def __init__(self, headers_max: int) -> None:
+        super().__init__()
+        self._headers_max = headers_max
+
+    def _parse(self, raw: bytes) -> tuple[RequestHead, dict[bytes, bytes], int | None]:
+        problem = head_problem(raw)
+        if problem is not None:
+            raise HeadError(f"The request is not strict HTTP/1.1: {problem}.")
+        fields = _Fields()
+        try:
+            httptools.HttpRequestParser(fields).feed_data(raw)
+        except httptools.HttpParserUpgrade:
+            pass  # an upgrade is never taken: it stays an ordinary request
+        except httptools.HttpParserError:
+            raise HeadError("The request is not strict HTTP/1.1.") from None
+        if len(fields.listed) > self._headers_max:
+            raise HeadError(f"More than {self._headers_max} headers.", "headers_too_large")
+        headers = fields.joined()
+        if len(headers) < len(fields.listed):
+            names = [name for name, _ in fields.listed]
+            if any(names.count(name) > 1 for name in _SINGLE.intersection(names)):
+                raise HeadError("A header that must stand once is repeated.")
+        http11 = raw[raw.find(b"\r") - 1] == ord("1")
+        connection = headers.get(b"connection", b"").lower()
+        head = RequestHead(
+            raw[: raw.find(b" ")],
+            fields.target,
+            http11,
+            headers,
+            keep_alive=b"close" not in connection if http11 else b"keep-alive" in connection,
+        )
+        return head, headers, _frame_request(head)
+
+
+def _frame_request(head: RequestHead) -> int | None:
+    """Note how the body is delimited; return its content-length. Raises HeadError."""
+    headers = head.headers
+    host = headers.get(b"host")
+    if (host is None and head.http11) or (host is not None and _HOST.fullmatch(host) is None):
+        raise HeadError("The Host header is missing or malformed.")
+    length, encoding, expect = (headers.get(n) for n in (b"content-length", b"transfer-encoding", b"expect"))
+    if encoding is not None:
+        if length is not None or not head.http11 or encoding.lower() != b"chunked":
+            raise HeadError("The framing of the body is ambiguous.")
+        head.chunked = True
+    if expect is not None:
+        if expect.lower() != b"100-continue":
+            raise HeadError("The expectation cannot be met.")
+        head.expects = head.http11
+    if length is None:
+        return None
+    if _DIGITS.fullmatch(length) is None:
+        raise HeadError("Content-Length is not a number.")
+    return int(length)
+
+
+class AnswerHeads(_Reader[AnswerHead]):
+    """Reads the heads of answers."""
+
+    def _parse(self, raw: bytes) -> tuple[AnswerHead, dict[bytes, bytes], int | None]:
+        fields = _Fields()
+        parser = httptools.HttpResponseParser(fields)
+        try:
+            parser.feed_data(raw)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            raise HeadError("malformed answer") from None
+        if not fields.complete:
+            raise HeadError("malformed answer")
+        status = parser.get_status_code()
+        framing, length = _frame_answer(status, fields.listed)
+        headers = fields.joined()
+        connection = headers.get(b"connection", b"").lower()
+        keep_alive = b"close" not in connection if parser.get_http_version() == "1.1" else b"keep-alive" in connection
+        return AnswerHead(status, fields.listed, framing, keep_alive and framing is not Framing.CLOSE), headers, length
+
+
+def _frame_answer(status: int, headers: Headers) -> tuple[Framing, int | None]:
+    """How the body is delimited, and its content-length. Raises HeadError."""
+    lengths = [value for name, value in headers if name == b"content-length"]
+    encodings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if lengths and (len(lengths) > 1 or encodings or _DIGITS.fullmatch(lengths[0]) is None):
+        raise HeadError("ambiguous framing")
+    length = int(lengths[0]) if lengths else None
+    if status < 200 or status in (204, 304):
+        return Framing.NONE, length
+    if encodings:
+        if encodings != [b"chunked"]:
+            raise HeadError("ambiguous framing")
+        return Framing.CHUNKED, None
+    return (Framing.CLOSE if length is None else Framing.LENGTH), length
 
 
 def head_problem(head: bytes) -> str | None:
@@ -38,12 +251,3 @@ def head_problem(head: bytes) -> str | None:
     if _FIELDS.fullmatch(head, line.end()) is None:
         return "malformed header"
     return None
-
-
-def host_ok(host: bytes) -> bool:
-    return _HOST.fullmatch(host) is not None
-
-
-def content_length(value: bytes) -> int | None:
-    """The number, or None if it is anything but plain digits."""
-    return int(value) if _DIGITS.fullmatch(value) else None

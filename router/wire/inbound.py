@@ -1,22 +1,20 @@
 """A client's connection: strict requests in, answers out, one at a time and in the order they were asked.
 
-The head is checked as a whole before httptools reads it, and the body is cut by exact count, so what follows a
-request is the next request and nothing else. Every wait has an absolute limit, kept by ``Gate.sweep``.
+The head is read as a whole, and the body is cut by exact count, so what follows a request is the next request and
+nothing else. Every wait has an absolute limit, kept by ``Gate.sweep``.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-import httptools
-
 from router.wire.chunked import ChunkedDecoder, ChunkedError
-from router.wire.head import content_length, head_problem, host_ok
+from router.wire.head import HeadError, RequestHead, RequestHeads
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"expect"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +35,29 @@ class Limits:
     pipelined_bytes: int = 64 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class InboundRequest:
-    """A request as it arrived. Header names are in lower case; repeated headers are joined with a comma."""
+    """A request as it arrived."""
 
-    method: bytes
-    target: bytes
-    http11: bool
-    headers: dict[bytes, bytes]
-    keep_alive: bool
-    body: bytes = b""
+    head: RequestHead
+    body: bytes
+
+    @property
+    def method(self) -> bytes:
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        return self.head.target
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Names are in lower case; repeated headers are joined with a comma."""
+        return self.head.headers
+
+    @property
+    def keep_alive(self) -> bool:
+        return self.head.keep_alive
 
 
 class Handler(Protocol):
@@ -69,15 +80,23 @@ class Gate:
     """What all connections of a listener share: limits, and who is waiting since when (oldest first)."""
 
     limits: Limits
-    now_s: Any  # () -> float
+    now_s: Callable[[], float]
     connections: set[Inbound] = field(default_factory=set)
     buffered_bytes: int = 0
     closing: bool = False  # answers carry connection: close
+    reader: RequestHeads = field(init=False)
     heads: dict[Inbound, float] = field(default_factory=dict)
     bodies: dict[Inbound, float] = field(default_factory=dict)
     idle: dict[Inbound, float] = field(default_factory=dict)
     lingering: dict[Inbound, float] = field(default_factory=dict)
     stalled: dict[Inbound, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reader = RequestHeads(self.limits.headers)
+
+    def reload(self, limits: Limits) -> None:
+        self.limits = limits
+        self.reader = RequestHeads(limits.headers)
 
     def sweep(self) -> None:
         """Enforce the absolute limits. Call it a few times a second."""
@@ -111,43 +130,33 @@ class Inbound(asyncio.Protocol):
     """One client connection. ``exchange`` is whatever the handler hangs on it while a request is being answered."""
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
         "_buffer",
         "_chunked",
         "_counted_bytes",
         "_discarding",
         "_gate",
         "_handler",
-        "_headers",
-        "_headers_count",
-        "_parser",
+        "_missing_bytes",
         "_pending",
+        "_pieces",
         "_pumping",
         "_reading_paused",
-        "_repeated",
-        "_url",
         "busy",
         "exchange",
         "paused",
-        "peer",
         "transport",
+        "write",
     )
 
     def __init__(self, gate: Gate, handler: Handler) -> None:
         self._gate = gate
         self._handler = handler
         self.transport: asyncio.Transport
-        self.peer: str | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self.write: Callable[[bytes], None]
         self._buffer = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._headers_count = 0
-        self._repeated = False
-        self._url = b""
-        self._pending: InboundRequest | None = None  # its body is still arriving
-        self._body: list[bytes] = []
-        self._body_bytes = 0  # still to come
+        self._pending: RequestHead | None = None  # its body is still arriving
+        self._pieces: list[bytes] | None = None
+        self._missing_bytes = 0
         self._counted_bytes = 0  # in the gate's budget
         self._chunked: ChunkedDecoder | None = None
         self._pumping = False
@@ -161,6 +170,7 @@ class Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
         gate = self._gate
         if len(gate.connections) >= gate.limits.connections:
             self.transport.abort()
@@ -173,12 +183,11 @@ class Inbound(asyncio.Protocol):
         if self._discarding:
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if self.busy:
-            if len(self._buffer) > self._gate.limits.pipelined_bytes and not self._reading_paused:
-                self._reading_paused = True
-                self.transport.pause_reading()
-            return
-        self._pump()
+        if not self.busy:
+            self._pump()
+        elif len(self._buffer) > self._gate.limits.pipelined_bytes and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         return False  # a half-closed client has left: nobody could tell it from one that is gone
@@ -203,15 +212,14 @@ class Inbound(asyncio.Protocol):
 
     # the handler's side
 
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
     def finish(self, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close once everything is written."""
         self.busy = False
         self.exchange = None
-        self._release_body()
-        if not keep_alive or self._gate.closing:
+        gate = self._gate
+        gate.buffered_bytes -= self._counted_bytes
+        self._counted_bytes = 0
+        if not keep_alive or gate.closing or self._discarding:
             self.close()
             return
         if self._reading_paused:
@@ -222,7 +230,7 @@ class Inbound(asyncio.Protocol):
         if self._buffer:
             self._pump()
         else:
-            self._gate.idle[self] = self._gate.now_s()
+            gate.idle[self] = gate.now_s()
 
     def close(self) -> None:
         self._discarding = True
@@ -261,7 +269,8 @@ class Inbound(asyncio.Protocol):
 
     def _pump(self) -> None:
         """Read requests off the buffer until one is being answered or more bytes are needed."""
-        self._gate.idle.pop(self, None)
+        gate = self._gate
+        gate.idle.pop(self, None)
         self._pumping = True
         try:
             while self._buffer and not self.busy and not self._discarding:
@@ -271,7 +280,6 @@ class Inbound(asyncio.Protocol):
             self._pumping = False
         if self.busy or self._discarding:
             return
-        gate = self._gate
         if self._pending is not None:
             gate.bodies.setdefault(self, gate.now_s())
         elif self._buffer:
@@ -280,166 +288,112 @@ class Inbound(asyncio.Protocol):
             gate.idle[self] = gate.now_s()
 
     def _read_head(self) -> bool:
-        data = self._buffer
-        if data[0] in b"\r\n":  # one empty line before a request is allowed (RFC 9112 2.2)
-            if not data.startswith(b"\r\n"):
-                if data != b"\r":
-                    self._refuse("invalid_request", "Malformed request line.")
-                return False
-            data = self._buffer = data[2:]
+        """Take a head, and its body if it is here already. False: nothing more can be read now."""
+        data, gate = self._buffer, self._gate
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end > gate.limits.head_bytes or data[0] < 32:
+            return self._read_odd_head(end)
+        try:
+            head, length = gate.reader.read(data[:end])
+        except HeadError as problem:
+            self._refuse(problem.code, problem.detail)
+            return False
+        body = data[end:]
+        if gate.heads:
+            gate.heads.pop(self, None)
+        if length and not self._count(length):
+            return False
+        if head.chunked or head.expects or len(body) < length:
+            self._buffer = body
+            self._await_body(head, length)
+            return True
+        if len(body) == length:
+            self._buffer = b""
+        else:
+            body, self._buffer = body[:length], body[length:]
+        self.busy = True
+        self._handler.begin(self, InboundRequest(head, body))
+        return True
+
+    def _read_odd_head(self, end: int) -> bool:
+        """A head that is not whole yet, too large, or begins with a line end."""
+        data, limits = self._buffer, self._gate.limits
+        if data.startswith(b"\r\n"):  # one empty line before a request is allowed (RFC 9112 2.2)
+            self._buffer = data = data[2:]
             if not data:
                 return False
-        end = data.find(b"\r\n\r\n") + 4
-        limits = self._gate.limits
-        if end < 4 or end > limits.head_bytes:
-            if len(data) > limits.head_bytes:
-                self._refuse("headers_too_large", f"The head is larger than {limits.head_bytes} bytes.")
-            elif b"\n\n" in data or b"\0" in data:
-                self._refuse("invalid_request", "Malformed head.")
-            return False
-        head, self._buffer = data[:end], data[end:]
-        self._gate.heads.pop(self, None)
-        problem = head_problem(head)
-        if problem is not None:
-            self._refuse("invalid_request", f"The request is not strict HTTP/1.1: {problem}.")
-            return False
-        return self._parse_head(head)
+            if data[0] >= 32:
+                return self._read_head()
+        if data[0] < 32 and data != b"\r":
+            self._refuse("invalid_request", "Malformed request line.")
+        elif (end if end >= 4 else len(data)) > limits.head_bytes:
+            self._refuse("headers_too_large", f"The head is larger than {limits.head_bytes} bytes.")
+        elif b"\n\n" in data or b"\0" in data:
+            self._refuse("invalid_request", "Malformed head.")
+        return False
 
-    def _parse_head(self, head: bytes) -> bool:
-        self._headers = {}
-        self._headers_count = 0
-        self._repeated = False
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)  # an upgrade is never taken: it stays an ordinary request
-        except httptools.HttpParserError:
-            self._refuse("invalid_request", "The request is not strict HTTP/1.1.")
-            return False
-        headers = self._headers
-        if self._headers_count > self._gate.limits.headers:
-            self._refuse("headers_too_large", f"More than {self._gate.limits.headers} headers.")
-            return False
-        method, _, rest = head.partition(b" ")
-        http11 = rest.partition(b"\r\n")[0].endswith(b"1")
-        connection = headers.get(b"connection", b"").lower()
-        keep_alive = b"close" not in connection if http11 else b"keep-alive" in connection
-        request = InboundRequest(method, self._url, http11, headers, keep_alive)
-        problem = self._framing(request)
-        if problem is not None:
-            self._refuse(*problem)
-            return False
-        self._pending = request
-        if self._body_bytes == 0 and self._chunked is None:
-            self._complete(b"")
-        return True
-
-    def _framing(self, request: InboundRequest) -> tuple[str, str] | None:
-        """How the body is delimited, or why it may not be: (code, detail)."""
-        headers, limits = request.headers, self._gate.limits
-        self._body_bytes = 0
-        if self._repeated:
-            return "invalid_request", "A header that must stand once is repeated."
-        host = headers.get(b"host")
-        if (host is None and request.http11) or (host is not None and not host_ok(host)):
-            return "invalid_request", "The Host header is missing or malformed."
-        length, encoding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
-        if encoding is not None:
-            if length is not None or not request.http11 or encoding.lower() != b"chunked":
-                return "invalid_request", "The framing of the body is ambiguous."
+    def _await_body(self, head: RequestHead, length: int) -> None:
+        self._pending = head
+        self._missing_bytes = length
+        self._pieces = []
+        if head.chunked:
             self._chunked = ChunkedDecoder()
-            self._parser = httptools.HttpRequestParser(self)
-        elif length is not None:
-            size = content_length(length)
-            if size is None:
-                return "invalid_request", "Content-Length is not a number."
-            if size > limits.body_bytes:
-                return "body_too_large", f"The body is larger than {limits.body_bytes} bytes ([limits] body_bytes)."
-            if self._gate.buffered_bytes + size > limits.buffered_bytes:
-                return "admission_full", "The router holds too many request bodies; try again."
-            self._count(size)
-            self._body_bytes = size
-        expect = headers.get(b"expect")
-        if expect is not None:
-            if expect.lower() != b"100-continue":
-                return "invalid_request", "The expectation cannot be met."
-            if request.http11 and not self._buffer and (self._body_bytes or self._chunked):
-                self.transport.write(_CONTINUE)
-        return None
+        if head.expects and not self._buffer and (length or head.chunked):
+            self.transport.write(_CONTINUE)
+        if not length and not head.chunked:
+            self._complete(head, b"")
 
     def _read_body(self) -> bool:
+        head, pieces = self._pending, self._pieces
+        assert head is not None
+        assert pieces is not None
         data, self._buffer = self._buffer, b""
         if self._chunked is not None:
-            return self._read_chunked(self._chunked, data)
-        need = self._body_bytes
-        if len(data) > need:
-            data, self._buffer = data[:need], data[need:]
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)
-        except httptools.HttpParserError:
-            self._parser = httptools.HttpRequestParser(self)  # an upgraded head left it done; the count is ours anyway
-        self._body_bytes = need - len(data)
-        if self._body_bytes == 0 and not self._body:
-            self._complete(data)
-            return True
-        self._body.append(data)
-        if self._body_bytes == 0:
-            self._complete(b"".join(self._body))
+            return self._read_chunked(head, self._chunked, data)
+        missing = self._missing_bytes
+        if len(data) > missing:
+            data, self._buffer = data[:missing], data[missing:]
+        pieces.append(data)
+        self._missing_bytes = missing - len(data)
+        if self._missing_bytes == 0:
+            self._complete(head, b"".join(pieces))
         return True
 
-    def _read_chunked(self, decoder: ChunkedDecoder, data: bytes) -> bool:
-        gate = self._gate
+    def _read_chunked(self, head: RequestHead, decoder: ChunkedDecoder, data: bytes) -> bool:
+        before = decoder.body_bytes
         try:
             decoder.feed(data)
         except ChunkedError as error:
             self._refuse("invalid_request", f"The chunked body is malformed: {error}.")
             return False
-        self._count(decoder.body_bytes - self._counted_bytes)
-        if decoder.body_bytes > gate.limits.body_bytes:
-            self._refuse("body_too_large", f"The body is larger than {gate.limits.body_bytes} bytes.")
-            return False
-        if gate.buffered_bytes > gate.limits.buffered_bytes:
-            self._refuse("admission_full", "The router holds too many request bodies; try again.")
+        if not self._count(decoder.body_bytes - before):
             return False
         if decoder.done:
             self._buffer = decoder.rest
-            self._complete(b"".join(decoder.pieces))
+            self._complete(head, b"".join(decoder.pieces))
         return True
 
-    def _complete(self, body: bytes) -> None:
-        request, self._pending = self._pending, None
-        assert request is not None
+    def _complete(self, head: RequestHead, body: bytes) -> None:
+        self._pending = self._pieces = self._chunked = None
         self._gate.bodies.pop(self, None)
-        self._body = []
-        self._chunked = None
-        request.body = body
         self.busy = True
-        self._handler.begin(self, request)
+        self._handler.begin(self, InboundRequest(head, body))
 
-    def _count(self, size: int) -> None:
-        self._counted_bytes += size
-        self._gate.buffered_bytes += size
+    def _count(self, size: int) -> bool:
+        """Count bytes of a body. False: they are over a limit, and the request is refused."""
+        gate, limits = self._gate, self._gate.limits
+        self._counted_bytes = counted = self._counted_bytes + size
+        gate.buffered_bytes = buffered = gate.buffered_bytes + size
+        if counted <= limits.body_bytes and buffered <= limits.buffered_bytes:
+            return True
+        if counted > limits.body_bytes:
+            detail = f"The body is larger than {limits.body_bytes} bytes ([limits] body_bytes)."
+            self._refuse("body_too_large", detail)
+        else:
+            self._refuse("admission_full", "The router holds too many request bodies; try again.")
+        return False
 
     def _release_body(self) -> None:
         self._gate.buffered_bytes -= self._counted_bytes
         self._counted_bytes = 0
-        self._body = []
-
-    # httptools' side
-
-    def on_url(self, url: bytes) -> None:
-        self._url = url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        headers = self._headers
-        self._headers_count += 1
-        if name in headers:
-            if name in _SINGLE:
-                self._repeated = True
-            else:
-                headers[name] = headers[name] + b", " + value
-            return
-        headers[name] = value
+        self._pieces = self._chunked = None

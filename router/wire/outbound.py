@@ -12,10 +12,17 @@ from typing import Protocol, cast
 
 import httptools
 
+from router.wire.head import AnswerHead, AnswerHeads, Framing, HeadError, Headers
+
+__all__ = ["HEAD_LIMIT_BYTES", "Headers", "Outbound", "Sink"]
+
 HEAD_LIMIT_BYTES = 64 * 1024
 INTERIM_LIMIT = 16  # 1xx answers before the real one
 
-Headers = list[tuple[bytes, bytes]]
+_CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
+_BEGINNING = b"HTTP/1."
+#: Makes httptools expect a chunked body; the real head was read already.
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Sink(Protocol):
@@ -36,50 +43,52 @@ class Outbound(asyncio.Protocol):
     """One connection. ``sink`` is set while a request is in flight; ``served`` counts the answers completed."""
 
     __slots__ = (
+        "_buffer",
         "_complete",
-        "_framing",
-        "_head_bytes",
-        "_head_ready",
-        "_headers",
+        "_head",
+        "_heads",
         "_interim",
-        "_keep_alive",
+        "_missing_bytes",
         "_on_idle",
         "_on_lost",
         "_parser",
+        "_paused",
         "_pieces",
-        "_problem",
+        "_unsound",
         "answered",
         "idle_since_s",
         "served",
         "sink",
-        "status",
         "transport",
         "usable",
     )
 
-    def __init__(self, on_idle: Callable[[Outbound], None], on_lost: Callable[[Outbound], None]) -> None:
+    def __init__(
+        self,
+        on_idle: Callable[[Outbound], None],
+        on_lost: Callable[[Outbound], None],
+        heads: AnswerHeads | None = None,
+    ) -> None:
+        """``heads`` is shared by all connections to a backend."""
         self._on_idle = on_idle
         self._on_lost = on_lost
-        self._parser = httptools.HttpResponseParser(self)
+        self._heads = heads or AnswerHeads()
         self.transport: asyncio.Transport
         self.sink: Sink | None = None
-        self.status = 0
         self.served = 0
         self.usable = True
         self.answered = False
         self.idle_since_s = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
-        self._headers: Headers = []
-        self._pieces: list[bytes] = []
-        self._head_ready = False
-        self._head_bytes = 0
+        self._head: AnswerHead | None = None  # of the answer in progress
+        self._buffer = b""  # a head that is not whole yet
         self._interim = 0
+        self._missing_bytes = 0
+        # Chunks are undone by httptools, which calls on_body and on_message_complete.
+        self._parser: httptools.HttpResponseParser | None = None
+        self._pieces: list[bytes] = []
         self._complete = False
-        self._keep_alive = False
-        self._framing = "none"
-        self._problem: str | None = None
+        self._paused = False
+        self._unsound = False  # the backend said something that makes no sense
 
     # the sender's side
 
@@ -87,6 +96,12 @@ class Outbound(asyncio.Protocol):
         self.sink = sink
         self.answered = False
         self.transport.write(data)
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading the answer, or go on. The next answer on this connection is read in any case."""
+        if self.sink is not None and paused is not self._paused:
+            self._paused = paused
+            (self.transport.pause_reading if paused else self.transport.resume_reading)()
 
     def abort(self) -> None:
         """Give up the answer in flight at once; the backend sees the connection close."""
@@ -100,114 +115,137 @@ class Outbound(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.sink is None:
+        """Hand on what one read brought, in order. Each call of the sink may end the request."""
+        sink, head = self.sink, self._head
+        if sink is None:
             self.abort()  # an answer nobody asked for
-            return
-        self.answered = True
-        if not self.status:
-            self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._problem = self._problem or "malformed answer"
-        self._deliver()
+        elif head is None:
+            self._read_head(sink, data)
+        elif head.framing is _CHUNKED:
+            self._read_chunks(sink, data)
+        else:
+            self._read_body(sink, head, data)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable = False
+        self._parser = None
         self._on_lost(self)
         sink, self.sink = self.sink, None
         if sink is None:
             return
-        if exc is None and self.status and self._framing == "close":
+        if exc is None and self._head is not None and self._head.framing is _CLOSE:
             sink.on_end(framed=False)
         else:
             sink.on_fail("lost", answered=self.answered)
 
-    def _deliver(self) -> None:
-        """Hand on what one read brought, in order. Each call may end the request."""
-        sink = self.sink
-        assert sink is not None
-        if self._framing == "bad":
-            self.abort()
-            sink.on_fail("protocol", answered=True)
+    # reading
+
+    def _read_head(self, sink: Sink, data: bytes) -> None:
+        self.answered = True
+        if self._buffer:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._buffer = data
+            if len(data) > HEAD_LIMIT_BYTES or not data.startswith(_BEGINNING[: len(data)]):
+                self._fail(sink)
             return
-        if self._head_ready:
-            self._head_ready = False
-            sink.on_head(self.status, self._headers)
-        elif not self.status and self._head_bytes > HEAD_LIMIT_BYTES:
-            self._problem = self._problem or "endless head"
-        if self._pieces and self.sink is sink:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces.clear()
-            sink.on_body(data)
+        self._buffer = b""
+        try:
+            if end > HEAD_LIMIT_BYTES:
+                raise HeadError("too large")
+            head, length = self._heads.read(data[:end])
+        except HeadError:
+            self._fail(sink)
+            return
+        data = data[end:]
+        if head.status < 200:
+            self._interim += 1
+            if head.status == 101 or self._interim > INTERIM_LIMIT:
+                self._fail(sink)
+            elif data:
+                self._read_head(sink, data)
+            return
+        self._head = head
+        self._missing_bytes = length
+        if head.framing is _CHUNKED:
+            self._begin_chunks()
+        sink.on_head(head.status, head.headers)
         if self.sink is not sink:
             return
-        if self._problem is not None and not self._complete:
-            self.abort()
-            sink.on_fail("protocol", answered=True)
-        elif self._complete:
-            self._finish(sink)
+        if head.framing is not _CHUNKED:
+            self._read_body(sink, head, data)
+        elif data:
+            self._read_chunks(sink, data)
 
-    def _finish(self, sink: Sink) -> None:
+    def _read_body(self, sink: Sink, head: AnswerHead, data: bytes) -> None:
+        if head.framing is _CLOSE:
+            if data:
+                sink.on_body(data)
+            return
+        missing = (self._missing_bytes if head.framing is _LENGTH else 0) - len(data)
+        self._missing_bytes = missing
+        if missing < 0:
+            self._unsound = True  # more than one answer
+            data = data[:missing]
+        if data:
+            sink.on_body(data)
+        if missing <= 0 and self.sink is sink:
+            self._finish(sink, head)
+
+    def _begin_chunks(self) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+        self._complete = False
+        self._parser.feed_data(_CHUNKED_HEAD)
+
+    def _read_chunks(self, sink: Sink, data: bytes) -> None:
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._unsound = True
+        pieces = self._pieces
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            sink.on_body(body)
+        if self._complete:
+            if self.sink is sink and self._head is not None:
+                self._finish(sink, self._head)
+        elif self._unsound and self.sink is sink:
+            self._fail(sink)
+
+    def _finish(self, sink: Sink, head: AnswerHead) -> None:
+        if self._paused:
+            self.pause(False)
         self.sink = None
+        self._head = None
+        self._interim = 0
         self.served += 1
-        keep = self.usable and self._problem is None and self._keep_alive
-        self.status = 0
-        self._reset()
-        if keep:
+        if head.keep_alive and self.usable and not self._unsound:
             self._on_idle(self)
         else:
             self.usable = False
             self.transport.close()
         sink.on_end(framed=True)
 
+    def _fail(self, sink: Sink) -> None:
+        self.abort()
+        sink.on_fail("protocol", answered=True)
+
     # httptools' side
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._problem = "more than one answer"
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete and not self.status:  # trailers come here too, and are dropped
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        if self._complete:
-            return
-        status = self._parser.get_status_code()
-        if status < 200:
-            self._interim += 1
-            self._headers = []
-            if status == 101 or self._interim > INTERIM_LIMIT:
-                self._problem = "unexpected interim answer"
-            return
-        self.status = status
-        self._head_ready = True
-        self._framing = self._framing_of(status)
-
-    def _framing_of(self, status: int) -> str:
-        lengths = [value for name, value in self._headers if name == b"content-length"]
-        encodings = [value.lower() for name, value in self._headers if name == b"transfer-encoding"]
-        if status in (204, 304):
-            return "none"
-        if encodings:
-            framing = "chunked" if encodings == [b"chunked"] and not lengths else "bad"
-        elif lengths:
-            framing = "length" if len(lengths) == 1 and lengths[0].isdigit() else "bad"
-        else:
-            framing = "close"
-        if framing == "bad":
-            self._problem = "ambiguous framing"
-        return framing
+            self._unsound = True  # more than one answer
 
     def on_body(self, data: bytes) -> None:
         if not self._complete:
             self._pieces.append(data)
 
     def on_message_complete(self) -> None:
-        if self.status:
-            self._complete = True
-            self._keep_alive = self._parser.should_keep_alive()  # to be asked here: llhttp forgets it at once
+        self._complete = True

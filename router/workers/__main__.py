@@ -18,7 +18,6 @@ from pathlib import Path
 
 import uvloop
 
-from router import clock
 from router.app import App, Listeners
 from router.errors import ConfigError
 from router.store.base import StoreError
@@ -31,7 +30,6 @@ from router.workers.orders import Orders
 _log = logging.getLogger("router.workers")
 
 _PR_SET_PDEATHSIG = 1
-_SURVEY_S = 1.0
 _END_S = 10
 
 
@@ -59,7 +57,6 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
     loop.add_reader(0, _parent_gone, app)
     try:
         await app.start()
-        await _look_around(app)
         acceptor.start()
         with contextlib.suppress(BrokenPipeError):  # the parent is gone; our input says so too
             os.write(1, b"ready\n")
@@ -78,13 +75,6 @@ def _tidy_up(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink()
         path.parent.rmdir()
-
-
-async def _look_around(app: App) -> None:
-    """Take no client before the backends are known: other workers may know them already."""
-    deadline_s = clock.monotonic_s() + _SURVEY_S
-    while not app.surveyed and not app.stopping.is_set() and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
 
 
 def _parent_gone(app: App) -> None:

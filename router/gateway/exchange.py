@@ -1,0 +1,57 @@
+"""One request on its way, and the ways it can be ended from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.core.outcomes import Charge
+from router.errors import RouterError
+
+if TYPE_CHECKING:
+    from router.core.types import Lease, Request, Usage
+    from router.gateway.ingress import Ask, Envelope
+    from router.gateway.relay import Relay
+    from router.store.base import Key, Reservation
+    from router.telemetry.journal import Record
+    from router.upstream.classify import AttemptEnd
+    from router.wire.flow import Flow
+    from router.wire.inbound import Inbound, InboundRequest
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, not an error
+    """Thrown into a request's flow when its client has left."""
+
+
+class PassedOn(RouterError):  # noqa: N818
+    """A backend found fault with the request: the client gets the backend's own words."""
+
+    def __init__(self, end: AttemptEnd) -> None:
+        super().__init__("upstream_error", f"The backend answered with status {end.status}.")
+        self.end = end
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """Everything about a request that outlives a single stop."""
+
+    inbound: Inbound
+    request: InboundRequest
+    envelope: Envelope
+    request_id: bytes
+    arrival_s: float
+    record: Record
+    flow: Flow | None = None
+    key: Key | None = None
+    ask: Ask | None = None
+    need: Request | None = None
+    reservation: Reservation | None = None
+    lease: Lease | None = None  # of the attempt in progress
+    relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun
+    usage: Usage | None = None
+    charge: Charge = Charge.REFUND
+    tried: frozenset[str] = frozenset()  # backends that failed it
+    shunned: frozenset[str] = frozenset()  # in a region where a backend could not be reached: last resort
+    deaths: int = 0  # backends that died of it, or while it was there
+    keep_alive: bool = True
+    answered: bool = False

@@ -1,0 +1,77 @@
+"""Clients that do not read: the backend is held back, nobody else suffers, and nothing is lost when they read on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import aiohttp
+import orjson
+
+from tests.integration.conftest import OPEN
+from tests.support.backends import DONE, SSE_HEAD, Call, ScriptedBackend, chunk, event, whole
+from tests.support.router import RouterProcess, Site
+
+CHAT = "/v1/chat/completions"
+
+
+async def ask_and_sleep(r: RouterProcess, **asked: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that has asked, and lets the answer pile up in small kernel buffers."""
+    host, port = r.listen.split(":")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=client, limit=64 * 1024)
+    body = orjson.dumps(asked)
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+        % (CHAT.encode(), len(body), body)
+    )
+    return reader, writer
+
+
+async def test_a_slow_reader_does_not_spoil_the_connection_for_the_next(http: aiohttp.ClientSession) -> None:
+    """The end of the answer is read, and its connection idle again, while the client has yet to read it."""
+    large = orjson.dumps({"choices": [], "x": "y" * 6_000_000})
+
+    async def behaviour(call: Call) -> None:
+        await call.send(whole(200, large if b"large" in call.body else b"{}"))
+
+    async with ScriptedBackend(behaviour) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        for _ in range(3):
+            reader, writer = await ask_and_sleep(r, model="m", messages=["large"])
+            await asyncio.sleep(0.1)
+            assert (await reader.read(-1)).endswith(large[-100:] + b"\r\n0\r\n\r\n")
+            writer.close()
+            async with http.post(r.url + CHAT, json={"model": "m"}, timeout=aiohttp.ClientTimeout(total=2)) as reply:
+                assert reply.status == 200
+                assert await reply.read() == b"{}"
+
+
+async def test_a_slow_reader_holds_its_backend_back_and_loses_nothing() -> None:
+    sent = 0
+    events = [event(f"{i:06d}" + "x" * 10_000) for i in range(2_000)]
+
+    async def behaviour(call: Call) -> None:
+        nonlocal sent
+        await call.send(SSE_HEAD)
+        for data in events:
+            await call.send(chunk(data))
+            sent += 1
+        await call.send(chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
+
+    async with ScriptedBackend(behaviour) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        reader, writer = await ask_and_sleep(r, model="m", stream=True)
+        await asyncio.sleep(0.5)
+        held_back_at = sent
+        await asyncio.sleep(0.3)
+        assert sent == held_back_at < len(events), "20 MB do not fit into any buffer on the way"
+        got = await reader.read(-1)
+        writer.close()
+    assert sent == len(events)
+    at = 0
+    for number in range(len(events)):
+        at = got.find(b'"content":"%06d' % number, at)
+        assert at >= 0, f"event {number} is lost or out of order"
+    assert got.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
