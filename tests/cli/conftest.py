@@ -262,6 +262,6 @@ def record(summary: Callable[..., Json], decision: Json) -> Json:
         "priority": "standard",
         "residency": ["us"],
         "usage_reported": True,
-        "end": "stop",
+        "client_region": "us-west",
         "decision": decision,
     }

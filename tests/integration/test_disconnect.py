@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.integration.conftest import OPEN
-from tests.support.backends import Call, ScriptedBackend
+from tests.support.backends import DONE, Call, ScriptedBackend, chunk, event
 from tests.support.router import RouterProcess, Site
 
 CHAT = b"/v1/chat/completions"
@@ -88,6 +88,22 @@ async def test_in_the_middle_of_a_stream() -> None:
         await nothing_left(r)
         records = await asyncio.to_thread(r.records)
     assert {(x["cause"], x["status"], x["output_tokens"]) for x in records} == {("client_gone", 200, 2)}
+
+
+async def test_a_client_that_leaves_at_done_has_its_whole_answer() -> None:
+    """Engines send the last chunk by itself, and clients close the connection at [DONE]: it may never go out."""
+
+    async def all_but_the_last_chunk(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await call.send(chunk(event(None, "stop")), chunk(DONE))
+        await call.until_gone()
+
+    async with ScriptedBackend(all_but_the_last_chunk) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        await asyncio.gather(*[leave(r, stream=True, after_s=0, read_until=b"[DONE]") for _ in range(CLIENTS)])
+        await nothing_left(r)
+        records = await asyncio.to_thread(r.records)
+    assert {(x["cause"], x["error"], x["status"], x["output_tokens"]) for x in records} == {("ok", None, 200, 2)}
+    assert len(records) == CLIENTS
 
 
 @pytest.mark.parametrize("stream", [True, False])
