@@ -78,7 +78,7 @@ class HttpRemote:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CliError(
-                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://127.0.0.1:9090"
+                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://HOST:PORT."
             )
         self._parts = parts
 

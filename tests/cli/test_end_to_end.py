@@ -231,15 +231,15 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
     gone = site("chat", "hi", code=2, **mine)
     assert "router keys create" in gone.err
     assert "guest" not in site("keys", "list").out
-    assert "there is no plan" not in site("keys", "create", "x", "--plan", "nothing", code=1).err
-    assert "There are: default, tiny." in site("keys", "create", "x", "--plan", "nothing", code=1).err
+    assert "there is no plan" not in site("keys", "create", "x", "--plan", "nothing", code=2).err
+    assert "There are: default, tiny." in site("keys", "create", "x", "--plan", "nothing", code=2).err
 
 
 def test_the_file_and_what_runs(site: Site) -> None:
     file = site.folder / "regions.toml"
     before = file.read_text()
     generation = site.ask("config", "show")["generation"]
-    assert "the router runs what regions.toml says" in site("config", "diff").out
+    assert f"the router runs what {file} says" in site("config", "diff").out
     done = site("regions", "set", "eu-central/a", "max_inflight=17")
     assert f"runs it, generation {generation + 1}" in done.out
     assert site.ask("regions", "show", "eu-central/a")["max_inflight"] == 17

@@ -78,6 +78,7 @@ CASES = [
     ("config init", "run_init", config.InitOptions("regions.toml", force=False)),
     ("config check x.toml --no-secrets", "run_check", config.CheckOptions("x.toml", secrets=False, as_json=False)),
     ("config show --json", "run_show", config.ShowOptions(as_json=True)),
+    ("config diff", "run_diff", config.DiffOptions(None, as_json=False)),
     ("config diff x.toml", "run_diff", config.DiffOptions("x.toml", as_json=False)),
     ("config reload", "run_reload", config.ReloadOptions(as_json=False)),
     ("config schema", "run_schema", config.SchemaOptions()),
