@@ -50,6 +50,7 @@ class Remote(Protocol):
 
     def get(self, path: str, **query: object) -> Any: ...
     def post(self, path: str, body: object | None = None) -> Any: ...
+    def patch(self, path: str, body: object) -> Any: ...
     def delete(self, path: str) -> Any: ...
     def tail(self, path: str, **query: object) -> Iterator[Event]: ...
     def stream(
@@ -87,6 +88,9 @@ class HttpRemote:
 
     def post(self, path: str, body: object | None = None) -> Any:
         return self._json("POST", path, body)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self._json("PATCH", path, body)
 
     def delete(self, path: str) -> Any:
         return self._json("DELETE", path)

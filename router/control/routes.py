@@ -27,6 +27,7 @@ DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
 REQUESTS_MAX = 1000
 _KEYS_MAX = 200
 _TAIL_KEEPALIVE_S = 15.0
+_NO_KEY = "There is no key with this id."
 
 Handler = Callable[[web.Request, ControlPlane], Awaitable[web.StreamResponse]]
 
@@ -147,10 +148,7 @@ async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamRe
 async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     document = await document_of(request, _NEW_KEY)
     name = text_of(document, "name", required=True)
-    plan = text_of(document, "plan") or "default"
-    if plan not in control.reloader.config.plans:
-        known = ", ".join(sorted(control.reloader.config.plans))
-        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+    plan = _plan(control, text_of(document, "plan") or "default")
     tenant = text_of(document, "tenant") or None
     key, secret = await control.store.create_key(name, plan, tenant)
     entry = {"id": key.id, "name": key.name, "tenant": key.tenant, "plan": key.plan.name, "key": secret}
@@ -159,6 +157,16 @@ async def create_key(request: web.Request, control: ControlPlane) -> web.StreamR
 
 async def show_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     return reply(views.key(await _find_key(control, request.match_info["key_id"])))
+
+
+async def change_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    document = await document_of(request, _KEY_FIELDS)
+    changes = {name: text_of(document, name, required=True) for name in document}
+    if "plan" in changes:
+        _plan(control, changes["plan"])
+    if (key := await control.store.change_key(request.match_info["key_id"], changes)) is None:
+        raise RouterError("not_found", _NO_KEY)
+    return reply(views.key(key))
 
 
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -235,11 +243,11 @@ async def probe_backend(request: web.Request, control: ControlPlane) -> web.Stre
     return reply(_backend_view(control, name) | {"probe": probe})
 
 
-_NEW_KEY: dict[str, Any] = {
+_KEY_FIELDS: dict[str, Any] = {
     "type": "object",
-    "required": ["name"],
     "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")},
 }
+_NEW_KEY: dict[str, Any] = _KEY_FIELDS | {"required": ["name"]}
 _EXPLAIN: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -297,6 +305,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_V1}/keys", "listKeys", "Every API key, without its secret.", list_keys),
     Route("POST", f"{_V1}/keys", "createKey", "Make an API key.", create_key, body=_NEW_KEY, status=201),
     Route("GET", f"{_V1}/keys/{{key_id}}", "showKey", "One API key.", show_key),
+    Route(
+        "PATCH",
+        f"{_V1}/keys/{{key_id}}",
+        "changeKey",
+        "Give an API key another plan, tenant or name.",
+        change_key,
+        body=_KEY_FIELDS,
+    ),
     Route("DELETE", f"{_V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{_V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
     Route("DELETE", f"{_V1}/quotas/{{key_id}}", "resetQuota", "Make the limits of a key whole again.", reset_quota),
@@ -380,5 +396,13 @@ def _find_record(control: ControlPlane, request_id: str) -> Record:
 
 async def _find_key(control: ControlPlane, key_id: str) -> Key:
     if (key := await control.store.get_key(key_id)) is None:
-        raise RouterError("not_found", "There is no key with this id.")
+        raise RouterError("not_found", _NO_KEY)
     return key
+
+
+def _plan(control: ControlPlane, name: str) -> str:
+    """The name of a plan there is."""
+    if name not in control.reloader.config.plans:
+        known = ", ".join(sorted(control.reloader.config.plans))
+        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+    return name

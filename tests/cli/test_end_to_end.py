@@ -227,6 +227,12 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
     assert "requests a minute" in site("quota", "show", made["id"]).out
     site("quota", "reset", "guest")
     site("chat", "hi", "--max-tokens", "2", **mine)
+    assert site.ask("keys", "set", "guest", "--plan", "default")["plan"] == "default"
+    for _ in range(2):  # the tiny plan has one request a minute
+        site("chat", "hi", "--max-tokens", "2", **mine)
+    assert "plan default" in site("keys", "set", "guest", "--tenant", "umbrella").out
+    site("keys", "set", "guest", code=2)
+    site("keys", "set", "guest", "--plan", "nothing", code=2)
     site("keys", "revoke", made["id"])
     gone = site("chat", "hi", code=2, **mine)
     assert "router keys create" in gone.err

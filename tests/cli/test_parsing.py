@@ -72,6 +72,7 @@ CASES = [
     ("keys create me --plan tiny --json", "run_create", keys.CreateOptions("me", "tiny", None, as_json=True)),
     ("keys list --all", "run_list", keys.ListOptions(revoked=True, as_json=False)),
     ("keys show key_1", "run_show", keys.KeyOptions("key_1", as_json=False)),
+    ("keys set me --plan p", "run_set", keys.SetOptions("me", {"plan": "p"}, as_json=False)),
     ("keys revoke me", "run_revoke", keys.KeyOptions("me", as_json=False)),
     ("quota show", "run_show", quota.ShowOptions(None, as_json=False)),
     ("quota reset me", "run_reset", quota.ResetOptions("me", as_json=False)),

@@ -88,6 +88,21 @@ async def test_a_key_is_made_found_listed_and_revoked(store: Store) -> None:
     assert found.revoked
 
 
+async def test_a_key_is_changed_and_what_it_used_stays_used(store: Store) -> None:
+    key, secret = await store.create_key("alice", "small", "acme")
+    await taken(store, key)
+    await settles(store, key, requests=1)
+    changed = await store.change_key(key.id, {"plan": "default", "name": "al"})
+    assert changed is not None
+    assert (changed.name, changed.tenant, changed.plan) == ("al", "acme", PLANS["default"])
+    assert ring(store).lookup(secret.encode()) == changed == await store.get_key(key.id)
+    await taken(store, changed)
+    assert (await used(store, changed))["requests"] > 20, "half of a minute's requests were used"
+    await store.reset_quota(changed)
+    await settles(store, changed, requests=0)
+    assert await store.change_key("key_none", {"plan": "default"}) is None
+
+
 async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
     key, secret = await store.create_key("a", "small")
     await taken(store, key)
