@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.commands import (
+    bench,
     chat,
     config,
     demo,
@@ -74,6 +75,7 @@ def build() -> typer.Typer:
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
     app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
     app.command("replay", rich_help_panel="Try out")(replay.command)
+    app.command("bench", rich_help_panel="Try out")(bench.command)
     return app
 
 

@@ -143,6 +143,16 @@ def test_chat_then_everything_about_it(site: Site) -> None:
     assert "eu-central" in site("traffic", "stats").out
 
 
+def test_bench(site: Site) -> None:
+    document = site.ask("bench", "-n", "6", "--max-tokens", "3")
+    assert (document["requests"], document["failed"], document["model"]) == (6, 0, "llama-3.1-8b")
+    assert sum(document["regions"].values()) == 6
+    assert 0 < document["ttft_s"]["p50"] < document["e2e_s"]["p50"]
+    assert "first token" in site("bench", "-n", "2", "--rate", "50", "--max-tokens", "2").out
+    assert "404 unknown_model" in site("bench", "-n", "2", "--model", "nobody", code=1).err
+    site("bench", "--url", "http://127.0.0.1:1", code=3)
+
+
 def test_a_prompt_that_is_not_sent(site: Site) -> None:
     requests = len(site.ask("traffic", "list", "-n", "1000")["data"])
     document = site.ask("explain", "--model", "llama-3.1-8b", "--prompt", "hi", "--region", "ap-northeast")
