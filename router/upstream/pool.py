@@ -76,7 +76,7 @@ class Pool:
                     server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError:
-            raise RouterError("connect_timeout", "did not accept a connection in time") from None
+            raise ConnectError("connect_timeout", "did not accept a connection in time") from None
         except OSError:
             raise ConnectError("upstream_unreachable", "could not be reached") from None
         self.open.add(connection)
