@@ -205,6 +205,19 @@ def config(reloader: ConfigReloader) -> dict[str, Any]:
     }
 
 
+def chaos(control: ControlPlane) -> list[dict[str, Any]]:
+    return [
+        {
+            "backend": name,
+            "fault": fault.kind,
+            "delay_s": fault.delay_s if fault.kind == "delay" else None,
+            "after_tokens": fault.after_tokens if fault.kind == "cut" else None,
+            "left_s": left_s,
+        }
+        for name, (fault, left_s) in control.chaos.running().items()
+    ]
+
+
 def policies(default: str) -> list[dict[str, Any]]:
     return [
         {"name": name, "summary": summary, "source": source, "default": name == default}

@@ -31,6 +31,7 @@ name = "test"
 region = "us-east"
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin}"
+chaos = true
 
 [auth]
 mode = "keys"
@@ -70,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     port, admin = free_port(), free_port()
     env = {"ROUTER_ADMIN_URL": f"http://127.0.0.1:{admin}", "ROUTER_URL": f"http://127.0.0.1:{port}"}
-    with SimFleet(rtt_ms={"us-east": 0, "eu-central": 30, "ap-northeast": 60}) as fleet:
+    with SimFleet(rtt_ms={"us-east": 0, "eu-central": 120, "ap-northeast": 240}) as fleet:
         (folder / "regions.toml").write_text(HEAD.format(port=port, admin=admin) + fleet.regions_toml())
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -210,7 +211,7 @@ def test_top_in_a_terminal_until_q(site: Site) -> None:
 def test_drain_and_resume(site: Site) -> None:
     assert "gets no new requests" in site("regions", "drain", "us-east").out
     assert "● draining" in site("regions", "list").out
-    assert site.ask("chat", "hi", "--max-tokens", "2")["region"] == "eu-central"
+    assert site.ask("chat", "hi", "--max-tokens", "2")["region"] != "us-east"
     assert "gets requests again" in site("regions", "resume", "us-east").out
     regions = {site.ask("chat", "hi", "--max-tokens", "2")["region"] for _ in range(5)}
     assert "us-east" in regions, "on a busy machine a first token may be measured slow once"
@@ -250,6 +251,21 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
     assert "guest" not in site("keys", "list").out
     assert "there is no plan" not in site("keys", "create", "x", "--plan", "nothing", code=2).err
     assert "There are: default, tiny." in site("keys", "create", "x", "--plan", "nothing", code=2).err
+
+
+def test_chaos(site: Site) -> None:
+    assert "no backend meets a fault" in site("chaos", "list").out
+    begun = site.ask("chaos", "start", "eu-central", "--refuse", "--for", "5m")["data"]
+    assert [(e["backend"], e["fault"]) for e in begun] == [("eu-central/a", "refuse"), ("eu-central/b", "refuse")]
+    assert "could not be reached" in site("chat", "hi", "--region", "eu-central", "--max-tokens", "2", code=1).err
+    assert re.search(r"eu-central/b +refuse", site("chaos", "list").out)
+    assert "us-east/a" in site("chaos", "start", "us-east/a", "--delay-ms", "50").out
+    assert [e["backend"] for e in site.ask("chaos", "stop", "eu-central")["data"]] == ["us-east/a"]
+    assert "no backend meets a fault" in site("chaos", "stop").out
+    site("chaos", "start", "us-east", code=2)
+    site("chaos", "start", "us-east", "--refuse", "--cut-after", "3", code=2)
+    site("chaos", "start", "us-east", "--refuse", "--for", "2h", code=2)
+    site("chaos", "start", "nowhere", "--refuse", code=1)
 
 
 def test_the_file_and_what_runs(site: Site) -> None:
