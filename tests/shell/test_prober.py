@@ -225,7 +225,7 @@ async def test_a_silent_backend_disturbs_no_other() -> None:
         serving(dict(VLLM)) as well,
         observing(config_of(*[hung] * 8, well, timeout=5.0)) as (_, fleet),
     ):
-        await until(lambda: well.count("/health") >= 10, 2.0)
+        await until(lambda: well.count("/health") >= 10)
         assert fleet.backends["r/b8"].models
 
 
