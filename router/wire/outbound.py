@@ -21,6 +21,7 @@ INTERIM_LIMIT = 16  # 1xx answers before the real one
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
 _BEGINNING = b"HTTP/1."
+_CRLF = b"\r\n"
 #: Makes httptools expect a chunked body; the real head was read already.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -30,7 +31,8 @@ class Sink(Protocol):
 
     def on_head(self, status: int, headers: Headers) -> None: ...
 
-    def on_body(self, data: bytes) -> None: ...
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
+        """``framed``: the very bytes that ``data`` came in, if that was one plain chunk."""
 
     def on_end(self, *, framed: bool) -> None:
         """The answer is whole by its own framing; ``framed`` is false if only the end of the connection says so."""
@@ -43,6 +45,7 @@ class Outbound(asyncio.Protocol):
     """One connection. ``sink`` is set while a request is in flight; ``served`` counts the answers completed."""
 
     __slots__ = (
+        "_between",
         "_buffer",
         "_complete",
         "_head",
@@ -83,7 +86,9 @@ class Outbound(asyncio.Protocol):
         self._buffer = b""  # a head that is not whole yet
         self._interim = 0
         self._missing_bytes = 0
-        # Chunks are undone by httptools, which calls on_body and on_message_complete.
+        # Chunks are undone by httptools, which calls on_body and on_message_complete. A read that is one plain chunk
+        # needs no parser, as long as the parser stands between two chunks.
+        self._between = False
         self._parser: httptools.HttpResponseParser | None = None
         self._pieces: list[bytes] = []
         self._complete = False
@@ -117,6 +122,13 @@ class Outbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand on what one read brought, in order. Each call of the sink may end the request."""
         sink, head = self.sink, self._head
+        if self._between and sink is not None:
+            # What engines send: a token, a chunk, a read.
+            end = data.find(_CRLF)
+            size = len(data) - end - 4
+            if size > 0 and data[:end] == b"%x" % size and data.endswith(_CRLF):
+                sink.on_body(data[end + 2 : -2], data)
+                return
         if sink is None:
             self.abort()  # an answer nobody asked for
         elif head is None:
@@ -200,6 +212,7 @@ class Outbound(asyncio.Protocol):
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
         self._complete = False
+        self._between = True
         self._parser.feed_data(_CHUNKED_HEAD)
 
     def _read_chunks(self, sink: Sink, data: bytes) -> None:
@@ -210,9 +223,14 @@ class Outbound(asyncio.Protocol):
             self._unsound = True
         pieces = self._pieces
         if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            last = pieces[-1]
+            # A part of a chunk cannot end so: no size line contains the end of a line.
+            self._between = data.endswith(b"%x\r\n%b\r\n" % (len(last), last))
+            body = last if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             sink.on_body(body)
+        else:
+            self._between = False
         if self._complete:
             if self.sink is sink and self._head is not None:
                 self._finish(sink, self._head)
@@ -224,6 +242,7 @@ class Outbound(asyncio.Protocol):
             self.pause(False)
         self.sink = None
         self._head = None
+        self._between = False
         self._interim = 0
         self.served += 1
         if head.keep_alive and self.usable and not self._unsound:
