@@ -171,19 +171,27 @@ class StreamWatch:
 
     def _inspect(self, data: bytes) -> bytes:
         start = 0
+        plain = b"\r" not in data
         while start < len(data):
-            match = _EVENT_END.search(data, start)
-            end = match.end() if match else len(data)
-            self._event(data[start:end])
-            if self.error is not None:
-                self.events -= _data_lines(data[start:])
-                return data[:start]
-            start = end
+            if plain:
+                end = data.find(b"\n\n", start) + 2
+            else:
+                match = _EVENT_END.search(data, start)
+                end = match.end() if match else 0
+            event = data[start : end if end >= 2 else len(data)]
+            if not event.endswith(self._ordinary):
+                self._event(event)
+                if self.error is not None:
+                    self.events -= _data_lines(data[start:])
+                    return data[:start]
+            start += len(event)
         return data
 
     def _event(self, event: bytes) -> None:
-        lines = [line[5:].strip() for line in _LINE_END.split(event) if line.startswith(b"data:")]
-        payload = b"\n".join(lines)
+        if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+            payload = event[5:-2].strip()
+        else:
+            payload = b"\n".join([line[5:].strip() for line in _LINE_END.split(event) if line.startswith(b"data:")])
         if not payload:
             return
         if payload.startswith(b"[DONE]"):

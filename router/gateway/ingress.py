@@ -13,7 +13,7 @@ import msgspec
 
 from router.core.affinity import prefix_blocks
 from router.core.sse import StreamKind
-from router.core.types import Priority
+from router.core.types import Priority, Value
 from router.errors import RouterError
 from router.gateway.auth import secret_of
 from router.wire.head import RequestHead
@@ -93,8 +93,7 @@ class Envelope:
     trace_id: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Ask:
+class Ask(Value, eq=False):
     """One request, understood as far as routing needs."""
 
     envelope: Envelope
