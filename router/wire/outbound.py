@@ -55,6 +55,7 @@ class Outbound(asyncio.Protocol):
         "_on_idle",
         "_on_lost",
         "_parser",
+        "_parsing",
         "_paused",
         "_pieces",
         "_unsound",
@@ -87,8 +88,9 @@ class Outbound(asyncio.Protocol):
         self._interim = 0
         self._missing_bytes = 0
         # Chunks are undone by httptools, which calls on_body and on_message_complete. A read that is one plain chunk
-        # needs no parser, as long as the parser stands between two chunks.
+        # needs no parser, as long as we stand between two chunks; many an answer never asks it before its end.
         self._between = False
+        self._parsing = False
         self._parser: httptools.HttpResponseParser | None = None
         self._pieces: list[bytes] = []
         self._complete = False
@@ -183,15 +185,14 @@ class Outbound(asyncio.Protocol):
             return
         self._head = head
         self._missing_bytes = length
-        if head.framing is _CHUNKED:
-            self._begin_chunks()
+        self._between = head.framing is _CHUNKED
         sink.on_head(head.status, head.headers)
         if self.sink is not sink:
             return
         if head.framing is not _CHUNKED:
             self._read_body(sink, head, data)
         elif data:
-            self._read_chunks(sink, data)
+            self.data_received(data)
 
     def _read_body(self, sink: Sink, head: AnswerHead, data: bytes) -> None:
         if head.framing is _CLOSE:
@@ -208,16 +209,13 @@ class Outbound(asyncio.Protocol):
         if missing <= 0 and self.sink is sink:
             self._finish(sink, head)
 
-    def _begin_chunks(self) -> None:
+    def _read_chunks(self, sink: Sink, data: bytes) -> None:
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
-        self._complete = False
-        self._between = True
-        self._parser.feed_data(_CHUNKED_HEAD)
-
-    def _read_chunks(self, sink: Sink, data: bytes) -> None:
-        assert self._parser is not None
         try:
+            if not self._parsing:
+                self._parsing, self._complete = True, False
+                self._parser.feed_data(_CHUNKED_HEAD)
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unsound = True
@@ -242,7 +240,7 @@ class Outbound(asyncio.Protocol):
             self.pause(False)
         self.sink = None
         self._head = None
-        self._between = False
+        self._between = self._parsing = False
         self._interim = 0
         self.served += 1
         if head.keep_alive and self.usable and not self._unsound:
