@@ -40,6 +40,7 @@ from router.telemetry.metrics import Metrics, Sample
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
+from router.upstream.chaos import Chaos
 from router.upstream.pool import Pools
 from router.wire.flow import Signal
 
@@ -133,6 +134,7 @@ class App:
         self.server = Server(config, self.lifecycle, self.telemetry, lambda: self.not_ready() is None)
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
+        self._chaos = Chaos(self._pools, clock.monotonic_s)
         self._exchange = FleetExchange(self.store, self._counts, self._heard, monotonic_s=clock.monotonic_s)
         renew = self._tls.renew if self._tls is not None else None
         self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=renew)
@@ -143,6 +145,7 @@ class App:
             telemetry=self.telemetry,
             observer=self._observer,
             drains=self._drains,
+            chaos=self._chaos,
             explain=Explainer(self.lifecycle, rng),
             ready=self.not_ready,
             queued=lambda: len(self._queue),
@@ -171,6 +174,8 @@ class App:
         """What the first load and every reload have in common."""
         self.fleet.apply(config.backends, clock.monotonic_s())
         self._pools.apply(config.backends)
+        if not config.router.chaos:
+            self._chaos.stop_all()
 
     def _apply(self, old: Config, new: Config) -> None:
         """Put a new configuration in force. Synchronous: no request sees half of it."""
@@ -227,6 +232,7 @@ class App:
         stack.push_async_callback(self._exchange.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
+        stack.callback(self._chaos.stop_all)
         await self._survey()
         tls = self._tls.context if self._tls is not None else None
         await self.server.start(self._listeners.clients if self._worker is None else None, tls)

@@ -269,8 +269,9 @@ class Fleet:
             return Wait(until_s, candidates, again_s)
         if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):
             where = f"region {request.pin_region}" if request.pin_region is not None else "an allowed jurisdiction"
+            reason = RejectReason.NO_BACKEND if request.residency is None else RejectReason.RESIDENCY
             detail = f"No healthy backend in {where} serves {model!r}."
-            return Reject(RejectReason.RESIDENCY, detail, self._retry_after_s(fitting, now_s), candidates)
+            return Reject(reason, detail, self._retry_after_s(fitting, now_s), candidates)
         detail = f"No healthy backend serves {model!r}."
         return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
 

@@ -111,6 +111,12 @@ class Relay(Signal[AttemptEnd]):
         return None if not self.status or self._error else usage_in(self._tail or self._held)
 
     @property
+    def said_all(self) -> bool:
+        """The client has the whole stream but for its last chunk: many leave at ``[DONE]``."""
+        watch = self._watch
+        return self.committed and watch is not None and watch.complete(framed=False) and not self._inbound.paused
+
+    @property
     def due_s(self) -> float:
         """When its patience is over."""
         due_s = self._progress_s + self._patience_s

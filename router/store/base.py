@@ -130,6 +130,10 @@ class Store(Protocol):
 
     async def get_key(self, key_id: str) -> Key | None: ...
 
+    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+        """Give a key another ``name``, ``plan`` or ``tenant``; None: there is none. In force on every router within
+        about a second; the share of its limits that it has used stays used."""
+
     async def revoke_key(self, key_id: str) -> bool:
         """Whether there is such a key. Every router refuses it within about a second."""
 

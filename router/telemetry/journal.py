@@ -75,7 +75,7 @@ class Record(Value, eq=False):
     reply_bytes: int = 0
     prefix_blocks: Sequence[int] = ()  # CRC-32 chain, see core.affinity
     tokens_per_block: float = 0.0
-    end: str | None = None  # how the answer ended: the engine's finish_reason
+    client_region: str | None = None  # where the client says it is
 
     @property
     def backend(self) -> str | None:

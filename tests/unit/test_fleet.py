@@ -79,6 +79,24 @@ class TestFilters:
         driver = Driver(fleet_of(*NAMES))
         assert driver.send(0.0, pin_region="ap-east").backend == "ap-east/a"
 
+    @pytest.mark.parametrize(
+        ("pin", "residency", "reason", "waiting_helps"),
+        [
+            ("us-east", None, RejectReason.NO_BACKEND, True),
+            ("mars", None, RejectReason.NO_BACKEND, False),
+            ("us-east", frozenset({"eu"}), RejectReason.RESIDENCY, False),
+        ],
+    )
+    def test_a_pin_that_cannot_be_kept(
+        self, pin: str, residency: frozenset[str] | None, reason: RejectReason, waiting_helps: bool
+    ) -> None:
+        driver = Driver(fleet_of(*NAMES))
+        driver.fleet.set_draining("us-east", True)
+        asked = ask(pin_region=pin, residency=residency)
+        decision = driver.fleet.decide(asked, driver.policy, 0.0, driver.rng)
+        assert isinstance(decision, Reject)
+        assert (decision.reason, decision.retry_after_s is not None) == (reason, waiting_helps)
+
     def test_tried_backends_are_left_out(self) -> None:
         driver = Driver(fleet_of(*NAMES))
         tried: tuple[str, ...] = ()
