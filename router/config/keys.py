@@ -254,7 +254,7 @@ SECTIONS: tuple[Section, ...] = (
             Key("first_token", "number", "From sending to the first content token.", above=0, high=_DAY_S),
             Key("token_gap", "number", "Between two content tokens.", above=0, high=_DAY_S),
             Key("answer", "number", "A whole answer that is not streamed.", above=0, high=_DAY_S),
-            Key("request_body", "number", "To receive a request's body.", above=0, high=_DAY_S),
+            Key("request_body", "number", "To receive a request's body, of which 8 KiB must come every 8 s.", above=0, high=_DAY_S),
             Key("drain", "number", "For streams to finish when this router stops.", low=0, high=_DAY_S),
         ),
     ),

@@ -163,7 +163,7 @@ async def test_other_methods_and_encodings(world, http: aiohttp.ClientSession) -
     r, _, key = world
     auth = {"authorization": f"Bearer {key}"}
     async with http.put(r.url + CHAT, data=GOOD, headers=auth) as reply:
-        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, POST")
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
     async with http.post(r.url + CHAT, data=GOOD, headers={**auth, **JSON, "content-encoding": "gzip"}) as reply:
         assert reply.status == 415
     for header, value in (
