@@ -368,7 +368,7 @@ class Lifecycle:
             framing = b"transfer-encoding: chunked\r\n" if head.http11 else b""
             x.keep_alive = head.keep_alive and head.http11
         else:
-            framing = b"content-length: %d\r\n" % length
+            framing = b"content-length: %d\r\n" % length if relay.status != 204 else b""
             x.keep_alive = head.keep_alive
         if not x.keep_alive or self.closing:
             framing += b"connection: close\r\n"

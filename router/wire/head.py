@@ -145,7 +145,7 @@ class _Fields:
         self.target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.listed.append((name.lower(), value))
+        self.listed.append((name.lower(), value.rstrip(b" \t")))  # httptools leaves tabs at the end
 
     def on_headers_complete(self) -> None:
         self.complete = True
