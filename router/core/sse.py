@@ -121,7 +121,7 @@ class StreamWatch:
             if not data:
                 return b""
         ordinary = self._ordinary
-        if ordinary is not None and self.error is None:
+        if ordinary is not None and self.error is None and b"\r" not in data:  # whoever mixes line ends is searched
             ends = data.count(b"\n\n")
             if data.count(ordinary) == ends:
                 self.events += ends
