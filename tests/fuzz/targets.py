@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 
+from router.config.loader import parse
 from router.core.sse import StreamKind, StreamWatch, usage_in
 from router.errors import ConfigError, RouterError
 from router.gateway import ingress
@@ -189,7 +191,8 @@ def asks(data: bytes) -> None:
         try:
             ask = ingress.read(envelope, data)
         except RouterError as error:
-            assert error.code == "invalid_request"
+            if error.code != "invalid_request":
+                raise
         else:
             assert ask.model
             assert ask.choices >= 1
@@ -229,16 +232,12 @@ def exposition(data: bytes) -> None:
 
 
 def config(data: bytes) -> None:
-    from router.config.loader import parse
-
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return
-    try:
+    with suppress(ConfigError):
         parse(text, "x.toml", env={}, secrets=False)
-    except ConfigError as error:
-        assert str(error)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

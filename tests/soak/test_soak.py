@@ -45,6 +45,7 @@ class Report:
     resident_mb_end: float
     slope_mb_h: float
     slope_error_mb_h: float
+    resident_mb: list[float]  # 60 samples of the whole run
     before: dict[str, int]
     after: dict[str, int]
 
@@ -90,6 +91,7 @@ async def soak(r: RouterProcess, backends: list[ScriptedBackend]) -> Report:
     warm_s = max(min(0.3 * length_s, 480), 20)
     began_s, began_cpu_s = time.monotonic(), cpu_s(pid)
     points: list[tuple[float, float]] = []
+    course: list[float] = []
 
     async def sample() -> None:
         while True:
@@ -97,6 +99,8 @@ async def soak(r: RouterProcess, backends: list[ScriptedBackend]) -> Report:
             for backend in backends:
                 backend.calls.clear()
             at_s = time.monotonic() - began_s
+            if at_s >= len(course) * length_s / 60:
+                course.append(round(resident_bytes(pid) / 1e6, 2))
             if at_s >= warm_s:
                 points.append((at_s / 3600, resident_bytes(pid) / 1e6))
 
@@ -119,6 +123,7 @@ async def soak(r: RouterProcess, backends: list[ScriptedBackend]) -> Report:
         round(points[-1][1], 2),
         round(rise, 3),
         round(error, 3),
+        course,
         before,
         after,
     )
