@@ -121,7 +121,7 @@ class StreamWatch:
         """Whether ``data`` is nothing but whole ordinary events. Then they are counted, all of it may go on, and
         ``feed`` is not to be asked."""
         ordinary = self._ordinary
-        if self._tail or not data.endswith(ordinary):
+        if self._tail or not data.endswith(ordinary) or b"\r" in data:  # whoever mixes line ends is searched
             return False
         ends = data.count(b"\n\n")
         if ends != 1 and data.count(ordinary) != ends:

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from router.wire.head import AnswerHead, AnswerHeads, Framing, HeadError, Headers
+from router.wire.head import AnswerHead, AnswerHeads, Framing, HeadError, Headers, answer_may_begin_with
 
 __all__ = ["HEAD_LIMIT_BYTES", "Headers", "Outbound", "Sink"]
 
@@ -20,7 +20,6 @@ HEAD_LIMIT_BYTES = 64 * 1024
 INTERIM_LIMIT = 16  # 1xx answers before the real one
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
-_BEGINNING = b"HTTP/1."
 _CRLF = b"\r\n"
 #: Makes httptools expect a chunked body; the real head was read already.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -164,7 +163,7 @@ class Outbound(asyncio.Protocol):
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             self._buffer = data
-            if len(data) > HEAD_LIMIT_BYTES or not data.startswith(_BEGINNING[: len(data)]):
+            if len(data) > HEAD_LIMIT_BYTES or not answer_may_begin_with(data):
                 self._fail(sink)
             return
         self._buffer = b""
@@ -243,7 +242,8 @@ class Outbound(asyncio.Protocol):
         self._between = self._parsing = False
         self._interim = 0
         self.served += 1
-        if head.keep_alive and self.usable and not self._unsound:
+        # An answer that overtook its request leaves a backend that may take the rest of it for another request.
+        if head.keep_alive and self.usable and not self._unsound and not self.transport.get_write_buffer_size():
             self._on_idle(self)
         else:
             self.usable = False
