@@ -15,12 +15,14 @@ CODE := router cli sim tests bench
 NODE_OPENAI := 6.49.0
 NODE_OPENAI_SHA256 := e48de0f4c5dbecebdeb864233f5ea49be07cd3e0ff3bd3e1e6745dc5e168cced
 NODE := .cache/node
+# The fuzzer is heavy and only used here, so it stays out of .venv.
+FUZZ := .cache/fuzz/lib
 UV := 0.13.8
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check guard format install node lock soak bench clean
+.PHONY: help demo test check guard format install node lock soak fuzz bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +52,9 @@ install: $(DEV)  ## everything that development needs, into .venv
 soak: $(DEV)  ## the long runs
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
+fuzz: $(DEV) $(FUZZ)  ## bytes that look for new code, a minute for each target; ARGS="inbound --seconds 600"
+	@PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: $(DEV)  ## measure the router beside its peers; ARGS="--quick" takes two minutes
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -78,6 +83,11 @@ $(RUN): requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 $(DEV): requirements-dev.lock $(RUN)
 	@echo 'Installing what development needs into $(VENV), once (a few hundred MB) ...' >&2
 	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $@
+
+$(FUZZ): tests/fuzz/requirements.lock | $(DEV)
+	@echo 'Installing the fuzzer into $@, once ...' >&2
+	@$(INSTALL) --target $@ --requirement $<
 	@touch $@
 
 # The official JavaScript client, for the tests marked "node". Without Node.js these are skipped and say so.

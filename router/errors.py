@@ -33,6 +33,7 @@ CODES: dict[str, ErrorCode] = {
     "method_not_allowed": ErrorCode(405, Blame.CLIENT, "invalid_request_error", "The path has no such method."),
     "request_timeout": ErrorCode(408, Blame.CLIENT, "invalid_request_error", "The request did not arrive in time."),
     "body_too_large": ErrorCode(413, Blame.CLIENT, "invalid_request_error", "The body is over the limit."),
+    "target_too_long": ErrorCode(414, Blame.CLIENT, "invalid_request_error", "The request target is over the limit."),
     "unsupported_encoding": ErrorCode(415, Blame.CLIENT, "invalid_request_error", "The body is compressed."),
     "headers_too_large": ErrorCode(431, Blame.CLIENT, "invalid_request_error", "The head is over the limit."),
     "client_gone": ErrorCode(499, Blame.CLIENT, "client_gone", "The client left; in logs only."),

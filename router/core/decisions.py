@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from router.core.types import Lease
+from router.core.types import Lease, Value
 
 
 class Struck(Enum):
@@ -47,8 +47,7 @@ class RejectReason(Enum):
     WAIT_EXPIRED = "wait_expired"
 
 
-@dataclass(slots=True)
-class Dispatch:
+class Dispatch(Value):
     """Go to ``lease.backend``; the lease is already counted.
 
     ``candidates`` is made when it is first read, from what stood at the decision: read it off the hot path.

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 
+import orjson
+
 from router.config import ModelAlias
 from router.core.types import Rng
 
@@ -76,10 +78,18 @@ def rewrite_model(body: bytes, model: bytes) -> bytes:
         elif first == 44:  # a comma
             expect_value, key = False, None
         elif expect_value:
-            if key == b'"model"':
+            if key == b'"model"' or (key is not None and b"\\" in key and _spells_model(key)):
                 out += (body[copied : match.start()], model)
                 copied = match.end()
             expect_value = False
         else:
             key = token
     return b"".join((*out, body[copied:])) if out else body
+
+
+def _spells_model(key: bytes) -> bool:
+    """Whether this string with escapes is the word ``model``."""
+    try:
+        return bool(orjson.loads(key) == "model")
+    except orjson.JSONDecodeError:
+        return False

@@ -13,10 +13,10 @@ import msgspec
 
 from router.core.affinity import prefix_blocks
 from router.core.sse import StreamKind
-from router.core.types import Priority
+from router.core.types import Priority, Value
 from router.errors import RouterError
 from router.gateway.auth import secret_of
-from router.wire.head import RequestHead
+from router.wire.head import RequestHead, connection_options
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
 PREFIX_BLOCK_BYTES = 1024
@@ -94,8 +94,7 @@ class Envelope:
     trace_id: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Ask:
+class Ask(Value, eq=False):
     """One request, understood as far as routing needs."""
 
     envelope: Envelope
@@ -128,8 +127,10 @@ def envelope_of(head: RequestHead) -> Envelope:
 def _understand(head: RequestHead) -> Envelope:
     headers = head.headers
     path = path_of(head.target)
-    content_type = headers.get(b"content-type", b"application/json")
-    forwarded = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
+    hop_by_hop = connection_options(headers)  # meant for this router alone (RFC 9110 7.6.1)
+    passed = headers if not hop_by_hop else {n: v for n, v in headers.items() if n not in hop_by_hop}
+    content_type = passed.get(b"content-type", b"application/json")
+    forwarded = [b"%b: %b\r\n" % (name, passed[name]) for name in FORWARDED if name in passed]
     envelope = Envelope(
         path,
         target=path + _query_of(head.target),

@@ -373,10 +373,12 @@ class Lifecycle:
             framing = b"transfer-encoding: chunked\r\n" if head.http11 else b""
             x.keep_alive = head.keep_alive and head.http11
         else:
-            framing = b"content-length: %d\r\n" % length
+            framing = b"content-length: %d\r\n" % length if relay.status != 204 else b""
             x.keep_alive = head.keep_alive
         if not x.keep_alive or self.closing:
             framing += b"connection: close\r\n"
+        elif not head.http11:
+            framing += b"connection: keep-alive\r\n"
         if record.served_model is not None and record.served_model != record.model:
             framing += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
         if x.reservation is not None:
@@ -484,7 +486,14 @@ class Lifecycle:
         x.answered = True
         record.reply_bytes = len(body)
         x.inbound.write(
-            responses.plain(record.status, body, content_type=content_type, keep_alive=x.keep_alive, lines=lines)
+            responses.plain(
+                record.status,
+                body,
+                content_type=content_type,
+                keep_alive=x.keep_alive and not self.closing,
+                http11=x.request.head.http11,
+                lines=lines,
+            )
         )
 
     def _client_gone(self, x: Exchange) -> None:

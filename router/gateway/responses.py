@@ -11,7 +11,7 @@ import orjson
 
 from router.errors import RouterError
 from router.store.base import Refusal, Reservation
-from router.wire.head import Headers
+from router.wire.head import Headers, connection_options
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _REASONS[499] = b"Client Closed Request"
@@ -63,8 +63,10 @@ class Passed:
 
 def passed_of(headers: Headers) -> Passed:
     """Made once per distinct head of a backend, and kept with it."""
+    named = b", ".join([value for name, value in headers if name == b"connection"])
+    names = PASSED - connection_options({b"connection": named})  # what is named there was meant for this router
     headers.meaning = passed = Passed(
-        b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers if name in PASSED]),
+        b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers if name in names]),
         any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers),
     )
     return passed
@@ -115,12 +117,20 @@ def error_headers(error: RouterError) -> list[bytes]:
     return lines
 
 
+def connection_line(*, keep_alive: bool, http11: bool) -> bytes:
+    """A client of HTTP/1.0 must be told that its connection is kept, every other that it is not."""
+    if keep_alive:
+        return b"" if http11 else b"connection: keep-alive\r\n"
+    return b"connection: close\r\n"
+
+
 def plain(
     status: int,
     body: bytes,
     *,
     content_type: bytes = b"application/json",
     keep_alive: bool,
+    http11: bool = True,
     lines: list[bytes],
     head: bool = False,
 ) -> bytes:
@@ -130,7 +140,7 @@ def plain(
             status_line(status),
             b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body)),
             *lines,
-            b"" if keep_alive else b"connection: close\r\n",
+            connection_line(keep_alive=keep_alive, http11=http11),
             b"\r\n",
             b"" if head else body,
         )

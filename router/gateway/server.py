@@ -26,9 +26,10 @@ from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
 _log = logging.getLogger("router.gateway")
 
 SWEEP_S = 0.05
-_HANDSHAKE_TIMEOUT_S = 10.0
+_HANDSHAKE_TIMEOUT_S = 8.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
+_ALLOW = "GET, HEAD, OPTIONS, POST"
 
 
 def limits_of(config: Config) -> Limits:
@@ -156,15 +157,19 @@ class Server:
         keep_alive = request.keep_alive and not self.gate.closing
         extra: list[bytes] = []
         try:
-            status, document = self._document(request)
+            if request.method == b"OPTIONS":
+                status, body, extra = 200, b"", [b"allow: %b\r\n" % _ALLOW.encode()]
+            else:
+                status, document = self._document(request)
+                body = orjson.dumps(document)
         except RouterError as error:
-            status, document = error.status, orjson.loads(responses.error_body(error))
-            extra = responses.error_headers(error)
+            status, body, extra = error.status, responses.error_body(error), responses.error_headers(error)
         connection.write(
             responses.plain(
                 status,
-                orjson.dumps(document),
+                body,
                 keep_alive=keep_alive,
+                http11=request.head.http11,
                 lines=[b"x-request-id: %b\r\n" % request_id, *extra],
                 head=request.method == b"HEAD",
             )
@@ -174,7 +179,7 @@ class Server:
     def _document(self, request: InboundRequest) -> tuple[int, dict[str, object]]:
         path = ingress.path_of(request.target)
         if request.method not in _GET:
-            raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD, POST"),))
+            raise RouterError("method_not_allowed", headers=(("allow", _ALLOW),))
         if path == b"/healthz":
             return 200, {"status": "ok"}
         if path == b"/readyz":

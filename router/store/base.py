@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.config import Plan
+from router.core.types import Value
 
 
 class StoreError(Exception):
@@ -25,8 +26,7 @@ class Key:
     revoked: bool
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(Value):
     """What a request holds of its key's limits until it is settled. None in a header field: there is no such limit."""
 
     key_id: str

@@ -123,9 +123,9 @@ class _Cut:
     def on_head(self, status: int, headers: Headers) -> None:
         self._sink.on_head(status, headers)
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         if self._after_tokens:
-            self._sink.on_body(data)
+            self._sink.on_body(data, framed)
             self._watch.feed(data)
         if self._watch.events >= self._after_tokens and self._outbound.sink is self:
             self._outbound.abort()

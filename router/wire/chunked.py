@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*")
+_TRAILER = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 _LINE_LIMIT_BYTES = 4096
 _TRAILERS_LIMIT_BYTES = 8192
 
@@ -23,9 +26,9 @@ class _State(Enum):
 
 
 class ChunkedDecoder:
-    """Feed bytes, get body ``pieces``. ``rest`` holds what follows the body once ``done``."""
+    """Feed bytes, get the ``body`` so far. ``rest`` holds what follows the body once ``done``."""
 
-    __slots__ = ("_buffer", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body_bytes", "done", "pieces")
+    __slots__ = ("_buffer", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body", "done")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -33,13 +36,17 @@ class ChunkedDecoder:
         self._state = _State.SIZE
         self._need_bytes = 0
         self._trailers_bytes = 0
-        self.body_bytes = 0
         self.done = False
-        self.pieces: list[bytes] = []
+        self.body = bytearray()  # a list of pieces would cost many times the bytes of tiny chunks
 
     @property
     def rest(self) -> bytes:
         return self._buffer
+
+    @property
+    def announced_bytes(self) -> int:
+        """The body so far, and the rest of the chunk that is arriving."""
+        return len(self.body) + self._need_bytes
 
     def feed(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
@@ -79,8 +86,7 @@ class ChunkedDecoder:
             return False
         self._pos += len(piece)
         self._need_bytes -= len(piece)
-        self.body_bytes += len(piece)
-        self.pieces.append(piece)
+        self.body += piece
         if self._need_bytes == 0:
             self._state = _State.DATA_END
         return True

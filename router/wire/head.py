@@ -16,10 +16,18 @@ from typing import Any, Generic, TypeVar
 
 import httptools
 
-_REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]{1,8192} HTTP/1\.[01]\r\n")
+_HOST_PORT = rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+_URI = rb"[A-Za-z0-9._~%!$&'()*+,;=:@/?\[\]-]"
+#: The four forms of a request target (RFC 9112 3.2), each only where it may stand.
+_REQUEST_LINE = re.compile(
+    rb"(?:[A-Z]{1,20} (?:(?i:https?)://" + _HOST_PORT + rb")?(?:/" + _URI + rb"{0,8191})?(?<! )"
+    rb"|OPTIONS \*|CONNECT " + _HOST_PORT + rb") HTTP/1\.[01]\r\n"
+)
+_REQUEST_LINE_BYTES = 8192 + 32
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELDS = re.compile(rb"(?:" + _NAME + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST = re.compile(_HOST_PORT)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _DIGITS_MAX = 18
 
@@ -29,6 +37,7 @@ _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authori
 _UNIQUE = frozenset({b"x-request-id", b"traceparent", b"idempotency-key", b"x-amzn-trace-id"})
 _REMEMBERED_HEADS = 1024
 _REMEMBERED_HEAD_BYTES = 4096
+_ANSWER_BEGINNING = b"HTTP/1."
 #: The end of ``content-length: `` in every usual spelling.
 _LENGTH_MARK = b"ength: "
 
@@ -136,7 +145,7 @@ class _Fields:
         self.target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.listed.append((name.lower(), value))
+        self.listed.append((name.lower(), value.rstrip(b" \t")))  # httptools leaves tabs at the end
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -156,9 +165,8 @@ class RequestHeads(_Reader[RequestHead]):
         self._headers_max = headers_max
 
     def _parse(self, raw: bytes) -> tuple[RequestHead, dict[bytes, bytes], int | None]:
-        problem = head_problem(raw)
-        if problem is not None:
-            raise HeadError(f"The request is not strict HTTP/1.1: {problem}.")
+        if _FIELDS.fullmatch(raw, check_request_line(raw)) is None:
+            raise HeadError("The request is not strict HTTP/1.1: malformed header.")
         fields = _Fields()
         try:
             httptools.HttpRequestParser(fields).feed_data(raw)
@@ -174,13 +182,13 @@ class RequestHeads(_Reader[RequestHead]):
             if any(names.count(name) > 1 for name in _SINGLE.intersection(names)):
                 raise HeadError("A header that must stand once is repeated.")
         http11 = raw[raw.find(b"\r") - 1] == ord("1")
-        connection = headers.get(b"connection", b"").lower()
+        options = connection_options(headers)
         head = RequestHead(
             raw[: raw.find(b" ")],
             fields.target,
             http11,
             headers,
-            keep_alive=b"close" not in connection if http11 else b"keep-alive" in connection,
+            keep_alive=b"close" not in options and (http11 or b"keep-alive" in options),
         )
         return head, headers, _frame_request(head)
 
@@ -211,6 +219,9 @@ class AnswerHeads(_Reader[AnswerHead]):
     """Reads the heads of answers."""
 
     def _parse(self, raw: bytes) -> tuple[AnswerHead, dict[bytes, bytes], int | None]:
+        line = _STATUS_LINE.match(raw)
+        if line is None or _FIELDS.fullmatch(raw, line.end()) is None:
+            raise HeadError("malformed answer")
         fields = _Fields()
         parser = httptools.HttpResponseParser(fields)
         try:
@@ -220,14 +231,17 @@ class AnswerHeads(_Reader[AnswerHead]):
         if not fields.complete:
             raise HeadError("malformed answer")
         status = parser.get_status_code()
-        framing, length = _frame_answer(status, fields.listed)
+        http11 = raw.startswith(b"HTTP/1.1")
+        framing, length = _frame_answer(status, http11, fields.listed)
         headers = fields.joined()
-        connection = headers.get(b"connection", b"").lower()
-        keep_alive = b"close" not in connection if parser.get_http_version() == "1.1" else b"keep-alive" in connection
-        return AnswerHead(status, fields.listed, framing, keep_alive and framing is not Framing.CLOSE), headers, length
+        options = connection_options(headers)
+        keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
+        if framing is Framing.CLOSE or (framing is Framing.NONE and (length or b"transfer-encoding" in headers)):
+            keep_alive = False  # a body may follow where there is none
+        return AnswerHead(status, fields.listed, framing, keep_alive), headers, length
 
 
-def _frame_answer(status: int, headers: Headers) -> tuple[Framing, int | None]:
+def _frame_answer(status: int, http11: bool, headers: Headers) -> tuple[Framing, int | None]:
     """How the body is delimited, and its content-length. Raises HeadError."""
     lengths = [value for name, value in headers if name == b"content-length"]
     encodings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
@@ -237,17 +251,42 @@ def _frame_answer(status: int, headers: Headers) -> tuple[Framing, int | None]:
     if status < 200 or status in (204, 304):
         return Framing.NONE, length
     if encodings:
-        if encodings != [b"chunked"]:
+        if encodings != [b"chunked"] or not http11:
             raise HeadError("ambiguous framing")
         return Framing.CHUNKED, None
     return (Framing.CLOSE if length is None else Framing.LENGTH), length
 
 
-def head_problem(head: bytes) -> str | None:
-    """Why this request head (up to and with its empty line) is not strict HTTP/1.x, or None."""
-    line = _REQUEST_LINE.match(head)
-    if line is None:
-        return "malformed request line"
-    if _FIELDS.fullmatch(head, line.end()) is None:
-        return "malformed header"
-    return None
+def check_request_line(data: bytes) -> int:
+    """Where the request line ends, with its line end. Raises HeadError."""
+    line = _REQUEST_LINE.match(data)
+    if line is not None:
+        return line.end()
+    if len(data) > _REQUEST_LINE_BYTES and data.find(b"\r\n", 0, _REQUEST_LINE_BYTES) < 0:
+        raise HeadError("The request line is longer than 8192 bytes.", "target_too_long")
+    raise HeadError("The request is not strict HTTP/1.1: malformed request line.")
+
+
+def check_beginning(data: bytes) -> None:
+    """Refuse the beginning of a request head that no continuation can make strict. Raises HeadError."""
+    if b"\r\n" in data or len(data) > _REQUEST_LINE_BYTES:
+        check_request_line(data)
+    if _odd_line_ends(data):
+        raise HeadError("The request is not strict HTTP/1.1: malformed header.")
+
+
+def answer_may_begin_with(data: bytes) -> bool:
+    """Whether the beginning of an answer's head can still become a strict one."""
+    return data.startswith(_ANSWER_BEGINNING[: len(data)]) and not _odd_line_ends(data)
+
+
+def _odd_line_ends(data: bytes) -> bool:
+    """A line feed or carriage return that stands alone, or a NUL. Counting is faster than any pattern."""
+    ends = data.count(b"\r\n")
+    return data.count(b"\n") != ends or data.count(b"\r") - data.endswith(b"\r") != ends or b"\0" in data
+
+
+def connection_options(headers: dict[bytes, bytes]) -> frozenset[bytes]:
+    """What the Connection header lists, in lower case: ``close``, ``keep-alive``, names of hop-by-hop headers."""
+    value = headers.get(b"connection")
+    return frozenset(option.strip(b" \t").lower() for option in value.split(b",")) if value else frozenset()

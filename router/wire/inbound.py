@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from router.core.types import Value
 from router.wire.chunked import ChunkedDecoder, ChunkedError
-from router.wire.head import HeadError, RequestHead, RequestHeads
+from router.wire.head import HeadError, RequestHead, RequestHeads, check_beginning
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
+_SWEEP_MAX = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,10 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     buffered_bytes: int = 512 * 1024 * 1024  # bodies of all connections together
     connections: int = 20_000
-    head_timeout_s: float = 10.0
+    head_timeout_s: float = 8.0
     body_timeout_s: float = 30.0
+    pace_s: float = 8.0  # a body must bring pace_bytes, or its end, every pace_s
+    pace_bytes: int = 8 * 1024
     idle_timeout_s: float = 75.0
     linger_timeout_s: float = 2.0
     write_stall_s: float = 60.0
@@ -35,8 +40,7 @@ class Limits:
     pipelined_bytes: int = 64 * 1024
 
 
-@dataclass(slots=True, eq=False)
-class InboundRequest:
+class InboundRequest(Value, eq=False):
     """A request as it arrived."""
 
     head: RequestHead
@@ -87,6 +91,7 @@ class Gate:
     reader: RequestHeads = field(init=False)
     heads: dict[Inbound, float] = field(default_factory=dict)
     bodies: dict[Inbound, float] = field(default_factory=dict)
+    paces: dict[Inbound, float] = field(default_factory=dict)  # of bodies, since their last look
     idle: dict[Inbound, float] = field(default_factory=dict)
     lingering: dict[Inbound, float] = field(default_factory=dict)
     stalled: dict[Inbound, float] = field(default_factory=dict)
@@ -104,11 +109,12 @@ class Gate:
         for waiting, timeout_s, act in (
             (self.heads, limits.head_timeout_s, Inbound.head_expired),
             (self.bodies, limits.body_timeout_s, Inbound.body_expired),
+            (self.paces, limits.pace_s, Inbound.pace_expired),
             (self.idle, limits.idle_timeout_s, Inbound.close),
             (self.lingering, limits.linger_timeout_s, Inbound.abort),
             (self.stalled, limits.write_stall_s, Inbound.abort),
         ):
-            while waiting:
+            for _ in range(min(len(waiting), _SWEEP_MAX)):
                 connection, since_s = next(iter(waiting.items()))
                 if now_s - since_s < timeout_s:
                     break
@@ -122,7 +128,7 @@ class Gate:
 
     def forget(self, connection: Inbound) -> None:
         self.connections.discard(connection)
-        for waiting in (self.heads, self.bodies, self.idle, self.lingering, self.stalled):
+        for waiting in (self.heads, self.bodies, self.paces, self.idle, self.lingering, self.stalled):
             waiting.pop(connection, None)
 
 
@@ -137,6 +143,7 @@ class Inbound(asyncio.Protocol):
         "_gate",
         "_handler",
         "_missing_bytes",
+        "_paced_bytes",
         "_pending",
         "_pieces",
         "_pumping",
@@ -158,6 +165,7 @@ class Inbound(asyncio.Protocol):
         self._pieces: list[bytes] | None = None
         self._missing_bytes = 0
         self._counted_bytes = 0  # in the gate's budget
+        self._paced_bytes = 0  # of the body, at its last look
         self._chunked: ChunkedDecoder | None = None
         self._pumping = False
         self._discarding = False
@@ -233,7 +241,10 @@ class Inbound(asyncio.Protocol):
             gate.idle[self] = gate.now_s()
 
     def close(self) -> None:
+        """Close once everything is written; a client that does not read it is cut off in the end."""
         self._discarding = True
+        if self.transport.get_write_buffer_size():
+            self._gate.stalled.setdefault(self, self._gate.now_s())
         self.transport.close()
 
     def abort(self) -> None:
@@ -245,19 +256,32 @@ class Inbound(asyncio.Protocol):
         self._discarding = True
         self._buffer = b""
         self._gate.heads.pop(self, None)
-        self._gate.bodies.pop(self, None)
+        self._forget_body()
         self._gate.lingering[self] = self._gate.now_s()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def head_expired(self) -> None:
-        if self._buffer:
-            self._refuse("request_timeout", "The head of the request did not arrive in time.")
+        if self._buffer.strip(b"\r\n"):
+            self._give_up("The head of the request did not arrive in time.")
         else:
             self.close()
 
     def body_expired(self) -> None:
-        self._refuse("request_timeout", "The body of the request did not arrive in time.")
+        self._give_up("The body of the request did not arrive in time.")
+
+    def pace_expired(self) -> None:
+        if self._counted_bytes - self._paced_bytes < self._gate.limits.pace_bytes:
+            self._give_up("The body of the request arrives too slowly.")
+        else:
+            self._paced_bytes = self._counted_bytes
+            self._gate.paces[self] = self._gate.now_s()
+
+    def _give_up(self, detail: str) -> None:
+        """Everything that came was read, so the answer needs no lingering to arrive."""
+        self._refuse("request_timeout", detail)
+        self._gate.lingering.pop(self, None)
+        self.close()
 
     # reading
 
@@ -281,7 +305,9 @@ class Inbound(asyncio.Protocol):
         if self.busy or self._discarding:
             return
         if self._pending is not None:
-            gate.bodies.setdefault(self, gate.now_s())
+            now_s = gate.now_s()
+            gate.bodies.setdefault(self, now_s)
+            gate.paces.setdefault(self, now_s)
         elif self._buffer:
             gate.heads.setdefault(self, gate.now_s())
         else:
@@ -301,12 +327,11 @@ class Inbound(asyncio.Protocol):
         body = data[end:]
         if gate.heads:
             gate.heads.pop(self, None)
-        if length and not self._count(length):
-            return False
         if head.chunked or head.expects or len(body) < length:
             self._buffer = body
-            self._await_body(head, length)
-            return True
+            return self._await_body(head, length)
+        if length and not self._count(length):
+            return False
         if len(body) == length:
             self._buffer = b""
         else:
@@ -318,23 +343,29 @@ class Inbound(asyncio.Protocol):
     def _read_odd_head(self, end: int) -> bool:
         """A head that is not whole yet, too large, or begins with a line end."""
         data, limits = self._buffer, self._gate.limits
-        if data.startswith(b"\r\n"):  # one empty line before a request is allowed (RFC 9112 2.2)
+        if data.startswith(b"\r\n") and len(data) > 2:  # one empty line before a request is allowed (RFC 9112 2.2)
             self._buffer = data = data[2:]
-            if not data:
-                return False
             if data[0] >= 32:
                 return self._read_head()
-        if data[0] < 32 and data != b"\r":
-            self._refuse("invalid_request", "Malformed request line.")
-        elif (end if end >= 4 else len(data)) > limits.head_bytes:
-            self._refuse("headers_too_large", f"The head is larger than {limits.head_bytes} bytes.")
-        elif b"\n\n" in data or b"\0" in data:
-            self._refuse("invalid_request", "Malformed head.")
+        elif b"\r\n".startswith(data):
+            return False
+        try:
+            if data[0] < 32:
+                raise HeadError("Malformed request line.")
+            check_beginning(data[: limits.head_bytes])
+            if (end if end >= 4 else len(data)) > limits.head_bytes:
+                raise HeadError(f"The head is larger than {limits.head_bytes} bytes.", "headers_too_large")
+        except HeadError as problem:
+            self._refuse(problem.code, problem.detail)
         return False
 
-    def _await_body(self, head: RequestHead, length: int) -> None:
+    def _await_body(self, head: RequestHead, length: int) -> bool:
+        if length > self._gate.limits.body_bytes:
+            self._refuse_size()
+            return False
         self._pending = head
         self._missing_bytes = length
+        self._paced_bytes = 0
         self._pieces = []
         if head.chunked:
             self._chunked = ChunkedDecoder()
@@ -342,6 +373,7 @@ class Inbound(asyncio.Protocol):
             self.transport.write(_CONTINUE)
         if not length and not head.chunked:
             self._complete(head, b"")
+        return True
 
     def _read_body(self) -> bool:
         head, pieces = self._pending, self._pieces
@@ -353,6 +385,8 @@ class Inbound(asyncio.Protocol):
         missing = self._missing_bytes
         if len(data) > missing:
             data, self._buffer = data[:missing], data[missing:]
+        if not self._count(len(data)):
+            return False
         pieces.append(data)
         self._missing_bytes = missing - len(data)
         if self._missing_bytes == 0:
@@ -360,22 +394,24 @@ class Inbound(asyncio.Protocol):
         return True
 
     def _read_chunked(self, head: RequestHead, decoder: ChunkedDecoder, data: bytes) -> bool:
-        before = decoder.body_bytes
         try:
             decoder.feed(data)
         except ChunkedError as error:
             self._refuse("invalid_request", f"The chunked body is malformed: {error}.")
             return False
-        if not self._count(decoder.body_bytes - before):
+        if decoder.announced_bytes > self._gate.limits.body_bytes:
+            self._refuse_size()
+            return False
+        if not self._count(len(decoder.body) - self._counted_bytes):
             return False
         if decoder.done:
             self._buffer = decoder.rest
-            self._complete(head, b"".join(decoder.pieces))
+            self._complete(head, bytes(decoder.body))
         return True
 
     def _complete(self, head: RequestHead, body: bytes) -> None:
         self._pending = self._pieces = self._chunked = None
-        self._gate.bodies.pop(self, None)
+        self._forget_body()
         self.busy = True
         self._handler.begin(self, InboundRequest(head, body))
 
@@ -387,11 +423,18 @@ class Inbound(asyncio.Protocol):
         if counted <= limits.body_bytes and buffered <= limits.buffered_bytes:
             return True
         if counted > limits.body_bytes:
-            detail = f"The body is larger than {limits.body_bytes} bytes ([limits] body_bytes)."
-            self._refuse("body_too_large", detail)
+            self._refuse_size()
         else:
             self._refuse("admission_full", "The router holds too many request bodies; try again.")
         return False
+
+    def _refuse_size(self) -> None:
+        limit_bytes = self._gate.limits.body_bytes
+        self._refuse("body_too_large", f"The body is larger than {limit_bytes} bytes ([limits] body_bytes).")
+
+    def _forget_body(self) -> None:
+        self._gate.bodies.pop(self, None)
+        self._gate.paces.pop(self, None)
 
     def _release_body(self) -> None:
         self._gate.buffered_bytes -= self._counted_bytes

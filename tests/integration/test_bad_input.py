@@ -164,7 +164,7 @@ async def test_other_methods_and_encodings(world, http: aiohttp.ClientSession) -
     r, _, key = world
     auth = {"authorization": f"Bearer {key}"}
     async with http.put(r.url + CHAT, data=GOOD, headers=auth) as reply:
-        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, POST")
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
     for path in (CHAT, "/v1/rerank", "/tokenize"):
         async with http.get(r.url + path, headers=auth) as reply:
             assert (reply.status, reply.headers["allow"]) == (405, "POST")

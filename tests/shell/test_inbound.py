@@ -241,10 +241,10 @@ async def test_an_idle_connection_is_closed(rig: Rig) -> None:
 
 
 async def test_bodies_share_one_budget(rig: Rig) -> None:
-    head = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 9000\r\n\r\n"
-    first = asyncio.get_running_loop().create_task(talk(rig.address, head, timeout_s=0.3))
+    begun = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 9000\r\n\r\n" + b"x" * 8000
+    first = asyncio.get_running_loop().create_task(talk(rig.address, begun, timeout_s=0.3))
     await asyncio.sleep(0.05)
-    await talk(rig.address, head, timeout_s=0.3)
+    await talk(rig.address, begun, timeout_s=0.3)
     await first
     assert rig.echo.refused[0] == "admission_full"
 

@@ -15,7 +15,7 @@ class Collect:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self.headers = Headers()
         self.body = b""
         self.end: str | None = None
         self.done = asyncio.Event()
@@ -24,7 +24,7 @@ class Collect:
         assert self.status == 0, "one head per answer"
         self.status, self.headers = status, headers
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         assert self.end is None
         self.body += data
 
@@ -184,6 +184,54 @@ async def test_a_connection_in_doubt_is_not_used_again(backend: Backend, answer:
     assert idle == []
     assert not connection.usable
     connection.abort()
+
+
+async def test_an_answer_before_the_request_is_nobodys() -> None:
+    connected = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"content-length: 4\r\n\r\nevil")
+        await connected.wait()
+        writer.close()
+
+    lost = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: Outbound(lambda c: None, lambda c: lost.set()), "127.0.0.1", port
+    )
+    async with asyncio.timeout(3):
+        await lost.wait()
+    assert not connection.usable
+    connected.set()
+    server.close()
+
+
+async def test_an_answer_that_overtakes_its_request_ends_the_connection() -> None:
+    """The rest of the request would be read as the next one."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too large\r\ncontent-length: 2\r\n\r\n{}")
+        await left.wait()
+        writer.transport.abort()
+
+    left = asyncio.Event()
+    idle: list[Outbound] = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024)
+    port = server.sockets[0].getsockname()[1]
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: Outbound(idle.append, lambda c: None), "127.0.0.1", port
+    )
+    sink = Collect()
+    connection.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n" + b"x" * 20_000_000, sink)
+    async with asyncio.timeout(3):
+        await sink.done.wait()
+    assert (sink.status, sink.end) == (413, "framed")
+    assert idle == []
+    assert not connection.usable
+    left.set()
+    connection.abort()
+    server.close()
 
 
 async def test_bytes_on_an_idle_connection_end_it(backend: Backend) -> None:

@@ -63,6 +63,7 @@ class RouterProcess:
     env: Mapping[str, str] = field(default_factory=dict)
     wait: str | None = "/readyz"
     errors_allowed: bool = False
+    command: Sequence[str] = ("-X", "dev", "-m", "router")
     probe: str = "listen"  # or "admin": which listener says that the router is there
 
     def __enter__(self) -> Self:
@@ -75,7 +76,7 @@ class RouterProcess:
         self.log = self.folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-X", "dev", "-m", "router", str(self.file)],
+                [sys.executable, *self.command, str(self.file)],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.env},
                 stderr=log,

@@ -22,7 +22,7 @@ def files() -> tuple[Path, ...]:
 def _walk() -> Iterator[Path]:
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [f for f in folders if f not in _PRUNED and not f.endswith(("_cache", ".egg-info"))]
-        yield from (Path(folder) / name for name in names if name != ".git")  # a file in a worktree
+        yield from (Path(folder) / name for name in names if name not in _PRUNED)  # .git is a file in a worktree
 
 
 def python(*folders: str) -> list[Path]:

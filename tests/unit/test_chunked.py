@@ -34,8 +34,8 @@ def test_any_split_gives_the_body_and_leaves_the_rest(
         decoder.feed(data[start:cut])
         fed, start = data[:cut], cut
     assert decoder.done
-    assert b"".join(decoder.pieces) == b"".join(pieces)
-    assert decoder.body_bytes == sum(map(len, pieces))
+    assert decoder.body == b"".join(pieces)
+    assert decoder.announced_bytes == len(decoder.body)
     assert decoder.rest + data[len(fed) :] == rest
 
 
@@ -61,12 +61,24 @@ def test_any_split_gives_the_body_and_leaves_the_rest(
         b"5;" + b"x" * 5000 + b"\r\n",
         b"0\r\n" + b"x: y\r\n" * 3000,
         b"1_0\r\n",
+        b"5;\r\nhello\r\n",
+        b"5;a=\r\nhello\r\n",
+        b'5;a="b\r\nhello\r\n',
+        b"5 a\r\nhello\r\n",
     ],
 )
 def test_what_is_not_strict_is_refused(data: bytes) -> None:
     decoder = ChunkedDecoder()
     with pytest.raises(ChunkedError):
         decoder.feed(data)
+
+
+@pytest.mark.parametrize("extension", [b";a", b";a=b", b' ; a = "b;c\\"d" ;e', b";a;b=c"])
+def test_extensions_are_read_over(extension: bytes) -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"5%b\r\nhello\r\n0%b\r\n\r\n" % (extension, extension))
+    assert decoder.done
+    assert decoder.body == b"hello"
 
 
 def test_tiny_chunks_are_not_quadratic() -> None:

@@ -1,0 +1,253 @@
+"""Functions that take any bytes and must neither fail nor depend on how the bytes were cut into pieces.
+
+Run by ``make fuzz`` with bytes that reach new code, by test_seeds.py with the ones found, by test_differential.py with
+generated messages.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from router.config.loader import parse
+from router.core.sse import StreamKind, StreamWatch, usage_in
+from router.errors import ConfigError, RouterError
+from router.gateway import ingress
+from router.gateway.aliases import rewrite_model
+from router.gateway.responses import passed_of
+from router.observe.exposition import find_samples
+from router.wire.chunked import ChunkedDecoder, ChunkedError
+from router.wire.head import Headers, RequestHead
+from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+from router.wire.outbound import Outbound
+from tests.support.transports import DeadEnd
+
+LIMITS = Limits(head_bytes=2048, headers=20, body_bytes=4096, buffered_bytes=8192)
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """A way to cut the bytes that depends on the bytes alone: single ones first, then longer ones."""
+    step, out, at = 1 + sum(data) % 7, [], 0
+    while at < len(data):
+        size = 1 if at < 64 else step
+        out.append(data[at : at + size])
+        at += size
+    return out
+
+
+# requests
+
+
+@dataclass
+class Requests:
+    """A handler that answers at once and notes what it understood."""
+
+    seen: list[tuple[bytes, bytes, dict[bytes, bytes], bytes]] = field(default_factory=list)
+    refused: str | None = None
+
+    def begin(self, connection: Inbound, request: InboundRequest) -> None:
+        self.seen.append((request.method, request.target, request.headers, request.body))
+        ingress.envelope_of(request.head)
+        connection.finish(request.keep_alive)
+
+    def refuse(self, connection: Inbound, code: str, detail: str) -> None:
+        assert self.refused is None
+        self.refused = RouterError(code, detail).code
+
+    def lost(self, connection: Inbound) -> None:
+        raise AssertionError("every request was answered")
+
+    def writable(self, connection: Inbound, ready: bool) -> None:
+        raise AssertionError("nothing was written")
+
+
+def read_requests(parts: list[bytes]) -> Requests:
+    gate, out, transport = Gate(LIMITS, lambda: 0.0), Requests(), DeadEnd()
+    connection = Inbound(gate, out)
+    connection.connection_made(cast(Any, transport))
+    for part in parts:
+        if transport.closed:
+            break
+        connection.data_received(part)
+        held = len(connection._buffer)
+        assert held <= LIMITS.head_bytes + len(part), "more is held than a head"
+        assert 0 <= gate.buffered_bytes <= LIMITS.buffered_bytes
+    connection.connection_lost(None)
+    assert gate.buffered_bytes == 0
+    assert not gate.connections
+    assert not any((gate.heads, gate.bodies, gate.paces, gate.idle, gate.lingering, gate.stalled))
+    return out
+
+
+def inbound(data: bytes) -> None:
+    whole, split = read_requests([data]), read_requests(pieces(data))
+    assert whole.seen == split.seen
+    assert (whole.refused is None) is (split.refused is None)
+
+
+# answers
+
+
+class Answer:
+    """A sink that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers = Headers()
+        self.body = b""
+        self.end: str | None = None
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        assert self.status == 0
+        self.status, self.headers = status, headers
+        assert b"\n" not in passed_of(headers).lines.replace(b"\r\n", b"")
+
+    def on_body(self, data: bytes) -> None:
+        assert self.end is None
+        assert data
+        self.body += data
+
+    def on_end(self, *, framed: bool) -> None:
+        assert self.end is None
+        self.end = "framed" if framed else "closed"
+
+    def on_fail(self, reason: str, *, answered: bool) -> None:
+        assert self.end is None
+        self.end = reason
+
+
+def read_answer(parts: list[bytes]) -> tuple[Answer, bool]:
+    """The answer, and whether the connection would be used again."""
+    transport, sink, idle = DeadEnd(), Answer(), list[Outbound]()
+    connection = Outbound(idle.append, lambda c: None)
+    connection.connection_made(cast(Any, transport))
+    connection.send(b"", sink)
+    for part in parts:
+        if transport.closed:
+            break
+        connection.data_received(part)
+    kept = bool(idle) and connection.usable
+    connection.connection_lost(None)
+    assert sink.end is not None
+    return sink, kept
+
+
+def answer(data: bytes) -> None:
+    whole, _ = read_answer([data])
+    split, _ = read_answer(pieces(data))
+    assert (whole.status, whole.headers, whole.body, whole.end) == (split.status, split.headers, split.body, split.end)
+
+
+# bodies
+
+
+def read_chunks(parts: list[bytes]) -> tuple[bytes, bytes] | str | None:
+    """The body and what follows it; the word "refused"; None if it is not whole."""
+    decoder, rest = ChunkedDecoder(), list(parts)
+    try:
+        while rest and not decoder.done:
+            decoder.feed(rest.pop(0))
+    except ChunkedError:
+        return "refused"
+    return (bytes(decoder.body), decoder.rest + b"".join(rest)) if decoder.done else None
+
+
+def chunked(data: bytes) -> None:
+    assert read_chunks([data]) == read_chunks(pieces(data))
+
+
+def sse(data: bytes) -> None:
+    for kind in StreamKind:
+        results = []
+        for parts in ([data], pieces(data)):
+            watch = StreamWatch(kind)
+            out = b"".join([watch.feed(part) for part in parts]) + watch.flush()
+            assert watch.usage.output_tokens >= 0
+            assert data.startswith(out)
+            assert watch.error is not None or out == data
+            results.append((out, watch.error, watch.started, watch.complete(framed=False)))
+        assert results[0] == results[1]
+
+
+def usage(data: bytes) -> None:
+    found = usage_in(data)
+    assert found is None or (found.prompt_tokens >= 0 and found.output_tokens >= 0)
+
+
+_ENVELOPES = [
+    ingress.envelope_of(RequestHead(b"POST", b"/v1/x", True, {b"content-type": kind}, keep_alive=True))
+    for kind in (b"application/json", b"multipart/form-data; boundary=x")
+]
+
+
+def asks(data: bytes) -> None:
+    for envelope in _ENVELOPES:
+        try:
+            ask = ingress.read(envelope, data)
+        except RouterError as error:
+            if error.code != "invalid_request":
+                raise
+        else:
+            assert ask.model
+            assert ask.choices >= 1
+            assert ask.max_tokens is None or ask.max_tokens > 0
+
+
+def _pairs(data: bytes) -> Any:
+    """JSON with its duplicates and with numbers as they were written."""
+    return json.loads(data, object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
+
+
+def model_rewritten(data: bytes) -> None:
+    out = rewrite_model(data, b'"new"')
+    try:
+        peek = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        before = _pairs(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return
+    if "model" in peek and bytes(peek["model"]).lstrip().startswith(b'"'):
+        assert _pairs(out) == tuple(
+            (name, "new" if name == "model" and isinstance(value, str) and not _number(data, value) else value)
+            for name, value in before
+        )
+        assert json.loads(out)["model"] == "new"
+
+
+def _number(data: bytes, value: str) -> bool:
+    return value[:1] in "-0123456789NI" and b'"model"' in data and json.dumps(value).encode() not in data
+
+
+# files
+
+
+def exposition(data: bytes) -> None:
+    for sample in find_samples(data, "vllm:num_requests_running"):
+        assert math.isfinite(sample.value)
+
+
+def config(data: bytes) -> None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return
+    with suppress(ConfigError):
+        parse(text, "x.toml", env={}, secrets=False)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "inbound": inbound,
+    "answer": answer,
+    "chunked": chunked,
+    "sse": sse,
+    "usage": usage,
+    "asks": asks,
+    "model": model_rewritten,
+    "exposition": exposition,
+    "config": config,
+}
