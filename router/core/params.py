@@ -56,14 +56,16 @@ class Params:
     overhead_max_s: float = 5.0
     interference_max_s: float = 0.25
     attention_max_s: float = 0.25
-    #: what the backends of a model have in common weighs as much as this many samples of one of them; what is assumed
-    #: before anything is known weighs as much as this many of all of them ...
-    prior_samples: float = 12.0
-    prior_samples_common: float = 4.0
+    #: what is assumed of a model before anything is known weighs as much as this many samples of all its backends ...
+    prior_samples: float = 4.0
     #: ... that were spread over this many tokens and this many requests in the batch
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
     prior_spread_mpairs: float = 20.0
+    #: a backend is as fast as the others of its model until its own samples say otherwise: that weighs as much as so many
+    pace_samples: float = 12.0
+    #: bounds of how many times slower or faster it can be
+    pace_max_factor: float = 20.0
     #: how often the fits are solved
     solve_s: float = 0.5
     #: samples are forgotten with this time constant, and the fit slides back to the prior
