@@ -7,9 +7,9 @@ its own), their ``mpairs`` (millions of pairs with the tokens before them, which
     ttft_s = rtt + overhead_s + tokens * token_s + mpairs * attention_s + requests * busy_s + residual_s
 
 ``overhead_s``, ``token_s``, ``busy_s`` and ``attention_s`` come from one least-squares fit over the exponentially
-forgotten samples of all backends of the model, held to a first guess (ridge), times the ``pace`` of the backend: how long
-its samples took by that line. One number of its own is what a backend's samples can place: four of its own gave equal
-engines slopes ten times apart, and requests moved from one to the other for nothing.
+forgotten samples of all backends of the model, held to a first guess (ridge), times the ``pace`` of the backend: how
+long its samples took by that line. One number of its own is what a backend's samples can place: four of its own gave
+equal engines slopes ten times apart, and requests moved from one to the other for nothing.
 ``residual_s`` is an EWMA of what the fit does not explain; it follows a sudden change within a few samples and fades
 without them. Only requests that waited for themselves more than for others teach the fit; the others teach ``Backlog``.
 """

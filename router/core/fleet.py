@@ -7,6 +7,7 @@ changes, and everything that ages is brought up to date once per tick, whoever c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -30,6 +31,10 @@ _OK = Outcome.OK
 _EJECTED = State.EJECTED
 _HEALTHY = State.HEALTHY
 _PROBATION = State.PROBATION
+
+
+#: a backend, and blocks of a prompt that it is about to have
+PrefixNews = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Fleet:
         self._next_solve_s = float("-inf")
         self._next_gray_s = float("-inf")
         self._next_return_s = float("inf")  # a Retry-After runs out
+        self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
         self._prior = prior_line(params)
         self._priors: dict[str, Line] = {}
 
@@ -231,7 +237,8 @@ class Fleet:
         if lease.retry:
             b.retries_total += 1
         if request.prefix_blocks:
-            b.prefix.insert(request.prefix_blocks)
+            if fresh := b.prefix.insert(request.prefix_blocks):
+                self._prefix_news.append((b.name, fresh))
             b.tokens_per_block = request.tokens_per_block
         if b.inflight >= b.limit:
             self._full.add(b)
@@ -494,6 +501,20 @@ class Fleet:
         if (b := self._by_name.get(backend)) is not None:
             b.peers_inflight, b.peers_tokens, b.peers_at_s = float(inflight), float(uncached_tokens), now_s
             b.refresh(now_s, self.neutral)
+
+    def take_prefix_news(self) -> list[PrefixNews]:
+        """The blocks that went to backends since the last call and are news to the other routers, the oldest first.
+
+        Only the latest are kept; whoever does not ask loses nothing but those.
+        """
+        news = list(self._prefix_news)
+        self._prefix_news.clear()
+        return news
+
+    def observe_prefix(self, backend: str, blocks: Sequence[int]) -> None:
+        """Another router sent these blocks there. They are no news to tell again."""
+        if (b := self._by_name.get(backend)) is not None:
+            b.prefix.insert(blocks)
 
     # -- the passing of time ----------------------------------------------------------------------------------------
 

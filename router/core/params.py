@@ -62,7 +62,7 @@ class Params:
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
     prior_spread_mpairs: float = 20.0
-    #: a backend is as fast as the others of its model until its own samples say otherwise: that weighs as much as so many
+    #: a backend is as fast as the others of its model until its samples say otherwise: weighs as much as so many
     pace_samples: float = 12.0
     #: bounds of how many times slower or faster it can be
     pace_max_factor: float = 20.0
@@ -136,7 +136,7 @@ class Params:
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9
     #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first
-    decode_ratio: float = 0.05
+    decode_ratio: float = 0.2
 
     # -- choosing (policy ttft) -------------------------------------------------------------------------------------
     #: stay with affinity or the local region unless the gain is more than the larger of these
@@ -159,6 +159,8 @@ class Params:
     prefix_blocks_default: int = 8192
     prefix_blocks_min: int = 256
     prefix_blocks_max: int = 262_144
+    #: prompts whose new blocks wait to be told to the other routers
+    prefix_news_max: int = 1024
     #: weight of one reported cached-token count in the trust we put into our own matches
     prefix_trust_weight: float = 0.1
     prefix_trust_min: float = 0.05

@@ -300,7 +300,14 @@ class TestEndings:
         assert fleet.backends["us-east/a"].state is State.HEALTHY
 
         def share(from_s: float) -> float:
-            return sum(driver.serve(from_s + i * 0.004, ttft_s=0.03).backend == "us-east/a" for i in range(500)) / 500
+            return sum(serve(from_s + i * 0.004) == "us-east/a" for i in range(500)) / 500
+
+        def serve(at_s: float) -> str:
+            lease = driver.send(at_s)
+            first_s = at_s + 0.03 + fleet.backends[lease.backend].rtt_s
+            fleet.first_token(lease, first_s)
+            fleet.end(lease, Outcome.OK, first_s)
+            return lease.backend
 
         early, middle, late = share(3.0), share(16.0), share(40.0)
         assert early < 0.2

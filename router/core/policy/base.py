@@ -48,6 +48,8 @@ class Policy(ABC):
     #: the publication or project the algorithm is from
     source: ClassVar[str]
     observes: ClassVar[bool] = False
+    #: False: the original knows only what it sent itself, so that comparisons tell it no prefixes of other routers
+    hears_prefixes: ClassVar[bool] = True
 
     def __init__(self, params: Params) -> None:
         self.params = params
