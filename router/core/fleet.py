@@ -16,7 +16,7 @@ from statistics import fmean
 from router.core.backend import Backend, Neutral, cached_tokens
 from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
-from router.core.estimator import Line, common_line, common_pace, common_tokens, prior_line
+from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_tokens, prior_line
 from router.core.explain import Candidates
 from router.core.filters import Pool, Strike, sort_out, strike, unfit
 from router.core.gray import find_gray
@@ -123,6 +123,8 @@ class Fleet:
                 b.rtt_prior_s = self.params.rtt_same_region_s
             elif home is not None and location is not None:
                 b.rtt_prior_s = distance_rtt_s(home, location, self.params)
+            else:
+                b.rtt_prior_s = None
             self._note_full(b)
             self._budgets.setdefault(b.region, RetryBudget(self.params))
         self._full.intersection_update(self._by_name.values())
@@ -216,6 +218,25 @@ class Fleet:
                 policy.dispatched(lease, now_s)
         reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
         return Dispatch(lease, policy.name, Candidates(candidates, ranking, struck), reason)
+
+    def decide_from(self, region: str, request: Request, policy: Policy, now_s: float, rng: Rng) -> Decision:
+        """A dry run as if this router stood in ``region``, where the client is.
+
+        Round trips are what the distance from there suggests, since nobody has measured them from there; all else is
+        what this router knows: queues, rates and prefixes belong to the backends, whoever asks.
+        """
+        home, measured = self.router_region, {b: b.rtt for b in self.backends.values()}
+        try:
+            self.router_region = region
+            for b in measured:
+                b.rtt = RttEstimate(self.params)
+            self._place(now_s)
+            return self.decide(request, policy, now_s, rng, dry_run=True)
+        finally:
+            self.router_region = home
+            for b, rtt in measured.items():
+                b.rtt = rtt
+            self._place(now_s)
 
     def _count(self, lease: Lease, b: Backend, now_s: float) -> None:
         self.leases.add(lease)
