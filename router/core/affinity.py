@@ -120,7 +120,10 @@ def rendezvous(key: int, seeds: Sequence[int]) -> int:
     Every router that knows the same places comes to the same answer, and when a place is lost, only its keys move.
     Source: Thaler and Ravishankar, Using name-based mappings to increase hit rates (1998).
     """
-    weights = [_mix(key ^ seed) for seed in seeds]
+    # _mix without the calls, and without its first step: the seeds are mixed already.
+    weights = [
+        (((x := (key ^ seed) * 0x85EBCA6B & 0xFFFFFFFF) ^ x >> 13) * 0xC2B2AE35 & 0xFFFFFFFF) >> 8 for seed in seeds
+    ]
     return weights.index(max(weights))
 
 
