@@ -79,7 +79,7 @@ def print_decision(ctx: Context, decision: Json) -> None:
 def headline(decision: Json) -> str:
     policy = f"policy {decision['policy']}" if decision.get("policy") else None
     if decision.get("kind") == "wait":
-        return dotted("[yellow]it would wait[/]", "every usable backend is full", policy)
+        return dotted("[yellow]it would wait[/]", decision.get("reason") or "every usable backend is full", policy)
     if decision.get("kind") == "reject":
         from rich.markup import escape
 

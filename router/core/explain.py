@@ -83,7 +83,12 @@ def explain(decision: Decision) -> dict[str, Any]:
             "margin_s": _finite(min(others) - costs[chosen]) if others and chosen in costs else None,
         }
     elif isinstance(decision, Wait):
-        body |= {"kind": "wait", "until_s": _finite(decision.until_s), "again_s": _finite(decision.again_s)}
+        body |= {
+            "kind": "wait",
+            "reason": decision.reason,
+            "until_s": _finite(decision.until_s),
+            "again_s": _finite(decision.again_s),
+        }
     else:
         body |= _reject(decision)
     return body

@@ -23,9 +23,9 @@ from router.core.gray import find_gray
 from router.core.health import JUDGED, Event, State
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
-from router.core.policy.base import Policy
+from router.core.policy.base import Policy, Ranking
 from router.core.retry import RetryBudget
-from router.core.types import BackendSpec, Lease, LoadSample, Request, Rng, Usage
+from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
 _OK = Outcome.OK
 _EJECTED = State.EJECTED
@@ -71,6 +71,11 @@ class Fleet:
         self._next_gray_s = float("-inf")
         self._next_return_s = float("inf")  # a Retry-After runs out
         self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
+        self._patience_s = {
+            Priority.INTERACTIVE: params.late_queue_s,
+            Priority.STANDARD: params.late_queue_s,
+            Priority.BATCH: params.slack_queue_s,
+        }
         self._prior = prior_line(params)
         self._priors: dict[str, Line] = {}
 
@@ -194,6 +199,10 @@ class Fleet:
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.prices[model]
+        if policy.binds_late and price[4][0] > self._patience_s[request.priority] and not exclude:
+            wait = self._hold(request, candidates, ranking, struck, now_s)
+            if wait is not None:
+                return wait
         blocks = request.prefix_blocks
         cached = cached_tokens(b, request) if blocks and blocks[0] in b.prefix.known else 0.0
         uncached = int(request.prompt_tokens - cached)
@@ -218,6 +227,22 @@ class Fleet:
                 policy.dispatched(lease, now_s)
         reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
         return Dispatch(lease, policy.name, Candidates(candidates, ranking, struck), reason)
+
+    def _hold(
+        self, request: Request, candidates: Sequence[Backend], ranking: Ranking, struck: Sequence[Strike], now_s: float
+    ) -> Wait | None:
+        """Late binding: when every candidate has more work ahead than patience allows, the request waits here.
+
+        Patience grows with the wait: of requests at different routers, the oldest goes first. That of batch priority
+        does not. A retry is not held: its client has waited already.
+        """
+        patience_s = self._patience_s[request.priority]
+        if request.priority is not Priority.BATCH:
+            patience_s += max(0.0, now_s - request.arrival_s)
+        if min(b.prices[request.model][4][0] for b in candidates) <= patience_s:
+            return None
+        until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
+        return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
 
     def decide_from(self, region: str, request: Request, policy: Policy, now_s: float, rng: Rng) -> Decision:
         """A dry run as if this router stood in ``region``, where the client is.

@@ -233,6 +233,15 @@ class Params:
     promote_standard_s: float = 5.0
     promote_batch_s: float = 30.0
 
+    #: policy ttft: a request that would wait longer than this for the work of others at every backend waits in this
+    #: router instead, where it can still be bound to the one that is free first. Engines keep so much work that they
+    #: never run dry meanwhile. The longer a request has waited the longer a queue it accepts, see ``Fleet._hold``
+    late_queue_s: float = 2.5
+    #: the same for batch priority, which only uses what the others leave
+    slack_queue_s: float = 0.25
+    #: time constant of how quickly the queue is served, and the longest wait that is predicted from it
+    queue_memory_s: float = 10.0
+
     # -- retry ------------------------------------------------------------------------------------------------------
     #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)
     retry_ratio: float = 0.2

@@ -26,6 +26,7 @@ class Ttft(Policy):
     name = "ttft"
     summary = "Soonest predicted first token: network, queue, uncached prefill, KV pressure, learned online."
     source = "GORGO's additive cost, llm-d's exploration, Linkerd's failure penalty; own online fit"
+    binds_late = True
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens, blocks = request.model, request.prompt_tokens, request.prefix_blocks
