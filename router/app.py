@@ -135,7 +135,14 @@ class App:
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
         self._chaos = Chaos(self._pools, clock.monotonic_s)
-        self._exchange = FleetExchange(self.store, self._counts, self._heard, monotonic_s=clock.monotonic_s)
+        self._exchange = FleetExchange(
+            self.store,
+            self._counts,
+            self._heard,
+            monotonic_s=clock.monotonic_s,
+            news=self.fleet.take_prefix_news,
+            learned=self.fleet.observe_prefix,
+        )
         renew = self._tls.renew if self._tls is not None else None
         self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=renew)
         self._control = ControlPlane(

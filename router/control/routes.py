@@ -293,6 +293,7 @@ _EXPLAIN: dict[str, Any] = {
         "messages": {"type": "array", "items": {"type": "object"}},
         "max_tokens": {"type": "integer"},
         "region": {"type": "string"},
+        "from": {"type": "string", "description": "A region: as if the client, and its router, stood there."},
         "residency": {"type": ["string", "array"], "description": "Jurisdictions: a list, or separated by commas."},
         "policy": {"type": "string"},
         "priority": {"type": "string"},

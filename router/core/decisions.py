@@ -61,7 +61,7 @@ class Dispatch(Value):
 
 @dataclass(slots=True)
 class Wait:
-    """Every usable backend is full: hold the request until a place is free or ``until_s`` has come.
+    """Hold the request until a place is free or ``until_s`` has come; ``reason`` says what is in the way.
 
     ``again_s``: ask again then, even if no place was reported free; a backend may be back by itself.
     """
@@ -69,6 +69,7 @@ class Wait:
     until_s: float
     candidates: Sequence[Candidate] = ()
     again_s: float = float("inf")
+    reason: str = "every usable backend is full"
 
 
 @dataclass(slots=True)

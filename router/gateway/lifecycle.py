@@ -252,14 +252,15 @@ class Lifecycle:
         began_s = clock.monotonic_s()
         place: Signal[bool] = Signal()
         if not self._queue.push(need, began_s, place, until_s=decision.until_s):
-            raise RouterError("admission_full", retry_after_s=1.0, should_retry=True)
+            raise RouterError("admission_full", retry_after_s=self._queue.expected_wait_s(began_s), should_retry=True)
         try:
             free = await place
         finally:
             x.record.wait_s += clock.monotonic_s() - began_s
             self._queue.remove(place)
         if not free:
-            raise RouterError("wait_expired", retry_after_s=1.0, should_retry=True)
+            again_s = self._queue.expected_wait_s(clock.monotonic_s())
+            raise RouterError("wait_expired", retry_after_s=again_s, should_retry=True)
 
     def offer_places(self) -> None:
         """Something ended: let those who wait try again, as many as there are places."""
