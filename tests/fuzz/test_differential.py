@@ -40,9 +40,11 @@ class Reading:
 def joined(headers: Any) -> frozenset[tuple[bytes, bytes]]:
     out: dict[bytes, bytes] = {}
     for name, value in headers:
-        name = bytes(name).lower()
-        out[name] = out[name] + b", " + bytes(value) if name in out else bytes(value)
-    return frozenset(out.items())
+        name, value = bytes(name).lower(), bytes(value).strip(b" \t")
+        if name == b"transfer-encoding":
+            value = value.lower()  # as h11 does
+        out[name] = out[name] + b", " + value if name in out else value
+    return frozenset((name, value.strip(b" \t")) for name, value in out.items())
 
 
 # requests
@@ -52,7 +54,7 @@ def ours(data: bytes) -> Reading:
     found = read_requests([data])
     split = read_requests(pieces(data))
     assert found.seen == split.seen
-    return Reading([(m, t, frozenset(h.items()), b) for m, t, h, b in found.seen], found.refused is not None)
+    return Reading([(m, t, joined(h.items()), b) for m, t, h, b in found.seen], found.refused is not None)
 
 
 def with_h11(data: bytes) -> Reading:
@@ -66,7 +68,7 @@ def with_h11(data: bytes) -> Reading:
             if not isinstance(event, h11.EndOfMessage):
                 break
             messages.append((head.method, head.target, joined(head.headers), body))
-            connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
+            connection.send(h11.Response(status_code=400, headers=[(b"content-length", b"0")]))
             connection.send(h11.EndOfMessage())
             if connection.our_state is h11.MUST_CLOSE:
                 break
@@ -106,8 +108,10 @@ def with_aiohttp(data: bytes, loop: asyncio.AbstractEventLoop) -> Reading:
     for head, payload in found:
         if upgraded or not payload.is_eof() or payload.exception() is not None:
             break
-        body = b"".join(payload._buffer)
-        messages.append((head.method.encode(), head.path.encode("utf-8", "surrogateescape"), joined(head.raw_headers), body))
+        body = b"".join(getattr(payload, "_buffer", ()))
+        messages.append(
+            (head.method.encode(), head.path.encode("utf-8", "surrogateescape"), joined(head.raw_headers), body)
+        )
         if head.should_close:
             break
     return Reading(messages, refused=False)
@@ -117,20 +121,28 @@ def compare(mine: Reading, other: Reading) -> None:
     """Every message of ours that the other accepts as well is the same."""
     for a, b in zip(mine.messages, other.messages, strict=False):
         assert a[:2] == b[:2]
-        assert {(n, v.strip(b" \t")) for n, v in a[2]} == {(n, v.strip(b" \t")) for n, v in b[2]}
+        assert a[2] == b[2] or (
+            a is not mine.messages[0] and a[2] < b[2]
+        )  # aiohttp adds the trailers of the one before
         assert a[3] == b[3]
 
 
-TOKEN = st.sampled_from([b"X", b"x-a", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Host", b"Expect", b"TE"])
+TOKEN = st.sampled_from(
+    [b"X", b"x-a", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Host", b"Expect", b"TE"]
+)
 VALUE = st.sampled_from(
     [b"a", b"", b"0", b"5", b"05", b"5, 5", b"+5", b"chunked", b"Chunked", b"identity", b"gzip, chunked", b"close",
      b"keep-alive", b"upgrade", b"a:1", b"\xe4", b"5 5", b"100-continue", b'"chunked"', b"chunked;q=1"]
 )  # fmt: skip
 ODD = [b"\r", b"\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\xa0", b",", b"\r\n", b"\r\n "]
-LINE = st.tuples(TOKEN, st.sampled_from([b": ", b":", b":\t", b" : ", b": \t "]), VALUE, st.sampled_from([b"", b" ", b"\t"]))
+LINE = st.tuples(
+    TOKEN, st.sampled_from([b": ", b":", b":\t", b" : ", b": \t "]), VALUE, st.sampled_from([b"", b" ", b"\t"])
+)
 CHUNKS = st.lists(st.sampled_from([b"5\r\nhello\r\n", b"5;a=b\r\nhello\r\n", b"05\r\nhello\r\n", b"1\r\nx\r\n", b"5 \r\nhello\r\n",
                                    b"0x5\r\nhello\r\n", b"5\nhello\n"]), max_size=3)  # fmt: skip
-END = st.sampled_from([b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"0;a\r\n\r\n", b"0\r\nContent-Length: 9\r\n\r\n", b"0\r\n\n", b""])
+END = st.sampled_from(
+    [b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"0;a\r\n\r\n", b"0\r\nContent-Length: 9\r\n\r\n", b"0\r\n\n", b""]
+)
 
 
 @st.composite
@@ -145,7 +157,11 @@ def heads(draw: st.DrawFn, first: bytes) -> bytes:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    line = draw(st.sampled_from([b"POST / HTTP/1.1\r\n", b"GET /a?b HTTP/1.1\r\n", b"POST / HTTP/1.0\r\n", b"PUT http://a/ HTTP/1.1\r\n"]))
+    line = draw(
+        st.sampled_from(
+            [b"POST / HTTP/1.1\r\n", b"GET /a?b HTTP/1.1\r\n", b"POST / HTTP/1.0\r\n", b"PUT http://a/ HTTP/1.1\r\n"]
+        )
+    )
     framing = draw(
         st.sampled_from([b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"content-length:5\r\n"])
     )
@@ -224,14 +240,18 @@ def answer_aiohttp(
         if head.code >= 200:
             if payload.exception() is not None or not payload.is_eof():
                 return None
-            return head.code, joined(head.raw_headers), b"".join(payload._buffer)
+            return head.code, joined(head.raw_headers), b"".join(getattr(payload, "_buffer", ()))
     return None
 
 
 @st.composite
 def answers(draw: st.DrawFn) -> bytes:
-    before = draw(st.sampled_from([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"]))
-    line = draw(st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/1.1 500 \r\n"]))
+    before = draw(
+        st.sampled_from([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"])
+    )
+    line = draw(
+        st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/1.1 500 \r\n"])
+    )
     framing = draw(
         st.sampled_from([b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"content-length:5\r\n"])
     )
@@ -249,7 +269,7 @@ def judge_answer(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
     assert others, "we accept what both others refuse"
     for status, headers, body in others:
         assert mine[0] == status
-        assert {(n, v.strip(b" \t")) for n, v in mine[1]} == {(n, v.strip(b" \t")) for n, v in headers}
+        assert mine[1] == headers
         assert mine[2] == body
 
 
