@@ -47,7 +47,7 @@ _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
     ),
     StreamKind.RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed", b'"error"'),
     StreamKind.MESSAGES: (b"message_start", b"message_delta", b"message_stop", b'"error"'),
-    StreamKind.OTHER: (),
+    StreamKind.OTHER: (b'"error"',),
 }
 
 #: More tokens than this no answer has.
@@ -176,7 +176,7 @@ class StreamWatch:
         if not payload:
             return
         if payload.startswith(b"[DONE]"):
-            self.done = True
+            self.done = self.done or self._kind is StreamKind.CHAT
             self.events -= 1
             return
         try:

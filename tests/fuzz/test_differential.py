@@ -179,7 +179,7 @@ def judge_request(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         assert not mine.messages, "we accept what both others refuse"
 
 
-@settings(max_examples=settings().max_examples * 10)
+@settings(max_examples=settings().max_examples * 6)
 @given(data=st.lists(requests(), min_size=1, max_size=2).map(b"".join))
 def test_requests_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_request(data + _NEXT, loop)
@@ -273,7 +273,7 @@ def judge_answer(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         assert mine[2] == body
 
 
-@settings(max_examples=settings().max_examples * 10)
+@settings(max_examples=settings().max_examples * 6)
 @given(data=answers())
 def test_answers_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_answer(data, loop)
