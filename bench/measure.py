@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import environments, kernel, processes
+from bench.scenarios import crowd as crowd_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,10 +95,7 @@ def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario, met
     result = Slice(peer, scenario.name)
     if scenario.hold:
         result.before_pss_bytes = kernel.tree_pss_bytes(gateway.roots)
-    command = [str(bench.load), f"--port={gateway.port}", *scenario.arguments(), f"--timeout-s={OPEN_TIMEOUT_S}"]
-    command += [f"--header={header}" for header in gateway.headers]
-    with processes.pinned(bench.load_cpus):
-        load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    load = _start_load(bench, gateway, scenario)
     try:
         _follow(bench, gateway, scenario, load, result, meter)
     except (TimeoutError, EOFError, json.JSONDecodeError) as error:
@@ -109,6 +107,13 @@ def run_slice(bench: Bench, gateway: Gateway, peer: str, scenario: Scenario, met
         result.left_open = _wait_until_left(gateway)
     result.calm_s = wait_until_calm(gateway)
     return result
+
+
+def _start_load(bench: Bench, gateway: Gateway, scenario: Scenario) -> subprocess.Popen[bytes]:
+    command = [str(bench.load), f"--port={gateway.port}", *scenario.arguments(), f"--timeout-s={OPEN_TIMEOUT_S}"]
+    command += [f"--header={header}" for header in gateway.headers]
+    with processes.pinned(bench.load_cpus):
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
 
 def wait_until_calm(gateway: Gateway) -> float:
@@ -141,7 +146,12 @@ def _follow(
         before = _Counters.read(bench, gateway, load.pid)
         if meter is not None:
             meter()
-        processes.expect(load, "stop", scenario.seconds + 30)
+        crowd = _start_load(bench, gateway, crowd_of(scenario)) if scenario.opens else None
+        try:
+            processes.expect(load, "stop", scenario.seconds + 30)
+        finally:
+            if crowd is not None:
+                processes.end(crowd)
         if meter is not None:
             meter()
         _account(bench, before, _Counters.read(bench, gateway, load.pid), result)

@@ -86,6 +86,15 @@ class Figures:
 
         return figure
 
+    def added_gap_ms(self, peer: str) -> float | None:
+        """What a gateway adds to the 99th percentile of the time between two tokens while many streams are opened."""
+        added = [
+            percentile_ns(with_["gap_ns"], 0.99) - percentile_ns(without["gap_ns"], 0.99)
+            for with_, without in zip(self.slices(peer, "opening"), self.slices(NONE, "opening"), strict=False)
+            if with_["gap_ns"] and without["gap_ns"]
+        ]
+        return median(added) / 1e6 if added else None
+
     def requests_per_s(self, peer: str) -> float | None:
         rates = [one["requests"] / one["window_s"] for one in self.slices(peer, "whole-200") if one["requests"]]
         return median(rates) if rates else None
@@ -210,6 +219,7 @@ def _columns(figures: Figures, base: str) -> dict[str, Callable[[str], str]]:
         "added p99 µs": ratio(figures.added_us("latency", 0.99)),
         "added p50 µs, stream of 16": ratio(figures.added_us("latency-stream", 0.5)),
         "added p99 µs at 200/s": ratio(figures.added_us("latency-open", 0.99)),
+        "added gap p99 ms, 1 000 opened at once": ratio(figures.added_gap_ms),
         "requests/s, one core": rate,
         "MiB idle": ratio(figures.idle_mib),
         "MiB, 1 000 streams": memory("open-1000"),

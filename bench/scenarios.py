@@ -10,7 +10,8 @@ class Scenario:
     """One kind of load.
 
     `unit` says what CPU time is divided by: "request", "chunk" (a streamed token) or "" (memory: nothing is divided).
-    `connections` is the number of requests in flight; `rate` makes the load open (arrivals per second).
+    `connections` is the number of requests in flight; `rate` makes the load open (arrivals per second); `opens` is the
+    number of streams that somebody else opens at once while this load runs.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Scenario:
     interval_us: int = 0
     stream: bool = False
     hold: bool = False
+    opens: int = 0
     rate: float = 0.0
     seconds: float = 2.0
     warm_s: float = 0.7
@@ -50,6 +52,11 @@ IDLE_US = 10_000_000
 LONG_CHUNKS = 4_000  # 80 s of ticks: no held stream ends inside a slice
 
 
+#: What the others open: nothing comes but the first tokens.
+def crowd(scenario: Scenario) -> Scenario:
+    return _held("crowd", "", "", scenario.opens, IDLE_US, 0.0)
+
+
 def _held(name: str, title: str, unit: str, connections: int, interval_us: int, seconds: float) -> Scenario:
     return Scenario(
         name,
@@ -76,6 +83,9 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("latency", "one request at a time", "request", 1),
         Scenario("latency-stream", "one stream of 16 chunks at a time", "request", 1, stream=True),
         Scenario("latency-open", "200 requests/s at random times", "request", 64, rate=200.0, seconds=4.0),
+        replace(
+            _held("opening", "100 streams while 1 000 more are opened at once", "", 100, TICK_US, 2.0), opens=1_000
+        ),
         _held("open-1000", "memory with 1 000 open streams", "", 1_000, IDLE_US, 0.0),
         _held("open-10000", "memory with 10 000 open streams", "", 10_000, IDLE_US, 0.0),
     )

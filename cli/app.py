@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from cli.commands import (
+    bench,
+    chaos,
     chat,
     config,
     demo,
@@ -71,9 +73,11 @@ def build() -> typer.Typer:
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
     app.add_typer(config.group, name="config", rich_help_panel="Operate")
+    app.add_typer(chaos.group, name="chaos", rich_help_panel="Try out")
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
     app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
     app.command("replay", rich_help_panel="Try out")(replay.command)
+    app.command("bench", rich_help_panel="Try out")(bench.command)
     return app
 
 

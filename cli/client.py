@@ -50,6 +50,7 @@ class Remote(Protocol):
 
     def get(self, path: str, **query: object) -> Any: ...
     def post(self, path: str, body: object | None = None) -> Any: ...
+    def patch(self, path: str, body: object) -> Any: ...
     def delete(self, path: str) -> Any: ...
     def tail(self, path: str, **query: object) -> Iterator[Event]: ...
     def stream(
@@ -78,7 +79,7 @@ class HttpRemote:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CliError(
-                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://127.0.0.1:9090"
+                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://HOST:PORT."
             )
         self._parts = parts
 
@@ -87,6 +88,9 @@ class HttpRemote:
 
     def post(self, path: str, body: object | None = None) -> Any:
         return self._json("POST", path, body)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self._json("PATCH", path, body)
 
     def delete(self, path: str) -> Any:
         return self._json("DELETE", path)

@@ -95,3 +95,29 @@ def write(path: str, text: str) -> None:
             raise
     except OSError as error:
         raise CliError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def differences(answer: dict[str, Any], new: Config) -> list[str]:
+    """What a reload of ``new`` would change in a router that answers so at /admin/v1/config, a line each."""
+    from router.config import diff
+
+    return diff(running(answer, new), new)
+
+
+def known(value: Any) -> Any:
+    """Without what is null: TOML has no word for it."""
+    if isinstance(value, dict):
+        return {key: known(inner) for key, inner in value.items() if inner is not None}
+    return [known(inner) for inner in value] if isinstance(value, list) else value
+
+
+def running(answer: dict[str, Any], new: Config) -> Config:
+    """The configuration that a router says it runs. Its store's password is not told: the one of ``new`` is taken."""
+    import tomlkit
+
+    from router.config import dump, parse
+
+    document = known(answer["config"])
+    if document.get("store", {}).get("redis") == dump(new)["store"]["redis"] and new.store.redis is not None:
+        document["store"]["redis"] = new.store.redis
+    return parse(tomlkit.dumps(document), answer["source"], secrets=False)

@@ -87,6 +87,45 @@ def verdict(candidate: Json, decision: Json) -> str:
     return f"+{units.seconds(gap)}, {term}" if term else f"+{units.seconds(gap)}"
 
 
+_REMEDY = {
+    "draining": "resume it",
+    "saturated": "a place becomes free",
+    "ejected": "it is well again",
+    "probation": "its trials succeed",
+    "not_before": "the time it asked for passes",
+    "residency": "its jurisdiction is allowed",
+    "pin": "its region is asked for",
+    "model": "it serves the model",
+}
+
+
+def changes(decision: Json) -> list[str]:
+    """What would have to change for each of the others to win, one line each: ``eu/a: 0.12 s less queue``."""
+    from rich.markup import escape
+
+    winner = chosen(decision)
+    if winner is None or not in_seconds(decision):
+        return []
+    lines = []
+    for candidate in decision["candidates"]:
+        if candidate["chosen"]:
+            continue
+        struck = candidate["struck"]
+        needed = _less(candidate, winner) if struck is None else _REMEDY.get(struck)
+        if needed is not None:
+            lines.append(f"  {escape(candidate['backend'])}: {needed}")
+    return ["", "[dim]to win instead[/]", *lines] if lines else []
+
+
+def _less(candidate: Json, winner: Json) -> str:
+    from router.core.explain import changes_to_win
+
+    terms = {name: value or 0.0 for name, value in candidate["terms"].items()}
+    less = changes_to_win(terms, {name: value or 0.0 for name, value in winner["terms"].items()})
+    told = [f"{units.seconds(by_s)} less {name}" for name, by_s in less.items() if by_s >= _NEGLIGIBLE_S]
+    return " and ".join(told) or "nothing: it was as good, and preference or chance decided"
+
+
 def decision_table(decision: Json, *, bars: bool) -> Table:
     """One row for each candidate, the best first. ``bars`` adds each cost as a picture, coloured by its terms."""
     from rich.table import Table

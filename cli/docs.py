@@ -16,7 +16,7 @@ from cli.errors import Exit
 _EXITS = {
     Exit.OK: "done",
     Exit.FAILED: "failed",
-    Exit.USAGE: "a wrong flag, a wrong `regions.toml`, or a token or key that is not accepted",
+    Exit.USAGE: "a wrong flag or value, a wrong `regions.toml`, or a token or key that is not accepted",
     Exit.UNREACHABLE: "no router answers",
     Exit.UNHEALTHY: "it answers, and is not well",
 }

@@ -11,7 +11,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    USAGE = 2  # a wrong flag, or a wrong regions.toml
+    USAGE = 2  # a wrong flag or value, or a wrong regions.toml
     UNREACHABLE = 3  # no router answers
     UNHEALTHY = 4  # it answers, and is not well
 
@@ -41,5 +41,5 @@ class StatusError(CliError):
         problems = error.get("problems")
         details = [str(p) for p in problems] if isinstance(problems, list) else []
         text = str(error.get("message") or f"HTTP {status}")
-        code = Exit.USAGE if status in (401, 403, 422) else Exit.FAILED
+        code = Exit.USAGE if status in (400, 401, 403, 422) else Exit.FAILED  # what was asked for is wrong
         super().__init__(text, code=code, hint=hint, details=details)

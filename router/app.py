@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import random
 import signal
@@ -39,11 +40,14 @@ from router.telemetry.metrics import Metrics, Sample
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
+from router.upstream.chaos import Chaos
 from router.upstream.pool import Pools
 from router.wire.flow import Signal
 
 _log = logging.getLogger("router")
 
+#: Objects between two collections of the young, and how many of each go to one of the older.
+_GC_THRESHOLDS = (10_000, 20, 50)
 #: How long the first look at the backends may keep clients waiting.
 _SURVEY_S = 1.0
 
@@ -130,7 +134,15 @@ class App:
         self.server = Server(config, self.lifecycle, self.telemetry, lambda: self.not_ready() is None)
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
-        self._exchange = FleetExchange(self.store, self._counts, self._heard, monotonic_s=clock.monotonic_s)
+        self._chaos = Chaos(self._pools, clock.monotonic_s)
+        self._exchange = FleetExchange(
+            self.store,
+            self._counts,
+            self._heard,
+            monotonic_s=clock.monotonic_s,
+            news=self.fleet.take_prefix_news,
+            learned=self.fleet.observe_prefix,
+        )
         renew = self._tls.renew if self._tls is not None else None
         self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=renew)
         self._control = ControlPlane(
@@ -140,6 +152,7 @@ class App:
             telemetry=self.telemetry,
             observer=self._observer,
             drains=self._drains,
+            chaos=self._chaos,
             explain=Explainer(self.lifecycle, rng),
             ready=self.not_ready,
             queued=lambda: len(self._queue),
@@ -168,6 +181,8 @@ class App:
         """What the first load and every reload have in common."""
         self.fleet.apply(config.backends, clock.monotonic_s())
         self._pools.apply(config.backends)
+        if not config.router.chaos:
+            self._chaos.stop_all()
 
     def _apply(self, old: Config, new: Config) -> None:
         """Put a new configuration in force. Synchronous: no request sees half of it."""
@@ -224,9 +239,11 @@ class App:
         stack.push_async_callback(self._exchange.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
+        stack.callback(self._chaos.stop_all)
         await self._survey()
         tls = self._tls.context if self._tls is not None else None
         await self.server.start(self._listeners.clients if self._worker is None else None, tls)
+        _collect_seldom()
 
     async def _survey(self) -> None:
         """Let no client in before the backends are known, or their time is up: a request in the first moments would
@@ -271,6 +288,14 @@ class App:
             for x in list(self.lifecycle.live):
                 x.inbound.abort()
         self.stopping.set()
+
+
+def _collect_seldom() -> None:
+    """Requests leave no cycles behind: what they leave is freed at once. So what was loaded is never looked at again,
+    and young objects not at every turn of a busy router, whose requests in flight alone are more than the usual 700."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def admin_token(config: Config) -> str | None:

@@ -18,7 +18,7 @@ from zlib import crc32
 from router.core.admission import WaitQueue
 from router.core.cost import distance_rtt_s
 from router.core.decisions import Dispatch, Wait
-from router.core.fleet import Fleet
+from router.core.fleet import Fleet, PrefixNews
 from router.core.outcomes import CONSEQUENCES, Outcome, Retry
 from router.core.params import Params
 from router.core.policy import Policy, make_policy
@@ -122,7 +122,7 @@ class _Machine:
 class _Site:
     """One router: the production fleet, its policy, and the requests that wait at it."""
 
-    __slots__ = ("fleet", "policy", "queue", "region", "reported")
+    __slots__ = ("fleet", "policy", "prefix_news", "queue", "region", "reported")
 
     def __init__(self, region: str, plan: WorldPlan, policy: str) -> None:
         self.region = region
@@ -130,6 +130,7 @@ class _Site:
         self.policy: Policy = make_policy(policy, plan.params)
         self.queue: WaitQueue[Flow] = WaitQueue(plan.params)
         self.reported: dict[str, tuple[int, int]] = {}
+        self.prefix_news: list[PrefixNews] = []
 
 
 class Flow:
@@ -517,8 +518,12 @@ class World:
         site.fleet.observe_load(machine.name, sample, now_s)
 
     def _exchange(self, _: None, __: None, now_s: float) -> None:
-        """Each router hears what the others had in flight one period ago."""
+        """Each router hears what the others had in flight one period ago, and what they had sent where by then."""
         for site in self.sites.values():
+            if site.policy.hears_prefixes:
+                for teller in self.sites.values():
+                    for name, blocks in teller.prefix_news if teller is not site else ():
+                        site.fleet.observe_prefix(name, blocks)
             others = [s.reported for s in self.sites.values() if s is not site]
             for name in self.machines:
                 reports = [r[name] for r in others if name in r]
@@ -529,6 +534,7 @@ class World:
                 if not repeats or (heard[0] and now_s - backend.peers_at_s > self.plan.params.peers_full_s * 0.8):
                     site.fleet.observe_peers(name, *heard, now_s)
         for site in self.sites.values():
+            site.prefix_news = site.fleet.take_prefix_news()
             site.reported = {
                 name: (b.inflight, b.inflight_uncached_tokens) for name, b in site.fleet.backends.items() if b.inflight
             }

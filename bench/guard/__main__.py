@@ -2,7 +2,7 @@
 
 Two figures per kind of request. Instructions that the interpreter executes hardly depend on the machine and its load:
 10 % more fail. CPU time as a multiple of a fixed proxy's sees C code and system calls too, but noise with them:
-30 % more fail. What fails is measured once more before it counts.
+30 % more fail. What fails is measured again before it counts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from bench.guard.rig import SCENARIOS, Failed, rigged
 BASELINE = environments.HERE / "baseline.json"
 INSTRUCTIONS_MAX = 1.10
 CPU_MAX = 1.30
+#: A machine that is busy all the time makes the router take detours: counts are taken anew so often.
+AGAIN_MAX = 3
 
 #: Every version of Python has its own instructions.
 PYTHON = f"instructions on Python {sys.version_info.major}.{sys.version_info.minor}"
@@ -27,13 +29,15 @@ CPU = "CPU as a multiple of the reference"
 Figures = dict[str, dict[str, float]]
 
 
-def measured(baseline: Figures) -> Figures:
+def measured(baseline: Figures, *, cpu_too: bool) -> Figures:
     limits = {name: figure * CPU_MAX for name, figure in baseline.get(CPU, {}).items()}
     with rigged() as rig:
         counts = {name: count.total for name, count in instructions.counted(rig).items()}
-        if any(counts[name] > then * INSTRUCTIONS_MAX for name, then in baseline.get(PYTHON, {}).items()):
+        for _ in range(AGAIN_MAX):
+            if all(counts[name] <= then * INSTRUCTIONS_MAX for name, then in baseline.get(PYTHON, {}).items()):
+                break
             counts = {name: min(counts[name], count.total) for name, count in instructions.counted(rig).items()}
-        return {PYTHON: counts, CPU: cpu.ratios(rig, limits)}
+        return {PYTHON: counts} | ({CPU: cpu.ratios(rig, limits)} if cpu_too else {})
 
 
 def print_functions(rows: int) -> None:
@@ -51,6 +55,8 @@ def verdict(now: Figures, baseline: Figures) -> bool:
     """Prints one line per figure. True if none is over its limit."""
     good = True
     for kind, limit in ((PYTHON, INSTRUCTIONS_MAX), (CPU, CPU_MAX)):
+        if kind not in now:
+            continue
         print(kind)
         for scenario in SCENARIOS:
             figure, then = now[kind][scenario.name], baseline.get(kind, {}).get(scenario.name)
@@ -67,6 +73,7 @@ def verdict(now: Figures, baseline: Figures) -> bool:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
     parser.add_argument("--write", action="store_true", help="make the figures of this run the baseline")
+    parser.add_argument("--instructions", action="store_true", help="only these: for machines that others use too")
     parser.add_argument("--functions", type=int, metavar="N", help="judge nothing: show the N dearest functions")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -75,7 +82,7 @@ def main(arguments: list[str]) -> int:
         if options.functions:
             print_functions(options.functions)
             return 0
-        now = measured({} if options.write else baseline)
+        now = measured({} if options.write else baseline, cpu_too=not options.instructions)
     except Failed as failed:
         print(failed)
         return 1

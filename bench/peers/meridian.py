@@ -23,6 +23,7 @@ region = "us-east"
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin}"
 policy = "ttft"
+workers = {workers}
 {store}
 [auth]
 mode = "keys"
@@ -52,10 +53,10 @@ BACKEND = """
 """
 
 
-def config_text(site: Site, *, admin: int, store_port: int | None) -> str:
+def config_text(site: Site, *, admin: int, store_port: int | None, workers: int) -> str:
     """regions.toml: the backends dealt out to the three regions in turn."""
     store = STORE.format(port=store_port) if store_port is not None else ""
-    text = CONFIG.format(port=site.port, admin=admin, store=store)
+    text = CONFIG.format(port=site.port, admin=admin, store=store, workers=workers)
     for number, (name, (jurisdiction, location)) in enumerate(PLACES.items()):
         text += REGION.format(name=name, location=location, jurisdiction=jurisdiction)
         for letter, url in zip("abcdefgh", site.urls()[number :: len(PLACES)], strict=False):
@@ -68,14 +69,14 @@ def _install() -> str:
     return environments.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=9"]).strip()
 
 
-def start(site: Site, *, shared: bool, program: Sequence[str | Path] = ("-m", "router")) -> Gateway:
+def start(site: Site, *, shared: bool, workers: int = 1, program: Sequence[str | Path] = ("-m", "router")) -> Gateway:
     """The router with a key of its own. `program` is what the interpreter runs with the configuration."""
     stores, store_port = [], None
     if shared:
         store, store_port = valkey.start(site)
         stores.append(store)
     admin = processes.free_port()
-    config = site.write("regions.toml", config_text(site, admin=admin, store_port=store_port))
+    config = site.write("regions.toml", config_text(site, admin=admin, store_port=store_port, workers=workers))
     command: list[str | Path] = [sys.executable, *program, config]
     gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=stores)
     try:
@@ -88,4 +89,6 @@ def start(site: Site, *, shared: bool, program: Sequence[str | Path] = ("-m", "r
 
 
 PEER = Peer("meridian", "**Meridian**", _install, partial(start, shared=True))
+#: On the same core as one: what a second worker adds to a request.
+TWO_WORKERS = Peer("meridian-2", "Meridian, 2 workers", _install, partial(start, shared=True, workers=2))
 IN_MEMORY = Peer("meridian-memory", "Meridian, state in memory", _install, partial(start, shared=False))

@@ -39,7 +39,7 @@ class ShowOptions:
 
 @dataclass(frozen=True, slots=True)
 class DiffOptions:
-    path: str
+    path: str | None  # None: the file that the router reads
     as_json: bool
 
 
@@ -87,7 +87,10 @@ def show(
 @group.command("diff")
 def diff(
     ctx: typer.Context,
-    path: Path_ = "regions.toml",
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", envvar="ROUTER_CONFIG", help="Default: the file that the router reads."),
+    ] = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
@@ -153,31 +156,32 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
         return
     import tomlkit
 
+    from cli import config_file
+
     loaded = units.clock(answer["loaded_s"])
     ctx.out.note(f"# {answer['source']}, generation {answer['generation']}, in force since {loaded}")
-    ctx.out.plain(tomlkit.dumps(_known(answer["config"])))
+    ctx.out.plain(tomlkit.dumps(config_file.known(answer["config"])))
     _warn_refused(ctx, answer)
 
 
 def run_diff(ctx: Context, options: DiffOptions) -> Exit:
     from cli import config_file
-    from router.config import diff as differences
 
-    new = config_file.read(options.path, secrets=False)
     answer = ctx.admin.get("/admin/v1/config")
-    changes = differences(_running(answer, new), new)
+    path = answer["source"] if options.path is None else options.path
+    changes = config_file.differences(answer, config_file.read(path, secrets=False))
     if options.as_json:
-        ctx.out.json({"source": options.path, "running": answer["source"], "changes": changes})
-    elif changes:
+        ctx.out.json({"source": path, "running": answer["source"], "changes": changes})
+        return Exit.FAILED if changes else Exit.OK
+    if changes:
         from rich.markup import escape
 
         for change in changes:
             ctx.out.line(_coloured(escape(change)))
-        ctx.out.note("`router config reload` puts this in force.")
+        ctx.out.note(_how_to_apply(path, answer["source"]))
     else:
-        ctx.out.done(f"the router runs what {options.path} says, generation {answer['generation']}")
-    if not options.as_json:
-        _warn_refused(ctx, answer)
+        ctx.out.done(f"the router runs what {path} says, generation {answer['generation']}")
+    _warn_refused(ctx, answer)
     return Exit.FAILED if changes else Exit.OK
 
 
@@ -202,23 +206,10 @@ def run_schema(ctx: Context, options: SchemaOptions) -> None:
     ctx.out.json(made())
 
 
-def _running(answer: Json, new: Any) -> Any:
-    """The configuration that a router says it runs, as a Config. Its store's password is not told: ours is taken."""
-    import tomlkit
-
-    from router.config import dump, parse
-
-    document = _known(answer["config"])
-    if document.get("store", {}).get("redis") == dump(new)["store"]["redis"] and new.store.redis is not None:
-        document["store"]["redis"] = new.store.redis
-    return parse(tomlkit.dumps(document), answer["source"], secrets=False)
-
-
-def _known(value: Any) -> Any:
-    """Without what is null: TOML has no word for it."""
-    if isinstance(value, dict):
-        return {key: _known(inner) for key, inner in value.items() if inner is not None}
-    return [_known(inner) for inner in value] if isinstance(value, list) else value
+def _how_to_apply(path: str, source: str) -> str:
+    if Path(path).resolve() == Path(source).resolve():
+        return "`router config reload` puts this in force."
+    return f"The router reads {source}; put it there, and `router config reload` puts it in force."
 
 
 def _coloured(change: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,9 +115,17 @@ print(answer.choices[0].message.content)"""
     admin = "" if ports.admin == _ADMIN_PORT else f" --admin-url {stage.admin_url}"
     screen.line("")
     for words, text in (("top", "live"), ("traffic list", "what was asked"), ("regions list", "how the regions are")):
-        screen.line(f"[bold]router {words}{admin}[/]  [dim]{text}[/]")
+        screen.line(f"[bold]{program()} {words}{admin}[/]  [dim]{text}[/]")
     screen.line("")
     screen.line(f"[dim]{stage.config}: change it and save, the router takes it over[/]")
+
+
+def program() -> str:
+    """What to type for this program in the folder it was started from."""
+    beside = Path(sys.executable).with_name("router")
+    if shutil.which("router") == str(beside) or not beside.exists():
+        return "router"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _stay(stage: Stage) -> None:

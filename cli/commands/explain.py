@@ -9,7 +9,7 @@ import typer
 
 from cli import units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.decision_view import chosen, decision_table
+from cli.decision_view import changes, chosen, decision_table
 from cli.errors import CliError, Exit
 from cli.output import dotted
 
@@ -33,6 +33,9 @@ def command(
     prompt: Annotated[str, typer.Option(help="The prompt; nothing is sent to a backend.")] = "Hello",
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer wanted.")] = None,
     region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
+    from_region: Annotated[
+        str | None, typer.Option("--from", metavar="REGION", help="As if client and router stood in this region.")
+    ] = None,
     residency: Annotated[list[str] | None, typer.Option(help="Only this jurisdiction; may be repeated.")] = None,
     policy: Annotated[str | None, typer.Option(help="Another policy than the router's.")] = None,
     as_json: AsJson = False,
@@ -40,7 +43,8 @@ def command(
     admin_token: AdminToken = None,
 ) -> None:
     """Why a request went where it went. With --model: where a prompt would go now; nothing is sent."""
-    asked = {"model": model, "max_tokens": max_tokens, "region": region, "residency": residency, "policy": policy}
+    asked: Json = {"model": model, "max_tokens": max_tokens, "region": region, "residency": residency, "policy": policy}
+    asked["from"] = from_region
     dry_run: Json = {name: value for name, value in asked.items() if value}
     dry_run["messages"] = [{"role": "user", "content": prompt}]
     context(ctx, admin_url, admin_token).run(run_explain, ExplainOptions(request_id, dry_run, as_json))
@@ -49,6 +53,8 @@ def command(
 def run_explain(ctx: Context, options: ExplainOptions) -> None:
     if options.request_id is not None and "model" in options.dry_run:
         raise CliError("say a request's ID or --model, not both", code=Exit.USAGE)
+    if options.request_id is not None and "from" in options.dry_run:
+        raise CliError("--from is for prompts: a request was decided where it was", code=Exit.USAGE)
     if options.request_id is None and "model" not in options.dry_run:
         hint = "`router explain ID` explains a request, `router explain --model M --prompt P` a prompt."
         raise CliError("explain what?", code=Exit.USAGE, hint=hint)
@@ -61,17 +67,19 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
 
 
 def print_decision(ctx: Context, decision: Json) -> None:
-    """The outcome in one line, then every candidate."""
+    """The outcome in one line, then every candidate, then what would have to change for each of the others."""
     ctx.out.line(headline(decision))
     if decision["candidates"]:
         ctx.out.line("")
         ctx.out.line(decision_table(decision, bars=ctx.out.is_tty and ctx.out.width >= BARS_WIDTH))
+        for line in changes(decision):
+            ctx.out.line(line)
 
 
 def headline(decision: Json) -> str:
     policy = f"policy {decision['policy']}" if decision.get("policy") else None
     if decision.get("kind") == "wait":
-        return dotted("[yellow]it would wait[/]", "every usable backend is full", policy)
+        return dotted("[yellow]it would wait[/]", decision.get("reason") or "every usable backend is full", policy)
     if decision.get("kind") == "reject":
         from rich.markup import escape
 

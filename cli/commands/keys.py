@@ -35,6 +35,13 @@ class ListOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SetOptions:
+    key: str
+    changes: dict[str, str]
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KeyOptions:
     key: str
     as_json: bool
@@ -76,6 +83,23 @@ def show(
 ) -> None:
     """One key."""
     context(ctx, admin_url, admin_token).run(run_show, KeyOptions(key, as_json))
+
+
+@group.command("set")
+def set_(
+    ctx: typer.Context,
+    key: KeyName,
+    plan: Annotated[str | None, typer.Option(help="Another plan.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Another owner.")] = None,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Give a key another plan, tenant or name; its secret stays. A minute it has used up stays used up."""
+    asked = {"plan": plan, "tenant": tenant, "name": name}
+    options = SetOptions(key, {what: text for what, text in asked.items() if text is not None}, as_json)
+    context(ctx, admin_url, admin_token).run(run_set, options)
 
 
 @group.command("revoke")
@@ -138,6 +162,20 @@ def run_show(ctx: Context, options: KeyOptions) -> None:
     }
     ctx.out.line(facts(rows))
     ctx.out.note(f"`router quota show {key['id']}` shows how far its limits are used.")
+
+
+def run_set(ctx: Context, options: SetOptions) -> None:
+    if not options.changes:
+        raise CliError("change what?", code=Exit.USAGE, hint="Say --plan, --tenant or --name.")
+    key = find_key(ctx.admin, options.key)
+    changed = ctx.admin.patch(f"/admin/v1/keys/{segment(key['id'])}", options.changes)
+    if options.as_json:
+        ctx.out.json(changed)
+        return
+    from rich.markup import escape
+
+    name, tenant = escape(changed["name"]), escape(changed["tenant"])
+    ctx.out.done(f"key [bold]{name}[/], id {changed['id']}, tenant {tenant}, plan {changed['plan']}")
 
 
 def run_revoke(ctx: Context, options: KeyOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -280,18 +279,18 @@ def _edit(ctx: Context, path: str, change: Callable[[Any], None], what: Callable
     for warning in warnings(config):
         ctx.out.warn(warning)
     try:
-        answer = ctx.admin.post("/admin/v1/config/reload", {})
-        source = ctx.admin.get("/admin/v1/config")["source"]
+        ctx.admin.post("/admin/v1/config/reload", {})
+        running = ctx.admin.get("/admin/v1/config")
     except CliError as error:
         if error.code is Exit.UNREACHABLE:
             ctx.out.note(f"No router at {ctx.admin.url}: it reads the file when it starts.")
             return
         error.message = f"the file is written, but the router does not take it: {error.message}"
         raise
-    if answer["changed"] or os.path.basename(source) == os.path.basename(path):
-        ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {answer['generation']}")
+    if config.regions == config_file.running(running, config).regions:
+        ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
     else:
-        ctx.out.warn(f"the router at {ctx.admin.url} runs another file: {source}")
+        ctx.out.warn(f"the router at {ctx.admin.url} runs another file: {running['source']}; name it with --config")
 
 
 def regions_table(regions: list[Json]) -> Table:
@@ -399,4 +398,4 @@ def _print_region(ctx: Context, region: Json) -> None:
     if errors:
         ctx.out.line("")
     for backend in errors:
-        ctx.out.line(f"[yellow]{backend['name']}[/]  {escape(backend['last_error'])}")
+        ctx.out.line(f"[dim]last error of[/] {backend['name']}  [yellow]{escape(backend['last_error'])}[/]")

@@ -31,6 +31,7 @@ Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a cl
 
 _TIMELINE_WIDTH = 32
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_WINDOW_S_MAX = 15 * 60  # the router keeps no more
 _SPAN_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -173,7 +174,10 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
 
 
 def run_stats(ctx: Context, options: StatsOptions) -> None:
-    answer = ctx.admin.get("/admin/v1/stats", window_s=span_s(options.window))
+    window_s = span_s(options.window)
+    if not 1 <= window_s <= _WINDOW_S_MAX:
+        raise CliError(f"{options.window!r} cannot be looked back", code=Exit.USAGE, hint="From 1s to 15m can.")
+    answer = ctx.admin.get("/admin/v1/stats", window_s=window_s)
     if options.as_json:
         ctx.out.json(answer)
         return
@@ -257,15 +261,15 @@ def request_facts(record: Json) -> Grid:
     law = f"only in {', '.join(record['residency'])}" if record["residency"] else None
     wait = f"waited {units.seconds(record['wait_s'])}" if record["wait_s"] > 0.0005 else None
     first = f"first token after {units.seconds(record['ttft_s'])}" if record["ttft_s"] is not None else None
-    end = f"ended with {record['end']}" if record["end"] else None
+    place = f"from {escape(record['client_region'])}" if record["client_region"] else None
     error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
     return facts(
         {
             "request": f"[bold]{escape(record['request_id'])}[/]",
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
-            "for": dotted(f"tenant {escape(record['tenant'])}", key, record["plan"], record["priority"], law),
-            "answer": dotted(status_text(record["status"]), error, wait, first, _lasted(record), end),
+            "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
+            "answer": dotted(status_text(record["status"]), error, wait, first, _lasted(record)),
             "tokens": _tokens(record),
         }
     )

@@ -34,6 +34,7 @@ name   = "demo"
 region = "{region}"
 listen = "127.0.0.1:{port}"
 admin  = "127.0.0.1:{admin_port}"
+chaos  = true
 {store}
 [auth]
 mode = "keys"

@@ -142,6 +142,7 @@ SECTIONS: tuple[Section, ...] = (
             ),
             Key("policy", "string", "How a backend is chosen; `router policies list` explains each."),
             Key("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
+            Key("chaos", "boolean", "May operators make attempts fail on purpose, with `router chaos`?"),
             Key(
                 "tls_cert",
                 "string",

@@ -17,6 +17,7 @@ class RouterSection:
     policy: str = "ttft"
     #: may a request choose its policy with x-router-policy?
     policy_header: bool = False
+    chaos: bool = False
     tls_cert: str | None = None  # path of the certificate chain of the clients' listener; None: plain HTTP
     tls_key: str | None = None  # path of its private key
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from router.control import merge, views
@@ -221,25 +222,26 @@ async def _create_key(fanout: Fanout, request: web.Request) -> web.StreamRespons
     for link in fanout.links():
         if (answer := await _ask(link, request, body)) is not None:
             if answer.status == 201:
-                await _until_known(fanout.links(), answer.document["id"], revoked=False)
+                await _until_known(fanout.links(), answer.document["id"], {"revoked": False})
             return _passed_on(answer)
     raise NoWorkerError
 
 
-async def _revoke_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+async def _change_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     response = await _any(fanout, request)
     if response.status == 200:
-        await _until_known(fanout.links(), request.match_info["key_id"], revoked=True)
+        changes = {"revoked": True} if request.method == "DELETE" else orjson.loads(await request.read())
+        await _until_known(fanout.links(), request.match_info["key_id"], changes)
     return response
 
 
-async def _until_known(links: Iterable[WorkerLink], key_id: str, *, revoked: bool) -> None:
-    """Wait until the workers have heard of a key, or that it is revoked: the next request may come to any."""
+async def _until_known(links: Iterable[WorkerLink], key_id: str, fields: dict[str, Any]) -> None:
+    """Wait until the workers have heard of a key, or of what has changed: the next request may come to any."""
 
     async def known(link: WorkerLink) -> None:
         while True:
             answer = await link.ask("GET", f"{_V1}/keys/{key_id}")
-            if answer.status == 200 and answer.document["revoked"] is revoked:
+            if answer.status == 200 and all(answer.document[name] == value for name, value in fields.items()):
                 return
             await asyncio.sleep(_KEY_POLL_S)
 
@@ -288,7 +290,8 @@ _ANSWERS: dict[str, _Answer] = {
     "listKeys": _any,
     "createKey": _create_key,
     "showKey": _any,
-    "revokeKey": _revoke_key,
+    "changeKey": _change_key,
+    "revokeKey": _change_key,
     "listQuotas": _any,
     "resetQuota": _every,
     "showConfig": _config,

@@ -13,7 +13,7 @@ from router.config.reader import did_you_mean
 from router.errors import RouterError
 from router.telemetry.journal import Record
 
-_KINDS: dict[str, type] = {"string": str, "integer": int, "array": list}
+_KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "integer": int, "number": (int, float), "array": list}
 
 
 def record_filter(request: web.Request) -> Callable[[Record], bool]:
@@ -46,6 +46,16 @@ def number(request: web.Request, name: str, default: float, *, low: float, high:
     if not low <= value <= high:
         raise RouterError("invalid_request", f"{name} must be a number from {low:g} to {high:g}.", param=name)
     return value
+
+
+def number_in(document: dict[str, Any], name: str, default: float, *, low: float, high: float) -> float:
+    """A number of a body that was checked for its kind."""
+    value = document.get(name)
+    if value is None:
+        return default
+    if not low <= value <= high or isinstance(value, bool):
+        raise RouterError("invalid_request", f"{name} must be a number from {low:g} to {high:g}.", param=name)
+    return float(value)
 
 
 async def document_of(request: web.Request, schema: dict[str, Any]) -> dict[str, Any]:

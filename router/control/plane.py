@@ -12,6 +12,7 @@ from router.core.fleet import Fleet
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.telemetry.sink import Telemetry
+from router.upstream.chaos import Chaos
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class ControlPlane:
     telemetry: Telemetry
     observer: Observer
     drains: Drains
+    chaos: Chaos
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], int]

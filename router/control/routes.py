@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from router.control import views
-from router.control.inputs import document_of, number, record_filter, text_of
+from router.control.inputs import document_of, number, number_in, record_filter, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.errors import RouterError
@@ -20,6 +21,9 @@ from router.store.base import Key
 from router.telemetry.journal import Record
 from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX
+from router.upstream.chaos import KINDS, Fault
+
+_log = logging.getLogger("router.control")
 
 CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
@@ -27,6 +31,9 @@ DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
 REQUESTS_MAX = 1000
 _KEYS_MAX = 200
 _TAIL_KEEPALIVE_S = 15.0
+#: A fault that is forgotten ends within the hour.
+CHAOS_S_MAX = 3600.0
+_NO_KEY = "There is no key with this id."
 
 Handler = Callable[[web.Request, ControlPlane], Awaitable[web.StreamResponse]]
 
@@ -147,10 +154,7 @@ async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamRe
 async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     document = await document_of(request, _NEW_KEY)
     name = text_of(document, "name", required=True)
-    plan = text_of(document, "plan") or "default"
-    if plan not in control.reloader.config.plans:
-        known = ", ".join(sorted(control.reloader.config.plans))
-        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+    plan = _plan(control, text_of(document, "plan") or "default")
     tenant = text_of(document, "tenant") or None
     key, secret = await control.store.create_key(name, plan, tenant)
     entry = {"id": key.id, "name": key.name, "tenant": key.tenant, "plan": key.plan.name, "key": secret}
@@ -159,6 +163,16 @@ async def create_key(request: web.Request, control: ControlPlane) -> web.StreamR
 
 async def show_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     return reply(views.key(await _find_key(control, request.match_info["key_id"])))
+
+
+async def change_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    document = await document_of(request, _KEY_FIELDS)
+    changes = {name: text_of(document, name, required=True) for name in document}
+    if "plan" in changes:
+        _plan(control, changes["plan"])
+    if (key := await control.store.change_key(request.match_info["key_id"], changes)) is None:
+        raise RouterError("not_found", _NO_KEY)
+    return reply(views.key(key))
 
 
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -190,6 +204,37 @@ async def reload_config(request: web.Request, control: ControlPlane) -> web.Stre
 
 async def list_policies(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     return listing(views.policies(control.reloader.config.router.policy))
+
+
+async def list_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return listing(views.chaos(control))
+
+
+async def start_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    if not control.reloader.config.router.chaos:
+        raise RouterError("invalid_request", "Chaos is off here: set [router] chaos = true, and reload.")
+    document = await document_of(request, _CHAOS)
+    targets = _backends_of(control, text_of(document, "target", required=True))
+    if (kind := text_of(document, "fault", required=True)) not in KINDS:
+        raise RouterError("invalid_request", f"A fault is one of {', '.join(KINDS)}.", param="fault")
+    delay_s = number_in(document, "delay_s", 1.0, low=0.001, high=3600)
+    after_tokens = int(number_in(document, "after_tokens", 10, low=0, high=1_000_000))
+    for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
+    fault = Fault(kind, delay_s if kind == "delay" else 0.0, after_tokens if kind == "cut" else 0)
+    for name in targets:
+        control.chaos.start(name, fault, for_s)
+    _log.warning("chaos: attempts at %s meet the fault %s for %g s", ", ".join(targets), kind, for_s)
+    return listing(views.chaos(control))
+
+
+async def stop_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    parts = [request.match_info[name] for name in ("region", "backend") if name in request.match_info]
+    if parts:
+        for name in _backends_of(control, "/".join(parts)):
+            control.chaos.stop(name)
+    else:
+        control.chaos.stop_all()
+    return listing(views.chaos(control))
 
 
 async def explain(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -235,11 +280,11 @@ async def probe_backend(request: web.Request, control: ControlPlane) -> web.Stre
     return reply(_backend_view(control, name) | {"probe": probe})
 
 
-_NEW_KEY: dict[str, Any] = {
+_KEY_FIELDS: dict[str, Any] = {
     "type": "object",
-    "required": ["name"],
     "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")},
 }
+_NEW_KEY: dict[str, Any] = _KEY_FIELDS | {"required": ["name"]}
 _EXPLAIN: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -248,11 +293,23 @@ _EXPLAIN: dict[str, Any] = {
         "messages": {"type": "array", "items": {"type": "object"}},
         "max_tokens": {"type": "integer"},
         "region": {"type": "string"},
+        "from": {"type": "string", "description": "A region: as if the client, and its router, stood there."},
         "residency": {"type": ["string", "array"], "description": "Jurisdictions: a list, or separated by commas."},
         "policy": {"type": "string"},
         "priority": {"type": "string"},
         "tools": {"type": "array", "items": {"type": "object"}},
         "request_id": {"type": "string", "description": "Instead of all else: explain a request that was served."},
+    },
+}
+_CHAOS: dict[str, Any] = {
+    "type": "object",
+    "required": ["target", "fault"],
+    "properties": {
+        "target": {"type": "string", "description": "A region, or a backend as us-east/a."},
+        "fault": {"type": "string", "enum": list(KINDS)},
+        "delay_s": {"type": "number", "description": "Of delay: before each attempt (default 1)."},
+        "after_tokens": {"type": "integer", "description": "Of cut: how many tokens come through (default 10)."},
+        "for_s": {"type": "number", "description": f"How long it lasts (default 60, at most {CHAOS_S_MAX:g})."},
     },
 }
 _LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {REQUESTS_MAX}, default 50).")
@@ -297,12 +354,27 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_V1}/keys", "listKeys", "Every API key, without its secret.", list_keys),
     Route("POST", f"{_V1}/keys", "createKey", "Make an API key.", create_key, body=_NEW_KEY, status=201),
     Route("GET", f"{_V1}/keys/{{key_id}}", "showKey", "One API key.", show_key),
+    Route(
+        "PATCH",
+        f"{_V1}/keys/{{key_id}}",
+        "changeKey",
+        "Give an API key another plan, tenant or name.",
+        change_key,
+        body=_KEY_FIELDS,
+    ),
     Route("DELETE", f"{_V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{_V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
     Route("DELETE", f"{_V1}/quotas/{{key_id}}", "resetQuota", "Make the limits of a key whole again.", reset_quota),
     Route("GET", f"{_V1}/config", "showConfig", "The configuration in force, without secrets.", show_config),
     Route("POST", f"{_V1}/config/reload", "reloadConfig", "Read the file again; 422 if it is wrong.", reload_config),
     Route("GET", f"{_V1}/policies", "listPolicies", "The routing policies.", list_policies),
+    Route("GET", f"{_V1}/chaos", "listChaos", "Faults on purpose that go on.", list_chaos),
+    Route("POST", f"{_V1}/chaos", "startChaos", "Make attempts fail on purpose.", start_chaos, body=_CHAOS),
+    Route("DELETE", f"{_V1}/chaos", "stopChaos", "End every fault.", stop_chaos),
+    Route("DELETE", f"{_V1}/chaos/{{region}}", "stopRegionChaos", "End the faults of a region.", stop_chaos),
+    Route(
+        "DELETE", f"{_V1}/chaos/{{region}}/{{backend}}", "stopBackendChaos", "End the fault of a backend.", stop_chaos
+    ),
     Route("POST", f"{_V1}/explain", "explain", "Where would it go, and why? Sends nothing.", explain, body=_EXPLAIN),
     Route(
         "POST", f"{_V1}/regions/{{region}}/drain", "drainRegion", "No new requests to a region, anywhere.", drain_region
@@ -362,6 +434,14 @@ def _region_view(control: ControlPlane, name: str) -> dict[str, Any]:
     raise RouterError("not_found", f"There is no such region. There are: {known or 'none'}.")
 
 
+def _backends_of(control: ControlPlane, target: str) -> list[str]:
+    """The backends of a region, or the one that is named."""
+    found = [b.name for b in control.fleet.backends.values() if target in (b.region, b.name)]
+    if not found:
+        raise RouterError("not_found", "There is no such region or backend; names are like us-east or us-east/a.")
+    return found
+
+
 def _backend_name(request: web.Request) -> str:
     return f"{request.match_info['region']}/{request.match_info['backend']}"
 
@@ -380,5 +460,13 @@ def _find_record(control: ControlPlane, request_id: str) -> Record:
 
 async def _find_key(control: ControlPlane, key_id: str) -> Key:
     if (key := await control.store.get_key(key_id)) is None:
-        raise RouterError("not_found", "There is no key with this id.")
+        raise RouterError("not_found", _NO_KEY)
     return key
+
+
+def _plan(control: ControlPlane, name: str) -> str:
+    """The name of a plan there is."""
+    if name not in control.reloader.config.plans:
+        known = ", ".join(sorted(control.reloader.config.plans))
+        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+    return name

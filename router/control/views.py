@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
@@ -33,7 +34,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "workers": config.router.workers,
             "policy": config.router.policy,
             "config_generation": control.reloader.generation,
-            "config_source": config.source,
+            "config_source": os.path.abspath(config.source),
             "ready": control.ready() is None,
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s},
@@ -196,12 +197,25 @@ def quota(entry: Key, limits: Iterable[LimitState]) -> dict[str, Any]:
 def config(reloader: ConfigReloader) -> dict[str, Any]:
     refused = reloader.refused
     return {
-        "source": reloader.config.source,
+        "source": os.path.abspath(reloader.config.source),
         "generation": reloader.generation,
         "loaded_s": reloader.loaded_s,
         "refused": {"at_s": refused.at_s, "problems": list(refused.problems)} if refused is not None else None,
         "config": dump(reloader.config),
     }
+
+
+def chaos(control: ControlPlane) -> list[dict[str, Any]]:
+    return [
+        {
+            "backend": name,
+            "fault": fault.kind,
+            "delay_s": fault.delay_s if fault.kind == "delay" else None,
+            "after_tokens": fault.after_tokens if fault.kind == "cut" else None,
+            "left_s": left_s,
+        }
+        for name, (fault, left_s) in control.chaos.running().items()
+    ]
 
 
 def policies(default: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush
-from math import inf
+from math import exp, inf
 from typing import Generic, TypeVar
 
 from router.core.params import Params
@@ -47,6 +47,8 @@ class WaitQueue(Generic[T]):
     def __init__(self, params: Params) -> None:
         self._max = params.queue_max
         self._wait_max_s = params.wait_max_s
+        self._memory_s = params.queue_memory_s
+        self._served_per_s, self._served_s = 0.0, -inf
         self._promote_s = {
             Priority.INTERACTIVE: 0.0,
             Priority.STANDARD: params.promote_standard_s,
@@ -98,17 +100,17 @@ class WaitQueue(Generic[T]):
     def pop(self, now_s: float, fits: Callable[[Request], bool] = lambda _: True) -> T | None:
         """The token of the next request that ``fits`` the place that became free; None: there is none.
 
-        ``fits`` is asked once per kind of request, with one of that kind.
+        ``fits`` is asked once per kind of request and priority, with one of those.
         """
         best: tuple[int, int, int] | None = None
         chosen: _Waiter[T] | None = None
-        fitting: dict[_Kind, bool] = {}
+        fitting: dict[tuple[_Kind, Priority], bool] = {}
         for line, waiters in self._lines.items():
             head = waiters[0]
             kind, priority, tenant = line
-            if kind not in fitting:
-                fitting[kind] = fits(head.request)
-            if not fitting[kind]:
+            if (kind, priority) not in fitting:
+                fitting[kind, priority] = fits(head.request)
+            if not fitting[kind, priority]:
                 continue
             if now_s - head.since_s >= self._promote_s[priority]:
                 priority = Priority.INTERACTIVE
@@ -122,7 +124,20 @@ class WaitQueue(Generic[T]):
         self._turns[tenant] += 1
         token = chosen.token
         self._leave(chosen)
+        self._serve(now_s)
         return token
+
+    def expected_wait_s(self, now_s: float) -> float:
+        """How long one who came now would wait, at the pace at which the queue has been served lately: a second at
+        least, and at most as long as anybody may wait."""
+        served_per_s = self._served_per_s * exp(min(0.0, self._served_s - now_s) / self._memory_s)
+        wait_s = (len(self) + 1) / served_per_s if served_per_s > 0.0 else inf
+        return min(max(1.0, wait_s), self._wait_max_s)
+
+    def _serve(self, now_s: float) -> None:
+        self._served_per_s *= exp(min(0.0, self._served_s - now_s) / self._memory_s)
+        self._served_per_s += 1.0 / self._memory_s
+        self._served_s = now_s
 
     def remove(self, token: T) -> bool:
         """The client has left. False: it was not waiting any more."""

@@ -32,12 +32,16 @@ def prefix_blocks(raw: bytes | memoryview, *, block_bytes: int, limit: int) -> t
 
 
 class PrefixIndex:
-    """The blocks one backend has seen lately: a least-recently-used set in two generations.
+    """The blocks one backend has been sent lately: a least-recently-used set in two generations.
 
-    New and touched blocks enter the young generation. When it holds half the capacity, it becomes the old one and what
-    had been old is forgotten: between half and all of ``capacity_blocks`` are remembered, at the price of a set update
-    and without a list to keep in order. Because a request touches all its blocks at once, a block is never remembered
-    longer than the blocks before it; so a match can be found by bisection.
+    New and touched blocks enter the young generation. When that holds ``capacity_blocks``, it becomes the old one and
+    what had been old is forgotten: between once and twice what the backend can hold is remembered, at the price of a
+    set update and without a list to keep in order. Rather too much than too little: a block that is still there and
+    forgotten here moves its conversation to another backend, for which both pay; one that is gone there and remembered
+    here costs one misjudged wait, and ``trust`` learns from it.
+
+    Because a request touches all its blocks at once, a block is never remembered longer than the blocks before it; so a
+    match can be found by bisection. What other routers tell may break that: then a match may be misjudged.
     """
 
     __slots__ = ("_max", "_min", "_trust_min", "_trust_weight", "_young", "capacity_blocks", "known", "trust")
@@ -45,6 +49,7 @@ class PrefixIndex:
     def __init__(self, params: Params) -> None:
         self._min, self._max = params.prefix_blocks_min, params.prefix_blocks_max
         self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
+        #: what the backend's KV cache holds
         self.capacity_blocks = params.prefix_blocks_default
         #: every remembered block, of both generations
         self.known: set[int] = set()
@@ -57,27 +62,20 @@ class PrefixIndex:
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many blocks from the start are known."""
-        known = self.known
-        if not blocks or blocks[0] not in known:
-            return 0
-        if blocks[-1] in known:
-            return len(blocks)
-        first_known, first_unknown = 0, len(blocks) - 1
-        while first_unknown - first_known > 1:
-            middle = (first_known + first_unknown) // 2
-            if blocks[middle] in known:
-                first_known = middle
-            else:
-                first_unknown = middle
-        return first_known + 1
+        return _leading(self.known, blocks)
 
-    def insert(self, blocks: Sequence[int]) -> None:
-        """The backend is about to compute these."""
-        if len(self._young) >= self.capacity_blocks // 2:
-            self.known = self._young
-            self._young = set()
-        self._young.update(blocks)
-        self.known.update(blocks)
+    def insert(self, blocks: Sequence[int]) -> Sequence[int]:
+        """The backend is about to compute these, or has them. Returns those that were not in the young generation."""
+        young = self._young
+        if blocks and blocks[-1] in young:
+            return ()
+        if len(young) >= self.capacity_blocks:
+            self.known = young
+            young = self._young = set()
+        fresh = blocks[_leading(young, blocks) :]
+        young.update(fresh)
+        self.known.update(fresh)
+        return fresh
 
     def confirm(self, expected_tokens: float, cached_tokens: float) -> None:
         """The engine reported how much of a prompt it had cached, where we expected ``expected_tokens``."""
@@ -95,6 +93,22 @@ class PrefixIndex:
         self._young = set()
 
 
+def _leading(known: set[int], blocks: Sequence[int]) -> int:
+    """How many leading ``blocks`` are in ``known``, by bisection."""
+    if not blocks or blocks[0] not in known:
+        return 0
+    if blocks[-1] in known:
+        return len(blocks)
+    first_known, first_unknown = 0, len(blocks) - 1
+    while first_unknown - first_known > 1:
+        middle = (first_known + first_unknown) // 2
+        if blocks[middle] in known:
+            first_known = middle
+        else:
+            first_unknown = middle
+    return first_known + 1
+
+
 def place_seed(name: str) -> int:
     """What ``rendezvous`` needs of a place: the same number in every router."""
     return _mix(crc32(name.encode()))
@@ -106,7 +120,10 @@ def rendezvous(key: int, seeds: Sequence[int]) -> int:
     Every router that knows the same places comes to the same answer, and when a place is lost, only its keys move.
     Source: Thaler and Ravishankar, Using name-based mappings to increase hit rates (1998).
     """
-    weights = [_mix(key ^ seed) for seed in seeds]
+    # _mix without the calls, and without its first step: the seeds are mixed already.
+    weights = [
+        (((x := (key ^ seed) * 0x85EBCA6B & 0xFFFFFFFF) ^ x >> 13) * 0xC2B2AE35 & 0xFFFFFFFF) >> 8 for seed in seeds
+    ]
     return weights.index(max(weights))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from router.core.types import Lease
+from router.core.types import Lease, Value
 
 
 class Struck(Enum):
@@ -47,8 +47,7 @@ class RejectReason(Enum):
     WAIT_EXPIRED = "wait_expired"
 
 
-@dataclass(slots=True)
-class Dispatch:
+class Dispatch(Value):
     """Go to ``lease.backend``; the lease is already counted.
 
     ``candidates`` is made when it is first read, from what stood at the decision: read it off the hot path.
@@ -62,7 +61,7 @@ class Dispatch:
 
 @dataclass(slots=True)
 class Wait:
-    """Every usable backend is full: hold the request until a place is free or ``until_s`` has come.
+    """Hold the request until a place is free or ``until_s`` has come; ``reason`` says what is in the way.
 
     ``again_s``: ask again then, even if no place was reported free; a backend may be back by itself.
     """
@@ -70,6 +69,7 @@ class Wait:
     until_s: float
     candidates: Sequence[Candidate] = ()
     again_s: float = float("inf")
+    reason: str = "every usable backend is full"
 
 
 @dataclass(slots=True)

@@ -6,8 +6,10 @@ its own), their ``mpairs`` (millions of pairs with the tokens before them, which
 
     ttft_s = rtt + overhead_s + tokens * token_s + mpairs * attention_s + requests * busy_s + residual_s
 
-``overhead_s``, ``token_s``, ``busy_s`` and ``attention_s`` come from a least-squares fit over exponentially forgotten
-samples, held to a prior (ridge): what the model's backends have in common, which is itself held to a first guess.
+``overhead_s``, ``token_s``, ``busy_s`` and ``attention_s`` come from one least-squares fit over the exponentially
+forgotten samples of all backends of the model, held to a first guess (ridge), times the ``pace`` of the backend: how
+long its samples took by that line. One number of its own is what a backend's samples can place: four of its own gave
+equal engines slopes ten times apart, and requests moved from one to the other for nothing.
 ``residual_s`` is an EWMA of what the fit does not explain; it follows a sudden change within a few samples and fades
 without them. Only requests that waited for themselves more than for others teach the fit; the others teach ``Backlog``.
 """
@@ -63,6 +65,9 @@ class Line(NamedTuple):
     def predict_s(self, tokens: float, requests: float, mpairs: float = 0.0) -> float:
         return self.overhead_s + tokens * self.token_s + requests * self.busy_s + mpairs * self.attention_s
 
+    def times(self, factor: float) -> Line:
+        return Line(*(coefficient * factor for coefficient in self))
+
 
 def prior_line(params: Params) -> Line:
     return Line(
@@ -100,6 +105,7 @@ class TtftFit:
         "at_s",
         "error_s",
         "line",
+        "pace",
         "residual_s",
     )
 
@@ -110,6 +116,8 @@ class TtftFit:
         self._sxx = self._sxr = self._srr = self._sxy = self._sry = 0.0
         self._sz = self._szz = self._sxz = self._szr = self._szy = 0.0
         self.line = line
+        #: times what its samples take by the line that the model's backends have in common
+        self.pace = 1.0
         self.residual_s = 0.0
         #: EWMA of |seen - predicted| of the whole ttft, for operators
         self.error_s = 0.0
@@ -168,18 +176,28 @@ class TtftFit:
         self.at_s = now_s
         self.error_s += params.error_weight * (abs(error_s) - self.error_s)
 
-    def solve(self, prior: Line, now_s: float) -> None:
-        """Bring ``line`` up to date with the samples, held to ``prior``."""
+    def solve(self, common: Line, now_s: float) -> None:
+        """Bring ``pace`` up to date with the samples, and with it ``line``, the multiple of ``common``."""
         params = self._params
         self._forget(exp((self._solved_s - now_s) / params.fit_memory_s))
         self._solved_s = now_s
-        line = fitted_line(self.sums, prior, params.prior_samples, params)
+        self.pace = self._pace(common)
+        line = common.times(self.pace)
         if self._n:
             # What the line has just learned must not be counted a second time in the residual.
             learned_s = line.predict_s(*self.typical) - self.line.predict_s(*self.typical)
             explained_s = min(max(learned_s, min(self.residual_s, 0.0)), max(self.residual_s, 0.0))
             self.residual_s -= explained_s
         self.line = line
+
+    def _pace(self, common: Line) -> float:
+        if not self._n:
+            return 1.0
+        params = self._params
+        expected_s = self._n * common.predict_s(*self.typical)
+        held_s = expected_s / self._n * params.pace_samples
+        pace = (self._sy + held_s) / (expected_s + held_s) if expected_s > 0.0 else 1.0
+        return min(max(pace, 1.0 / params.pace_max_factor), params.pace_max_factor)
 
     @property
     def sums(self) -> Sums:
@@ -210,16 +228,23 @@ class TtftFit:
 
 
 Sums = tuple[float, ...]
+_TIMES = 10  # from there on the sums are multiples of times
 
 
 def common_line(fits: Iterable[TtftFit], prior: Line, params: Params) -> Line:
-    """What the backends of a model have in common: one fit over the samples of all of them."""
-    sums = tuple(map(sum, zip(*(fit.sums for fit in fits), strict=True)))
-    return fitted_line(sums, prior, params.prior_samples_common, params) if sums else prior
+    """What the backends of a model have in common: one fit over the samples of all of them, each at its own pace."""
+    sums = tuple(map(sum, zip(*(_at_pace_one(fit) for fit in fits), strict=True)))
+    return fitted_line(sums, prior, params) if sums else prior
 
 
-def fitted_line(sums: Sums, prior: Line, samples: float, params: Params) -> Line:
-    """Least squares over ``sums``, held to ``prior`` as if by so many samples on it (ridge)."""
+def _at_pace_one(fit: TtftFit) -> Sums:
+    sums = fit.sums
+    return (*sums[:_TIMES], *(time_s / fit.pace for time_s in sums[_TIMES:]))
+
+
+def fitted_line(sums: Sums, prior: Line, params: Params) -> Line:
+    """Least squares over ``sums``, held to ``prior`` as if by some samples on it (ridge)."""
+    samples = params.prior_samples
     n, sx, sr, sz, sxx, sxr, sxz, srr, szr, szz, sy, sxy, sry, szy = sums
     prior_x = samples * params.prior_spread_tokens**2
     prior_r = samples * params.prior_spread_requests**2

@@ -7,6 +7,7 @@ changes, and everything that ages is brought up to date once per tick, whoever c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -15,21 +16,25 @@ from statistics import fmean
 from router.core.backend import Backend, Neutral, cached_tokens
 from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
-from router.core.estimator import Line, common_line, common_pace, common_tokens, prior_line
+from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_tokens, prior_line
 from router.core.explain import Candidates
 from router.core.filters import Pool, Strike, sort_out, strike, unfit
 from router.core.gray import find_gray
 from router.core.health import JUDGED, Event, State
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
-from router.core.policy.base import Policy
+from router.core.policy.base import Policy, Ranking
 from router.core.retry import RetryBudget
-from router.core.types import BackendSpec, Lease, LoadSample, Request, Rng, Usage
+from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
 _OK = Outcome.OK
 _EJECTED = State.EJECTED
 _HEALTHY = State.HEALTHY
 _PROBATION = State.PROBATION
+
+
+#: a backend, and blocks of a prompt that it is about to have
+PrefixNews = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ class Fleet:
         self._next_solve_s = float("-inf")
         self._next_gray_s = float("-inf")
         self._next_return_s = float("inf")  # a Retry-After runs out
+        self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
+        self._patience_s = {
+            Priority.INTERACTIVE: params.late_queue_s,
+            Priority.STANDARD: params.late_queue_s,
+            Priority.BATCH: params.slack_queue_s,
+        }
         self._prior = prior_line(params)
         self._priors: dict[str, Line] = {}
 
@@ -117,6 +128,8 @@ class Fleet:
                 b.rtt_prior_s = self.params.rtt_same_region_s
             elif home is not None and location is not None:
                 b.rtt_prior_s = distance_rtt_s(home, location, self.params)
+            else:
+                b.rtt_prior_s = None
             self._note_full(b)
             self._budgets.setdefault(b.region, RetryBudget(self.params))
         self._full.intersection_update(self._by_name.values())
@@ -186,6 +199,10 @@ class Fleet:
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.prices[model]
+        if policy.binds_late and price[4][0] > self._patience_s[request.priority] and not exclude:
+            wait = self._hold(request, candidates, ranking, struck, now_s)
+            if wait is not None:
+                return wait
         blocks = request.prefix_blocks
         cached = cached_tokens(b, request) if blocks and blocks[0] in b.prefix.known else 0.0
         uncached = int(request.prompt_tokens - cached)
@@ -211,6 +228,41 @@ class Fleet:
         reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
         return Dispatch(lease, policy.name, Candidates(candidates, ranking, struck), reason)
 
+    def _hold(
+        self, request: Request, candidates: Sequence[Backend], ranking: Ranking, struck: Sequence[Strike], now_s: float
+    ) -> Wait | None:
+        """Late binding: when every candidate has more work ahead than patience allows, the request waits here.
+
+        Patience grows with the wait: of requests at different routers, the oldest goes first. That of batch priority
+        does not. A retry is not held: its client has waited already.
+        """
+        patience_s = self._patience_s[request.priority]
+        if request.priority is not Priority.BATCH:
+            patience_s += max(0.0, now_s - request.arrival_s)
+        if min(b.prices[request.model][4][0] for b in candidates) <= patience_s:
+            return None
+        until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
+        return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
+
+    def decide_from(self, region: str, request: Request, policy: Policy, now_s: float, rng: Rng) -> Decision:
+        """A dry run as if this router stood in ``region``, where the client is.
+
+        Round trips are what the distance from there suggests, since nobody has measured them from there; all else is
+        what this router knows: queues, rates and prefixes belong to the backends, whoever asks.
+        """
+        home, measured = self.router_region, {b: b.rtt for b in self.backends.values()}
+        try:
+            self.router_region = region
+            for b in measured:
+                b.rtt = RttEstimate(self.params)
+            self._place(now_s)
+            return self.decide(request, policy, now_s, rng, dry_run=True)
+        finally:
+            self.router_region = home
+            for b, rtt in measured.items():
+                b.rtt = rtt
+            self._place(now_s)
+
     def _count(self, lease: Lease, b: Backend, now_s: float) -> None:
         self.leases.add(lease)
         request = lease.request
@@ -231,7 +283,8 @@ class Fleet:
         if lease.retry:
             b.retries_total += 1
         if request.prefix_blocks:
-            b.prefix.insert(request.prefix_blocks)
+            if fresh := b.prefix.insert(request.prefix_blocks):
+                self._prefix_news.append((b.name, fresh))
             b.tokens_per_block = request.tokens_per_block
         if b.inflight >= b.limit:
             self._full.add(b)
@@ -269,8 +322,9 @@ class Fleet:
             return Wait(until_s, candidates, again_s)
         if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):
             where = f"region {request.pin_region}" if request.pin_region is not None else "an allowed jurisdiction"
+            reason = RejectReason.NO_BACKEND if request.residency is None else RejectReason.RESIDENCY
             detail = f"No healthy backend in {where} serves {model!r}."
-            return Reject(RejectReason.RESIDENCY, detail, self._retry_after_s(fitting, now_s), candidates)
+            return Reject(reason, detail, self._retry_after_s(fitting, now_s), candidates)
         detail = f"No healthy backend serves {model!r}."
         return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
 
@@ -494,6 +548,20 @@ class Fleet:
         if (b := self._by_name.get(backend)) is not None:
             b.peers_inflight, b.peers_tokens, b.peers_at_s = float(inflight), float(uncached_tokens), now_s
             b.refresh(now_s, self.neutral)
+
+    def take_prefix_news(self) -> list[PrefixNews]:
+        """The blocks that went to backends since the last call and are news to the other routers, the oldest first.
+
+        Only the latest are kept; whoever does not ask loses nothing but those.
+        """
+        news = list(self._prefix_news)
+        self._prefix_news.clear()
+        return news
+
+    def observe_prefix(self, backend: str, blocks: Sequence[int]) -> None:
+        """Another router sent these blocks there. They are no news to tell again."""
+        if (b := self._by_name.get(backend)) is not None:
+            b.prefix.insert(blocks)
 
     # -- the passing of time ----------------------------------------------------------------------------------------
 

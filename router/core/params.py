@@ -56,14 +56,16 @@ class Params:
     overhead_max_s: float = 5.0
     interference_max_s: float = 0.25
     attention_max_s: float = 0.25
-    #: what the backends of a model have in common weighs as much as this many samples of one of them; what is assumed
-    #: before anything is known weighs as much as this many of all of them ...
-    prior_samples: float = 12.0
-    prior_samples_common: float = 4.0
+    #: what is assumed of a model before anything is known weighs as much as this many samples of all its backends ...
+    prior_samples: float = 4.0
     #: ... that were spread over this many tokens and this many requests in the batch
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
     prior_spread_mpairs: float = 20.0
+    #: a backend is as fast as the others of its model until its samples say otherwise: weighs as much as so many
+    pace_samples: float = 12.0
+    #: bounds of how many times slower or faster it can be
+    pace_max_factor: float = 20.0
     #: how often the fits are solved
     solve_s: float = 0.5
     #: samples are forgotten with this time constant, and the fit slides back to the prior
@@ -134,7 +136,7 @@ class Params:
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9
     #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first
-    decode_ratio: float = 0.05
+    decode_ratio: float = 0.2
 
     # -- choosing (policy ttft) -------------------------------------------------------------------------------------
     #: stay with affinity or the local region unless the gain is more than the larger of these
@@ -157,6 +159,8 @@ class Params:
     prefix_blocks_default: int = 8192
     prefix_blocks_min: int = 256
     prefix_blocks_max: int = 262_144
+    #: prompts whose new blocks wait to be told to the other routers
+    prefix_news_max: int = 1024
     #: weight of one reported cached-token count in the trust we put into our own matches
     prefix_trust_weight: float = 0.1
     prefix_trust_min: float = 0.05
@@ -228,6 +232,15 @@ class Params:
     #: a waiting request is served like an interactive one after this long: nobody starves (SMG: 5, 30, 120 s)
     promote_standard_s: float = 5.0
     promote_batch_s: float = 30.0
+
+    #: policy ttft: a request that would wait longer than this for the work of others at every backend waits in this
+    #: router instead, where it can still be bound to the one that is free first. Engines keep so much work that they
+    #: never run dry meanwhile. The longer a request has waited the longer a queue it accepts, see ``Fleet._hold``
+    late_queue_s: float = 2.5
+    #: the same for batch priority, which only uses what the others leave
+    slack_queue_s: float = 0.25
+    #: time constant of how quickly the queue is served, and the longest wait that is predicted from it
+    queue_memory_s: float = 10.0
 
     # -- retry ------------------------------------------------------------------------------------------------------
     #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)

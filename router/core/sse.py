@@ -55,6 +55,9 @@ _COUNT_MAX = 1 << 40
 #: Where the part of an ordinary event begins that all ordinary events of a stream have in common.
 _UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
+#: No event ends so.
+_NOT_KNOWN = b"\0"
+
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -87,7 +90,7 @@ class StreamWatch:
         self._choices = choices
         self._sum_usage = sum_usage  # llama.cpp: one usage per choice
         self._finished: set[int] = set()
-        self._ordinary: bytes | None = None  # how an event with nothing but content ends
+        self._ordinary = _NOT_KNOWN  # how an event with nothing but content ends
         self._tail = b""
         self._usage: Usage | None = None
         self.started = False
@@ -114,18 +117,26 @@ class StreamWatch:
     def held_bytes(self) -> int:
         return len(self._tail)
 
+    def passes(self, data: bytes) -> bool:
+        """Whether ``data`` is nothing but whole ordinary events. Then they are counted, all of it may go on, and
+        ``feed`` is not to be asked."""
+        ordinary = self._ordinary
+        if self._tail or not data.endswith(ordinary) or b"\r" in data:  # whoever mixes line ends is searched
+            return False
+        ends = data.count(b"\n\n")
+        if ends != 1 and data.count(ordinary) != ends:
+            return False
+        self.events += ends
+        return True
+
     def feed(self, data: bytes) -> bytes:
         """Take the next body bytes; return the whole events that may go on (a partial one is kept back)."""
         if self._tail or not data.endswith(b"\n\n"):
             data = self._assemble(data)
             if not data:
                 return b""
-        ordinary = self._ordinary
-        if ordinary is not None and self.error is None and b"\r" not in data:  # whoever mixes line ends is searched
-            ends = data.count(b"\n\n")
-            if data.count(ordinary) == ends:
-                self.events += ends
-                return data
+        if self.passes(data):
+            return data
         return self._search(data)
 
     def _search(self, data: bytes) -> bytes:
@@ -160,19 +171,27 @@ class StreamWatch:
 
     def _inspect(self, data: bytes) -> bytes:
         start = 0
+        plain = b"\r" not in data
         while start < len(data):
-            match = _EVENT_END.search(data, start)
-            end = match.end() if match else len(data)
-            self._event(data[start:end])
-            if self.error is not None:
-                self.events -= _data_lines(data[start:])
-                return data[:start]
-            start = end
+            if plain:
+                end = data.find(b"\n\n", start) + 2
+            else:
+                match = _EVENT_END.search(data, start)
+                end = match.end() if match else 0
+            event = data[start : end if end >= 2 else len(data)]
+            if not event.endswith(self._ordinary):
+                self._event(event)
+                if self.error is not None:
+                    self.events -= _data_lines(data[start:])
+                    return data[:start]
+            start += len(event)
         return data
 
     def _event(self, event: bytes) -> None:
-        lines = [line[5:].strip() for line in _LINE_END.split(event) if line.startswith(b"data:")]
-        payload = b"\n".join(lines)
+        if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+            payload = event[5:-2].strip()
+        else:
+            payload = b"\n".join([line[5:].strip() for line in _LINE_END.split(event) if line.startswith(b"data:")])
         if not payload:
             return
         if payload.startswith(b"[DONE]"):
@@ -186,13 +205,14 @@ class StreamWatch:
         if isinstance(message, dict):
             ordinary = self._message(message)
             if ordinary and self._choices == 1 and (match := _UNFINISHED.search(event)) is not None:
-                self._ordinary = event[match.start() :] if event.endswith(b"\n\n") else None
+                self._ordinary = event[match.start() :] if event.endswith(b"\n\n") else _NOT_KNOWN
 
     def _message(self, message: dict[str, Any]) -> bool:
         """Take in one event. Returns whether it was ordinary: content, and nothing that ends or counts it."""
         error = message.get("error")
         if error and not message.get("choices"):
             self.error = error if isinstance(error, dict) else {"message": str(error)}
+            self._ordinary = _NOT_KNOWN
             return False
         finished = len(self._finished)
         if self._kind is StreamKind.CHAT:

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from router.core.cost import Price
     from router.core.outcomes import Outcome
 
 #: Engines whose behaviour we know. ``router`` is another router of ours, one hop away.
 ENGINES = ("vllm", "sglang", "tgi", "llamacpp", "openai", "router")
+
+
+class Value(msgspec.Struct, gc=False):
+    """What is made anew for every request: built in C, and not looked at by the garbage collector, for which it must
+    never be part of a cycle."""
 
 
 class Rng(Protocol):
@@ -51,8 +58,7 @@ class BackendSpec:
     key_env: str | None = None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Value):
     """What the core needs to know of one client request. Built once, at the peek."""
 
     request_id: str
@@ -87,8 +93,7 @@ class LoadSample:
     kv_capacity_tokens: float | None = None
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Value):
     """Tokens of one answer. ``reported`` is false when they were counted from the events, not told by the engine."""
 
     prompt_tokens: int = 0
@@ -105,8 +110,7 @@ class Observer(Protocol):
     def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(Value, eq=False):
     """One attempt in flight on one backend, from the decision to the last byte. Compared by identity."""
 
     request: Request

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from router.core.outcomes import Charge
 from router.errors import RouterError
@@ -31,8 +32,7 @@ class PassedOn(RouterError):  # noqa: N818
         self.end = end
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """Everything about a request that outlives a single stop."""
 
     inbound: Inbound

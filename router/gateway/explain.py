@@ -19,7 +19,10 @@ _HEADERS = {"region": b"x-router-region", "residency": b"x-router-residency", "p
 
 
 class Explainer:
-    """Answers the body of ``POST /admin/v1/explain``: ``{"model", "prompt" | "messages", …}``."""
+    """Answers the body of ``POST /admin/v1/explain``: ``{"model", "prompt" | "messages", …}``.
+
+    ``"from"`` names a region: the answer is that of a router that stands there, as far as this one can tell.
+    """
 
     def __init__(self, lifecycle: Lifecycle, rng: Rng) -> None:
         self._lifecycle = lifecycle
@@ -38,10 +41,16 @@ class Explainer:
         head = RequestHead(b"POST", path, True, headers, True)
         ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}))
         need = life.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
-        decision = None
+        place = body.get("from")
+        if place is not None and place not in {b.region for b in life.fleet.backends.values()}:
+            raise RouterError("invalid_request", f"There is no region {place!r}.", param="from")
         for served in settings.aliases.route(ask.model, self._rng):
             need.model = served
-            decision = life.fleet.decide(need, policy, clock.monotonic_s(), self._rng, dry_run=True)
+            now_s = clock.monotonic_s()
+            if place is None:
+                decision = life.fleet.decide(need, policy, now_s, self._rng, dry_run=True)
+            else:
+                decision = life.fleet.decide_from(place, need, policy, now_s, self._rng)
             document = explain(decision)
             if document["kind"] != "reject":
                 break

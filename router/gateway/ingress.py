@@ -13,7 +13,7 @@ import msgspec
 
 from router.core.affinity import prefix_blocks
 from router.core.sse import StreamKind
-from router.core.types import Priority
+from router.core.types import Priority, Value
 from router.errors import RouterError
 from router.gateway.auth import secret_of
 from router.wire.head import RequestHead, connection_options
@@ -26,6 +26,7 @@ CHOICES_MAX = 1024
 TOKENS_MAX = 100_000_000
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_REGION = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PATH = re.compile(rb"/(?:v1/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.:-]+)*|tokenize|detokenize|rerank|score|pooling|classify)")
 _MULTIPART_MODEL = re.compile(rb'name="model"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
@@ -89,12 +90,11 @@ class Envelope:
     affinity: str | None = None
     timeout_s: float | None = None
     policy: str | None = None
-    client_region: str | None = None
+    client_region: str | None = None  # for the record; None also when it is no word
     trace_id: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Ask:
+class Ask(Value, eq=False):
     """One request, understood as far as routing needs."""
 
     envelope: Envelope
@@ -156,8 +156,13 @@ def _understand(head: RequestHead) -> Envelope:
     return envelope
 
 
+def takes_posts(path: bytes) -> bool:
+    """Whether requests to this path are routed."""
+    return _PATH.fullmatch(path) is not None and b".." not in path
+
+
 def _check(path: bytes, headers: dict[bytes, bytes]) -> None:
-    if _PATH.fullmatch(path) is None or b".." in path:
+    if not takes_posts(path):
         raise RouterError("not_found", "There is no such path.")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RouterError("unsupported_encoding", "Compressed request bodies are not supported.")
@@ -248,7 +253,8 @@ def _policy(envelope: Envelope, value: bytes) -> None:
 
 
 def _client_region(envelope: Envelope, value: bytes) -> None:
-    envelope.client_region = value.decode("latin-1")
+    if _REGION.fullmatch(value):
+        envelope.client_region = value.decode()
 
 
 _ASKS = {

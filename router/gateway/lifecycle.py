@@ -34,7 +34,7 @@ from router.store.base import Key, Refusal, Reservation, Store
 from router.tasks import spawn
 from router.telemetry.journal import AttemptRecord
 from router.telemetry.sink import Telemetry
-from router.upstream.classify import AttemptEnd
+from router.upstream.classify import DELIVERED, AttemptEnd
 from router.upstream.pool import ConnectError, Pool, Pools
 from router.wire.flow import Signal
 from router.wire.outbound import Outbound
@@ -130,6 +130,7 @@ class Lifecycle:
         need = self.need_of(key, ask, record.request_id, x.arrival_s)
         record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
         record.model, record.stream, record.trace_id = ask.model, ask.stream, envelope.trace_id
+        record.client_region = envelope.client_region
         record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
         if need.residency is not None:
             record.residency = tuple(sorted(need.residency))
@@ -251,14 +252,15 @@ class Lifecycle:
         began_s = clock.monotonic_s()
         place: Signal[bool] = Signal()
         if not self._queue.push(need, began_s, place, until_s=decision.until_s):
-            raise RouterError("admission_full", retry_after_s=1.0, should_retry=True)
+            raise RouterError("admission_full", retry_after_s=self._queue.expected_wait_s(began_s), should_retry=True)
         try:
             free = await place
         finally:
             x.record.wait_s += clock.monotonic_s() - began_s
             self._queue.remove(place)
         if not free:
-            raise RouterError("wait_expired", retry_after_s=1.0, should_retry=True)
+            again_s = self._queue.expected_wait_s(clock.monotonic_s())
+            raise RouterError("wait_expired", retry_after_s=again_s, should_retry=True)
 
     def offer_places(self) -> None:
         """Something ended: let those who wait try again, as many as there are places."""
@@ -291,6 +293,10 @@ class Lifecycle:
                 end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
         except ConnectError as error:
             end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
+        except ClientGone:
+            if not _has_all(x):
+                raise
+            end, x.keep_alive = DELIVERED, False
         finally:
             self._end_attempt(x, lease, note, end, now_s)
         return end
@@ -443,7 +449,7 @@ class Lifecycle:
             rejected.reason.value,
             rejected.detail,
             retry_after_s=rejected.retry_after_s,
-            should_retry=False if rejected.reason is RejectReason.RESIDENCY else None,
+            should_retry=False if rejected.retry_after_s is None else None,  # waiting helps nobody
         )
 
     def _unknown_model(self, model: str) -> RouterError:
@@ -552,3 +558,8 @@ class Lifecycle:
         for x in list(self.live):
             if x.relay is not None and x.lease is not None and x.lease.backend == backend:
                 x.relay.give_up("refuses connections")
+
+
+def _has_all(x: Exchange) -> bool:
+    """The client that has left took the whole answer with it."""
+    return x.relay is not None and x.relay.said_all

@@ -51,6 +51,7 @@ class Relay(Signal[AttemptEnd]):
     """
 
     __slots__ = (
+        "_chunks",
         "_error",
         "_headers",
         "_held",
@@ -89,6 +90,7 @@ class Relay(Signal[AttemptEnd]):
         self._patience_s = patience_s
         self._watch: StreamWatch | None = None  # of a stream
         self._held = self._tail = b""
+        self._chunks = False  # the client is being answered in chunks
         self.committed = False
         self.delivered_bytes = 0
         # The rest is known with the head
@@ -107,6 +109,12 @@ class Relay(Signal[AttemptEnd]):
         if self._watch is not None:
             return self._watch.usage
         return None if not self.status or self._error else usage_in(self._tail or self._held)
+
+    @property
+    def said_all(self) -> bool:
+        """The client has the whole stream but for its last chunk: many leave at ``[DONE]``."""
+        watch = self._watch
+        return self.committed and watch is not None and watch.complete(framed=False) and not self._inbound.paused
 
     @property
     def due_s(self) -> float:
@@ -163,9 +171,14 @@ class Relay(Signal[AttemptEnd]):
             assert ask is not None
             self._watch = StreamWatch(ask.envelope.kind, choices=ask.choices, sum_usage=self.pool.sums_usage)
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         watch = self._watch
-        if watch is None:
+        if self._chunks and watch is not None and watch.passes(data):
+            # A token on its way: the bytes that came are the bytes that go.
+            self.delivered_bytes += len(data)
+            self._progress_s = self._owner.coarse_now_s
+            self._inbound.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
+        elif watch is None:
             self._whole(data)
         elif not self.committed:
             self._stream_begin(watch, data)
@@ -274,7 +287,7 @@ class Relay(Signal[AttemptEnd]):
                 self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True))
                 return
             self._commit(len(self._held))
-        elif not framed and self._x.request.head.http11:
+        elif not framed and self._chunks:
             self.set(self._interrupted("cut the answer"))
             return
         else:
@@ -307,7 +320,8 @@ class Relay(Signal[AttemptEnd]):
         self._held = b""
         if self._watch is None:
             self._tail = body[-_USAGE_TAIL_BYTES:]
-        if body and self._x.request.head.http11:
+        self._chunks = self._x.request.head.http11
+        if body and self._chunks:
             self._inbound.write(b"%b%x\r\n%b\r\n" % (head, len(body), body))
         else:
             self._inbound.write(head + body)
@@ -316,13 +330,13 @@ class Relay(Signal[AttemptEnd]):
 
     def _write(self, data: bytes) -> None:
         self.delivered_bytes += len(data)
-        if self._x.request.head.http11:
+        if self._chunks:
             self._inbound.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._inbound.write(data)
 
     def _write_end(self) -> None:
-        if self._x.request.head.http11:
+        if self._chunks:
             self._inbound.write(_LAST_CHUNK)
 
     def write_in_band(self, event: bytes) -> None:

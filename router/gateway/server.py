@@ -117,10 +117,7 @@ class Server:
 
     def begin(self, connection: Inbound, request: InboundRequest) -> None:
         envelope = ingress.envelope_of(request.head)
-        request_id = envelope.request_id
-        if request_id is None:
-            self._id_count += 1
-            request_id = b"%b%x" % (self._id_prefix, self._id_count)
+        request_id = envelope.request_id or self._new_id()
         if request.head.method != b"POST":
             self._plain(connection, request, request_id)
             return
@@ -133,15 +130,12 @@ class Server:
         x.flow.step()
 
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
-        error = RouterError(code, detail)
-        connection.write(
-            responses.plain(
-                error.status, responses.error_body(error), keep_alive=False, lines=responses.error_headers(error)
-            )
-        )
-        self._telemetry.request_done(
-            Record("-", clock.wall_s(), status=error.status, error=code, cause="refused", path="-", method="-")
-        )
+        error, request_id = RouterError(code, detail), self._new_id()
+        lines = [b"x-request-id: %b\r\n" % request_id, *responses.error_headers(error)]
+        connection.write(responses.plain(error.status, responses.error_body(error), keep_alive=False, lines=lines))
+        record = Record(request_id.decode(), clock.wall_s(), status=error.status, error=code, cause="refused")
+        record.path = record.method = "-"
+        self._telemetry.request_done(record)
 
     def lost(self, connection: Inbound) -> None:
         x = connection.exchange
@@ -152,6 +146,10 @@ class Server:
         x = connection.exchange
         if isinstance(x, Exchange) and x.relay is not None and x.relay.committed:
             x.relay.pause(not ready)
+
+    def _new_id(self) -> bytes:
+        self._id_count += 1
+        return b"%b%x" % (self._id_prefix, self._id_count)
 
     # paths that need no backend
 
@@ -190,6 +188,8 @@ class Server:
         if path == b"/v1/models" or path.startswith(b"/v1/models/"):
             self._lifecycle.settings.authenticator.key_of(ingress.envelope_of(request.head).secret)
             return 200, self._models(path[len(b"/v1/models/") :].decode("latin-1"))
+        if ingress.takes_posts(path):
+            raise RouterError("method_not_allowed", headers=(("allow", "POST"),))
         raise RouterError("not_found")
 
     def _models(self, name: str) -> dict[str, object]:

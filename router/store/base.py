@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.config import Plan
+from router.core.types import Value
 
 
 class StoreError(Exception):
@@ -25,8 +26,7 @@ class Key:
     revoked: bool
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(Value):
     """What a request holds of its key's limits until it is settled. None in a header field: there is no such limit."""
 
     key_id: str
@@ -129,6 +129,10 @@ class Store(Protocol):
         """Oldest first."""
 
     async def get_key(self, key_id: str) -> Key | None: ...
+
+    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+        """Give a key another ``name``, ``plan`` or ``tenant``; None: there is none. In force on every router within
+        about a second; the share of its limits that it has used stays used."""
 
     async def revoke_key(self, key_id: str) -> bool:
         """Whether there is such a key. Every router refuses it within about a second."""

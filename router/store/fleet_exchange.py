@@ -1,9 +1,20 @@
-"""Routers tell each other what they have in flight where, so that none takes a busy backend for an idle one."""
+"""Routers tell each other what they have in flight where, and which prompts they sent where.
+
+The first keeps any of them from taking a busy backend for an idle one, the second from computing elsewhere what a
+backend has in its cache because another router sent it there.
+
+A message replaces the one before it, and a router may miss some. So what is in flight is told whole each time, and the
+blocks of prompts, which are only told once, stay in the messages for a while; numbers tell the receiver what is new.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import struct
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
@@ -19,16 +30,49 @@ FRESH_S = 0.5
 STALE_S = 2.0
 #: Backends in one message; the busiest are told.
 BACKENDS_MAX = 1024
+#: Messages that tell the same prefixes: a receiver may miss all but one of them.
+TOLD_TIMES = 5
+#: Blocks in one message, four bytes each; of more, the newest are told. The rest costs cache hits, nothing else.
+BLOCKS_MAX = 8192
 
 #: Backend -> leases in flight, and uncached prompt tokens among them.
 Counts = Mapping[str, tuple[int, int]]
+#: A backend, and the hashes of blocks it was sent: unsigned, 32 bits.
+News = tuple[str, Sequence[int]]
+
+
+class _Piece(NamedTuple):
+    """Some blocks as they are sent: ``number`` grows by one from piece to piece of a router."""
+
+    number: int
+    backend: str
+    packed: str  # four bytes each, little endian, in base64
+
+    @classmethod
+    def of(cls, number: int, backend: str, blocks: Sequence[int]) -> _Piece:
+        blocks = blocks[:BLOCKS_MAX]
+        return cls(number, backend, b64encode(struct.pack(f"<{len(blocks)}I", *blocks)).decode())
+
+    def blocks(self) -> Sequence[int]:
+        """Empty when it is not understood."""
+        try:
+            raw = b64decode(self.packed)
+            return struct.unpack(f"<{len(raw) // 4}I", raw)
+        except (ValueError, struct.error):
+            return ()
+
+
+class _Message(NamedTuple):
+    counts: dict[str, tuple[int, int]]
+    pieces: list[_Piece]
 
 
 class FleetExchange:
-    """Publishes this router's counts every PERIOD_S and hands the sum of the others' to ``heard``.
+    """Publishes this router's counts and news every PERIOD_S and hands over what the others told.
 
-    A backend that the others have left is handed over once more, with zeros. Does nothing unless the store is shared.
-    While the store is away ``heard`` gets what was last known, fading out.
+    ``heard`` gets the sum of the others' counts: a backend that they have left is handed over once more, with zeros.
+    ``learned`` gets each of their news once. Does nothing unless the store is shared. While the store is away ``heard``
+    gets what was last known, fading out.
     """
 
     def __init__(
@@ -38,12 +82,19 @@ class FleetExchange:
         heard: Callable[[Counts], None],
         *,
         monotonic_s: Callable[[], float],
+        news: Callable[[], Sequence[News]] = tuple,
+        learned: Callable[[str, Sequence[int]], None] = lambda _backend, _blocks: None,
     ) -> None:
         self._store = store if isinstance(store, SharedStore) else None
         self._counts = counts
         self._heard = heard
+        self._news = news
+        self._learned = learned
         self._monotonic_s = monotonic_s
         self._messages: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}  # router -> when it was true, counts
+        self._told: deque[list[_Piece]] = deque(maxlen=TOLD_TIMES)
+        self._number = 0
+        self._read: dict[str, int] = {}  # router -> the last piece of its that was handed over
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -71,15 +122,35 @@ class FleetExchange:
         return total
 
     async def publish(self, counts: Counts) -> None:
-        """Leave our counts and read the others'. Does nothing while the store is away."""
+        """Leave our counts and news, and read the others'. Does nothing while the store is away."""
         if self._store is None:
             return
+        self._told.append([self._piece(*piece) for piece in self._news()])
         try:
-            messages = await self._store.exchange(orjson.dumps(_busiest(counts)))
+            raws = await self._store.exchange(_encoded(counts, _newest(self._told)))
         except LinkError:
             return
         now_s = self._monotonic_s()
-        self._messages = {router: (now_s - age_s, _read(raw)) for router, age_s, raw in messages if age_s < STALE_S}
+        messages = {router: (age_s, _decoded(raw)) for router, age_s, raw in raws if age_s < STALE_S}
+        self._messages = {router: (now_s - age_s, message.counts) for router, (age_s, message) in messages.items()}
+        self._read = {router: self._learn(router, message.pieces) for router, (_, message) in messages.items()}
+
+    def _piece(self, backend: str, blocks: Sequence[int]) -> _Piece:
+        self._number += 1
+        return _Piece.of(self._number, backend, blocks)
+
+    def _learn(self, router: str, pieces: Sequence[_Piece]) -> int:
+        """Hand over what is new of that router. Returns the number of its last piece."""
+        read = self._read.get(router, 0)
+        if not pieces:
+            return read
+        last = pieces[-1].number
+        if last < read:
+            read = 0  # it was started again
+        for piece in pieces:
+            if piece.number > read:
+                self._learned(piece.backend, piece.blocks())
+        return last
 
     async def _loop(self) -> None:
         told: set[str] = set()
@@ -99,9 +170,28 @@ def _busiest(counts: Counts) -> dict[str, tuple[int, int]]:
     return dict(busy)
 
 
-def _read(raw: bytes) -> dict[str, tuple[int, int]]:
+def _newest(told: Sequence[Sequence[_Piece]]) -> list[_Piece]:
+    """The latest pieces, as many as a message may hold, oldest first."""
+    room = BLOCKS_MAX
+    kept: list[_Piece] = []
+    for piece in (piece for pieces in reversed(told) for piece in reversed(pieces)):
+        room -= len(piece.packed) * 3 // 16  # base64 needs four characters for three bytes
+        if room < 0:
+            break
+        kept.append(piece)
+    return kept[::-1]
+
+
+def _encoded(counts: Counts, pieces: Sequence[_Piece]) -> bytes:
+    return orjson.dumps({"counts": _busiest(counts), "prefixes": [tuple(piece) for piece in pieces]})
+
+
+def _decoded(raw: bytes) -> _Message:
     """Another version's message, if it is not understood, counts as none."""
     try:
-        return {str(name): (max(0, int(pair[0])), max(0, int(pair[1]))) for name, pair in orjson.loads(raw).items()}
-    except (AttributeError, IndexError, TypeError, ValueError):
-        return {}
+        told = orjson.loads(raw)
+        counts = {str(name): (max(0, int(pair[0])), max(0, int(pair[1]))) for name, pair in told["counts"].items()}
+        pieces = [_Piece(int(number), str(backend), str(packed)) for number, backend, packed in told["prefixes"]]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return _Message({}, [])
+    return _Message(counts, pieces)

@@ -76,16 +76,16 @@ class KeySync:
             await self._write(record)
             return self._ring.put(record), secret
 
-    async def revoke(self, key_id: str) -> bool:
+    async def change(self, key_id: str, **changes: Any) -> Key | None:
+        """Other values for fields of a key's record. None: there is no such key."""
         async with self._lock:
             await self._load()
             record = self._ring.records.get(key_id)
             if record is None:
-                return False
-            record = dataclasses.replace(record, revoked=True)
+                return None
+            record = dataclasses.replace(record, **changes)
             await self._write(record)
-            self._ring.put(record)
-            return True
+            return self._ring.put(record)
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         if value is None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from router.config import Plan
 from router.core.quota import Account, Cost, Limits, advance, reserve, settle
@@ -132,12 +133,15 @@ class MemoryStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
+    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+        return self._change(key_id, **changes)
+
     async def revoke_key(self, key_id: str) -> bool:
+        return self._change(key_id, revoked=True) is not None
+
+    def _change(self, key_id: str, **changes: Any) -> Key | None:
         record = self.keys.records.get(key_id)
-        if record is None:
-            return False
-        self.keys.put(dataclasses.replace(record, revoked=True))
-        return True
+        return None if record is None else self.keys.put(dataclasses.replace(record, **changes))
 
     async def quota(self, key: Key) -> list[LimitState]:
         purse = self._purse(key)

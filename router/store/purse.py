@@ -178,11 +178,11 @@ class Purse:
         limit_requests, limit_tokens = limits.requests_per_minute, limits.tokens_per_minute
         left_requests = left_tokens = reset_requests_s = reset_tokens_s = None
         if limit_requests is not None:
-            left_requests = max(0, min(limit_requests, self.shared_requests + self.requests))
-            reset_requests_s = max(0.0, self.whole_requests_s - now_s)
+            left_requests = _within(self.shared_requests + self.requests, limit_requests)
+            reset_requests_s = self.whole_requests_s - now_s if self.whole_requests_s > now_s else 0.0
         if limit_tokens is not None:
-            left_tokens = max(0, min(limit_tokens, self.shared_tokens + self.tokens))
-            reset_tokens_s = max(0.0, self.whole_tokens_s - now_s)
+            left_tokens = _within(self.shared_tokens + self.tokens, limit_tokens)
+            reset_tokens_s = self.whole_tokens_s - now_s if self.whole_tokens_s > now_s else 0.0
         return Reservation(
             self.key_id,
             request_id,
@@ -377,6 +377,10 @@ def _rebased(balance: int, limit: int | None) -> int:
     if limit is None:
         return _UNBOUNDED
     return 0 if balance > _HALF_UNBOUNDED else balance
+
+
+def _within(units: int, limit: int) -> int:
+    return 0 if units < 0 else units if units < limit else limit
 
 
 def _surplus(balance: int, target: int) -> int:

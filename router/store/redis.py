@@ -46,6 +46,7 @@ class RedisLink:
     def __init__(self, url: str) -> None:
         self._url = url
         self._opened: _Opened | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<RedisLink {urlsplit(self._url).scheme}>"
@@ -91,9 +92,13 @@ class RedisLink:
             await opened.close()
 
     async def close(self) -> None:
+        """For good: what comes later gets LinkError, and no connection is left to a loop that ends."""
+        self._closed = True
         await self.drop()
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        if self._closed:
+            raise LinkError("the link is closed")
         if self._opened is None:
             self._opened = _open(self._url)
         pipeline = self._opened.client.pipeline(transaction=False)

@@ -223,8 +223,11 @@ class SharedStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
+    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+        return await self._asked(self._sync.change(key_id, **changes))
+
     async def revoke_key(self, key_id: str) -> bool:
-        return await self._asked(self._sync.revoke(key_id))
+        return await self._asked(self._sync.change(key_id, revoked=True)) is not None
 
     async def quota(self, key: Key) -> list[LimitState]:
         """From the store; while it is away, what this router knows and gives out."""

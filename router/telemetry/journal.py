@@ -10,12 +10,13 @@ import itertools
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import field, to_builtins
 
 from router.core.decisions import Candidate
+from router.core.types import Value
 from router.telemetry.writer import LineWriter
 
 #: Records that keep the candidates of their decision: with many backends these outweigh all the rest.
@@ -24,8 +25,7 @@ _SUBSCRIBERS_MAX = 32
 _SUBSCRIBER_QUEUE = 1000
 
 
-@dataclass(slots=True)
-class AttemptRecord:
+class AttemptRecord(Value):
     """One attempt. ``started_s`` counts from the request's arrival."""
 
     backend: str
@@ -40,8 +40,7 @@ class AttemptRecord:
     detail: str | None = None  # what went wrong, for operators
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Value, eq=False):
     """One request from arrival to the last byte. Durations count from arrival; None is unknown."""
 
     request_id: str
@@ -76,7 +75,7 @@ class Record:
     reply_bytes: int = 0
     prefix_blocks: Sequence[int] = ()  # CRC-32 chain, see core.affinity
     tokens_per_block: float = 0.0
-    end: str | None = None  # how the answer ended: the engine's finish_reason
+    client_region: str | None = None  # where the client says it is
 
     @property
     def backend(self) -> str | None:
@@ -94,7 +93,7 @@ def as_document(record: Record) -> dict[str, Any]:
     document["backend"] = record.backend
     document["region"] = record.region
     document["prefix_blocks"] = list(record.prefix_blocks)
-    document["attempts"] = [{name: getattr(a, name) for name in AttemptRecord.__slots__} for a in record.attempts]
+    document["attempts"] = [to_builtins(attempt) for attempt in record.attempts]
     return document
 
 
@@ -116,7 +115,9 @@ def decision_document(record: Record) -> dict[str, Any]:
     }
 
 
-_PLAIN_FIELDS = tuple(name for name in Record.__slots__ if name not in ("attempts", "candidates", "prefix_blocks"))
+_PLAIN_FIELDS = tuple(
+    name for name in Record.__struct_fields__ if name not in ("attempts", "candidates", "prefix_blocks")
+)
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 

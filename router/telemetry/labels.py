@@ -14,17 +14,18 @@ class Labels:
     def __init__(self, models: Callable[[], Iterable[str]], now_s: Callable[[], float]) -> None:
         self._models = models
         self._now_s = now_s
-        self._known: frozenset[str] = frozenset()
+        #: names that are their own labels
+        self.known: frozenset[str] = frozenset()
         self._asked_s = float("-inf")
 
     def model(self, name: str | None) -> str:
         """The label for a model's name; an empty string when the request named none."""
         if name is None:
             return ""
-        if name in self._known:
+        if name in self.known:
             return name
         now_s = self._now_s()
         if now_s - self._asked_s >= 1.0:
             self._asked_s = now_s
-            self._known = frozenset(sorted(self._models())[:_MODELS_MAX])
-        return name if name in self._known else OTHER
+            self.known = frozenset(sorted(self._models())[:_MODELS_MAX])
+        return name if name in self.known else OTHER

@@ -7,6 +7,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -37,34 +38,73 @@ def redact(text: str) -> str:
 
 def access_json(record: Record, generation: int) -> bytes:
     """One line for one request."""
-    document: dict[str, Any] = {
-        "ts": round(record.arrival_s + record.duration_s, 3),
+    attempts = record.attempts
+    shared = _shared_json(
+        record.status,
+        record.cause,
+        record.method,
+        record.path,
+        record.model,
+        attempts[-1].backend if attempts else None,
+        len(attempts),
+        record.tenant,
+        record.stream,
+        generation,
+    )
+    return b'{"ts":%.3f,"id":%b,"ttft_s":%b,"duration_s":%.4f,"prompt_tokens":%d,"output_tokens":%d,%b%b}\n' % (
+        record.arrival_s + record.duration_s,
+        orjson.dumps(clean(record.request_id)),
+        b"null" if record.ttft_s is None else b"%.4f" % record.ttft_s,
+        record.duration_s,
+        record.prompt_tokens,
+        record.output_tokens,
+        shared,
+        _seldom_json(record),
+    )
+
+
+@lru_cache(1024)
+def _shared_json(
+    status: int,
+    cause: str,
+    method: str,
+    path: str,
+    model: str | None,
+    backend: str | None,
+    attempts: int,
+    tenant: str,
+    stream: bool,
+    generation: int,
+) -> bytes:
+    """What the lines of many requests have in common."""
+    document = {
         "event": "request",
-        "id": clean(record.request_id),
-        "status": record.status,
-        "cause": record.cause,
-        "method": clean(record.method, 16),
-        "path": clean(record.path),
-        "model": clean(record.model) if record.model is not None else None,
-        "backend": record.backend,
-        "attempts": len(record.attempts),
-        "tenant": clean(record.tenant),
-        "stream": record.stream,
-        "ttft_s": _rounded(record.ttft_s),
-        "duration_s": _rounded(record.duration_s),
-        "prompt_tokens": record.prompt_tokens,
-        "output_tokens": record.output_tokens,
+        "status": status,
+        "cause": cause,
+        "method": clean(method, 16),
+        "path": clean(path),
+        "model": clean(model) if model is not None else None,
+        "backend": backend,
+        "attempts": attempts,
+        "tenant": clean(tenant),
+        "stream": stream,
         "gen": generation,
     }
+    return orjson.dumps(document)[1:-1]
+
+
+def _seldom_json(record: Record) -> bytes:
+    """What most lines do not have."""
+    document: dict[str, Any] = {}
     if record.error is not None:
         document["error"] = record.error
     if record.wait_s > 0:
-        document["wait_s"] = _rounded(record.wait_s)
+        document["wait_s"] = round(record.wait_s, 4)
     if record.trace_id is not None:
         document["trace_id"] = clean(record.trace_id, 64)
     if record.served_model is not None and record.served_model != record.model:
         document["served_model"] = clean(record.served_model)
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    return b"," + orjson.dumps(document)[1:-1] if document else b""
 
 
 def access_text(record: Record, generation: int) -> bytes:
@@ -165,7 +205,3 @@ def _log_text(record: logging.LogRecord) -> bytes:
         trace = redact("".join(traceback.format_exception(record.exc_info[1])))[-_MESSAGE_MAX:]
         lines += [f"    {clean(line, _MESSAGE_MAX)}" for line in trace.splitlines()]
     return ("\n".join(lines) + "\n").encode(errors="replace")
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 4)

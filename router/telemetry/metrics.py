@@ -7,7 +7,7 @@ backends and 4 models its writer takes 50 to 100 ms a page, this one 8, in piece
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import add
@@ -22,6 +22,7 @@ from router.telemetry.labels import OTHER, Labels
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
 _SERIES_MAX = 20_000
+_SETTLE_EVERY = 256
 
 #: https://prometheus.io/docs/instrumenting/exposition_formats/
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -169,18 +170,31 @@ Source = Callable[[], Iterable[Sample]]
 
 
 class Histogram:
-    """Counts per bucket, not cumulated."""
+    """Counts per bucket, not cumulated. Values are noted as they come, and counted when there are many or somebody
+    reads: sorted, a whole batch takes as many steps as there are buckets."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "noted", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.noted: list[float] = []
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def settle(self) -> None:
+        """Count what was noted."""
+        noted, counts = self.noted, self.counts
+        if not noted:
+            return
+        noted.sort()
+        before = 0
+        for i, bound in enumerate(self.bounds):
+            upto = bisect_right(noted, bound, before)
+            counts[i] += upto - before
+            before = upto
+        counts[-1] += len(noted) - before
+        self.total += sum(noted)
+        noted.clear()
 
 
 @dataclass(slots=True)
@@ -195,6 +209,10 @@ class _RequestCell:
     tokens: list[int]  # prompt, output, cached
     requests: int = 0
 
+    def settle(self) -> None:
+        for histogram in (self.ttft, self.duration, self.itl, self.dispatch, self.wait):
+            histogram.settle()
+
 
 @dataclass(slots=True)
 class _AttemptCell:
@@ -208,7 +226,8 @@ class _Series:
 
     histograms: dict[str, dict[tuple[str, ...], Histogram]] = field(default_factory=dict)
     tokens: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    requests: dict[tuple[str, str, str, str, str], _RequestCell] = field(default_factory=dict)
+    #: by model, region, backend, status and cause
+    requests: dict[tuple[str, str, str, int, str], _RequestCell] = field(default_factory=dict)
     attempts: dict[tuple[str, str, str], _AttemptCell] = field(default_factory=dict)
     retries: dict[tuple[str, str, str], int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
@@ -236,31 +255,36 @@ class Metrics:
 
     def fold(self, record: Record) -> None:
         """Count one finished request."""
-        model = self._labels.model(record.served_model or record.model)
+        model = record.served_model or record.model
+        if model not in self._labels.known:
+            model = self._labels.model(model)
         attempts = record.attempts
-        last = attempts[-1] if attempts else None
-        key = (
-            (model, last.region, last.backend, str(record.status), record.cause)
-            if last is not None
-            else (model, "", "", str(record.status), record.cause)
-        )
+        if attempts:
+            last = attempts[-1]
+            key = (model, last.region, last.backend, record.status, record.cause)
+        else:
+            key = (model, "", "", record.status, record.cause)
         cell = self._series.requests.get(key) or self._new_request_cell(key)
         cell.requests += 1
-        cell.duration.observe(record.duration_s)
-        if record.ttft_s is not None:
-            cell.ttft.observe(record.ttft_s)
+        cell.duration.noted.append(record.duration_s)
+        ttft_s = record.ttft_s
+        if ttft_s is not None:
+            cell.ttft.noted.append(ttft_s)
             if record.stream and record.output_tokens > 1:
-                cell.itl.observe(max(0.0, record.duration_s - record.ttft_s) / (record.output_tokens - 1))
+                cell.itl.noted.append(max(0.0, record.duration_s - ttft_s) / (record.output_tokens - 1))
         if record.wait_s > 0:
-            cell.wait.observe(record.wait_s)
+            cell.wait.noted.append(record.wait_s)
         tokens = cell.tokens
         tokens[0] += record.prompt_tokens
         tokens[1] += record.output_tokens
-        tokens[2] += record.cached_tokens or 0
+        if record.cached_tokens:
+            tokens[2] += record.cached_tokens
         if attempts:
-            cell.dispatch.observe(attempts[0].started_s)
+            cell.dispatch.noted.append(attempts[0].started_s)
             for attempt in attempts:
                 self._fold_attempt(attempt)
+        if not cell.requests % _SETTLE_EVERY:
+            cell.settle()
         if record.limit is not None:
             refusals = self._series.refusals
             refusals[record.limit] = refusals.get(record.limit, 0) + 1
@@ -301,6 +325,7 @@ class Metrics:
         name = spec.name
         bounds = [f'le="{_number(bound)}"}}' for bound in (*spec.buckets, float("inf"))]
         for values, child in self._series.histograms.get(name, {}).items():
+            child.settle()
             labels = _labels(spec.labels, values)
             start = f"{name}_bucket{labels[:-1]},"
             count = 0
@@ -316,8 +341,8 @@ class Metrics:
 
     def _counters(self) -> Iterator[Sample]:
         series = self._series
-        for request_labels, request in series.requests.items():
-            yield Sample("router_requests_total", request_labels, request.requests)
+        for (model, region, backend, status, cause), request in series.requests.items():
+            yield Sample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
         for (model, region), counts in series.tokens.items():
             for direction, count in zip(("prompt", "output", "cached"), counts, strict=True):
                 yield Sample("router_tokens_total", (model, region, direction), count)
@@ -336,12 +361,14 @@ class Metrics:
             cell = self._series.attempts[key] = _AttemptCell(error)
         cell.attempts += 1
         if attempt.ttft_s is not None and attempt.predicted_ttft_s is not None:
-            cell.error.observe(abs(attempt.ttft_s - attempt.predicted_ttft_s))
+            cell.error.noted.append(abs(attempt.ttft_s - attempt.predicted_ttft_s))
+            if len(cell.error.noted) >= _SETTLE_EVERY:
+                cell.error.settle()
         if attempt.kind != "first":
             retry = (attempt.region, attempt.backend, attempt.kind)
             self._series.retries[retry] = self._series.retries.get(retry, 0) + 1
 
-    def _new_request_cell(self, key: tuple[str, str, str, str, str]) -> _RequestCell:
+    def _new_request_cell(self, key: tuple[str, str, str, int, str]) -> _RequestCell:
         series = self._series
         if len(series.requests) >= _SERIES_MAX:
             key = (OTHER, key[1], key[2], key[3], key[4])

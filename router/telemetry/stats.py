@@ -35,8 +35,18 @@ class Tally:
     prompt_tokens: int = 0
     output_tokens: int = 0
     ttft: dict[int, int] = field(default_factory=dict)
+    noted_ttft_s: list[float] = field(default_factory=list)  # not in ``ttft`` yet
+
+    def settle(self) -> None:
+        """Count what was noted."""
+        ttft = self.ttft
+        for ttft_s in self.noted_ttft_s:
+            bucket = _bucket(ttft_s)
+            ttft[bucket] = ttft.get(bucket, 0) + 1
+        self.noted_ttft_s.clear()
 
     def merge(self, other: Tally) -> None:
+        other.settle()
         self.requests += other.requests
         self.errors += other.errors
         self.prompt_tokens += other.prompt_tokens
@@ -92,29 +102,36 @@ class Stats:
         self._now_s = now_s
         self._started_s = now_s()
         self._slots: deque[tuple[int, dict[_Key, Tally]]] = deque(maxlen=WINDOW_S_MAX + 1)
+        self._second = -1
+        self._slot: dict[_Key, Tally] = {}  # of that second
         self._tenants: set[str] = set()
 
     def fold(self, record: Record) -> None:
         """Count one finished request in the slot of the current second."""
         second = int(self._now_s())
-        if not self._slots or self._slots[-1][0] != second:
-            self._slots.append((second, {}))
-        key = (
-            record.region or "",
-            self._labels.model(record.served_model or record.model),
-            self._tenant(record.tenant),
-            record.cause,
-        )
-        slot = self._slots[-1][1]
-        if (tally := slot.get(key)) is None:
-            tally = slot[key] = Tally()
+        if second != self._second:
+            self._begin(second)
+        model, attempts, tenant = record.served_model or record.model, record.attempts, record.tenant
+        if model not in self._labels.known:
+            model = self._labels.model(model)
+        if tenant not in self._tenants:
+            tenant = self._new_tenant(tenant)
+        key = (attempts[-1].region if attempts else "", model, tenant, record.cause)
+        tally = self._slot.get(key)
+        if tally is None:
+            tally = self._slot[key] = Tally()
         tally.requests += 1
         tally.errors += is_error(record)
         tally.prompt_tokens += record.prompt_tokens
         tally.output_tokens += record.output_tokens
         if record.ttft_s is not None:
-            bucket = _bucket(record.ttft_s)
-            tally.ttft[bucket] = tally.ttft.get(bucket, 0) + 1
+            tally.noted_ttft_s.append(record.ttft_s)
+
+    def _begin(self, second: int) -> None:
+        for tally in self._slot.values():
+            tally.settle()
+        self._second, self._slot = second, {}
+        self._slots.append((second, self._slot))
 
     def window(self, window_s: float) -> dict[str, Any]:
         """Totals of the last ``window_s`` seconds, and the same by region, model, tenant and cause."""
@@ -132,11 +149,10 @@ class Stats:
                 window.tallies.setdefault(key, Tally()).merge(tally)
         return window
 
-    def _tenant(self, tenant: str) -> str:
-        if tenant not in self._tenants:
-            if len(self._tenants) >= _TENANTS_MAX:
-                return OTHER
-            self._tenants.add(tenant)
+    def _new_tenant(self, tenant: str) -> str:
+        if len(self._tenants) >= _TENANTS_MAX:
+            return OTHER
+        self._tenants.add(tenant)
         return tenant
 
 

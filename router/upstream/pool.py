@@ -69,20 +69,23 @@ class Pool:
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Outbound(self._returned, self._lost, self._heads),
+                    self._new,
                     self._host,
                     self._port,
                     ssl=self._tls,
                     server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError:
-            raise RouterError("connect_timeout", "did not accept a connection in time") from None
+            raise ConnectError("connect_timeout", "did not accept a connection in time") from None
         except OSError:
             raise ConnectError("upstream_unreachable", "could not be reached") from None
         self.open.add(connection)
         if self._tls is not None:
             self._sessions.add(connection)
         return connection
+
+    def _new(self) -> Outbound:
+        return Outbound(self._returned, self._lost, self._heads)
 
     def keep_for_later(self, task: asyncio.Task[Outbound]) -> None:
         """The request that asked for this connection has left; the next one will like it."""
@@ -140,6 +143,11 @@ class Pools:
 
     def __getitem__(self, backend: str) -> Pool:
         return self._pools[backend]
+
+    def replace(self, backend: str, pool: Pool) -> None:
+        """From now on attempts go through ``pool``; those under way end as they are."""
+        self._pools[backend].close()
+        self._pools[backend] = pool
 
     def get(self, backend: str) -> Pool | None:
         return self._pools.get(backend)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from router.core.types import Value
 from router.wire.chunked import ChunkedDecoder, ChunkedError
 from router.wire.head import HeadError, RequestHead, RequestHeads, check_beginning
 
@@ -39,8 +40,7 @@ class Limits:
     pipelined_bytes: int = 64 * 1024
 
 
-@dataclass(slots=True, eq=False)
-class InboundRequest:
+class InboundRequest(Value, eq=False):
     """A request as it arrived."""
 
     head: RequestHead

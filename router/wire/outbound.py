@@ -24,6 +24,7 @@ INTERIM_LIMIT = 16  # 1xx answers before the real one
 SIP_BYTES = 32 * 1024
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
+_CRLF = b"\r\n"
 #: Makes httptools expect a chunked body; the real head was read already.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -33,7 +34,8 @@ class Sink(Protocol):
 
     def on_head(self, status: int, headers: Headers) -> None: ...
 
-    def on_body(self, data: bytes) -> None: ...
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
+        """``framed``: the very bytes that ``data`` came in, if that was one plain chunk."""
 
     def on_end(self, *, framed: bool) -> None:
         """The answer is whole by its own framing; ``framed`` is false if only the end of the connection says so."""
@@ -46,6 +48,7 @@ class Outbound(asyncio.Protocol):
     """One connection. ``sink`` is set while a request is in flight; ``served`` counts the answers completed."""
 
     __slots__ = (
+        "_between",
         "_buffer",
         "_complete",
         "_head",
@@ -55,6 +58,7 @@ class Outbound(asyncio.Protocol):
         "_on_idle",
         "_on_lost",
         "_parser",
+        "_parsing",
         "_paused",
         "_pieces",
         "_sipping",
@@ -87,7 +91,10 @@ class Outbound(asyncio.Protocol):
         self._buffer = b""  # a head that is not whole yet
         self._interim = 0
         self._missing_bytes = 0
-        # Chunks are undone by httptools, which calls on_body and on_message_complete.
+        # Chunks are undone by httptools, which calls on_body and on_message_complete. A read that is one plain chunk
+        # needs no parser, as long as we stand between two chunks; many an answer never asks it before its end.
+        self._between = False
+        self._parsing = False
         self._parser: httptools.HttpResponseParser | None = None
         self._pieces: list[bytes] = []
         self._complete = False
@@ -122,6 +129,13 @@ class Outbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand on what one read brought, in order. Each call of the sink may end the request."""
         sink, head = self.sink, self._head
+        if self._between and sink is not None:
+            # What engines send: a token, a chunk, a read.
+            end = data.find(_CRLF)
+            size = len(data) - end - 4
+            if 0 < size < SIP_BYTES and data[:end] == b"%x" % size and data.endswith(_CRLF):
+                sink.on_body(data[end + 2 : -2], data)
+                return
         if len(data) > SIP_BYTES and not self._sipping:
             self._sip()
         if sink is None:
@@ -187,15 +201,14 @@ class Outbound(asyncio.Protocol):
             return
         self._head = head
         self._missing_bytes = length
-        if head.framing is _CHUNKED:
-            self._begin_chunks()
+        self._between = head.framing is _CHUNKED
         sink.on_head(head.status, head.headers)
         if self.sink is not sink:
             return
         if head.framing is not _CHUNKED:
             self._read_body(sink, head, data)
         elif data:
-            self._read_chunks(sink, data)
+            self.data_received(data)
 
     def _read_body(self, sink: Sink, head: AnswerHead, data: bytes) -> None:
         if head.framing is _CLOSE:
@@ -212,23 +225,26 @@ class Outbound(asyncio.Protocol):
         if missing <= 0 and self.sink is sink:
             self._finish(sink, head)
 
-    def _begin_chunks(self) -> None:
+    def _read_chunks(self, sink: Sink, data: bytes) -> None:
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
-        self._complete = False
-        self._parser.feed_data(_CHUNKED_HEAD)
-
-    def _read_chunks(self, sink: Sink, data: bytes) -> None:
-        assert self._parser is not None
         try:
+            if not self._parsing:
+                self._parsing, self._complete = True, False
+                self._parser.feed_data(_CHUNKED_HEAD)
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unsound = True
         pieces = self._pieces
         if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            last = pieces[-1]
+            # A part of a chunk cannot end so: no size line contains the end of a line.
+            self._between = data.endswith(b"%x\r\n%b\r\n" % (len(last), last))
+            body = last if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             sink.on_body(body)
+        else:
+            self._between = False
         if self._complete:
             if self.sink is sink and self._head is not None:
                 self._finish(sink, self._head)
@@ -240,6 +256,7 @@ class Outbound(asyncio.Protocol):
             self.pause(False)
         self.sink = None
         self._head = None
+        self._between = self._parsing = False
         self._interim = 0
         self.served += 1
         # An answer that overtook its request leaves a backend that may take the rest of it for another request.

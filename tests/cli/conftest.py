@@ -41,6 +41,9 @@ class FakeRemote:
     def post(self, path: str, body: object | None = None) -> Any:
         return self._answer("POST", path, body)
 
+    def patch(self, path: str, body: object) -> Any:
+        return self._answer("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         return self._answer("DELETE", path, None)
 
@@ -262,6 +265,6 @@ def record(summary: Callable[..., Json], decision: Json) -> Json:
         "priority": "standard",
         "residency": ["us"],
         "usage_reported": True,
-        "end": "stop",
+        "client_region": "us-west",
         "decision": decision,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from cli.decision_view import decision_table, in_seconds, term_names, verdict
+from cli.decision_view import changes, decision_table, in_seconds, term_names, verdict
 from cli.output import Output
 from cli.route import why_line
 from tests.cli.conftest import Json
@@ -17,6 +17,15 @@ def test_verdicts(decision: Json) -> None:
         "+91 ms, rtt",
         "+200 ms, queue",
         "draining",
+    ]
+
+
+def test_what_would_have_to_change(decision: Json) -> None:
+    assert changes(decision)[2:] == [
+        "  us-east/b: nothing: it was as good, and preference or chance decided",
+        "  eu-central/a: 91 ms less rtt",
+        "  us-east/c: 200 ms less queue",
+        "  ap-northeast/a: resume it",
     ]
 
 

@@ -55,7 +55,7 @@ def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
             assert len(children) >= 7, "six engines and a router"
             demo.send_signal(signal.SIGTERM)
             assert demo.wait(30) == 128 + signal.SIGTERM
-            end_s = time.monotonic() + 5
+            end_s = time.monotonic() + 30
             while (alive := [pid for pid in children if _alive(pid)]) and time.monotonic() < end_s:
                 time.sleep(0.05)
             assert not alive

@@ -180,8 +180,8 @@ def test_traffic_show_tells_the_whole_story(play: Play, record: Json) -> None:
     play.admin.answers = {("GET", "/admin/v1/requests/req-1"): record}
     traffic.run_show(play.context, traffic.ShowOptions("req-1", as_json=False))
     for part in (
-        "tenant acme · key key_1 · default · standard · only in us",
-        "200 · first token after 84 ms · 1.08 s in all · ended with stop",
+        "tenant acme · from us-west · key key_1 · default · standard · only in us",
+        "200 · first token after 84 ms · 1.08 s in all",
         "100 prompt · 64 of them cached · 51 answer · 50 a second",
         "could not be reached",
         "us-east/a retry",
@@ -329,3 +329,11 @@ def _shown(view: Json, **env: str) -> str:
     out = Output(stream, io.StringIO(), env={"FORCE_COLOR": "1", "TERM": "xterm", **env})
     out.line(regions.regions_table([view]))
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("window", ["0s", "16m", "1h"])
+def test_traffic_stats_look_back_fifteen_minutes_at_most(play: Play, window: str) -> None:
+    with pytest.raises(CliError) as caught:
+        traffic.run_stats(play.context, traffic.StatsOptions(window, as_json=False))
+    assert caught.value.code is Exit.USAGE
+    assert caught.value.hint == "From 1s to 15m can."

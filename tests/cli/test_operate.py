@@ -138,6 +138,20 @@ def test_diff_of_what_runs(play: Play, tmp_path: Path) -> None:
     assert play.out.splitlines()[-1] == "regions.us-east.backends.a.max_inflight: 256 -> 64"
 
 
+def test_diff_says_which_file_the_router_reads(play: Play, tmp_path: Path) -> None:
+    file, other = tmp_path / "regions.toml", tmp_path / "copy.toml"
+    file.write_text(EXAMPLE)
+    other.write_text(EXAMPLE.replace("max_inflight  = 256", "max_inflight  = 64"))
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(EXAMPLE, source=str(file))}
+    assert config.run_diff(play.context, config.DiffOptions(None, as_json=False)) is Exit.OK
+    assert f"runs what {file} says" in play.out
+    assert config.run_diff(play.context, config.DiffOptions(str(other), as_json=False)) is Exit.FAILED
+    assert f"The router reads {file}; put it there" in play.err
+    file.write_text(other.read_text())
+    assert config.run_diff(play.context, config.DiffOptions(None, as_json=False)) is Exit.FAILED
+    assert "\n`router config reload` puts this in force." in play.err
+
+
 def test_diff_does_not_trip_over_a_password_it_cannot_see(play: Play, tmp_path: Path) -> None:
     text = EXAMPLE.replace('# redis = "redis://127.0.0.1:6379/0"', 'redis = "redis://u:secret@127.0.0.1:6379/0"')
     file = tmp_path / "regions.toml"

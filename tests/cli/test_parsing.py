@@ -9,7 +9,22 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import build
-from cli.commands import chat, config, demo, explain, keys, quota, regions, serve, sim, status, top, traffic
+from cli.commands import (
+    bench,
+    chaos,
+    chat,
+    config,
+    demo,
+    explain,
+    keys,
+    quota,
+    regions,
+    serve,
+    sim,
+    status,
+    top,
+    traffic,
+)
 from cli.commands.traffic import Filters
 from cli.context import Context
 from cli.errors import Exit
@@ -31,6 +46,16 @@ def typed(*words: str, env: dict[str, str] | None = None) -> Recorder:
     assert result.exit_code == 0, result.output
     return recorder
 
+
+BENCH = {
+    "concurrency": 8,
+    "rate": None,
+    "duration_s": 10.0,
+    "requests": None,
+    "prompt_tokens": 200,
+    "max_tokens": 64,
+    "seed": 1,
+}
 
 CASES = [
     ("status --json", "run_status", status.StatusOptions(as_json=True)),
@@ -72,12 +97,26 @@ CASES = [
     ("keys create me --plan tiny --json", "run_create", keys.CreateOptions("me", "tiny", None, as_json=True)),
     ("keys list --all", "run_list", keys.ListOptions(revoked=True, as_json=False)),
     ("keys show key_1", "run_show", keys.KeyOptions("key_1", as_json=False)),
+    ("keys set me --plan p", "run_set", keys.SetOptions("me", {"plan": "p"}, as_json=False)),
     ("keys revoke me", "run_revoke", keys.KeyOptions("me", as_json=False)),
     ("quota show", "run_show", quota.ShowOptions(None, as_json=False)),
     ("quota reset me", "run_reset", quota.ResetOptions("me", as_json=False)),
+    (
+        "chaos start us-east --cut-after 3 --for 5m",
+        "run_start",
+        chaos.StartOptions("us-east", False, None, 3, "5m", as_json=False),
+    ),
+    ("chaos stop --json", "run_stop", chaos.StopOptions(None, as_json=True)),
+    ("chaos list", "run_list", chaos.ListOptions(as_json=False)),
+    (
+        "bench -n 3 --rate 2",
+        "run_bench",
+        bench.BenchOptions(None, None, None, BENCH | {"requests": 3, "rate": 2.0}, False),
+    ),
     ("config init", "run_init", config.InitOptions("regions.toml", force=False)),
     ("config check x.toml --no-secrets", "run_check", config.CheckOptions("x.toml", secrets=False, as_json=False)),
     ("config show --json", "run_show", config.ShowOptions(as_json=True)),
+    ("config diff", "run_diff", config.DiffOptions(None, as_json=False)),
     ("config diff x.toml", "run_diff", config.DiffOptions("x.toml", as_json=False)),
     ("config reload", "run_reload", config.ReloadOptions(as_json=False)),
     ("config schema", "run_schema", config.SchemaOptions()),

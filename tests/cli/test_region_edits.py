@@ -10,7 +10,7 @@ import pytest
 
 from cli.commands import regions
 from cli.errors import CliError, Exit, StatusError
-from router.config import EXAMPLE, Config, load
+from router.config import EXAMPLE, Config, dump, load
 from tests.cli.conftest import Json, Play
 
 RELOAD = ("POST", "/admin/v1/config/reload")
@@ -189,16 +189,27 @@ def test_without_a_router_the_file_is_enough(play: Play, file: Path) -> None:
     assert "reads the file when it starts" in play.err
 
 
+def _runs(path: Path, **changes: object) -> Json:
+    return {"source": str(path), "generation": 7, "config": dump(load(path, secrets=False))} | changes
+
+
 def test_a_running_router_takes_it_over(play: Play, file: Path) -> None:
-    play.admin.answers = {RELOAD: {"changed": True, "generation": 7, "changes": ["x"]}, CONFIG: {"source": str(file)}}
+    change(play, file, "us-east/a", "max_inflight=64")
+    play.admin.answers = {RELOAD: {"changed": True, "generation": 7, "changes": ["x"]}, CONFIG: _runs(file)}
     change(play, file, "us-east/a", "max_inflight=64")
     assert play.out.endswith("✓ the router at http://router.test runs it, generation 7\n")
 
 
-def test_a_router_that_runs_another_file(play: Play, file: Path) -> None:
-    play.admin.answers = {RELOAD: {"changed": False, "generation": 7, "changes": []}, CONFIG: {"source": "/etc/r.toml"}}
+def test_a_router_that_runs_another_file(play: Play, file: Path, tmp_path: Path) -> None:
+    """Whatever that file is called, and even if the reload took over something else from it."""
+    other = tmp_path / "elsewhere" / file.name
+    play.admin.answers = {
+        RELOAD: {"changed": True, "generation": 7, "changes": []},
+        CONFIG: _runs(file, source=str(other)),
+    }
     change(play, file, "us-east/a", "max_inflight=64")
-    assert "runs another file: /etc/r.toml" in play.err
+    assert f"runs another file: {other}" in play.err
+    assert "runs it" not in play.out
 
 
 def test_a_router_that_refuses_the_file(play: Play, file: Path) -> None:

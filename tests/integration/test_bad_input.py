@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 
 import aiohttp
 import pytest
@@ -164,6 +165,10 @@ async def test_other_methods_and_encodings(world, http: aiohttp.ClientSession) -
     auth = {"authorization": f"Bearer {key}"}
     async with http.put(r.url + CHAT, data=GOOD, headers=auth) as reply:
         assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    for path in (CHAT, "/v1/rerank", "/tokenize"):
+        async with http.get(r.url + path, headers=auth) as reply:
+            assert (reply.status, reply.headers["allow"]) == (405, "POST")
+            assert (await reply.json())["error"]["code"] == "method_not_allowed"
     async with http.post(r.url + CHAT, data=GOOD, headers={**auth, **JSON, "content-encoding": "gzip"}) as reply:
         assert reply.status == 415
     for header, value in (
@@ -173,6 +178,40 @@ async def test_other_methods_and_encodings(world, http: aiohttp.ClientSession) -
     ):
         async with http.post(r.url + CHAT, data=GOOD, headers={**auth, **JSON, header: value}) as reply:
             assert reply.status == 400, header
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999\r\n\r\n", 413),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+    ],
+    ids=["garbage", "large body", "large head"],
+)
+async def test_what_is_refused_before_it_is_a_request_has_an_id_and_a_record(
+    world,  # type: ignore[no-untyped-def]
+    request_line: bytes,
+    status: int,
+) -> None:
+    r, _, _ = world
+    host, port = r.listen.split(":")
+    raw = await talk((host, int(port)), request_line)
+    assert statuses(raw) == [status]
+    given = re.search(rb"x-request-id: (\S+)\r\n", raw)
+    assert given is not None, raw
+    record = await asyncio.to_thread(r.record, given[1].decode())
+    assert (record["status"], record["cause"]) == (status, "refused")
+
+
+async def test_where_the_client_says_it_is_is_kept_in_the_record(world, http: aiohttp.ClientSession) -> None:  # type: ignore[no-untyped-def]
+    r, _, key = world
+    for given, kept in (("eu-central", "eu-central"), ("a b", None), ("x" * 65, None)):
+        headers = {**JSON, "authorization": f"Bearer {key}", "x-client-region": given}
+        async with http.post(r.url + CHAT, data=GOOD, headers=headers) as reply:
+            assert reply.status == 200
+            record = await asyncio.to_thread(r.record, reply.headers["x-request-id"])
+        assert record["client_region"] == kept
 
 
 async def test_ids_that_would_forge_log_lines_are_replaced(world, http: aiohttp.ClientSession) -> None:  # type: ignore[no-untyped-def]
@@ -207,6 +246,20 @@ async def test_residency_and_pins(http: aiohttp.ClientSession) -> None:
                     assert reply.status in (502, 503)
             assert us.calls == [], "data crossed the border"
     assert len(eu.calls) == 5
+
+
+async def test_a_pin_without_a_residency_is_a_matter_of_capacity(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as us, ScriptedBackend() as eu:
+        sites = [Site("us-east", "a", us.url), Site("eu-central", "a", eu.url)]
+        async with RouterProcess(sites, head=OPEN) as r:
+            await asyncio.to_thread(lambda: r.ask_admin("/admin/v1/regions/us-east/drain", {}, method="POST"))
+            for region, retry in (("us-east", None), ("mars", "false")):
+                async with http.post(r.url + CHAT, data=GOOD, headers={**JSON, "x-router-region": region}) as reply:
+                    assert reply.status == 503
+                    assert (await reply.json())["error"]["code"] == "no_backend"
+                    assert reply.headers.get("x-should-retry") == retry
+                    assert ("retry-after" in reply.headers) == (retry is None), "when it is worth asking again"
+    assert us.calls == eu.calls == []
 
 
 async def test_a_port_in_use_is_named_with_the_option(tmp_path) -> None:  # type: ignore[no-untyped-def]

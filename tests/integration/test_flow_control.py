@@ -177,5 +177,6 @@ async def test_a_client_that_leaves_frees_everything(when: str) -> None:
             await asyncio.gather(*(call.until_gone() for call in b.calls), return_exceptions=True)
             assert time.monotonic() - left_s < 2.0, "backends go on for nobody"
             await until_empty(r)
-            assert (await asyncio.to_thread(census, r.file))["Task"] <= tasks
-            assert descriptors(r.process.pid) <= files + 2  # probes come and go
+            async with asyncio.timeout(5):  # probes come and go
+                while (await asyncio.to_thread(census, r.file))["Task"] > tasks or descriptors(r.process.pid) > files:
+                    await asyncio.sleep(0.1)

@@ -250,6 +250,14 @@ async def test_keys_and_quotas(admin: Admin) -> None:
     assert made["key"] not in json.dumps(listed)
     shown = await admin.get(f"/admin/v1/keys/{made['id']}")
     assert (shown["plan"], shown["revoked"]) == ("gold", False)
+    changed = await admin.ask("PATCH", f"/admin/v1/keys/{made['id']}", 200, json={"plan": "default", "name": "cd"})
+    assert (changed["name"], changed["plan"], changed["tenant"]) == ("cd", "default", "acme")
+    changed = await admin.ask("PATCH", f"/admin/v1/keys/{made['id']}", 200, json={"plan": "gold", "name": "ci"})
+    assert changed == shown
+    for wrong in ({"plan": "none"}, {"plan": ""}, {"plan": None}, {"revoked": False}, {"name": 3}):
+        refused = await admin.ask("PATCH", f"/admin/v1/keys/{made['id']}", 400, json=wrong)
+        assert refused["error"]["param"] == next(iter(wrong))
+    await admin.ask("PATCH", "/admin/v1/keys/key_none", 404, json={"plan": "gold"})
     quotas = (await admin.get(f"/admin/v1/quotas?key={made['id']}"))["data"]
     assert quotas[0]["key"] == {"id": made["id"], "name": "ci"}
     limits = {limit["limit"]: limit for limit in quotas[0]["limits"]}

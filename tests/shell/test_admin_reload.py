@@ -53,7 +53,7 @@ async def watched(file: Path) -> AsyncIterator[tuple[ConfigReloader, Applied]]:
         await reloader.stop()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 2.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not come to that"

@@ -14,6 +14,7 @@ import pytest
 from sim.engine import Phase
 from sim.engine_http import Server
 from tests.support.sim_engine import MODEL, QUICK, engine, read_answer, until
+from tests.support.stopwatch import Stopwatch
 
 KINDS = ("vllm", "sglang", "llamacpp")
 
@@ -220,13 +221,13 @@ async def test_a_client_that_leaves_frees_its_place_at_once(kind: str) -> None:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 5000, "stream": True}
         reader, writer = await client.send("POST", "/v1/chat/completions", body)
         await read_answer(reader, limit_events=4)
-        left_s = time.time()
+        watch = Stopwatch()
         writer.close()
         await until(lambda: client.server.live.engine.running == 0)
+        assert watch.elapsed_s < 0.25
         (entry,) = client.server.aborts
         assert entry["reason"] == "client_gone"
         assert entry["phase"] == "decode"
-        assert entry["at_s"] - left_s < 0.25
         assert client.server.live.engine.kv.available == client.server.live.engine.kv.capacity
 
 
@@ -300,25 +301,26 @@ async def test_an_idle_connection_is_closed_after_a_while() -> None:
     async with engine(keep_alive_s=0.5) as client:
         reader, writer = await client.send("GET", "/health")
         await read_answer(reader)
-        idle_s = time.monotonic()
-        assert await asyncio.wait_for(reader.read(), 4.0) == b""
-        assert 0.4 <= time.monotonic() - idle_s <= 2.0
+        idle_s, watch = time.monotonic(), Stopwatch()
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert time.monotonic() - idle_s >= 0.4
+        assert watch.elapsed_s <= 2.0
         writer.close()
 
 
 async def test_latency_is_half_a_round_trip_each_way_and_one_more_for_the_first_bytes() -> None:
     async with engine(rtt_ms=60) as client:
-        started_s = time.monotonic()
+        started_s, watch = time.monotonic(), Stopwatch()
         reader, writer = await client.send("GET", "/health")
         await read_answer(reader)
-        cold_s = time.monotonic() - started_s
-        started_s = time.monotonic()
+        assert time.monotonic() - started_s >= 0.115
+        assert watch.elapsed_s <= 0.18
+        started_s, watch = time.monotonic(), Stopwatch()
         client.write(writer, "GET", "/health")
         await read_answer(reader)
-        warm_s = time.monotonic() - started_s
+        assert time.monotonic() - started_s >= 0.055
+        assert watch.elapsed_s <= 0.11
         writer.close()
-        assert 0.115 <= cold_s <= 0.18
-        assert 0.055 <= warm_s <= 0.11
 
 
 async def test_latency_keeps_order_and_pacing() -> None:
@@ -335,10 +337,11 @@ async def test_the_engine_hears_of_a_leaving_client_half_a_round_trip_later() ->
         body = {"model": MODEL, "prompt": "x", "max_tokens": 5000, "stream": True}
         reader, writer = await client.send("POST", "/v1/completions", body)
         await read_answer(reader, limit_events=2)
-        left_s = time.monotonic()
+        left_s, watch = time.monotonic(), Stopwatch()
         writer.close()
         await until(lambda: client.server.live.engine.running == 0)
-        assert 0.09 <= time.monotonic() - left_s <= 0.25
+        assert time.monotonic() - left_s >= 0.09
+        assert watch.elapsed_s <= 0.25
 
 
 @pytest.mark.parametrize("kind", KINDS)

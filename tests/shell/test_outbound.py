@@ -15,7 +15,7 @@ class Collect:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self.headers = Headers()
         self.body = b""
         self.end: str | None = None
         self.done = asyncio.Event()
@@ -24,7 +24,7 @@ class Collect:
         assert self.status == 0, "one head per answer"
         self.status, self.headers = status, headers
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         assert self.end is None
         self.body += data
 

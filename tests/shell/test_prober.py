@@ -18,6 +18,7 @@ from router.core.health import State
 from router.core.params import Params
 from router.observe.observer import Observer
 from tests.support.pages import Answer, Pages, drip, flood, page, raw, serving, silence
+from tests.support.stopwatch import Stopwatch
 
 DATA = Path(__file__).parent.parent / "data" / "engines"
 VLLM: dict[str, Answer] = {
@@ -52,7 +53,7 @@ async def observing(
         await observer.stop()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 3.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not come to that"
@@ -141,15 +142,15 @@ async def test_a_refused_connection_takes_a_backend_out_and_its_return_brings_it
         backend = fleet.backends["r/b0"]
         await until(lambda: backend.models)
         await engine.close()
-        gone_s = time.monotonic()
+        watch = Stopwatch()
         await until(lambda: backend.state is State.EJECTED)
-        assert time.monotonic() - gone_s < 2.0, "confirmed in quick succession, not an interval each"
+        assert watch.elapsed_s < 2.0, "confirmed in quick succession, not an interval each"
         await until(lambda: refusals)
         await asyncio.sleep(0.3)
         assert refusals == ["r/b0"], "told once per absence"
         asked = engine.count("/v1/models")
         await engine.listen(engine.port)
-        await until(lambda: backend.state is State.PROBATION and backend.usable(clock.monotonic_s()), 6.0)
+        await until(lambda: backend.state is State.PROBATION and backend.usable(clock.monotonic_s()))
         await until(lambda: engine.count("/v1/models") > asked)
 
 
@@ -193,9 +194,9 @@ BAD: dict[str, tuple[Answer, str]] = {
 async def test_bad_answers_are_failures_with_a_reason(name: str) -> None:
     answer, reason = BAD[name]
     async with serving(VLLM | {"/health": answer}) as engine, observing(config_of(engine)) as (observer, fleet):
-        began_s = time.monotonic()
+        watch = Stopwatch()
         result = await observer.probe_now("r/b0")
-        assert time.monotonic() - began_s < 1.0
+        assert watch.elapsed_s < 1.0
         assert not result["ok"]
         assert reason in result["error"], result
         assert str(engine.port) not in result["error"]

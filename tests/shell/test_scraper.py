@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from router.core.types import BackendSpec, LoadSample, RegionSpec
 from router.observe.client import EngineClient
 from router.observe.scraper import Scraper
 from tests.support.pages import Answer, drip, flood, page, raw, serving, silence
+from tests.support.stopwatch import Stopwatch
 
 DATA = Path(__file__).parent.parent / "data" / "engines"
 PAGE = (DATA / "vllm" / "metrics_under_load.txt").read_bytes()
@@ -68,9 +68,9 @@ CANNOT_BE_READ: dict[str, tuple[Answer, str]] = {
 async def test_what_cannot_be_read_is_unknown(name: str) -> None:
     answer, reason = CANNOT_BE_READ[name]
     async with scraping(answer) as (scraper, fleet):
-        began_s = time.monotonic()
+        watch = Stopwatch()
         assert await scraper.scrape() is None
-        assert time.monotonic() - began_s < 1.0
+        assert watch.elapsed_s < 1.0
         assert reason in str(scraper.last_error)
         assert fleet.backends["r/a"].load is None
 

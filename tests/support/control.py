@@ -28,6 +28,8 @@ from router.telemetry.labels import Labels
 from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
+from router.upstream.chaos import Chaos
+from router.upstream.pool import Pools
 
 
 @dataclass
@@ -70,6 +72,9 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
     telemetry = Telemetry(Journal(100), Metrics(labels), Stats(labels, clock.monotonic_s))
     observer = Observer(fleet, config)
 
+    pools = Pools(clock.monotonic_s)
+    pools.apply(config.backends)
+
     def put_in_force(old: Config, new: Config) -> None:
         store.set_plans(new.plans)
         fleet.apply(new.backends, clock.monotonic_s())
@@ -87,6 +92,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         telemetry=telemetry,
         observer=observer,
         drains=Drains(fleet, store),
+        chaos=Chaos(pools, clock.monotonic_s),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: 3,

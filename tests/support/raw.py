@@ -25,6 +25,8 @@ async def talk(address: tuple[str, int], *pieces: bytes, pause_s: float = 0.0, t
         while not reading.done() and size != len(out):
             size = len(out)
             await asyncio.wait([reading], timeout=timeout_s)
+            for _ in range(3):  # a loop that stood still sees the time-out before what has come meanwhile
+                await asyncio.sleep(0)
         return bytes(out)
     finally:
         reading.cancel()

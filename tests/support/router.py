@@ -98,7 +98,7 @@ class RouterProcess:
         try:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
-            code = self.process.wait(15)
+            code = self.process.wait(60)
             text = self.log.read_text()
             assert code in (0, -signal.SIGKILL), text
             if not self.errors_allowed:
@@ -123,7 +123,7 @@ class RouterProcess:
     def write_config(self) -> None:
         self.file.write_text(configuration(self.sites, head=self.head, listen=self.listen, admin=self.admin_address))
 
-    def wait_for(self, path: str, *, status: int = 200, timeout_s: float = 10.0) -> None:
+    def wait_for(self, path: str, *, status: int = 200, timeout_s: float = 60.0) -> None:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -146,7 +146,7 @@ class RouterProcess:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.admin + path, data=data, method=method)
         request.add_header("content-type", "application/json")
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
     def records(self) -> list[dict[str, Any]]:

@@ -191,7 +191,7 @@ async def engine(kind: str = "vllm", profile: str | Profile = QUICK, **options: 
         await server.stop()
 
 
-async def until(condition: Any, timeout_s: float = 3.0) -> None:
+async def until(condition: Any, timeout_s: float = 30.0) -> None:
     """Wait until ``condition()`` (may be a coroutine function) is true; fail when it takes too long."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

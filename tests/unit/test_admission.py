@@ -206,3 +206,18 @@ def test_a_token_must_be_unique() -> None:
     queue.push(ask(), 0.0, "same")
     with pytest.raises(ValueError, match="waits already"):
         queue.push(ask(), 0.0, "same")
+
+
+def test_the_expected_wait_is_what_the_pace_promises() -> None:
+    queue: WaitQueue[str] = WaitQueue(PARAMS)
+    assert queue.expected_wait_s(0.0) == PARAMS.wait_max_s, "nothing was ever served"
+    for i in range(100):
+        queue.push(ask(), 0.0, f"{i}")
+    for i in range(80):  # four a second, for twice as long as the pace is remembered
+        queue.pop(i * 0.25)
+        queue.push(ask(), i * 0.25, f"more {i}")
+    assert queue.expected_wait_s(20.0) == pytest.approx(101 / 4, rel=0.2)
+    assert queue.expected_wait_s(60.0) == PARAMS.wait_max_s, "it has stood still since"
+    while queue.pop(60.0) is not None:
+        pass
+    assert queue.expected_wait_s(60.0) == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from zlib import crc32
 
 from hypothesis import given, settings
@@ -84,11 +85,20 @@ class TestIndex:
         for words in prompts:
             index.insert(chain(words))
             longest = max(longest, len(words))
-            assert len(index) <= capacity + 2 * longest
+            assert len(index) <= 2 * (capacity + longest)
             assert index.match(chain(words)) == len(words)
         blocks = chain(probe)
         scan = next((i for i, block in enumerate(blocks) if block not in index.known), len(blocks))
         assert index.match(blocks) == scan
+
+    def test_what_is_new_to_the_young_generation_is_told_once(self) -> None:
+        index = PrefixIndex(replace(PARAMS, prefix_blocks_min=4))
+        index.resize(4)
+        assert tuple(index.insert((1, 2, 3))) == (1, 2, 3)
+        assert tuple(index.insert((1, 2, 3))) == ()
+        assert tuple(index.insert((1, 2, 8))) == (8,)
+        assert tuple(index.insert((1, 2, 9))) == (1, 2, 9), "a new generation began"
+        assert index.match((1, 2, 3)) == 3, "the old one is still known"
 
     def test_the_capacity_has_bounds(self) -> None:
         index = PrefixIndex(PARAMS)

@@ -29,6 +29,7 @@ admin   = "[::1]:9090"
 workers = 4
 policy  = "prefix"
 policy_header = true
+chaos = true
 
 [store]
 redis   = "redis://:hunter2@127.0.0.1:6379/0"
@@ -93,6 +94,7 @@ def test_every_value_arrives() -> None:
     )
     assert (config.router.name, config.router.workers, config.router.policy) == ("edge-us-1", 4, "prefix")
     assert config.router.policy_header is True
+    assert config.router.chaos is True
     assert config.plans["default"].tokens_per_minute == 200_000
     assert config.plans["default"].residency == ("eu",)
     chat = config.models["chat"]

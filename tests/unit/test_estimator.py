@@ -64,7 +64,7 @@ def learn(
         tokens, requests = rng.uniform(10, 8000), rng.uniform(0, 30)
         fit.add(tokens, requests, truth.predict_s(tokens, requests) * rng.lognormvariate(0.0, noise), 0.0, now_s)
         if i % 5 == 4:
-            fit.solve(PRIOR, now_s)
+            fit.solve(common_line([fit], PRIOR, PARAMS), now_s)
     return now_s
 
 
@@ -218,10 +218,41 @@ def test_long_prompts_are_told_apart_by_their_attention() -> None:
         now_s += 0.1
         fit.add(tokens, 0.0, truth.predict_s(tokens, 0.0, mpairs), 0.0, now_s, mpairs=mpairs)
         if i % 5 == 4:
-            fit.solve(PRIOR, now_s)
+            fit.solve(common_line([fit], PRIOR, PARAMS), now_s)
     for tokens in (2000, 20_000, 80_000):
         mpairs = tokens * tokens / 2e6
         assert fit.line.predict_s(tokens, 0.0, mpairs) == pytest.approx(truth.predict_s(tokens, 0.0, mpairs), rel=0.15)
+
+
+def test_equal_backends_with_few_samples_keep_nearly_equal_lines() -> None:
+    truth, rng = Line(0.01, 1 / 40_000, 0.0005), random.Random(1)
+    fits = [TtftFit(PARAMS, PRIOR, 0.0) for _ in range(6)]
+    for _ in range(25):
+        for fit in fits:
+            tokens, requests = rng.uniform(100, 3000), rng.uniform(0, 30)
+            fit.add(tokens, requests, truth.predict_s(tokens, requests) * rng.lognormvariate(0.0, 0.5), 0.0, 0.0)
+    for _ in range(4):
+        common = common_line(fits, PRIOR, PARAMS)
+        for fit in fits:
+            fit.solve(common, 0.0)
+    slopes = [fit.line.token_s for fit in fits]
+    assert max(slopes) < 1.4 * min(slopes)
+
+
+def test_a_slower_backend_is_told_apart_by_its_pace() -> None:
+    truth, rng = Line(0.01, 1 / 40_000, 0.0005), random.Random(1)
+    fits = [TtftFit(PARAMS, PRIOR, 0.0) for _ in range(3)]
+    for _ in range(200):
+        for factor, fit in zip((1.0, 1.0, 4.0), fits, strict=True):
+            tokens = rng.uniform(100, 8000)
+            fit.add(tokens, 5.0, factor * truth.predict_s(tokens, 5.0), 0.0, 0.0)
+    for _ in range(10):
+        common = common_line(fits, PRIOR, PARAMS)
+        for fit in fits:
+            fit.solve(common, 0.0)
+    quick, _, slow = (fit.line.predict_s(4000, 5.0) for fit in fits)
+    assert quick == pytest.approx(truth.predict_s(4000, 5.0), rel=0.15)
+    assert slow == pytest.approx(4.0 * truth.predict_s(4000, 5.0), rel=0.15)
 
 
 def test_what_backends_have_in_common_is_fitted_over_all_of_them() -> None:

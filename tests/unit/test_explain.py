@@ -7,7 +7,7 @@ import json
 import pytest
 
 from router.core.decisions import Dispatch
-from router.core.explain import explain
+from router.core.explain import changes_to_win, explain
 from router.core.policy import POLICIES
 from tests.support.fleets import Driver, ask, fleet_of
 
@@ -40,6 +40,39 @@ def test_it_says_what_another_would_need_to_win() -> None:
     assert body["predicted_ttft_s"] == pytest.approx(
         winner["cost_s"] - winner["terms"]["toll"] - winner["terms"]["decode"]
     )
+
+
+def test_what_would_have_to_change_is_enough_and_no_more() -> None:
+    assert changes_to_win({"queue": 0.3, "rtt": 0.1}, {"queue": 0.0, "rtt": 0.2}) == pytest.approx({"queue": 0.2})
+    both = changes_to_win({"queue": 0.3, "rtt": 0.1}, {"queue": 0.1, "rtt": 0.0})
+    assert both == pytest.approx({"queue": 0.2, "rtt": 0.1})
+    assert changes_to_win({"rtt": 0.1}, {"rtt": 0.1}) == {}
+    driver = Driver(fleet_of(*NAMES))
+    for _ in range(3):
+        driver.send(0.0, prompt_tokens=4000)
+    body = explain(driver.fleet.decide(ask(), driver.policy, 0.0, driver.rng))
+    winner = next(c for c in body["candidates"] if c["chosen"])
+    for loser in body["candidates"]:
+        if not loser["chosen"]:
+            less = sum(loser["to_win"].values())
+            assert less == pytest.approx(max(0.0, loser["cost_s"] - winner["cost_s"]))
+
+
+def test_from_another_region_the_way_is_another_and_nothing_stays() -> None:
+    driver = Driver(fleet_of("us-east/a", "eu-west/a"))
+    fleet = driver.fleet
+    for name, rtt_s in (("us-east/a", 0.002), ("eu-west/a", 0.083)):
+        fleet.observe_rtt(name, rtt_s, 0.0)
+    before = fleet.decide(ask(), driver.policy, 0.0, driver.rng, dry_run=True)
+    there = fleet.decide_from("eu-west", ask(), driver.policy, 0.0, driver.rng)
+    after = fleet.decide(ask(), driver.policy, 0.0, driver.rng, dry_run=True)
+    assert isinstance(before, Dispatch)
+    assert isinstance(there, Dispatch)
+    assert (before.lease.backend, there.lease.backend) == ("us-east/a", "eu-west/a")
+    rtt = {c.backend: dict(c.terms)["rtt"] for c in there.candidates}
+    assert rtt["eu-west/a"] < 0.01 < 0.05 < rtt["us-east/a"]
+    assert list(after.candidates) == list(before.candidates)
+    assert not fleet.leases
 
 
 def test_a_dispatch_knows_its_candidates_without_having_made_them() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from router.core.decisions import Dispatch, Reject, RejectReason, Struck, Wait
+from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.fleet import Fleet
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import POLICIES
-from router.core.types import Lease, LoadSample, Usage
+from router.core.types import Lease, LoadSample, Priority, Usage
 from tests.support.fleets import MODEL, REGIONS, Driver, ask, fleet_of, spec
 
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a", "ap-east/a")
@@ -78,6 +79,24 @@ class TestFilters:
     def test_pin(self) -> None:
         driver = Driver(fleet_of(*NAMES))
         assert driver.send(0.0, pin_region="ap-east").backend == "ap-east/a"
+
+    @pytest.mark.parametrize(
+        ("pin", "residency", "reason", "waiting_helps"),
+        [
+            ("us-east", None, RejectReason.NO_BACKEND, True),
+            ("mars", None, RejectReason.NO_BACKEND, False),
+            ("us-east", frozenset({"eu"}), RejectReason.RESIDENCY, False),
+        ],
+    )
+    def test_a_pin_that_cannot_be_kept(
+        self, pin: str, residency: frozenset[str] | None, reason: RejectReason, waiting_helps: bool
+    ) -> None:
+        driver = Driver(fleet_of(*NAMES))
+        driver.fleet.set_draining("us-east", True)
+        asked = ask(pin_region=pin, residency=residency)
+        decision = driver.fleet.decide(asked, driver.policy, 0.0, driver.rng)
+        assert isinstance(decision, Reject)
+        assert (decision.reason, decision.retry_after_s is not None) == (reason, waiting_helps)
 
     def test_tried_backends_are_left_out(self) -> None:
         driver = Driver(fleet_of(*NAMES))
@@ -300,7 +319,14 @@ class TestEndings:
         assert fleet.backends["us-east/a"].state is State.HEALTHY
 
         def share(from_s: float) -> float:
-            return sum(driver.serve(from_s + i * 0.004, ttft_s=0.03).backend == "us-east/a" for i in range(500)) / 500
+            return sum(serve(from_s + i * 0.004) == "us-east/a" for i in range(500)) / 500
+
+        def serve(at_s: float) -> str:
+            lease = driver.send(at_s)
+            first_s = at_s + 0.03 + fleet.backends[lease.backend].rtt_s
+            fleet.first_token(lease, first_s)
+            fleet.end(lease, Outcome.OK, first_s)
+            return lease.backend
 
         early, middle, late = share(3.0), share(16.0), share(40.0)
         assert early < 0.2
@@ -664,3 +690,55 @@ class FleetMachine(RuleBasedStateMachine):
 
 TestFleetMachine = FleetMachine.TestCase
 TestFleetMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+class TestLateBinding:
+    """A hundred thousand tokens are ten seconds of work for an engine that nothing is known of."""
+
+    def buried(self, *names: str) -> Driver:
+        driver = Driver(fleet_of(*names))
+        for i, name in enumerate(names):
+            driver.send(0.0, request_id=f"heavy {i}", prompt_tokens=100_000, exclude=tuple(set(names) - {name}))
+        return driver
+
+    def decide(self, driver: Driver, now_s: float = 0.0, exclude: tuple[str, ...] = (), **changes: Any) -> Decision:
+        return driver.fleet.decide(ask(**changes), driver.policy, now_s, driver.rng, exclude=exclude)
+
+    def test_it_waits_here_when_every_queue_is_long(self) -> None:
+        driver = self.buried("us-east/a", "us-east/b")
+        decision = self.decide(driver, deadline_s=8.0)
+        assert isinstance(decision, Wait)
+        assert decision.until_s == 8.0
+        assert decision.reason == "every queue is long"
+        assert {c.backend for c in decision.candidates if c.cost_s is not None} == {"us-east/a", "us-east/b"}
+        assert len(driver.fleet.leases) == 2
+
+    def test_one_short_queue_is_enough(self) -> None:
+        driver = self.buried("us-east/a", "us-east/b")
+        lease = next(lease for lease in driver.fleet.leases if lease.backend == "us-east/b")
+        driver.fleet.first_token(lease, 0.0)
+        decision = self.decide(driver)
+        assert isinstance(decision, Dispatch)
+        assert decision.lease.backend == "us-east/b"
+
+    def test_a_retry_is_not_held(self) -> None:
+        driver = self.buried("us-east/a", "us-east/b")
+        assert isinstance(self.decide(driver, exclude=("us-east/a",)), Dispatch)
+
+    def test_who_has_waited_long_accepts_a_long_queue(self) -> None:
+        driver = self.buried("us-east/a", "us-east/b")
+        assert isinstance(self.decide(driver, 0.05, arrival_s=0.0), Wait)
+        assert isinstance(self.decide(driver, 0.05, arrival_s=-60.0), Dispatch)
+
+    def test_batch_priority_uses_slack_only(self) -> None:
+        driver = Driver(fleet_of("us-east/a"))
+        driver.send(0.0, prompt_tokens=6000)
+        assert isinstance(self.decide(driver, priority=Priority.STANDARD), Dispatch)
+        driver = Driver(fleet_of("us-east/a"))
+        driver.send(0.0, prompt_tokens=6000)
+        assert isinstance(self.decide(driver, priority=Priority.BATCH, arrival_s=-60.0), Wait)
+
+    def test_other_policies_do_as_their_originals(self) -> None:
+        driver = self.buried("us-east/a", "us-east/b")
+        driver.policy = POLICIES["cache_aware"](driver.fleet.params)
+        assert isinstance(self.decide(driver), Dispatch)

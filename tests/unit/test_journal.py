@@ -86,7 +86,7 @@ def test_the_document_of_a_record_is_json_and_whole() -> None:
         prefix_blocks=(1, 2),
     )
     document = orjson.loads(orjson.dumps(as_document(record)))
-    assert set(Record.__slots__) - {"candidates"} <= set(document)
+    assert set(Record.__struct_fields__) - {"candidates"} <= set(document)
     assert (document["backend"], document["region"]) == ("us/a", "us")
     assert document["attempts"][1]["kind"] == "retry"
     assert decision_document(record) == {

@@ -202,7 +202,7 @@ class TestTtft:
             fleet.first_token(lease, i * 0.1 + 0.03 + lease.prompt_tokens / rate)
             fleet.end(lease, Outcome.OK, i * 0.1 + 3.0)
         speeds = {name: b.prefill_tokens_per_s for name, b in fleet.backends.items()}
-        assert speeds["us-east/a"] == pytest.approx(2000, rel=0.2)
+        assert speeds["us-east/a"] == pytest.approx(2000, rel=0.4)
         assert speeds["us-east/b"] == pytest.approx(20_000, rel=0.4)
         assert chosen(fleet, "ttft", ask(prompt_tokens=5000), 21.0) == "us-east/b"
 

@@ -48,6 +48,10 @@ class Policy(ABC):
     #: the publication or project the algorithm is from
     source: ClassVar[str]
     observes: ClassVar[bool] = False
+    #: True: requests that would queue for long everywhere are held back in the router, see ``Fleet``
+    binds_late: ClassVar[bool] = False
+    #: False: the original knows only what it sent itself, so that comparisons tell it no prefixes of other routers
+    hears_prefixes: ClassVar[bool] = True
 
     def __init__(self, params: Params) -> None:
         self.params = params

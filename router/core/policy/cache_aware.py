@@ -28,6 +28,7 @@ class CacheAware(Policy):
     name = "cache_aware"
     summary = "Longest cached prefix above 30 % of the prompt while load is balanced, else fewest in flight."
     source = "SGLang router, cache_aware policy (cache_threshold 0.3, balance_abs 64, balance_rel 1.5)"
+    hears_prefixes = False
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         loads = [b.inflight for b in candidates]

@@ -30,6 +30,7 @@ class Gie(Policy):
     source = (
         "Kubernetes Gateway API inference extension, endpoint picker: queue, kv-cache-utilization, prefix-cache scorers"
     )
+    hears_prefixes = False
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         blocks = request.prefix_blocks

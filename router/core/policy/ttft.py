@@ -7,7 +7,7 @@ from math import inf
 from zlib import crc32
 
 from router.core.affinity import rendezvous
-from router.core.backend import Backend, cached_tokens
+from router.core.backend import Backend
 from router.core.cost import Price, Terms, price_terms
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
@@ -26,10 +26,12 @@ class Ttft(Policy):
     name = "ttft"
     summary = "Soonest predicted first token: network, queue, uncached prefill, KV pressure, learned online."
     source = "GORGO's additive cost, llm-d's exploration, Linkerd's failure penalty; own online fit"
+    binds_late = True
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens, blocks = request.model, request.prompt_tokens, request.prefix_blocks
-        first = blocks[0] if blocks else None
+        first, last = (blocks[0], blocks[-1]) if blocks else (None, None)
+        matched, block_tokens = 1, request.tokens_per_block
         prices: list[Price] = []
         costs: list[float] = []
         cached: dict[int, float] = {}
@@ -37,8 +39,18 @@ class Ttft(Policy):
         # One loop and no calls: this runs for every backend on every request.
         for b in candidates:
             fixed_s, token_s, rise, toll, _, pair_s = price = b.prices[model]
-            if first in b.prefix.known:
-                hit = cached[len(costs)] = cached_tokens(b, request)
+            known = b.prefix.known
+            if first in known:
+                if last in known:
+                    hit = len(blocks) * block_tokens * b.prefix.trust
+                else:
+                    # Mostly as much is known as at the candidate before: two looks instead of a search.
+                    if blocks[matched - 1] not in known or blocks[matched] in known:
+                        matched = b.prefix.match(blocks)
+                    hit = matched * block_tokens * b.prefix.trust
+                if hit > tokens:
+                    hit = float(tokens)
+                cached[len(costs)] = hit
                 work_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
             else:
                 work_s = tokens * (token_s + tokens * pair_s)

@@ -44,7 +44,7 @@ def key_of(plan: Plan, key_id: str = "k1") -> Key:
     return Key(key_id, key_id, "tenant", plan, 0.0, False)
 
 
-async def eventually(true: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 5.0) -> None:
+async def eventually(true: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
     """Until it is true. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -88,6 +88,21 @@ async def test_a_key_is_made_found_listed_and_revoked(store: Store) -> None:
     assert found.revoked
 
 
+async def test_a_key_is_changed_and_what_it_used_stays_used(store: Store) -> None:
+    key, secret = await store.create_key("alice", "small", "acme")
+    await taken(store, key)
+    await settles(store, key, requests=1)
+    changed = await store.change_key(key.id, {"plan": "default", "name": "al"})
+    assert changed is not None
+    assert (changed.name, changed.tenant, changed.plan) == ("al", "acme", PLANS["default"])
+    assert ring(store).lookup(secret.encode()) == changed == await store.get_key(key.id)
+    await taken(store, changed)
+    assert (await used(store, changed))["requests"] > 20, "half of a minute's requests were used"
+    await store.reset_quota(changed)
+    await settles(store, changed, requests=0)
+    assert await store.change_key("key_none", {"plan": "default"}) is None
+
+
 async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
     key, secret = await store.create_key("a", "small")
     await taken(store, key)
@@ -104,15 +119,19 @@ async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
 async def test_the_answer_tells_where_the_limits_stand(store: Store) -> None:
     key, _ = await store.create_key("a")
     answer = await taken(store, key, 1500)
+    began_s = time.monotonic()
     assert (answer.limit_requests, answer.remaining_requests) == (60, 59)
-    assert answer.reset_requests_s == pytest.approx(1, abs=0.3)
+    assert answer.reset_requests_s == pytest.approx(1, abs=0.01)
     assert (answer.limit_tokens, answer.remaining_tokens) == (6000, 4500)
-    assert answer.reset_tokens_s == pytest.approx(15, abs=0.3)
+    assert answer.reset_tokens_s == pytest.approx(15, abs=0.01)
     no = await refused(store, key, 5000)
+    passed_s = time.monotonic() - began_s + 0.15  # the store may have given the first answer that much earlier
     assert no.limit == "tokens"
-    assert no.retry_after_s == pytest.approx(5, abs=0.3)
+    assert no.retry_after_s is not None
+    assert 5 - passed_s <= no.retry_after_s <= 5
     assert (no.limit_tokens, no.limit_requests) == (6000, 60)
-    assert no.remaining_tokens == pytest.approx(4500, abs=50)
+    assert no.remaining_tokens is not None
+    assert 4500 <= no.remaining_tokens <= 4500 + 100 * passed_s, "100 tokens come back each second"
     for words in (" of 6000 tokens per minute are used", "needs 5000", "Retry in "):
         assert words in no.detail
 
@@ -200,9 +219,12 @@ async def test_runtime_state_is_kept(store: Store) -> None:
     await store.set_runtime("drain:eu", None)
     assert await store.get_runtime() == {"drain:us": "1"}
     assert store.state == "up"
-    rtt_s = await store.ping()
-    assert rtt_s is not None
-    assert 0 <= rtt_s < 0.1
+
+    async def answers() -> bool:
+        rtt_s = await store.ping()
+        return rtt_s is not None and 0 <= rtt_s < 0.1
+
+    await eventually(answers)
 
 
 async def test_no_secret_is_kept(store: Store, shared_valkey: Valkey) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator, Sequence
 
 from router.config import Config, Plan
-from router.store.fleet_exchange import FleetExchange
+from router.store.fleet_exchange import BLOCKS_MAX, FRESH_S, STALE_S, FleetExchange
 from router.store.open import open_store
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, router
@@ -19,6 +20,17 @@ def exchange_of(store: SharedStore, counts: Counts, heard: Counts) -> FleetExcha
     return FleetExchange(store, lambda: counts, heard.update, monotonic_s=time.monotonic)
 
 
+@contextlib.asynccontextmanager
+async def running(*exchanges: FleetExchange) -> AsyncIterator[None]:
+    for exchange in exchanges:
+        await exchange.start()
+    try:
+        yield
+    finally:
+        for exchange in exchanges:
+            await exchange.stop()
+
+
 async def test_each_hears_the_sum_of_the_others_and_not_itself(shared_valkey: Valkey) -> None:
     shared_valkey.command("FLUSHALL")
     url = shared_valkey.url
@@ -26,34 +38,101 @@ async def test_each_hears_the_sum_of_the_others_and_not_itself(shared_valkey: Va
         counts: list[Counts] = [{"eu/x": (3, 100), "us/y": (0, 0)}, {"eu/x": (2, 50), "us/z": (1, 0)}, {}]
         heard: list[Counts] = [{}, {}, {}]
         exchanges = [exchange_of(s, n, h) for s, n, h in zip((a, b, c), counts, heard, strict=True)]
-        for exchange in exchanges:
-            await exchange.start()
-        await eventually(lambda: heard[2] == {"eu/x": (5, 150), "us/z": (1, 0)})
-        await eventually(lambda: heard[0] == {"eu/x": (2, 50), "us/z": (1, 0)})
-        assert heard[1] == {"eu/x": (3, 100)}
-        counts[1].clear()  # b has nothing in flight any more: the others hear zeros once
-        await eventually(lambda: heard[0] == {"eu/x": (0, 0), "us/z": (0, 0)})
-        for exchange in exchanges:
-            await exchange.stop()
+        async with running(*exchanges):
+            await eventually(lambda: heard[2] == {"eu/x": (5, 150), "us/z": (1, 0)})
+            await eventually(lambda: heard[0] == {"eu/x": (2, 50), "us/z": (1, 0)})
+            await eventually(lambda: heard[1] == {"eu/x": (3, 100)})
+            counts[1].clear()  # b has nothing in flight any more: the others hear zeros once
+            await eventually(lambda: heard[0] == {"eu/x": (0, 0), "us/z": (0, 0)})
+
+
+async def test_what_went_where_is_told_once_even_if_messages_are_missed(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    url = shared_valkey.url
+    async with router(url, name="a") as a, router(url, name="b") as b:
+        learned: list[tuple[str, tuple[int, ...]]] = []
+        news = [[("eu/x", (1, 2, 2**32 - 1))], [("eu/y", (3,))], [], [("eu/x", (4,))]]
+        waiting = iter(news)
+        teller = FleetExchange(
+            a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: next(waiting, []), learned=fail
+        )
+        listener = FleetExchange(
+            b,
+            dict,
+            lambda _: None,
+            monotonic_s=time.monotonic,
+            learned=lambda backend, blocks: learned.append((backend, tuple(blocks))),
+        )
+        await teller.publish({})
+        await teller.publish({})  # the first message is replaced before anybody reads it
+        await listener.publish({})
+        assert learned == [news[0][0], news[1][0]]
+        await teller.publish({})
+        await teller.publish({})
+        await listener.publish({})
+        await listener.publish({})
+        assert learned == [news[0][0], news[1][0], news[3][0]]
+
+        again = FleetExchange(
+            a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: [("eu/z", (9,))], learned=fail
+        )
+        await again.publish({})  # a was started again and counts from one
+        await listener.publish({})
+        assert learned[3:] == [("eu/z", (9,))]
+
+
+async def test_a_message_holds_the_newest_blocks_only(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    url = shared_valkey.url
+    async with router(url, name="a") as a, router(url, name="b") as b:
+        learned: list[str] = []
+        news = [(f"eu/{i}", tuple(range(BLOCKS_MAX // 4))) for i in range(6)]
+        teller = FleetExchange(a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: news, learned=fail)
+        listener = FleetExchange(
+            b, dict, lambda _: None, monotonic_s=time.monotonic, learned=lambda backend, _: learned.append(backend)
+        )
+        await teller.publish({})
+        await listener.publish({})
+        assert learned == ["eu/2", "eu/3", "eu/4", "eu/5"]
+
+
+async def test_what_is_not_understood_counts_as_nothing(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    url = shared_valkey.url
+    async with router(url, name="a") as a, router(url, name="b") as b:
+        listener = FleetExchange(b, dict, lambda _: None, monotonic_s=time.monotonic, learned=fail_unless_empty)
+        for raw in (b"", b"[]", b'{"eu/x":[1,2]}', b'{"counts":{},"prefixes":[[1]]}'):
+            await a.exchange(raw)
+            await listener.publish({})
+            assert listener.peers() == {}
+        await a.exchange(b'{"counts":{"eu/x":[1,2]},"prefixes":[[1,"eu/x","?"],[2,"eu/x","AAA="]]}')
+        await listener.publish({})
+        assert listener.peers() == {"eu/x": (1, 2)}
+
+
+def fail(backend: str, blocks: Sequence[int]) -> None:
+    raise AssertionError(f"learned of {backend}: {blocks}")
+
+
+def fail_unless_empty(backend: str, blocks: Sequence[int]) -> None:
+    if blocks:
+        fail(backend, blocks)
 
 
 async def test_a_router_that_dies_or_a_store_that_goes_away_fades_out(valkey: Valkey) -> None:
     async with router(valkey.url, name="a") as a, router(valkey.url, name="b") as b:
-        heard: Counts = {}
-        here = exchange_of(a, {}, heard)
-        there = exchange_of(b, {"eu/x": (8, 800)}, {})
-        await here.start()
-        await there.publish({"eu/x": (8, 800)})
-        await eventually(lambda: heard.get("eu/x") == (8, 800))
-        valkey.kill()
-        seen = set()
-        end_s = time.monotonic() + 3
-        while time.monotonic() < end_s and heard["eu/x"] != (0, 0):
-            seen.add(heard["eu/x"][0])
-            await asyncio.sleep(0.05)
-        assert heard["eu/x"] == (0, 0)
-        assert len(seen) >= 3  # little by little
-        await here.stop()
+        now_s = 100.0
+        said: list[Counts] = []
+        here = FleetExchange(a, dict, lambda counts: said.append(dict(counts)), monotonic_s=lambda: now_s)
+        async with running(here):
+            await exchange_of(b, {}, {}).publish({"eu/x": (8, 800)})
+            await eventually(lambda: bool(said) and said[-1] == {"eu/x": (8, 800)})
+            valkey.kill()
+            now_s += FRESH_S + (STALE_S - FRESH_S) / 2
+            await eventually(lambda: 0 < said[-1]["eu/x"][0] < 8)  # little by little
+            now_s += STALE_S
+            await eventually(lambda: said[-1] == {})
+            assert said.count({"eu/x": (0, 0)}) == 1, "told once that nothing is left"
 
 
 async def test_alone_there_is_nothing_to_exchange() -> None:
