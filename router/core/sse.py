@@ -24,6 +24,7 @@ from router.core.types import Usage
 #: An event larger than this is passed on in parts and no longer inspected.
 EVENT_LIMIT_BYTES = 1024 * 1024
 
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -160,8 +161,8 @@ class StreamWatch:
 
     def _assemble(self, data: bytes) -> bytes:
         buffer = self._tail + data if self._tail else data
-        cut = max(buffer.rfind(b"\n\n") + 2, buffer.rfind(b"\r\n\r\n") + 4, buffer.rfind(b"\r\r") + 2)
-        if cut < 5 and not _EVENT_END.search(buffer):
+        cut = max((at + len(end) for end in _EVENT_ENDS if (at := buffer.rfind(end)) >= 0), default=0)
+        if not cut:
             if len(buffer) <= EVENT_LIMIT_BYTES:
                 self._tail = buffer
                 return b""
