@@ -24,6 +24,7 @@ from router.core.types import Usage
 #: An event larger than this is passed on in parts and no longer inspected.
 EVENT_LIMIT_BYTES = 1024 * 1024
 
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -47,7 +48,7 @@ _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
     ),
     StreamKind.RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed", b'"error"'),
     StreamKind.MESSAGES: (b"message_start", b"message_delta", b"message_stop", b'"error"'),
-    StreamKind.OTHER: (),
+    StreamKind.OTHER: (b'"error"',),
 }
 
 #: More tokens than this no answer has.
@@ -160,8 +161,8 @@ class StreamWatch:
 
     def _assemble(self, data: bytes) -> bytes:
         buffer = self._tail + data if self._tail else data
-        cut = max(buffer.rfind(b"\n\n") + 2, buffer.rfind(b"\r\n\r\n") + 4, buffer.rfind(b"\r\r") + 2)
-        if cut < 5 and not _EVENT_END.search(buffer):
+        cut = max((at + len(end) for end in _EVENT_ENDS if (at := buffer.rfind(end)) >= 0), default=0)
+        if not cut:
             if len(buffer) <= EVENT_LIMIT_BYTES:
                 self._tail = buffer
                 return b""
@@ -195,7 +196,7 @@ class StreamWatch:
         if not payload:
             return
         if payload.startswith(b"[DONE]"):
-            self.done = True
+            self.done = self.done or self._kind is StreamKind.CHAT
             self.events -= 1
             return
         try:

@@ -249,6 +249,8 @@ def _frame_answer(status: int, http11: bool, headers: Headers) -> tuple[Framing,
         raise HeadError("ambiguous framing")
     length = int(lengths[0]) if lengths else None
     if status < 200 or status in (204, 304):
+        if encodings and status != 304:
+            raise HeadError("an encoding where no body may be")
         return Framing.NONE, length
     if encodings:
         if encodings != [b"chunked"] or not http11:

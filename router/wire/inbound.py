@@ -243,8 +243,9 @@ class Inbound(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything is written; a client that does not read it is cut off in the end."""
         self._discarding = True
-        if self.transport.get_write_buffer_size():
-            self._gate.stalled.setdefault(self, self._gate.now_s())
+        gate = self._gate
+        if self.transport.get_write_buffer_size() and self in gate.connections:
+            gate.stalled.setdefault(self, gate.now_s())
         self.transport.close()
 
     def abort(self) -> None:

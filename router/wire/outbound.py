@@ -19,6 +19,10 @@ __all__ = ["HEAD_LIMIT_BYTES", "Headers", "Outbound", "Sink"]
 HEAD_LIMIT_BYTES = 64 * 1024
 INTERIM_LIMIT = 16  # 1xx answers before the real one
 
+#: An answer that comes in larger reads is taken in sips of this size: uvloop reads 256 KB at once, and whoever stops
+#: reading then would cost as much.
+SIP_BYTES = 32 * 1024
+
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
 _CRLF = b"\r\n"
 #: Makes httptools expect a chunked body; the real head was read already.
@@ -57,6 +61,7 @@ class Outbound(asyncio.Protocol):
         "_parsing",
         "_paused",
         "_pieces",
+        "_sipping",
         "_unsound",
         "answered",
         "idle_since_s",
@@ -94,6 +99,7 @@ class Outbound(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._complete = False
         self._paused = False
+        self._sipping = False
         self._unsound = False  # the backend said something that makes no sense
 
     # the sender's side
@@ -127,9 +133,11 @@ class Outbound(asyncio.Protocol):
             # What engines send: a token, a chunk, a read.
             end = data.find(_CRLF)
             size = len(data) - end - 4
-            if size > 0 and data[:end] == b"%x" % size and data.endswith(_CRLF):
+            if 0 < size < SIP_BYTES and data[:end] == b"%x" % size and data.endswith(_CRLF):
                 sink.on_body(data[end + 2 : -2], data)
                 return
+        if len(data) > SIP_BYTES and not self._sipping:
+            self._sip()
         if sink is None:
             self.abort()  # an answer nobody asked for
         elif head is None:
@@ -138,6 +146,15 @@ class Outbound(asyncio.Protocol):
             self._read_chunks(sink, data)
         else:
             self._read_body(sink, head, data)
+
+    def _sip(self) -> None:
+        self._sipping = True
+        transport = self.transport
+        if not transport.is_closing():
+            transport.pause_reading()  # the transport looks at its protocol when it begins to read
+            transport.set_protocol(_Sipping(self))
+            if not self._paused:
+                transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False
@@ -266,3 +283,20 @@ class Outbound(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = True
+
+
+class _Sipping(asyncio.BufferedProtocol):
+    """Reads for an Outbound into one small buffer that all share: it is emptied before anybody else can read."""
+
+    _buffer = memoryview(bytearray(SIP_BYTES))
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+        self.connection_lost = outbound.connection_lost  # type: ignore[method-assign]
+        self.eof_received = outbound.eof_received  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._outbound.data_received(bytes(self._buffer[:nbytes]))

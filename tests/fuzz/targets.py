@@ -108,9 +108,10 @@ class Answer:
         self.status, self.headers = status, headers
         assert b"\n" not in passed_of(headers).lines.replace(b"\r\n", b"")
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         assert self.end is None
         assert data
+        assert framed is None or framed == b"%x\r\n%b\r\n" % (len(data), data)
         self.body += data
 
     def on_end(self, *, framed: bool) -> None:

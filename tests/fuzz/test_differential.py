@@ -40,9 +40,11 @@ class Reading:
 def joined(headers: Any) -> frozenset[tuple[bytes, bytes]]:
     out: dict[bytes, bytes] = {}
     for name, value in headers:
-        name = bytes(name).lower()
-        out[name] = out[name] + b", " + bytes(value) if name in out else bytes(value)
-    return frozenset(out.items())
+        name, value = bytes(name).lower(), bytes(value).strip(b" \t")
+        if name == b"transfer-encoding":
+            value = value.lower()  # as h11 does
+        out[name] = out[name] + b", " + value if name in out else value
+    return frozenset((name, value.strip(b" \t")) for name, value in out.items())
 
 
 # requests
@@ -52,7 +54,7 @@ def ours(data: bytes) -> Reading:
     found = read_requests([data])
     split = read_requests(pieces(data))
     assert found.seen == split.seen
-    return Reading([(m, t, frozenset(h.items()), b) for m, t, h, b in found.seen], found.refused is not None)
+    return Reading([(m, t, joined(h.items()), b) for m, t, h, b in found.seen], found.refused is not None)
 
 
 def with_h11(data: bytes) -> Reading:
@@ -66,7 +68,7 @@ def with_h11(data: bytes) -> Reading:
             if not isinstance(event, h11.EndOfMessage):
                 break
             messages.append((head.method, head.target, joined(head.headers), body))
-            connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
+            connection.send(h11.Response(status_code=400, headers=[(b"content-length", b"0")]))
             connection.send(h11.EndOfMessage())
             if connection.our_state is h11.MUST_CLOSE:
                 break
@@ -106,7 +108,7 @@ def with_aiohttp(data: bytes, loop: asyncio.AbstractEventLoop) -> Reading:
     for head, payload in found:
         if upgraded or not payload.is_eof() or payload.exception() is not None:
             break
-        body = b"".join(payload._buffer)
+        body = b"".join(getattr(payload, "_buffer", ()))
         messages.append(
             (head.method.encode(), head.path.encode("utf-8", "surrogateescape"), joined(head.raw_headers), body)
         )
@@ -119,7 +121,9 @@ def compare(mine: Reading, other: Reading) -> None:
     """Every message of ours that the other accepts as well is the same."""
     for a, b in zip(mine.messages, other.messages, strict=False):
         assert a[:2] == b[:2]
-        assert {(n, v.strip(b" \t")) for n, v in a[2]} == {(n, v.strip(b" \t")) for n, v in b[2]}
+        assert a[2] == b[2] or (
+            a is not mine.messages[0] and a[2] < b[2]
+        )  # aiohttp adds the trailers of the one before
         assert a[3] == b[3]
 
 
@@ -175,7 +179,7 @@ def judge_request(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         assert not mine.messages, "we accept what both others refuse"
 
 
-@settings(max_examples=settings().max_examples * 10)
+@settings(max_examples=settings().max_examples * 6)
 @given(data=st.lists(requests(), min_size=1, max_size=2).map(b"".join))
 def test_requests_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_request(data + _NEXT, loop)
@@ -236,7 +240,7 @@ def answer_aiohttp(
         if head.code >= 200:
             if payload.exception() is not None or not payload.is_eof():
                 return None
-            return head.code, joined(head.raw_headers), b"".join(payload._buffer)
+            return head.code, joined(head.raw_headers), b"".join(getattr(payload, "_buffer", ()))
     return None
 
 
@@ -265,11 +269,11 @@ def judge_answer(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
     assert others, "we accept what both others refuse"
     for status, headers, body in others:
         assert mine[0] == status
-        assert {(n, v.strip(b" \t")) for n, v in mine[1]} == {(n, v.strip(b" \t")) for n, v in headers}
+        assert mine[1] == headers
         assert mine[2] == body
 
 
-@settings(max_examples=settings().max_examples * 10)
+@settings(max_examples=settings().max_examples * 6)
 @given(data=answers())
 def test_answers_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_answer(data, loop)

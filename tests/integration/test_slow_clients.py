@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import aiohttp
 import orjson
+import pytest
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import DONE, SSE_HEAD, Call, ScriptedBackend, chunk, event, whole
+from tests.support.loris import Swarm
 from tests.support.router import RouterProcess, Site
 
 CHAT = "/v1/chat/completions"
@@ -75,3 +78,52 @@ async def test_a_slow_reader_holds_its_backend_back_and_loses_nothing() -> None:
         at = got.find(b'"content":"%06d' % number, at)
         assert at >= 0, f"event {number} is lost or out of order"
     assert got.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
+
+
+async def loris(count: int) -> None:
+    """All of the swarm is gone in 10 s, and those who ask properly are served as before."""
+    waits_s: list[float] = []
+
+    async def served(r: RouterProcess, http: aiohttp.ClientSession) -> None:
+        while True:
+            began_s = time.monotonic()
+            async with http.post(r.url + CHAT, json={"model": "m"}) as reply:
+                assert reply.status == 200
+                await reply.read()
+            waits_s.append(time.monotonic() - began_s)
+            await asyncio.sleep(0.05)
+
+    async with ScriptedBackend() as b:
+        site = Site("near", "a", b.url)
+        # no debug mode: thousands of connections need the speed that production has
+        async with RouterProcess([site], head=OPEN, command=("-m", "router")) as r, aiohttp.ClientSession() as http:
+            asking = asyncio.get_running_loop().create_task(served(r, http))
+            await asyncio.sleep(1)
+            host, port = r.listen.split(":")
+            quiet = len(waits_s)
+            held_s = await Swarm((host, int(port)), count).run(timeout_s=20)
+            during = sorted(waits_s[quiet:])
+            assert not asking.done()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+    before = sorted(waits_s[:quiet])
+    figures = {
+        "swarm": count,
+        "held_s_max": round(held_s, 2),
+        "answers": len(during),
+        "wait_ms_p50": [round(x[len(x) // 2] * 1000, 1) for x in (before, during)],
+        "wait_ms_p99": [round(x[int(len(x) * 0.99)] * 1000, 1) for x in (before, during)],
+    }
+    print(figures)
+    assert held_s <= 10.0, figures
+    assert len(during) > 50, figures
+    assert during[int(len(during) * 0.95)] < 0.5, figures
+
+
+async def test_500_slow_senders_are_gone_in_10_s() -> None:
+    await loris(500)
+
+
+@pytest.mark.soak
+async def test_5000_slow_senders_are_gone_in_10_s() -> None:
+    await loris(5000)

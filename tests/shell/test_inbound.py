@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -80,7 +81,14 @@ async def rig() -> AsyncIterator[Rig]:
     await asyncio.sleep(0.01)
     assert not rig.gate.connections
     assert rig.gate.buffered_bytes == 0
-    for waiting in (rig.gate.heads, rig.gate.bodies, rig.gate.idle, rig.gate.lingering, rig.gate.stalled):
+    for waiting in (
+        rig.gate.heads,
+        rig.gate.bodies,
+        rig.gate.paces,
+        rig.gate.idle,
+        rig.gate.lingering,
+        rig.gate.stalled,
+    ):
         assert not waiting
 
 
@@ -231,6 +239,44 @@ async def test_a_slow_request_is_cut_however_it_drips(rig: Rig, pieces: list[byt
     assert statuses(answers) == answer
     assert watch.elapsed_s < 1.4
     assert rig.echo.seen == []
+
+
+async def test_empty_lines_do_not_hold_a_connection(rig: Rig) -> None:
+    began = asyncio.get_running_loop().time()
+    answers = await talk(
+        rig.address, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", *[b"\r", b"\n"] * 10, pause_s=0.1, timeout_s=1.5
+    )
+    assert statuses(answers) in ([200], [200, 400])
+    assert asyncio.get_running_loop().time() - began < 1.4
+
+
+async def test_a_body_must_keep_its_pace(rig: Rig) -> None:
+    rig.gate.limits = replace(LIMITS, body_timeout_s=60.0, pace_s=0.25, pace_bytes=100)
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 1000\r\n\r\n"
+    began = asyncio.get_running_loop().time()
+    fast = await talk(rig.address, head, *[b"x" * 100] * 10, pause_s=0.1, timeout_s=0.3)
+    assert statuses(fast) == [200]
+    assert asyncio.get_running_loop().time() - began > 0.9
+    assert statuses(await talk(rig.address, head, *[b"x" * 10] * 100, pause_s=0.1, timeout_s=1.5)) == [400]
+    assert asyncio.get_running_loop().time() - began < 3.0
+
+
+async def test_a_client_that_does_not_read_its_last_answer_is_cut_off(rig: Rig) -> None:
+    """Also when so little is left to write that writing was never paused."""
+    rig.gate.limits = replace(LIMITS, write_high_bytes=64 * 1024 * 1024, write_stall_s=0.3)
+    _, writer = await asyncio.open_connection(*rig.address, limit=1024)
+    rig.echo.hold = True
+    writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    while not rig.echo.seen:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    (connection,) = rig.gate.connections
+    connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 20000000\r\n\r\n" + b"x" * 20_000_000)
+    connection.finish(keep_alive=False)
+    assert not connection.paused
+    async with asyncio.timeout(3):
+        while rig.gate.connections:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.02)
+    writer.transport.abort()
 
 
 async def test_an_idle_connection_is_closed(rig: Rig) -> None:

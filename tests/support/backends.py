@@ -126,6 +126,7 @@ class ScriptedBackend:
         self.behaviour = behaviour
         self.model = model
         self.calls: list[Call] = []
+        self._arrival = asyncio.Event()
         self.healthy = True
         self.metrics = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
         self._writers: set[asyncio.StreamWriter] = set()
@@ -143,6 +144,12 @@ class ScriptedBackend:
 
     async def __aexit__(self, *_: object) -> None:
         await self.shut()
+
+    async def called(self, count: int) -> None:
+        """Wait until it has got so many requests."""
+        while len(self.calls) < count:
+            self._arrival.clear()
+            await self._arrival.wait()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 26)
@@ -181,6 +188,7 @@ class ScriptedBackend:
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         call = Call(head, await reader.readexactly(size), writer, reader)
         self.calls.append(call)
+        self._arrival.set()
         await self.behaviour(call)
         return not writer.is_closing()
 

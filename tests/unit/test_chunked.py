@@ -61,6 +61,7 @@ def test_any_split_gives_the_body_and_leaves_the_rest(
         b"5;" + b"x" * 5000 + b"\r\n",
         b"0\r\n" + b"x: y\r\n" * 3000,
         b"1_0\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
         b"5;\r\nhello\r\n",
         b"5;a=\r\nhello\r\n",
         b'5;a="b\r\nhello\r\n',
