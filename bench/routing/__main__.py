@@ -29,9 +29,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.routing", description=__doc__)
     parser.add_argument("--traces", type=Path, help="folder of azure_llm_conv_2023.csv and mooncake_synthetic.jsonl")
     parser.add_argument("--workloads", type=names, help="which of them; default all")
-    parser.add_argument(
-        "--held-out", action="store_true", help="those that nothing was chosen by, instead of the others"
-    )
+    parser.add_argument("--held-out", action="store_true", help="those instead that nothing was chosen by")
     parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
     parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
     parser.add_argument("--seed", type=int, default=1)
