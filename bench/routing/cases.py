@@ -29,10 +29,12 @@ class Workload:
     profile: str
     #: whether prompts share prefixes
     shares_prefixes: bool
+    #: see ``WorldPlan``
+    tell_all: bool = False
 
     @property
     def world(self) -> WorldPlan:
-        return built_in_world(self.profile)
+        return replace(built_in_world(self.profile), tell_all=self.tell_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,11 @@ class TestPrefixNews:
             driver.send(0.0, prefix_blocks=(*self.BLOCKS, 7), tokens_per_block=1.0)
         assert [tuple(blocks) for _, blocks in driver.fleet.take_prefix_news()] == [(7,)]
 
+    def test_of_a_request_bound_to_jurisdictions_nothing_is_told(self) -> None:
+        driver = Driver(fleet_of("us-east/a"))
+        driver.send(0.0, prefix_blocks=self.BLOCKS, tokens_per_block=1.0, residency=frozenset({"us"}))
+        assert driver.fleet.take_prefix_news() == []
+
     def test_only_the_latest_are_kept_when_nobody_asks(self) -> None:
         driver = Driver(fleet_of("us-east/a", params=Params(prefix_news_max=3)))
         for i in range(5):
