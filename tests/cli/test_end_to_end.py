@@ -162,7 +162,7 @@ def test_a_prompt_that_is_not_sent(site: Site) -> None:
     far = site("explain", "--model", "llama-3.1-8b", "--prompt", "hi", "--from", "ap-northeast").out
     assert far.startswith("ap-northeast/")
     assert "less rtt" in far
-    assert "There is no region" in site("explain", "--model", "llama-3.1-8b", "--from", "nowhere", code=1).err
+    assert "There is no region" in site("explain", "--model", "llama-3.1-8b", "--from", "nowhere", code=2).err
     assert "unknown_model" in site("explain", "--model", "nobody").out
     assert len(site.ask("traffic", "list", "-n", "1000")["data"]) == requests
 
