@@ -108,11 +108,10 @@ class HttpRemote:
     def stream(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Iterator[Reply]:
         """POST, and the answer as it comes. Raises StatusError when the router refuses.
 
-        No total deadline: the router has its own, and a long answer is no error.
+        No deadline but for the connection: the router has its own, and a first token that is long in coming is no
+        error.
         """
-        with self._open("POST", path, body, headers or {}) as (connection, raw):
-            if connection.sock is not None:
-                connection.sock.settimeout(None)
+        with self._open("POST", path, body, headers or {}, patient=True) as (_, raw):
             self._check(raw)
             heads = {name.lower(): value for name, value in raw.getheaders()}
             if heads.get("content-type", "").startswith("text/event-stream"):
@@ -127,7 +126,13 @@ class HttpRemote:
 
     @contextmanager
     def _open(
-        self, method: str, path: str, body: object | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        patient: bool = False,
     ) -> Iterator[tuple[HTTPConnection, HTTPResponse]]:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
@@ -141,6 +146,9 @@ class HttpRemote:
         if self._token:
             heads["authorization"] = f"Bearer {self._token}"
         try:
+            connection.connect()
+            if patient:
+                connection.sock.settimeout(None)
             connection.request(method, self._parts.path + path, raw, heads)
             yield connection, connection.getresponse()
         except (OSError, HTTPException) as error:

@@ -55,6 +55,8 @@ class WorldPlan:
     first_token_timeout_s: float = 60.0
     token_gap_timeout_s: float = 60.0
     params: Params = field(default_factory=Params)
+    #: prefixes of other routers are told to every policy, also to those whose original hears of none
+    tell_all: bool = False
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -520,7 +522,7 @@ class World:
     def _exchange(self, _: None, __: None, now_s: float) -> None:
         """Each router hears what the others had in flight one period ago, and what they had sent where by then."""
         for site in self.sites.values():
-            if site.policy.hears_prefixes:
+            if site.policy.hears_prefixes or self.plan.tell_all:
                 for teller in self.sites.values():
                     for name, blocks in teller.prefix_news if teller is not site else ():
                         site.fleet.observe_prefix(name, blocks)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.routing import decide, play, table
-from bench.routing.cases import cases, workloads
+from bench.routing.cases import HELD_OUT, cases, workloads
 from router.core.policy import POLICIES
 
 QUICK_POLICIES = ("ttft", "round_robin", "least_inflight", "p2c", "cache_aware", "dynamo", "gie", "peak_ewma")
@@ -29,6 +29,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.routing", description=__doc__)
     parser.add_argument("--traces", type=Path, help="folder of azure_llm_conv_2023.csv and mooncake_synthetic.jsonl")
     parser.add_argument("--workloads", type=names, help="which of them; default all")
+    parser.add_argument("--held-out", action="store_true", help="those instead that nothing was chosen by")
+    parser.add_argument("--tell-all", action="store_true", help="all policies hear of the prefixes of other routers")
     parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
     parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
     parser.add_argument("--seed", type=int, default=1)
@@ -47,13 +49,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     found = workloads(options.traces, options.requests, options.seed)
-    chosen = [w.name for w in found if options.workloads is None or w.name in options.workloads]
+    wanted = options.workloads or [w.name for w in found if (w.name in HELD_OUT) == options.held_out]
+    chosen = [w.name for w in found if w.name in wanted]
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        jobs = [(options.traces, options.requests, options.seed, name, 0.0) for name in chosen]
+        jobs = [(options.traces, options.requests, options.seed, name, options.tell_all, 0.0) for name in chosen]
         for job, capacity in zip(jobs, pool.map(play.capacity, jobs), strict=True):
             print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
-            known = (*job[:4], capacity)
+            known = (*job[:-1], capacity)
             for number, case in enumerate(cases(play.workload(known), capacity)):
                 rows = list(pool.map(play.row, *zip(*((known, number, p) for p in options.policies), strict=True)))
                 gains = table.gains(rows) if table.OURS in options.policies and len(rows) > 1 else {}

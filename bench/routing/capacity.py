@@ -15,18 +15,27 @@ from sim.world import World, WorldPlan
 #: those among which the best is the capacity: by prefix, by load, and the default
 REFERENCES = ("ttft", "cache_aware", "least_inflight")
 _OVERLOAD = 1.5
+_STEP = 1.5
 _FIRST_GUESS_PER_S = 16.0
 _FOR_EVER_S = 1e6
 
 
 def capacity_per_s(workload: Workload) -> float:
-    """The requests per second that just saturate the world."""
-    offered_per_s = _FIRST_GUESS_PER_S
+    """The most requests per second that the world answers, whatever is offered.
+
+    More on offer may be less answered: with large contexts, caches are of no use once everything waits. So the best of
+    all steps counts, and no step counts for more than was offered.
+    """
+    offered_per_s, best_per_s = _FIRST_GUESS_PER_S, 0.0
     # Step by step: an absurd overload would not fill the caches as in life.
-    while (answered_per_s := _answered_per_s(workload, REFERENCES[0], offered_per_s)) > offered_per_s / _OVERLOAD:
-        offered_per_s *= 2.0
-    offered_per_s = _OVERLOAD * answered_per_s
-    return max(_answered_per_s(workload, policy, offered_per_s) for policy in REFERENCES)
+    while True:
+        answered_per_s = _answered_per_s(workload, REFERENCES[0], offered_per_s)
+        best_per_s = max(best_per_s, min(answered_per_s, offered_per_s))
+        if answered_per_s <= offered_per_s / _OVERLOAD:
+            break
+        offered_per_s *= _STEP
+    offered_per_s = _OVERLOAD * best_per_s
+    return max(best_per_s, *(_answered_per_s(workload, policy, offered_per_s) for policy in REFERENCES))
 
 
 def _answered_per_s(workload: Workload, policy: str, offered_per_s: float) -> float:

@@ -29,10 +29,12 @@ class Workload:
     profile: str
     #: whether prompts share prefixes
     shares_prefixes: bool
+    #: see ``WorldPlan``
+    tell_all: bool = False
 
     @property
     def world(self) -> WorldPlan:
-        return built_in_world(self.profile)
+        return replace(built_in_world(self.profile), tell_all=self.tell_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,30 @@ _MADE: Mapping[str, tuple[Chats, str]] = {
     ),
 }
 
+#: the same, and nothing of the policy was ever chosen by them: run when --held-out asks for it
+HELD_OUT: Mapping[str, tuple[Chats, str]] = {
+    "support": (
+        Chats(
+            instructions=40,
+            instruction_tokens=1500,
+            turn_tokens=400.0,
+            answer_tokens=120.0,
+            turns=6.0,
+            think_s=10.0,
+            spread=1.0,
+        ),
+        "a100-llama-3.1-8b",
+    ),
+    "library": (
+        Chats(instructions=300, instruction_tokens=5000, turn_tokens=150.0, answer_tokens=100.0, turns=2.0),
+        "h100-llama-3.1-8b",
+    ),
+    "assistants": (
+        Chats(instructions=8, instruction_tokens=6000, turn_tokens=500.0, answer_tokens=150.0, turns=10.0, think_s=8.0),
+        "h100x2-llama-3.3-70b",
+    ),
+}
+
 #: file name of a recorded trace -> (short name, GPU, whether prompts share prefixes)
 _RECORDED: Mapping[str, tuple[str, str, bool]] = {
     "azure_llm_conv_2023.csv": ("azure", "a100-llama-3.1-8b", False),
@@ -107,12 +133,12 @@ def made(name: str, chats: Chats, requests: int, seed: int) -> Callable[[float],
 
 
 def workloads(traces: Path | None, requests: int, seed: int) -> list[Workload]:
-    """The made ones and those recorded ones that are in the folder ``traces``, about ``requests`` long each."""
+    """The made and held-out ones and those recorded ones that are in the folder ``traces``, about ``requests`` each."""
     found = []
     for file, (name, profile, shares) in _RECORDED.items():
         if traces is not None and (traces / file).exists():
             found.append(Workload(name, recorded(traces / file, requests), profile, shares))
-    for name, (chats, profile) in _MADE.items():
+    for name, (chats, profile) in {**_MADE, **HELD_OUT}.items():
         found.append(Workload(name, made(name, chats, requests, seed), profile, True))
     return found
 

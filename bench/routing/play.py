@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from bench.routing.cases import Case, Workload, cases, workloads
 from sim.replay import Outcome, summarize
 from sim.world import World
 
-#: (folder of traces, requests, seed, workload, its capacity in requests per second)
-Job = tuple[Path | None, int, int, str, float]
+#: (folder of traces, requests, seed, workload, whether all policies hear of prefixes, capacity in requests per second)
+Job = tuple[Path | None, int, int, str, bool, float]
 
 
 def workload(job: Job) -> Workload:
-    traces, requests, seed, name, _ = job
-    return next(w for w in workloads(traces, requests, seed) if w.name == name)
+    traces, requests, seed, name, tell_all, _ = job
+    found = next(w for w in workloads(traces, requests, seed) if w.name == name)
+    return replace(found, tell_all=tell_all)
 
 
 def capacity(job: Job) -> float:
@@ -24,7 +26,7 @@ def capacity(job: Job) -> float:
 
 
 def row(job: Job, number: int, policy: str) -> dict[str, Any]:
-    case = cases(workload(job), job[4])[number]
+    case = cases(workload(job), job[-1])[number]
     return summarize(run(case, policy, job[2]), seed=job[2])
 
 

@@ -72,7 +72,7 @@ def run_demo(ctx: Context, options: DemoOptions) -> None:
         show.outage()
         show.quota()
         if not options.once:
-            invite(screen, stage, key, ports)
+            invite(screen, stage, key, ports, asked=(options.port, options.admin_port))
             _stay(stage)
     ctx.out.note("Everything has ended, nothing is left behind.")
 
@@ -89,11 +89,13 @@ def choose_ports(options: DemoOptions) -> Ports:
     return Ports(options.port or usual_or_free(_CLIENT_PORT), options.admin_port or usual_or_free(_ADMIN_PORT))
 
 
-def invite(screen: Screen, stage: Stage, key: str, ports: Ports) -> None:
-    """What to type now."""
+def invite(screen: Screen, stage: Stage, key: str, ports: Ports, *, asked: tuple[int | None, int | None]) -> None:
+    """What to type now. ``asked``: the ports that were asked for."""
     model = stage.world.model
     screen.heading("It is yours now", "Ctrl-C ends it")
-    taken = [str(usual) for usual, got in ((_CLIENT_PORT, ports.clients), (_ADMIN_PORT, ports.admin)) if usual != got]
+    usual = (_CLIENT_PORT, _ADMIN_PORT)
+    got = (ports.clients, ports.admin)
+    taken = [str(u) for u, g, a in zip(usual, got, asked, strict=True) if a is None and g != u]
     if taken:
         screen.line(f"[dim]{' and '.join(taken)} in use by another program, so free ports were taken[/]")
     curl = f"""\

@@ -88,9 +88,9 @@ def run_replay(ctx: Context, options: ReplayOptions) -> None:
 def _file(options: ReplayOptions) -> str:
     if options.trace != JOURNAL:
         return options.trace
-    from router.config import load
+    from cli import config_file
 
-    path = load(options.regions or "regions.toml", secrets=False).journal.path
+    path = config_file.read(options.regions or "regions.toml", secrets=False).journal.path
     if path is None:
         raise CliError(
             "The configuration keeps no journal on disk.",
@@ -103,7 +103,7 @@ def _file(options: ReplayOptions) -> str:
 def _world(options: ReplayOptions) -> WorldPlan | None:
     if options.regions is None:
         return None
-    from router.config import load
+    from cli import config_file
     from sim.profiles import PROFILES
     from sim.world import configured_world
 
@@ -111,7 +111,7 @@ def _world(options: ReplayOptions) -> WorldPlan | None:
         raise CliError(
             f"There is no profile {options.profile!r}.", hint=f"One of: {', '.join(PROFILES)}.", code=Exit.USAGE
         )
-    return configured_world(load(options.regions, secrets=False).backends, options.profile)
+    return configured_world(config_file.read(options.regions, secrets=False).backends, options.profile)
 
 
 def _show(ctx: Context, result: Json) -> None:

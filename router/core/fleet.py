@@ -283,7 +283,8 @@ class Fleet:
         if lease.retry:
             b.retries_total += 1
         if request.prefix_blocks:
-            if fresh := b.prefix.insert(request.prefix_blocks):
+            fresh = b.prefix.insert(request.prefix_blocks)
+            if fresh and request.residency is None:  # of the others not even hashes leave
                 self._prefix_news.append((b.name, fresh))
             b.tokens_per_block = request.tokens_per_block
         if b.inflight >= b.limit:

@@ -136,7 +136,7 @@ class Params:
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9
     #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first
-    decode_ratio: float = 0.2
+    decode_ratio: float = 0.1
 
     # -- choosing (policy ttft) -------------------------------------------------------------------------------------
     #: stay with affinity or the local region unless the gain is more than the larger of these

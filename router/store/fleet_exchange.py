@@ -24,6 +24,8 @@ from router.store.shared import SharedStore
 from router.tasks import spawn, stop
 
 PERIOD_S = 0.1
+#: The same while nobody else is there.
+ALONE_PERIOD_S = 0.5
 #: A message counts in full until it is this old …
 FRESH_S = 0.5
 #: … and from there less and less, to nothing.
@@ -68,7 +70,8 @@ class _Message(NamedTuple):
 
 
 class FleetExchange:
-    """Publishes this router's counts and news every PERIOD_S and hands over what the others told.
+    """Publishes this router's counts and news every PERIOD_S and hands over what the others told. While nobody else is
+    there it looks more seldom.
 
     ``heard`` gets the sum of the others' counts: a backend that they have left is handed over once more, with zeros.
     ``learned`` gets each of their news once. Does nothing unless the store is shared. While the store is away ``heard``
@@ -160,7 +163,8 @@ class FleetExchange:
             peers = self.peers()
             self._heard(dict.fromkeys(told, (0, 0)) | peers)
             told = set(peers)
-            await asyncio.sleep(max(0.0, PERIOD_S - (self._monotonic_s() - began_s)))
+            period_s = PERIOD_S if self._messages else ALONE_PERIOD_S
+            await asyncio.sleep(max(0.0, period_s - (self._monotonic_s() - began_s)))
 
 
 def _busiest(counts: Counts) -> dict[str, tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -223,3 +224,25 @@ def test_a_refused_completion_keeps_its_wait(serve: Serve) -> None:
 def test_a_router_without_models(serve: Serve) -> None:
     with pytest.raises(CliError, match="serves no model"):
         first_model(connect(serve(200, b'{"data":[]}'), None, admin=False))
+
+
+def test_a_first_token_may_be_long_in_coming() -> None:
+    """The router keeps an answer's head back until its first token: only the connection is waited for by the clock."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            peer.recv(4096)
+            time.sleep(0.3)
+            peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+            peer.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        remote = HttpRemote(url, None, what="the router", hint="", denied="", timeout_s=0.05)
+        with remote.stream("/v1/chat/completions", {}) as reply:
+            assert (reply.status, reply.body) == (200, {})
+        thread.join()

@@ -31,13 +31,13 @@ async def test_a_round_trip_takes_its_time_and_the_first_one_its_handshake() -> 
                 took_s = time.monotonic() - start_s
                 assert took_s >= round_trips * RTT_S - 0.002, text[:8]
             writer.close()
-            assert await asyncio.wait_for(ended.wait(), 5), "the target hears of the end as well"
+            assert await asyncio.wait_for(ended.wait(), 30), "the target hears of the end as well"
 
 
 async def test_a_target_that_is_gone_closes_the_connection() -> None:
     port = free_port()
     async with await serve(port, free_port(), 0.0):
         reader, writer = await asyncio.open_connection(HOST, port)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
         await writer.wait_closed()

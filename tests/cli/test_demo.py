@@ -47,6 +47,7 @@ def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
                 time.sleep(0.2)
                 out.seek(0)
                 text = out.read()
+            assert "in use by another program" not in text, "these ports were asked for"
             key = re.search(r"Bearer (mr-[\w-]+)", text)
             assert key is not None, text
             answer = router("chat", "hello", "--max-tokens", "3", env={**env, "ROUTER_API_KEY": key[1]})

@@ -87,7 +87,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             env["ROUTER_API_KEY"] = site.ask("keys", "create", "tests")["key"]
             yield site
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0, (folder / "log").read_text()
+            assert process.wait(60) == 0, (folder / "log").read_text()
         finally:
             if process.poll() is None:
                 process.kill()

@@ -85,9 +85,12 @@ def test_the_world_of_a_configuration(mooncake: Path, tmp_path: Path) -> None:
         (("README.md",), "neither an Azure trace"),
         (("nowhere.jsonl", "--policy", "luck"), "no policy 'luck'"),
         (("journal",), "journal"),
+        (("journal", "--regions", "nowhere.toml"), "there is no nowhere.toml"),
+        (("tests/data/README.md", "--regions", "README.md"), "README.md has 1 problem"),
     ],
 )
 def test_refusals_say_what_is_wrong(args: tuple[str, ...], says: str) -> None:
     run = router("replay", *args)
     assert run.returncode == 2
     assert says in run.stderr
+    assert "Traceback" not in run.stderr

@@ -63,7 +63,7 @@ def world():  # type: ignore[no-untyped-def]
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    ready.wait(5)
+    ready.wait(60)
     try:
         with RouterProcess(
             [Site("near", "a", backend.url)],
@@ -72,7 +72,7 @@ def world():  # type: ignore[no-untyped-def]
             yield r, backend, r.create_key()
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(5)
+        thread.join(60)
         loop.close()
 
 
@@ -289,7 +289,7 @@ async def test_a_port_in_use_is_named_with_the_option(tmp_path) -> None:  # type
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
     assert run.returncode == 1

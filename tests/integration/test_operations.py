@@ -40,7 +40,7 @@ async def test_sigterm_lets_streams_finish_and_takes_no_new_ones(http: aiohttp.C
         go_on.set()
         for reply in replies:
             assert (await reply.read()).endswith(DONE)
-        assert await asyncio.to_thread(r.process.wait, 5) == 0
+        assert await asyncio.to_thread(r.process.wait, 30) == 0
 
 
 async def test_when_the_drain_time_is_over_streams_end_with_an_error_event(http: aiohttp.ClientSession) -> None:
@@ -60,7 +60,7 @@ async def test_when_the_drain_time_is_over_streams_end_with_an_error_event(http:
             pass
         reply.close()
         assert orjson.loads(got.strip().split(b"\n\n")[-1][6:])["error"]["code"] == "shutting_down"
-        assert await asyncio.to_thread(r.process.wait, 5) == 0
+        assert await asyncio.to_thread(r.process.wait, 30) == 0
 
 
 async def test_reload_under_load_adds_and_removes_backends(http: aiohttp.ClientSession) -> None:

@@ -210,7 +210,7 @@ async def test_tail(admin: Admin) -> None:
         assert await response.content.readuntil(b"\n\n") == b": connected\n\n"
         admin.control.telemetry.request_done(record(1, status=500))
         admin.control.telemetry.request_done(record(2))
-        event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 1)
+        event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 30)
     name, data = event.decode().strip().split("\n")
     assert name == "event: request"
     assert json.loads(data.removeprefix("data: "))["request_id"] == "req-2"

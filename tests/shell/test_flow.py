@@ -201,7 +201,7 @@ async def test_futures_and_tasks_can_be_awaited() -> None:
 
     flow = start(story())
     future.set_result(1)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         while not flow.done:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert said == [1, 2]

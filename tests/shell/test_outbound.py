@@ -84,7 +84,7 @@ async def ask(backend: Backend, times: int = 1) -> tuple[Collect, Outbound, list
     for _ in range(times):
         sink = Collect()
         connection.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", sink)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             await sink.done.wait()
     return sink, connection, idle
 

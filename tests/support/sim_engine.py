@@ -62,7 +62,7 @@ class Answer:
 
 
 async def read_answer(
-    reader: asyncio.StreamReader, *, timeout_s: float = 10.0, limit_events: int | None = None, head: bool = False
+    reader: asyncio.StreamReader, *, timeout_s: float = 60.0, limit_events: int | None = None, head: bool = False
 ) -> Answer:
     """Read one response. ``limit_events``: stop after that many chunks."""
     answer = Answer()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
+from router.core.decisions import Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.fleet import Fleet
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import POLICIES
-from router.core.types import Lease, LoadSample, Priority, Usage
+from router.core.types import Lease, LoadSample, Usage
 from tests.support.fleets import MODEL, REGIONS, Driver, ask, fleet_of, spec
 
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a", "ap-east/a")
@@ -690,55 +689,3 @@ class FleetMachine(RuleBasedStateMachine):
 
 TestFleetMachine = FleetMachine.TestCase
 TestFleetMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-class TestLateBinding:
-    """A hundred thousand tokens are ten seconds of work for an engine that nothing is known of."""
-
-    def buried(self, *names: str) -> Driver:
-        driver = Driver(fleet_of(*names))
-        for i, name in enumerate(names):
-            driver.send(0.0, request_id=f"heavy {i}", prompt_tokens=100_000, exclude=tuple(set(names) - {name}))
-        return driver
-
-    def decide(self, driver: Driver, now_s: float = 0.0, exclude: tuple[str, ...] = (), **changes: Any) -> Decision:
-        return driver.fleet.decide(ask(**changes), driver.policy, now_s, driver.rng, exclude=exclude)
-
-    def test_it_waits_here_when_every_queue_is_long(self) -> None:
-        driver = self.buried("us-east/a", "us-east/b")
-        decision = self.decide(driver, deadline_s=8.0)
-        assert isinstance(decision, Wait)
-        assert decision.until_s == 8.0
-        assert decision.reason == "every queue is long"
-        assert {c.backend for c in decision.candidates if c.cost_s is not None} == {"us-east/a", "us-east/b"}
-        assert len(driver.fleet.leases) == 2
-
-    def test_one_short_queue_is_enough(self) -> None:
-        driver = self.buried("us-east/a", "us-east/b")
-        lease = next(lease for lease in driver.fleet.leases if lease.backend == "us-east/b")
-        driver.fleet.first_token(lease, 0.0)
-        decision = self.decide(driver)
-        assert isinstance(decision, Dispatch)
-        assert decision.lease.backend == "us-east/b"
-
-    def test_a_retry_is_not_held(self) -> None:
-        driver = self.buried("us-east/a", "us-east/b")
-        assert isinstance(self.decide(driver, exclude=("us-east/a",)), Dispatch)
-
-    def test_who_has_waited_long_accepts_a_long_queue(self) -> None:
-        driver = self.buried("us-east/a", "us-east/b")
-        assert isinstance(self.decide(driver, 0.05, arrival_s=0.0), Wait)
-        assert isinstance(self.decide(driver, 0.05, arrival_s=-60.0), Dispatch)
-
-    def test_batch_priority_uses_slack_only(self) -> None:
-        driver = Driver(fleet_of("us-east/a"))
-        driver.send(0.0, prompt_tokens=6000)
-        assert isinstance(self.decide(driver, priority=Priority.STANDARD), Dispatch)
-        driver = Driver(fleet_of("us-east/a"))
-        driver.send(0.0, prompt_tokens=6000)
-        assert isinstance(self.decide(driver, priority=Priority.BATCH, arrival_s=-60.0), Wait)
-
-    def test_other_policies_do_as_their_originals(self) -> None:
-        driver = self.buried("us-east/a", "us-east/b")
-        driver.policy = POLICIES["cache_aware"](driver.fleet.params)
-        assert isinstance(self.decide(driver), Dispatch)

@@ -1,6 +1,6 @@
 """A router process that does nothing but spend quota: ``python -m tests.integration.store.spender '{...}'``.
 
-Waits for the start time, runs its workers until the end time, and prints what it did as one line of JSON.
+Says ``ready``, is told when to start, runs its workers for ``run_s``, and prints what it did as one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from router.store.redis import RedisLink
 from router.store.shared import SharedStore
 
 
-async def work(store: SharedStore, key: Key, task: dict[str, Any], rng: random.Random, done: dict[str, Any]) -> None:
+async def work(
+    store: SharedStore, key: Key, task: dict[str, Any], end_s: float, rng: random.Random, done: dict[str, Any]
+) -> None:
     serial = 0
-    while time.time() < task["end_s"]:
+    while time.time() < end_s:
         tokens = rng.randint(*task["tokens"])
         serial += 1
         taken = store.reserve_now(key, tokens, f"r{serial}", time.monotonic())
@@ -59,9 +61,11 @@ async def main() -> None:
     await store.start()
     key = Key("k1", "k1", "t", plan, 0.0, False)
     done: dict[str, Any] = {"requests": 0, "tokens": 0, "sources": {}, "spans": [], "unanswered": 0, "last_s": 0.0}
-    await asyncio.sleep(max(0.0, task["start_s"] - time.time()))
-    rng = random.Random(task["name"])
-    await asyncio.gather(*(work(store, key, task, rng, done) for _ in range(task["workers"])))
+    print("ready", flush=True)
+    start_s = float(await asyncio.to_thread(sys.stdin.readline))
+    await asyncio.sleep(max(0.0, start_s - time.time()))
+    rng, end_s = random.Random(task["name"]), start_s + task["run_s"]
+    await asyncio.gather(*(work(store, key, task, end_s, rng, done) for _ in range(task["workers"])))
     await store.stop()
     print(json.dumps(done), flush=True)
 

@@ -90,14 +90,14 @@ def sentinel(primary: Valkey, options: str = "") -> Iterator[int]:
 
 async def test_a_sentinel_leads_to_the_new_primary() -> None:
     with Valkey(unix=False) as old, Valkey(unix=False, args=("--replicaof", f"127.0.0.1 {old.port}")) as new:
-        await eventually(lambda: b"master_link_status:up" in new.command("INFO", "replication"), timeout_s=15)
+        await eventually(lambda: b"master_link_status:up" in new.command("INFO", "replication"), timeout_s=60)
         with sentinel(old) as port:
             url = f"redis+sentinel://127.0.0.1:{port}/main"
             async with router(url, PLAN) as store:
                 await eventually(lambda: store.state == "up")
                 await works(store)
                 # the sentinel has to know the replica before it can promote it
-                await eventually(lambda: _replicas(port) == 1, timeout_s=15)
+                await eventually(lambda: _replicas(port) == 1, timeout_s=60)
                 old.kill()
                 watch = Stopwatch()
                 taken = await store.reserve(key_of(PLAN), 1, "r")
@@ -110,7 +110,7 @@ async def test_a_sentinel_leads_to_the_new_primary() -> None:
                     store.settle(taken, 1)
                     return taken.source == "store"
 
-                await eventually(served_by_the_new_one, timeout_s=20)
+                await eventually(served_by_the_new_one, timeout_s=60)
 
 
 def _replicas(port: int) -> int:

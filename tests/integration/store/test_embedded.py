@@ -105,7 +105,7 @@ async def test_a_server_that_dies_is_started_again_and_the_keys_are_put_back() -
             assert isinstance(taken, Reservation)
             return taken.source in ("store", "allowance") and time.monotonic() - began_s > 1.0
 
-        await eventually(served_by_the_store, timeout_s=8)
+        await eventually(served_by_the_store)
         assert store.keys.lookup(secret.encode()) == key
         await store.revoke_key(key.id)  # reads the keys from the server first
         assert [k.id for k in await store.list_keys()] == [key.id]

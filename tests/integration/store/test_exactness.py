@@ -17,17 +17,14 @@ import pytest
 from tests.support.valkey import Valkey
 
 PROCESSES = 4
-START_S = 2.0  # processes take this long to be ready
 RUN_S = 3.0
 
 
 def spend(valkey: Valkey, **task: Any) -> tuple[dict[str, int], float]:
     """Run the spenders; returns their sums and the seconds from the start to the last admission."""
-    start_s = time.time() + START_S
     task = {
         "url": valkey.url,
-        "start_s": start_s,
-        "end_s": start_s + RUN_S,
+        "run_s": RUN_S,
         "workers": 64,
         "tokens": [1, 500],
         "used": [1.0, 1.0],
@@ -37,12 +34,21 @@ def spend(valkey: Valkey, **task: Any) -> tuple[dict[str, int], float]:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.integration.store.spender", json.dumps(task | {"name": f"r{i}"})],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         for i in range(PROCESSES)
     ]
     try:
-        done = [json.loads(p.communicate(timeout=60)[0]) for p in processes]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        start_s = time.time() + 0.1
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"%f\n" % start_s)
+            process.stdin.flush()
+        done = [json.loads(p.communicate(timeout=90)[0]) for p in processes]
     finally:
         for process in processes:
             process.kill()

@@ -124,8 +124,8 @@ async def test_a_router_that_dies_or_a_store_that_goes_away_fades_out(valkey: Va
         now_s = 100.0
         said: list[Counts] = []
         here = FleetExchange(a, dict, lambda counts: said.append(dict(counts)), monotonic_s=lambda: now_s)
+        await exchange_of(b, {}, {}).publish({"eu/x": (8, 800)})
         async with running(here):
-            await exchange_of(b, {}, {}).publish({"eu/x": (8, 800)})
             await eventually(lambda: bool(said) and said[-1] == {"eu/x": (8, 800)})
             valkey.kill()
             now_s += FRESH_S + (STALE_S - FRESH_S) / 2

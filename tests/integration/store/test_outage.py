@@ -34,7 +34,7 @@ async def ask(store: SharedStore, key: Key, tokens: int = 10) -> tuple[Reservati
 
 
 async def until(store: SharedStore, state: str) -> None:
-    await eventually(lambda: store.state == state, timeout_s=8)
+    await eventually(lambda: store.state == state)
 
 
 async def settles(store: SharedStore, key: Key, limit: str, units: float) -> None:
