@@ -474,8 +474,12 @@ class Fleet:
             self._full.discard(b)
 
     def may_retry(self, backend: str, now_s: float) -> bool:
-        """Whether the retry budget of ``backend``'s region allows one more. Counts it when it does."""
-        return self._budgets[self._by_name[backend].region].take(now_s)
+        """Whether the retry budget of ``backend``'s region allows one more. Counts it when it does.
+
+        A backend that a reload took away while it failed is in no region's budget.
+        """
+        b = self._by_name.get(backend)
+        return b is None or self._budgets[b.region].take(now_s)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

@@ -52,9 +52,11 @@ class Engine:
             await asyncio.sleep(_GAP_S)
             if cut and number == 10:
                 call.reset()
+            if call.writer.is_closing():
                 return
             await call.send(data)
-        await call.send(_END)
+        if not call.writer.is_closing():
+            await call.send(_END)
 
 
 class Clients:

@@ -100,7 +100,7 @@ class RouterProcess:
                 self.process.send_signal(signal.SIGTERM)
             code = self.process.wait(60)
             text = self.log.read_text()
-            assert code in (0, -signal.SIGKILL), text
+            assert code in (0, -signal.SIGKILL), f"{code}: {text}"
             if not self.errors_allowed:
                 assert '"level":"error"' not in text, text
                 assert "Traceback" not in text, text

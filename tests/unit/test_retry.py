@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.retry import MAX_ATTEMPTS, RetryBudget
+from tests.support.fleets import Driver, fleet_of, spec
 
 PARAMS = Params()
 
@@ -55,3 +57,13 @@ def test_retries_of_any_window_stay_within_the_budget(steps: list[tuple[float, b
         lately = sum(at > now_s - window_s + 1.0 for at in retries)  # the oldest part may be gone already
         earned = sum(at > now_s - window_s for at in requests)
         assert lately <= PARAMS.retry_floor_per_s * window_s + PARAMS.retry_ratio * earned
+
+
+def test_a_request_may_leave_a_backend_that_a_reload_took_away() -> None:
+    fleet = fleet_of("us-east/a", "us-east/b")
+    driver = Driver(fleet)
+    lease = driver.send(1.0, exclude=("us-east/b",))
+    fleet.apply([spec("us-east/b")], 1.0)
+    fleet.end(lease, Outcome.SERVER_ERROR, 1.1)
+    assert fleet.may_retry("us-east/a", 1.1)
+    assert driver.send(1.1, exclude=("us-east/a",)).backend == "us-east/b"
