@@ -50,7 +50,7 @@ format: $(DEV)  ## put the code into its one format
 install: $(DEV)  ## everything that development needs, into .venv
 
 soak: $(DEV)  ## the long runs
-	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
 
 fuzz: $(DEV) $(FUZZ)  ## bytes that look for new code, a minute for each target; ARGS="inbound --seconds 600"
 	@PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz $(ARGS)
