@@ -10,31 +10,21 @@ from router.core.backend import Backend
 from router.core.cost import Terms
 from router.core.outcomes import Outcome
 from router.core.params import Params
-from router.core.types import Lease, Request, Rng
+from router.core.types import Lease, Request, Rng, Value
 
 
-class Ranking:
+class Ranking(Value):
     """A choice among candidates. ``costs[i]`` belongs to candidate ``i``; lower is better.
 
     The terms of a cost are rendered on demand: ``render(detail, i)`` must need nothing but what ``detail`` held at the
     decision.
     """
 
-    __slots__ = ("chosen", "costs", "detail", "reason", "render")
-
-    def __init__(
-        self,
-        chosen: int,
-        costs: Sequence[float],
-        reason: str,
-        detail: Any,
-        render: Callable[[Any, int], Terms],
-    ) -> None:
-        self.chosen = chosen
-        self.costs = costs
-        self.reason = reason
-        self.detail = detail
-        self.render = render
+    chosen: int
+    costs: Sequence[float]
+    reason: str
+    detail: Any
+    render: Callable[[Any, int], Terms]
 
 
 class Policy(ABC):

@@ -12,6 +12,7 @@ from router.core.cost import Price, Terms, price_terms
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
 
+_NOTHING_CACHED: dict[int, float] = {}
 _Detail = tuple[list[Price], dict[int, float], int]
 
 
@@ -29,36 +30,15 @@ class Ttft(Policy):
     binds_late = True
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
-        model, tokens, blocks = request.model, request.prompt_tokens, request.prefix_blocks
-        first, last = (blocks[0], blocks[-1]) if blocks else (None, None)
-        matched, block_tokens = 1, request.tokens_per_block
-        prices: list[Price] = []
-        costs: list[float] = []
-        cached: dict[int, float] = {}
-        best = inf
-        # One loop and no calls: this runs for every backend on every request.
-        for b in candidates:
-            fixed_s, token_s, rise, toll, _, pair_s = price = b.prices[model]
-            known = b.prefix.known
-            if first in known:
-                if last in known:
-                    hit = len(blocks) * block_tokens * b.prefix.trust
-                else:
-                    # Mostly as much is known as at the candidate before: two looks instead of a search.
-                    if blocks[matched - 1] not in known or blocks[matched] in known:
-                        matched = b.prefix.match(blocks)
-                    hit = matched * block_tokens * b.prefix.trust
-                if hit > tokens:
-                    hit = float(tokens)
-                cached[len(costs)] = hit
-                work_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
-            else:
-                work_s = tokens * (token_s + tokens * pair_s)
-            cost = fixed_s + work_s * (rise + toll * work_s)
-            if cost < best:
-                best = cost
-            prices.append(price)
-            costs.append(cost)
+        model, tokens = request.model, request.prompt_tokens
+        prices = [b.prices[model] for b in candidates]
+        # One expression and no calls: this runs for every backend on every request.
+        costs = [
+            fixed_s + (work_s := tokens * (token_s + tokens * pair_s)) * (rise + toll * work_s)
+            for fixed_s, token_s, rise, toll, _, pair_s in prices
+        ]
+        cached = _cached(request, candidates, prices, costs) if request.prefix_blocks else _NOTHING_CACHED
+        best = min(costs)
         params = self.params
         detail = (prices, cached, tokens)
         if rng.random() < params.explore_ratio:
@@ -71,9 +51,13 @@ class Ttft(Policy):
                 near = best + params.hysteresis_s
         else:
             near = best + max(params.affinity_s, best * params.affinity_ratio)
+        lowest = costs.index(best)
+        costs[lowest] = inf
+        alone = min(costs) > near
+        costs[lowest] = best
+        if alone:
+            return Ranking(lowest, costs, "lowest cost", detail, _terms)
         close = [i for i, cost in enumerate(costs) if cost <= near]
-        if len(close) == 1:
-            return Ranking(close[0], costs, "lowest cost", detail, _terms)
         if request.affinity is not None:
             key = crc32(request.affinity.encode())
             chosen = close[rendezvous(key, [candidates[i].seed for i in close])]
@@ -125,6 +109,32 @@ class Ttft(Policy):
             if costs[i] <= most and heard_s < oldest_s:
                 oldest_s, stalest = heard_s, i
         return stalest
+
+
+def _cached(
+    request: Request, candidates: Sequence[Backend], prices: list[Price], costs: list[float]
+) -> dict[int, float]:
+    """Tokens of the prompt that candidates have in their caches, by index. Puts right what these cost."""
+    tokens, blocks, block_tokens = request.prompt_tokens, request.prefix_blocks, request.tokens_per_block
+    first, last, matched = blocks[0], blocks[-1], 1
+    cached: dict[int, float] = {}
+    for i in [i for i, b in enumerate(candidates) if first in b.prefix.known]:
+        prefix = candidates[i].prefix
+        known = prefix.known
+        if last in known:
+            hit = len(blocks) * block_tokens * prefix.trust
+        else:
+            # Mostly as much is known as at the candidate before: two looks instead of a search.
+            if blocks[matched - 1] not in known or blocks[matched] in known:
+                matched = prefix.match(blocks)
+            hit = matched * block_tokens * prefix.trust
+        if hit > tokens:
+            hit = float(tokens)
+        cached[i] = hit
+        fixed_s, token_s, rise, toll, _, pair_s = prices[i]
+        work_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
+        costs[i] = fixed_s + work_s * (rise + toll * work_s)
+    return cached
 
 
 def _terms(detail: _Detail, i: int) -> Terms:
