@@ -90,7 +90,7 @@ class Lifecycle:
         self._queue = queue
         self._rng = rng
         self._tokens = TokenEstimator()
-        self._date = responses.DateHeader(clock.wall_s())
+        self.date = responses.DateHeader(clock.wall_s())
         self._poison = Poison()
         self._loop = asyncio.get_running_loop()
         self._next_due_s = _INFINITE_S  # no relay's patience is over before
@@ -389,7 +389,7 @@ class Lifecycle:
         x.answered = True
         return _ANSWER_HEAD % (
             responses.status_line(relay.status),
-            self._date.line,
+            self.date.line,
             relay.passed.lines,
             framing,
             x.request_id,
@@ -490,6 +490,7 @@ class Lifecycle:
             responses.plain(
                 record.status,
                 body,
+                date=self.date,
                 content_type=content_type,
                 keep_alive=x.keep_alive and not self.closing,
                 http11=x.request.head.http11,
@@ -534,7 +535,7 @@ class Lifecycle:
     def sweep(self) -> None:
         """Time-driven work, many times a second."""
         self.coarse_now_s = now_s = clock.monotonic_s()
-        self._date.at(clock.wall_s())
+        self.date.at(clock.wall_s())
         if now_s >= self._next_due_s:
             self._expire_relays(now_s)
         self._pools.sweep()

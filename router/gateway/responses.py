@@ -128,6 +128,7 @@ def plain(
     status: int,
     body: bytes,
     *,
+    date: DateHeader,
     content_type: bytes = b"application/json",
     keep_alive: bool,
     http11: bool = True,
@@ -138,6 +139,7 @@ def plain(
     return b"".join(
         (
             status_line(status),
+            date.line,
             b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body)),
             *lines,
             connection_line(keep_alive=keep_alive, http11=http11),

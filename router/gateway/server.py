@@ -132,7 +132,8 @@ class Server:
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
         error, request_id = RouterError(code, detail), self._new_id()
         lines = [b"x-request-id: %b\r\n" % request_id, *responses.error_headers(error)]
-        connection.write(responses.plain(error.status, responses.error_body(error), keep_alive=False, lines=lines))
+        body, date = responses.error_body(error), self._lifecycle.date
+        connection.write(responses.plain(error.status, body, date=date, keep_alive=False, lines=lines))
         record = Record(request_id.decode(), clock.wall_s(), status=error.status, error=code, cause="refused")
         record.path = record.method = "-"
         self._telemetry.request_done(record)
@@ -168,6 +169,7 @@ class Server:
             responses.plain(
                 status,
                 body,
+                date=self._lifecycle.date,
                 keep_alive=keep_alive,
                 http11=request.head.http11,
                 lines=[b"x-request-id: %b\r\n" % request_id, *extra],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import pytest
@@ -225,6 +226,15 @@ async def test_ids_that_would_forge_log_lines_are_replaced(world, http: aiohttp.
         )
         assert statuses(raw)[0] in (200, 400)
         assert given.encode() not in raw
+
+
+async def test_every_answer_of_our_own_has_a_date(world, http: aiohttp.ClientSession) -> None:  # type: ignore[no-untyped-def]
+    r, _, _ = world
+    for path in ("/healthz", "/v1/models", "/nowhere"):
+        async with http.get(r.url + path) as reply:
+            assert parsedate_to_datetime(reply.headers["date"]).tzinfo is not None
+    async with http.post(r.url + CHAT, data=b"{", headers=JSON) as reply:
+        assert "date" in reply.headers
 
 
 async def test_residency_and_pins(http: aiohttp.ClientSession) -> None:

@@ -27,7 +27,7 @@ async def test_sigterm_lets_streams_finish_and_takes_no_new_ones(http: aiohttp.C
 
     async with ScriptedBackend(long) as b, RouterProcess([Site("a", "a", b.url)], head=OPEN) as r:
         replies = [await http.post(r.url + CHAT, json=STREAM) for _ in range(10)]
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         await asyncio.sleep(0.3)
         assert r.process.poll() is None, "it left while streams were open"
         refused = 0
@@ -51,7 +51,7 @@ async def test_when_the_drain_time_is_over_streams_end_with_an_error_event(http:
     head = OPEN + "[timeouts]\ndrain = 0.5\n"
     async with ScriptedBackend(endless) as b, RouterProcess([Site("a", "a", b.url)], head=head) as r:
         reply = await http.post(r.url + CHAT, json=STREAM)
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         got = b""
         try:
             async for data in reply.content.iter_any():

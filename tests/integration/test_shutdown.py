@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 import orjson
 
@@ -29,7 +28,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_in_band_and_at_the_backend(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         )
         await reader.readuntil(b"one")
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         rest = await asyncio.wait_for(reader.read(-1), 30)
         writer.close()
         await asyncio.wait_for(gone.wait(), 30)

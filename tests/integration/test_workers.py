@@ -334,7 +334,7 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(http: aiohttp.Clie
         replies = await asyncio.gather(*(http.post(r.url + CHAT, json=STREAM) for _ in range(20)))
         assert len({worker_of(reply.headers["x-request-id"]) for reply in replies}) == 2
         everyone = [r.process.pid, *children(r.process.pid)]
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         await asyncio.sleep(0.3)
         with pytest.raises(aiohttp.ClientConnectionError):
             await ask(r.url)
@@ -353,9 +353,9 @@ async def test_a_second_signal_ends_at_once(http: aiohttp.ClientSession) -> None
 
     async with ScriptedBackend(endless) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
         reply = await http.post(r.url + CHAT, json=STREAM)
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         await asyncio.sleep(0.2)
-        r.process.send_signal(signal.SIGTERM)
+        r.terminate()
         assert await asyncio.to_thread(r.process.wait, 60) == 0, "the answer would take longer, and so would a drain"
         reply.close()
 

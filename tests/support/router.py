@@ -67,6 +67,7 @@ class RouterProcess:
     probe: str = "listen"  # or "admin": which listener says that the router is there
 
     def __enter__(self) -> Self:
+        self._told = False
         self._folder = tempfile.TemporaryDirectory(prefix="meridian-test-")
         self.folder = Path(self._folder.name)
         self.listen, self.admin_address = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
@@ -96,8 +97,8 @@ class RouterProcess:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
+            if self.process.poll() is None and not self._told:
+                self.terminate()
             code = self.process.wait(60)
             text = self.log.read_text()
             assert code in (0, -signal.SIGKILL), f"{code}: {text}"
@@ -109,6 +110,11 @@ class RouterProcess:
                 self.process.kill()
                 self.process.wait()
             self._folder.cleanup()
+
+    def terminate(self) -> None:
+        """Tell it to drain and end. Once: a signal more, when it has nearly ended, would be its end by that signal."""
+        self._told = True
+        self.process.send_signal(signal.SIGTERM)
 
     async def __aenter__(self) -> Self:
         """For tests whose backends live on the test's own loop."""
