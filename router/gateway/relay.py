@@ -207,7 +207,10 @@ class Relay(Signal[AttemptEnd]):
         elif self.committed:
             self.set(self._interrupted("broke the connection"))
         elif reason == "protocol":
-            self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", detail="did not answer in HTTP"))
+            # What was read may be the rest of what the last request on this connection was sent.
+            stale = self._outbound.served > 0 and not self.status
+            detail = "did not answer in HTTP"
+            self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", detail=detail, stale=stale))
         else:
             stale = self._outbound.served > 0 and not answered
             detail = "closed the connection before it answered"

@@ -14,7 +14,8 @@ class AttemptEnd:
 
     code      error code for the client if nobody else can answer; None when the answer was delivered
     status    the backend's status, 0 if it gave none
-    stale     a pooled connection was closed under us before the backend saw the request: try again, nobody is at fault
+    stale     the pooled connection was no good: closed under us before the backend saw the request, or what came on it
+              was no beginning of an answer. Another connection decides, nobody is at fault yet
     died      the connection broke after the request was sent and before any answer
     body      the backend's error body, for a client error that is passed on
     """

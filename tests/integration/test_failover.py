@@ -344,6 +344,26 @@ async def test_a_slow_but_living_stream_is_left_alone(http: aiohttp.ClientSessio
             assert (await reply.read()).endswith(DONE)
 
 
+async def test_what_follows_an_answer_is_not_taken_for_the_next(http: aiohttp.ClientSession) -> None:
+    """Garbage behind an answer may arrive when the next request is on its way: that request is sent again."""
+    seen: set[asyncio.StreamWriter] = set()
+
+    async def behaviour(call: Call) -> None:
+        if call.writer in seen:
+            await call.send(b"evil")
+            await call.until_gone()
+        else:
+            seen.add(call.writer)
+            await say_hello(call)
+
+    async with ScriptedBackend(behaviour) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
+        for calls in (1, 3, 5):
+            async with http.post(r.url + CHAT, json={"model": "m"}) as reply:
+                assert reply.status == 200, await reply.text()
+                assert reply.headers["x-router-attempts"] == "1"
+            assert len(b.calls) == calls
+
+
 async def test_a_stale_pooled_connection_costs_nothing(http: aiohttp.ClientSession) -> None:
     """Engines close idle connections after five seconds, now and then just as a request is on its way."""
 
