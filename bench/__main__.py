@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
-from bench import environments, report, run
+from bench import environments, processes, report, run
 from bench.peers import PEERS
 from bench.scenarios import SCENARIOS
 
@@ -67,7 +66,7 @@ def base_of(options: argparse.Namespace, measured: list[str]) -> str:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    processes.leave_on_sigterm()
     if not options.sources:
         run.run(plan_of(options), options.out)
     results = report.load(options.sources or [options.out])

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 STOP_S = 8.0
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM end this program as Ctrl-C does, so that what it started is ended. A second one does not cut that
+    short."""
+
+    def leave(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def raise_file_limit(wanted: int) -> int:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 
-from bench import environments
+from bench import environments, processes
 from bench.guard import cpu, instructions
 from bench.guard.rig import SCENARIOS, Failed, rigged
 
@@ -76,7 +75,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--instructions", action="store_true", help="only these: for machines that others use too")
     parser.add_argument("--functions", type=int, metavar="N", help="judge nothing: show the N dearest functions")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    processes.leave_on_sigterm()
     baseline: Figures = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     try:
         if options.functions:
