@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 
@@ -10,6 +9,7 @@ import pytest
 
 from router.core.types import BackendSpec, RegionSpec
 from router.upstream.pool import ConnectError, Pool
+from tests.support.blackhole import blackhole
 
 
 def pool_of(port: int) -> Pool:
@@ -26,14 +26,7 @@ async def test_nobody_listens() -> None:
 
 async def test_a_connection_that_is_neither_accepted_nor_refused_is_a_failed_attempt_as_well() -> None:
     """The backlog of a listener that nobody serves is full, as behind a firewall that drops."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(listener.getsockname())
+    with blackhole() as port:
         with pytest.raises(ConnectError) as caught:
-            await pool_of(listener.getsockname()[1]).connect(0.2)
+            await pool_of(port).connect(0.2)
     assert caught.value.code == "connect_timeout"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -16,6 +15,7 @@ from router.errors import RouterError
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
+from tests.support.blackhole import blackhole
 from tests.support.stopwatch import Stopwatch
 from tests.support.valkey import Valkey, free_port
 
@@ -91,16 +91,9 @@ async def test_one_line_is_logged_per_change(valkey: Valkey, caplog: pytest.LogC
 
 async def test_a_blackhole_is_like_a_frozen_server() -> None:
     """Connections are neither accepted nor refused: the backlog of a listener that nobody serves is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(listener.getsockname())
+    with blackhole() as port:
         watch = Stopwatch()
-        async with router(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", PLAN) as store:
+        async with router(f"redis://127.0.0.1:{port}/0", PLAN) as store:
             assert watch.elapsed_s < 1.5
             assert store.state == "down"
             taken, wait_s = await ask(store, key_of(PLAN))
