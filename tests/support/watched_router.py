@@ -2,7 +2,7 @@
 
 Run as ``python -m tests.support.watched_router regions.toml``. Each connection to ``regions.toml.watch`` gets one JSON
 object, type name -> living instances: of the types in WATCHED, of tasks, and of leases, which only the fleet knows of
-because the garbage collector does not look at them.
+because the garbage collector does not look at them. ``Cyclic`` are those that were left to the garbage collector.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ WATCHED = (Exchange, Flow, Inbound, Outbound, Relay)
 
 def _census() -> dict[str, int]:
     gc.unfreeze()  # what was there at the start counts, too
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    cyclic = sum(type(thing) in WATCHED for thing in gc.garbage)
+    gc.set_debug(0)
+    gc.garbage.clear()
     gc.collect()
     found: Counter[str] = Counter({kind.__name__: 0 for kind in WATCHED} | {"Task": 0, "Lease": 0})
     for thing in gc.get_objects():
@@ -42,6 +47,7 @@ def _census() -> dict[str, int]:
         elif kind is Fleet:
             found["Lease"] += len(thing.leases)
     gc.freeze()
+    found["Cyclic"] = cyclic
     return dict(found)
 
 
