@@ -51,7 +51,7 @@ class PrefixIndex:
         self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
         #: what the backend's KV cache holds
         self.capacity_blocks = params.prefix_blocks_default
-        #: every remembered block, of both generations
+        #: every remembered block, of both generations; the same set as long as the index lives
         self.known: set[int] = set()
         self._young: set[int] = set()
         #: tokens that were really cached per token we thought were: 1 until an engine says otherwise
@@ -64,15 +64,21 @@ class PrefixIndex:
         """How many blocks from the start are known."""
         return _leading(self.known, blocks)
 
-    def insert(self, blocks: Sequence[int]) -> Sequence[int]:
-        """The backend is about to compute these, or has them. Returns those that were not in the young generation."""
+    def insert(self, blocks: Sequence[int], about: int = 0) -> Sequence[int]:
+        """The backend is about to compute these, or has them. Returns those that were not in the young generation.
+
+        ``about``: how many of them were probably touched lately; a good guess saves the search.
+        """
         young = self._young
         if blocks and blocks[-1] in young:
             return ()
         if len(young) >= self.capacity_blocks:
-            self.known = young
+            self.known.clear()
+            self.known.update(young)
             young = self._young = set()
-        fresh = blocks[_leading(young, blocks) :]
+        if not (0 < about < len(blocks) and blocks[about - 1] in young and blocks[about] not in young):
+            about = _leading(young, blocks)
+        fresh = blocks[about:]
         young.update(fresh)
         self.known.update(fresh)
         return fresh
@@ -89,7 +95,7 @@ class PrefixIndex:
 
     def clear(self) -> None:
         """The engine was restarted: its cache is empty."""
-        self.known = set()
+        self.known.clear()
         self._young = set()
 
 

@@ -2,37 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from router.core.affinity import PrefixIndex, place_seed
-from router.core.cost import Price, Steady, kv_pressure_s, peers_share, prompt_pairs, work_s
+from router.core.cost import Price, Rates, kv_pressure_s, peers_share, work_s
 from router.core.estimator import Backlog, Line, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
 from router.core.params import Params
 from router.core.types import BackendSpec, Lease, LoadSample, Request
 
-_NOTHING: Steady = (0.0, 0.0, 0.0, 0.0, 0.0)
+_RATES = Rates()
 _MILLIONTH = 1e-6
 _HALF_MILLIONTH = 5e-7
 _DONE_MAX = 0.9
 
 
 class Lane:
-    """One model on one backend: its fit, and the steady part of its price."""
+    """One model on one backend: its fit, its rates and its price."""
 
-    __slots__ = ("fit", "fixed_s", "gray_marks", "model", "steady", "toll", "usual_s")
+    __slots__ = (
+        "curve",
+        "fit",
+        "fixed_s",
+        "gray_marks",
+        "model",
+        "mpair_s",
+        "pace",
+        "place",
+        "price",
+        "rates",
+        "request_s",
+        "row",
+        "stall",
+        "token_s",
+        "toll",
+        "usual_s",
+    )
 
     def __init__(self, model: str, fit: TtftFit) -> None:
         self.model = model
         self.fit = fit
-        self.steady = _NOTHING
-        self.fixed_s = 0.0
+        self.price: Price = (0.0, 0.0, 0.0, (0.0, 0.0, 0.0, 0.0, _RATES))
+        #: where else the price is kept: its place in a ``Lineup``
+        self.row, self.place = [self.price], 0
+        self.set_rates(_RATES)
         #: see ``Fleet``: the same for all backends of a model
         self.toll = 0.0
         #: how often in a row it was found far slower than its siblings
         self.gray_marks = 0
         #: what a typical first token takes here, slowly averaged; None: not known yet
         self.usual_s: float | None = None
+
+    def set_rates(self, rates: Rates) -> None:
+        """Take these from now on. What ``Backend.reprice`` multiplies with what is ahead is made of them here."""
+        self.rates = rates
+        self.fixed_s = (
+            rates.rtt_s + rates.overhead_s + rates.pressure_s + rates.residual_s + rates.risk_s + rates.decode_alone_s
+        )
+        pace = self.pace = rates.pace
+        slow_pace = pace * rates.slowness
+        self.token_s = rates.token_s * slow_pace
+        self.mpair_s = rates.pair_s * 2e6 * slow_pace
+        self.request_s = rates.busy_s + rates.decode_each_s
+        self.stall = pace * rates.stall_ratio
+        self.curve = pace * pace * rates.toll
+
+
+class Lineup(tuple["Backend", ...]):
+    """Backends of one model that may be used, with their prices for it in one row, kept up to date by the backends.
+
+    Who keeps prices copies the row. ``known`` is what their prefix indices remember, in the same order.
+    """
+
+    prices: list[Price]
+    known: list[set[int]]
+
+    @classmethod
+    def part(cls, backends: Iterable[Backend], model: str) -> Lineup:
+        """For one decision: the row is not kept up to date. All have a lane for ``model``."""
+        lineup = cls(backends)
+        lineup.prices = [b.lanes[model].price for b in lineup]
+        lineup.known = [b.prefix.known for b in lineup]
+        return lineup
+
+    @classmethod
+    def of(cls, backends: Iterable[Backend], model: str) -> Lineup:
+        """The line-up of ``model`` from now on: only the latest is kept up to date."""
+        lineup = cls.part(backends, model)
+        for place, b in enumerate(lineup):
+            lane = b.lanes[model]
+            lane.row, lane.place = lineup.prices, place
+        return lineup
 
 
 class Neutral:
@@ -49,21 +109,17 @@ class Neutral:
 class Backend:
     """Counts are exact and ours; ``others_*`` is what peers and scrapes add to them.
 
-    Only the fleet alters a backend. Policies read it: above all ``prices[model]``, ``inflight``, ``others_inflight``,
-    ``prefix``, ``rtt_s``, ``load``.
+    Only the fleet alters a backend. Policies read it: above all ``lanes[model].price``, ``inflight``,
+    ``others_inflight``, ``prefix``, ``rtt_s``, ``load``.
     """
 
     __slots__ = (
         "_ahead_mpairs",
         "_ahead_tokens",
-        "_decode_alone_s",
-        "_decode_each_s",
         "_lane_list",
         "_params",
         "_place_s",
         "_slots",
-        "_slowness",
-        "_stall_ratio",
         "backlog",
         "born_s",
         "draining",
@@ -95,7 +151,6 @@ class Backend:
         "peers_tokens",
         "pending",
         "prefix",
-        "prices",
         "region",
         "requests_total",
         "retries_total",
@@ -106,6 +161,7 @@ class Backend:
         "seed",
         "service",
         "spec",
+        "stirred",
         "tokens_per_block",
         "trials",
         "uncached_tokens_total",
@@ -132,6 +188,8 @@ class Backend:
         self.pairs_total = 0
         self.failures_total = 0
         self.last_error: str | None = None
+        #: something ended or came here since it was brought up to date
+        self.stirred = False
         self.install(spec)
         self.forget(now_s)
 
@@ -180,13 +238,11 @@ class Backend:
         )
         self.backlog = Backlog(params)
         self._slots, self._place_s = float("inf"), 0.0
-        self._crowd()
         self.prefix = PrefixIndex(params)
         #: of the latest request that had blocks
         self.tokens_per_block = 0.0
         self.lanes: dict[str, Lane] = {}
         self._lane_list: tuple[Lane, ...] = ()
-        self.prices: dict[str, Price] = {}
 
     # -- what others read -------------------------------------------------------------------------------------------
 
@@ -253,24 +309,15 @@ class Backend:
         mpairs = self.inflight_pairs * _MILLIONTH - self._ahead_mpairs + self.others_mpairs
         requests = self.inflight + self.others_inflight
         wait_s = (requests + 1.0 - self._slots) * self._place_s if requests >= self._slots else 0.0
-        prices = self.prices
-        slowness = self._slowness
-        decode_s = self._decode_alone_s + requests * self._decode_each_s
-        stall = requests * self._stall_ratio
         for lane in self._lane_list:
-            _, token_s, busy_s, attention_s = lane.fit.line
-            queue_s = (tokens * token_s + mpairs * attention_s) * slowness
+            queue_s = tokens * lane.token_s + mpairs * lane.mpair_s
             if queue_s < wait_s:
                 queue_s = wait_s
-            busy_s *= requests
-            toll = lane.toll
-            prices[lane.model] = (
-                lane.fixed_s + queue_s + busy_s + decode_s,
-                token_s,
-                1.0 + toll * queue_s + stall,
-                toll,
-                (queue_s, busy_s, tokens * slowness, requests, lane.steady, mpairs * slowness, decode_s, slowness),
-                attention_s * _HALF_MILLIONTH,
+            lane.price = lane.row[lane.place] = (
+                lane.fixed_s + queue_s + requests * lane.request_s,
+                lane.pace * (1.0 + lane.toll * queue_s) + requests * lane.stall,
+                lane.curve,
+                (queue_s, tokens, mpairs, requests, lane.rates),
             )
 
     def refresh(self, now_s: float, neutral: Neutral) -> None:
@@ -292,35 +339,38 @@ class Backend:
         if self.mean_uncached_tokens:
             self.others_mpairs = self.others_tokens * self.mean_mpairs / self.mean_uncached_tokens
         self._see_progress(now_s)
-        self._slots = self.service.slots
-        self._place_s = self.service.place_s
-        self._crowd()
+        service = self.service
+        self._slots = service.slots
+        self._place_s = service.place_s
         rtt_s = self.rtt.mean_s
         if rtt_s is None:
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
         handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
         late_s = self.late_s(now_s)
+        ratio = params.decode_ratio
+        decoded = ratio * service.expected_tokens
         for lane in self._lane_list:
-            overhead_s = lane.fit.line.overhead_s
-            residual_s = max(lane.fit.residual_s, late_s, -params.residual_floor_ratio * overhead_s)
-            steady = (
-                rtt_s * (1 + handshakes),
-                overhead_s,
-                pressure_s,
-                residual_s,
-                self.failure_chance * params.failure_cost_s,
+            fit = lane.fit
+            line, shape = fit.line, fit.common
+            lane.set_rates(
+                Rates(
+                    rtt_s * (1 + handshakes),
+                    line.overhead_s,
+                    pressure_s,
+                    max(fit.residual_s, late_s, -params.residual_floor_ratio * line.overhead_s),
+                    self.failure_chance * params.failure_cost_s,
+                    shape.token_s,
+                    shape.attention_s * _HALF_MILLIONTH,
+                    fit.pace,
+                    1.0 / self.backlog.speed,
+                    line.busy_s,
+                    2.0 * decoded * service.itl_busy_s,
+                    decoded * service.itl_s,
+                    lane.toll,
+                    ratio,
+                )
             )
-            lane.steady = steady
-            lane.fixed_s = sum(steady)
         self.reprice()
-
-    def _crowd(self) -> None:
-        """What the batch costs: see decode_s and the toll in ``cost``."""
-        service, ratio = self.service, self._params.decode_ratio
-        self._slowness = 1.0 / self.backlog.speed
-        self._decode_alone_s = ratio * service.expected_tokens * service.itl_s
-        self._decode_each_s = 2.0 * ratio * service.expected_tokens * service.itl_busy_s
-        self._stall_ratio = ratio
 
     def _see_progress(self, now_s: float) -> None:
         """The oldest prompt is partly computed: what of it is done is not ahead of anybody any more."""
@@ -335,7 +385,7 @@ class Backend:
                 # Never all of it: as long as its first token has not come, something is left.
                 done = min((now_s - since_s) * self.backlog.speed / takes_s, _DONE_MAX)
                 self._ahead_tokens = done * lease.uncached_tokens
-                self._ahead_mpairs = done * prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * _MILLIONTH
+                self._ahead_mpairs = done * lease.pairs * _MILLIONTH
             return
 
     def _computed(self) -> None:
@@ -364,7 +414,7 @@ class Backend:
         else:
             return False
         self.inflight_uncached_tokens -= lease.uncached_tokens
-        self.inflight_pairs -= prompt_pairs(lease.prompt_tokens, lease.uncached_tokens)
+        self.inflight_pairs -= lease.pairs
         return seen
 
     def late_s(self, now_s: float) -> float:

@@ -28,9 +28,12 @@ Sources: GORGO's cost of network + queue + uncached prefill; SMG's least_load ba
 Pigou's toll, here the externality of the M/G/1 busy period.
 
 A ``Price`` is a plain tuple, made anew when a backend changes and never altered: a decision keeps the prices it saw and
-can be explained later at no cost now. With its places and the work w = u * (token_s + (2 * prompt - u) * pair_s):
+can be explained later at no cost now. The backends of a model differ in pace only, so the work at pace 1 is the same at
+all of them, but for what they have cached: ``plain_s`` = u * (token_s + (2 * prompt - u) * pair_s). With that and τ =
+η·λ / (1 - ρ):
 
-    cost_s = fixed_s + w * (rise + toll * w), where toll = η·λ / (1 - ρ) and rise = 1 + toll * queue_s + κ·n
+    cost_s = fixed_s + plain_s * (rate + plain_s * curve)
+    rate = pace * (1 + τ * queue_s + κ·n), curve = pace² * τ
 """
 
 from __future__ import annotations
@@ -38,18 +41,39 @@ from __future__ import annotations
 from math import asin, cos, radians, sin, sqrt
 
 from router.core.params import Params
+from router.core.types import Value
 
-#: (fixed_s, token_s, rise, toll, Detail, pair_s)
-Price = tuple[float, float, float, float, "Detail", float]
+#: (fixed_s, rate, curve, Ahead)
+Price = tuple[float, float, float, "Ahead"]
 
-#: (queue_s, busy_s, tokens ahead, requests there, Steady, millions of pairs ahead, decode_s, slowness): what
-#: ``fixed_s`` is made of. Tokens and pairs count as many times as the backlog is slower than the engine can be.
-Detail = tuple[float, float, float, float, "Steady", float, float, float]
-
-#: (rtt_s·k, overhead_s, kv pressure_s, residual_s, risk_s): the terms that do not change with each request
-Steady = tuple[float, float, float, float, float]
+#: (queue_s, tokens ahead, millions of pairs ahead, requests there, Rates): what the price was made of
+Ahead = tuple[float, float, float, float, "Rates"]
 
 Terms = tuple[tuple[str, float], ...]
+
+
+class Rates(Value):
+    """All that a price needs besides what is ahead of the request. Made anew when time has passed, never altered."""
+
+    rtt_s: float = 0.0  # times k
+    overhead_s: float = 0.0
+    pressure_s: float = 0.0
+    residual_s: float = 0.0
+    risk_s: float = 0.0
+    #: the model's line: per uncached token, and per token and token before it
+    token_s: float = 0.0
+    pair_s: float = 0.0
+    pace: float = 1.0
+    #: how many times slower the backlog is worked off than the engine can
+    slowness: float = 1.0
+    #: per request there: wait for the first token, and the later tokens' price
+    busy_s: float = 0.0
+    decode_each_s: float = 0.0
+    decode_alone_s: float = 0.0
+    #: toll per second of work that meets a second of queue; the same for all backends of a model
+    toll: float = 0.0
+    #: toll per second of work and request there
+    stall_ratio: float = 0.0
 
 
 def prompt_pairs(prompt_tokens: int, uncached_tokens: int) -> int:
@@ -59,31 +83,33 @@ def prompt_pairs(prompt_tokens: int, uncached_tokens: int) -> int:
 
 def work_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
     """How long the prefill takes."""
-    return uncached_tokens * (price[1] + (2.0 * prompt_tokens - uncached_tokens) * price[5])
+    rates = price[3][4]
+    plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
+    return rates.pace * plain_s
 
 
 def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> Terms:
     """The terms of what a request with so many tokens, so many of them uncached, costs. Their sum is its cost."""
-    _, _, rise, toll, (queue_s, busy_s, _, _, steady, _, decode_s, _), _ = price
-    rtt_s, overhead_s, pressure_s, residual_s, risk_s = steady
+    queue_s, _, _, requests, rates = price[3]
     prefill_s = work_s(price, prompt_tokens, uncached_tokens)
     return (
-        ("rtt", rtt_s),
-        ("overhead", overhead_s),
+        ("rtt", rates.rtt_s),
+        ("overhead", rates.overhead_s),
         ("queue", queue_s),
         ("prefill", prefill_s),
-        ("pressure", busy_s + pressure_s),
-        ("residual", residual_s),
-        ("risk", risk_s),
-        ("decode", decode_s),
-        ("toll", prefill_s * (rise - 1.0 + prefill_s * toll)),
+        ("pressure", requests * rates.busy_s + rates.pressure_s),
+        ("residual", rates.residual_s),
+        ("risk", rates.risk_s),
+        ("decode", rates.decode_alone_s + requests * rates.decode_each_s),
+        ("toll", prefill_s * (requests * rates.stall_ratio + rates.toll * (queue_s + prefill_s))),
     )
 
 
 def predicted_ttft_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
     """When the first token is expected: the cost without what is no wait for it (barrier, risk, decode, toll)."""
-    _, _, _, _, steady, _, decode_s, _ = price[4]
-    return price[0] + work_s(price, prompt_tokens, uncached_tokens) - steady[2] - steady[4] - decode_s
+    queue_s, _, _, requests, rates = price[3]
+    plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
+    return rates.rtt_s + rates.overhead_s + queue_s + rates.pace * plain_s + requests * rates.busy_s + rates.residual_s
 
 
 def kv_pressure_s(kv_ratio: float, params: Params) -> float:

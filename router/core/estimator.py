@@ -66,7 +66,8 @@ class Line(NamedTuple):
         return self.overhead_s + tokens * self.token_s + requests * self.busy_s + mpairs * self.attention_s
 
     def times(self, factor: float) -> Line:
-        return Line(*(coefficient * factor for coefficient in self))
+        overhead_s, token_s, busy_s, attention_s = self
+        return Line(overhead_s * factor, token_s * factor, busy_s * factor, attention_s * factor)
 
 
 def prior_line(params: Params) -> Line:
@@ -103,6 +104,7 @@ class TtftFit:
         "_szy",
         "_szz",
         "at_s",
+        "common",
         "error_s",
         "line",
         "pace",
@@ -115,9 +117,12 @@ class TtftFit:
         self._n = self._sx = self._sr = self._sy = 0.0
         self._sxx = self._sxr = self._srr = self._sxy = self._sry = 0.0
         self._sz = self._szz = self._sxz = self._szr = self._szy = 0.0
-        self.line = line
-        #: times what its samples take by the line that the model's backends have in common
+        #: what the backends of the model have in common
+        self.common = line
+        #: times what its samples take by that line
         self.pace = 1.0
+        #: the line at that pace
+        self.line = line
         self.residual_s = 0.0
         #: EWMA of |seen - predicted| of the whole ttft, for operators
         self.error_s = 0.0
@@ -179,25 +184,23 @@ class TtftFit:
     def solve(self, common: Line, now_s: float) -> None:
         """Bring ``pace`` up to date with the samples, and with it ``line``, the multiple of ``common``."""
         params = self._params
-        self._forget(exp((self._solved_s - now_s) / params.fit_memory_s))
-        self._solved_s = now_s
-        self.pace = self._pace(common)
-        line = common.times(self.pace)
+        self.common = common
         if self._n:
-            # What the line has just learned must not be counted a second time in the residual.
-            learned_s = line.predict_s(*self.typical) - self.line.predict_s(*self.typical)
-            explained_s = min(max(learned_s, min(self.residual_s, 0.0)), max(self.residual_s, 0.0))
-            self.residual_s -= explained_s
-        self.line = line
-
-    def _pace(self, common: Line) -> float:
+            self._forget(exp((self._solved_s - now_s) / params.fit_memory_s))
+        self._solved_s = now_s
         if not self._n:
-            return 1.0
-        params = self._params
-        expected_s = self._n * common.predict_s(*self.typical)
-        held_s = expected_s / self._n * params.pace_samples
-        pace = (self._sy + held_s) / (expected_s + held_s) if expected_s > 0.0 else 1.0
-        return min(max(pace, 1.0 / params.pace_max_factor), params.pace_max_factor)
+            self.pace, self.line = 1.0, common
+            return
+        typical_s = common.predict_s(*self.typical)
+        held_s = typical_s * params.pace_samples
+        pace = (self._sy + held_s) / (self._n * typical_s + held_s) if typical_s > 0.0 else 1.0
+        self.pace = min(max(pace, 1.0 / params.pace_max_factor), params.pace_max_factor)
+        line = common.times(self.pace)
+        if residual_s := self.residual_s:
+            # What the line has just learned must not be counted a second time in the residual.
+            learned_s = typical_s * self.pace - self.line.predict_s(*self.typical)
+            self.residual_s -= min(max(learned_s, min(residual_s, 0.0)), max(residual_s, 0.0))
+        self.line = line
 
     @property
     def sums(self) -> Sums:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from router.core.backend import Backend
+from router.core.backend import Backend, Lineup
 from router.core.decisions import Struck
 from router.core.health import State
 from router.core.params import Params
@@ -25,7 +25,7 @@ class Pool:
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
-        self.ready: tuple[Backend, ...] = ()
+        self.ready = Lineup()
         self.struck: tuple[Strike, ...] = ()
         #: ejected ones, for when nothing else is left
         self.down: tuple[Backend, ...] = ()
@@ -36,7 +36,7 @@ class Pool:
 
 
 def sort_out(backends: Iterable[Backend], model: str, params: Params, generation: int, now_s: float) -> Pool:
-    """List the backends of ``model`` that may be used at all, and why the others may not.
+    """List the backends of ``model`` that may be used at all, and why the others may not. Each has a lane for it.
 
     Panic: when fewer than ``panic_ratio`` of them are left, those that were ejected by judgement are used again. Those
     that are certainly down are not.
@@ -62,7 +62,7 @@ def sort_out(backends: Iterable[Backend], model: str, params: Params, generation
         ready += judged
         ejected = [b for b in ejected if b.health.down]
     struck += [(b.name, Struck.EJECTED) for b in ejected]
-    pool.ready, pool.struck, pool.down = tuple(ready), tuple(struck), tuple(ejected)
+    pool.ready, pool.struck, pool.down = Lineup.of(ready, model), tuple(struck), tuple(ejected)
     pool.plain = all(b.state is not State.PROBATION and b.health.share(now_s) == 1.0 for b in ready)
     return pool
 

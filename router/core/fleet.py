@@ -65,7 +65,7 @@ class Fleet:
         self._full: set[Backend] = set()
         self._budgets: dict[str, RetryBudget] = {}
         self._drained: set[str] = set()  # names of regions and backends
-        self._tick_s = float("-inf")
+        self._solved_s = float("-inf")
         self._next_tick_s = float("-inf")
         self._next_solve_s = float("-inf")
         self._next_gray_s = float("-inf")
@@ -134,6 +134,7 @@ class Fleet:
             self._budgets.setdefault(b.region, RetryBudget(self.params))
         self._full.intersection_update(self._by_name.values())
         self._list_models()
+        self._next_solve_s = now_s
         self._tick(now_s)
 
     def _list_models(self) -> None:
@@ -198,13 +199,15 @@ class Fleet:
                 return self._refuse(request, struck, now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
-        price = b.prices[model]
-        if policy.binds_late and price[4][0] > self._patience_s[request.priority] and not exclude:
+        price = b.lanes[model].price
+        if policy.binds_late and price[3][0] > self._patience_s[request.priority] and not exclude:
             wait = self._hold(request, candidates, ranking, struck, now_s)
             if wait is not None:
                 return wait
-        blocks = request.prefix_blocks
-        cached = cached_tokens(b, request) if blocks and blocks[0] in b.prefix.known else 0.0
+        if not request.prefix_blocks:
+            cached = 0.0
+        elif (cached := ranking.cached_tokens) < 0.0:
+            cached = cached_tokens(b, request)
         uncached = int(request.prompt_tokens - cached)
         lease = Lease(
             request,
@@ -212,6 +215,7 @@ class Fleet:
             now_s,
             request.prompt_tokens,
             uncached,
+            prompt_pairs(request.prompt_tokens, uncached),
             predicted_ttft_s(price, request.prompt_tokens, uncached),
             None,
             b.health.state is not _HEALTHY and b.health.state is not State.SUSPECT,
@@ -239,7 +243,7 @@ class Fleet:
         patience_s = self._patience_s[request.priority]
         if request.priority is not Priority.BATCH:
             patience_s += max(0.0, now_s - request.arrival_s)
-        if min(b.prices[request.model][4][0] for b in candidates) <= patience_s:
+        if min(b.lanes[request.model].price[3][0] for b in candidates) <= patience_s:
             return None
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
         return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
@@ -271,9 +275,8 @@ class Fleet:
         uncached = lease.uncached_tokens
         b.inflight_uncached_tokens += uncached
         b.uncached_tokens_total += uncached
-        pairs = prompt_pairs(request.prompt_tokens, uncached)
-        b.inflight_pairs += pairs
-        b.pairs_total += pairs
+        b.inflight_pairs += lease.pairs
+        b.pairs_total += lease.pairs
         if request.stream:
             b.pending[lease] = None
         else:
@@ -283,7 +286,8 @@ class Fleet:
         if lease.retry:
             b.retries_total += 1
         if request.prefix_blocks:
-            fresh = b.prefix.insert(request.prefix_blocks)
+            about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
+            fresh = b.prefix.insert(request.prefix_blocks, about)
             if fresh and request.residency is None:  # of the others not even hashes leave
                 self._prefix_news.append((b.name, fresh))
             b.tokens_per_block = request.tokens_per_block
@@ -293,13 +297,13 @@ class Fleet:
 
     def _pool(self, model: str, now_s: float) -> Pool:
         """The model's backends, sorted out anew, each with a price for it."""
-        pool = sort_out(self.backends.values(), model, self.params, self._generation, now_s)
         serving = self._serving.get(model, ())
         line = self._priors.get(model, self._prior)
         for b in serving:
             if model not in b.lanes:
                 b.lane(model, line, now_s)
                 b.refresh(now_s, self.neutral)
+        pool = sort_out(self.backends.values(), model, self.params, self._generation, now_s)
         if serving:
             self._pools[model] = pool
         return pool
@@ -344,6 +348,7 @@ class Fleet:
             return
         lease.first_token_s = now_s
         b = self._by_name[lease.backend]
+        b.stirred = True
         if b.prefilled(lease):
             self._learn(lease, b, now_s)
         if b.trials:
@@ -360,19 +365,20 @@ class Fleet:
             return
         ttft_s = now_s - lease.started_s
         fit = lane.fit
-        queue_s, busy_s, tokens, requests, steady, mpairs, _, slowness = price[4]
+        queue_s, tokens, mpairs, requests, rates = price[3]
         takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
         error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
-        ahead_s = (tokens * price[1] + mpairs * price[5] * 2e6) / slowness
+        ahead_s = rates.pace * (tokens * rates.token_s + mpairs * rates.pair_s * 2e6)
         if ahead_s > 0.0:
-            wait_s = max(0.0, ttft_s - steady[0] - steady[1] - busy_s - takes_s)
+            wait_s = max(0.0, ttft_s - rates.rtt_s - rates.overhead_s - requests * rates.busy_s - takes_s)
             b.backlog.waited(ahead_s, wait_s, now_s)
         if queue_s > takes_s:
             # It waited for others more than for itself: that tells of the backlog, not of the engine.
             fit.note(error_s, now_s)
         else:
-            mpairs += prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * 1e-6
-            fit.add(tokens + lease.uncached_tokens, requests, ttft_s - steady[0], error_s, now_s, mpairs=mpairs)
+            tokens = tokens * rates.slowness + lease.uncached_tokens
+            mpairs = mpairs * rates.slowness + lease.pairs * 1e-6
+            fit.add(tokens, requests, ttft_s - rates.rtt_s, error_s, now_s, mpairs=mpairs)
 
     def _succeeded(self, lease: Lease, b: Backend, now_s: float) -> None:
         event = b.health.success(now_s, lease.started_s, lease.request.tenant)
@@ -401,6 +407,7 @@ class Fleet:
         self.leases.remove(lease)
         b.inflight -= 1
         b.last_end_s = now_s
+        b.stirred = True
         if lease.first_token_s is None:
             b.prefilled(lease)
         if b.trials:
@@ -423,14 +430,13 @@ class Fleet:
         if lease.first_token_s is None:
             self._succeeded(lease, b, now_s)
         elif usage is not None:
-            before = lease.price[4][3] if lease.price is not None else b.inflight
+            before = lease.price[3][3] if lease.price is not None else b.inflight
             requests = (before + b.inflight + b.others_inflight) / 2
             b.service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
         if b.limit < b.spec.max_inflight:
             b.raise_limit()
         b.mean_uncached_tokens += 0.1 * (lease.uncached_tokens - b.mean_uncached_tokens)
-        mpairs = prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) * 1e-6
-        b.mean_mpairs += 0.1 * (mpairs - b.mean_mpairs)
+        b.mean_mpairs += 0.1 * (lease.pairs * 1e-6 - b.mean_mpairs)
         if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
             b.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
 
@@ -571,39 +577,47 @@ class Fleet:
     # -- the passing of time ----------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        """Bring all that ages up to ``now_s``."""
+        """Bring what ages up to ``now_s``: where something happens each time, everywhere now and then."""
         params = self.params
-        passed_s = 0.0 if self._tick_s == float("-inf") else max(0.0, now_s - self._tick_s)
-        self._tick_s, self._next_tick_s = now_s, now_s + params.tick_s
-        keep_chance = exp(-passed_s / params.failure_memory_s)
-        keep_residual = exp(-passed_s / params.residual_memory_s)
+        self._next_tick_s = now_s + params.tick_s
         if now_s >= self._next_return_s:
             self._next_return_s = min(
                 (b.not_before_s for b in self.backends.values() if b.not_before_s > now_s), default=float("inf")
             )
             self._generation += 1
-        if now_s >= self._next_solve_s:
-            self._next_solve_s = now_s + params.solve_s
+        everywhere = now_s >= self._next_solve_s
+        if everywhere:
+            passed_s = 0.0 if self._solved_s == float("-inf") else max(0.0, now_s - self._solved_s)
+            self._solved_s, self._next_solve_s = now_s, now_s + params.solve_s
             self._solve(now_s)
-        self._know_neutral(now_s)
-        self._charge_tolls()
+            self._know_neutral(now_s)
+            self._charge_tolls()
+            keep_chance = exp(-passed_s / params.failure_memory_s)
+            keep_residual = exp(-passed_s / params.residual_memory_s)
+            for b in self._by_name.values():
+                b.failure_chance *= keep_chance
+                for lane in b.lanes.values():
+                    lane.fit.residual_s *= keep_residual
         for b in self._by_name.values():
-            event = b.health.timer(now_s)
-            if event is not None:
-                self._fire(b, event, now_s)
-            b.failure_chance *= keep_chance
-            firsts = b.service.tick(
-                now_s, b.requests_total - b.retries_total, b.uncached_tokens_total, b.pairs_total * 1e-6
-            )
-            self._budgets[b.region].requests(firsts, now_s)
-            for lane in b.lanes.values():
-                lane.fit.residual_s *= keep_residual
-            b.refresh(now_s, self.neutral)
+            if everywhere or b.stirred or b.pending or b.unseen or b.state is not _HEALTHY:
+                b.stirred = False
+                self._bring_up(b, now_s)
         if now_s >= self._next_gray_s:
             self._next_gray_s = now_s + params.gray_interval_s
             for model, serving in self._serving.items():
                 for b in find_gray(serving, model, params, now_s):
                     self._fire(b, Event.GRAY, now_s)
+
+    def _bring_up(self, b: Backend, now_s: float) -> None:
+        event = b.health.timer(now_s)
+        if event is not None:
+            self._fire(b, event, now_s)
+        firsts = b.service.tick(
+            now_s, b.requests_total - b.retries_total, b.uncached_tokens_total, b.pairs_total * 1e-6
+        )
+        if firsts:
+            self._budgets[b.region].requests(firsts, now_s)
+        b.refresh(now_s, self.neutral)
 
     def _solve(self, now_s: float) -> None:
         """Bring every fit up to date. The prior of a model is what its backends have in common, once some know it."""

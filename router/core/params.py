@@ -8,8 +8,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Params:
     # -- time -------------------------------------------------------------------------------------------------------
-    #: how often ages, timers and fits are brought up to date; bounds how late a time-driven change can be
+    #: how often backends where something happens are brought up to date: their ages, timers and prices
     tick_s: float = 0.1
+    #: how often everything is, fits and tolls, too; bounds how late a change that time drives can be
+    solve_s: float = 0.5
 
     # -- round trips ------------------------------------------------------------------------------------------------
     #: weight of a new probe in the mean (GORGO: 0.3)
@@ -66,8 +68,6 @@ class Params:
     pace_samples: float = 12.0
     #: bounds of how many times slower or faster it can be
     pace_max_factor: float = 20.0
-    #: how often the fits are solved
-    solve_s: float = 0.5
     #: samples are forgotten with this time constant, and the fit slides back to the prior
     fit_memory_s: float = 120.0
     #: more samples than this add nothing: an upper bound keeps the fit moving on busy backends

@@ -118,6 +118,8 @@ class Lease(Value, eq=False):
     started_s: float
     prompt_tokens: int
     uncached_tokens: int
+    #: what attention computes for these, see cost.prompt_pairs
+    pairs: int
     predicted_ttft_s: float | None = None
     first_token_s: float | None = None
     probation: bool = False  # a trial of a backend on its way back

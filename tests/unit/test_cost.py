@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from router.core.backend import Lane
 from router.core.cost import (
+    Rates,
     distance_km,
     distance_rtt_s,
     kv_pressure_s,
@@ -16,6 +18,7 @@ from router.core.cost import (
     price_terms,
     prompt_pairs,
 )
+from router.core.estimator import TtftFit, prior_line
 from router.core.params import Params
 
 PARAMS = Params()
@@ -77,14 +80,29 @@ def test_a_peers_word_fades() -> None:
 
 
 def test_terms_prediction_and_cost_agree() -> None:
-    steady = (0.08, 0.03, 0.02, -0.01, 0.25)
-    queue_s, busy_s, token_s, toll = 0.4, 0.05, 0.0001, 6.0
-    decode_s, stall = 0.03, 0.45
-    fixed_s = sum(steady) + queue_s + busy_s + decode_s
-    detail = (queue_s, busy_s, 4000.0, 9.0, steady, 0.0, decode_s, 1.0)
-    price = (fixed_s, token_s, 1.0 + toll * queue_s + stall, toll, detail, 1e-8)
+    rates = Rates(
+        rtt_s=0.08,
+        overhead_s=0.03,
+        pressure_s=0.02,
+        residual_s=-0.01,
+        risk_s=0.25,
+        token_s=0.00005,
+        pair_s=5e-9,
+        pace=2.0,
+        busy_s=0.005,
+        decode_each_s=0.002,
+        decode_alone_s=0.01,
+        toll=6.0,
+        stall_ratio=0.045,
+    )
+    lane = Lane("m", TtftFit(PARAMS, prior_line(PARAMS), 0.0))
+    lane.set_rates(rates)
+    queue_s, requests = 0.4, 10.0
+    fixed_s = lane.fixed_s + queue_s + requests * lane.request_s
+    rate = lane.pace * (1.0 + lane.rates.toll * queue_s) + requests * lane.stall
+    price = (fixed_s, rate, lane.curve, (queue_s, 4000.0, 0.0, requests, rates))
     terms = dict(price_terms(price, 3000, 2000))
-    work_s = 2000 * (token_s + 4000 * 1e-8)
+    plain_s = 2000 * (rates.token_s + 4000 * rates.pair_s)
     assert terms == pytest.approx(
         {
             "rtt": 0.08,
@@ -98,7 +116,7 @@ def test_terms_prediction_and_cost_agree() -> None:
             "toll": 0.28 * (6.0 * 0.68 + 0.45),
         }
     )
-    assert sum(terms.values()) == pytest.approx(price[0] + work_s * (price[2] + price[3] * work_s))
+    assert sum(terms.values()) == pytest.approx(price[0] + plain_s * (price[1] + plain_s * price[2]))
     no_wait_s = 0.02 + 0.25 + terms["toll"] + terms["decode"]
     assert predicted_ttft_s(price, 3000, 2000) == pytest.approx(sum(terms.values()) - no_wait_s)
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from router.core.cost import price_terms
 from router.core.decisions import Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.fleet import Fleet
 from router.core.health import State
@@ -438,9 +439,9 @@ class TestKnowledge:
         driver = Driver(fleet)
         fleet.observe_rtt("us-east/a", 0.001, 0.0)
         driver.send(0.0, prompt_tokens=20_000)
-        queue_s = fleet.backends["us-east/a"].prices[MODEL][4][0]
+        queue_s = fleet.backends["us-east/a"].lanes[MODEL].price[3][0]
         driver.send(queue_s / 2, prompt_tokens=10)
-        later_s = fleet.backends["us-east/a"].prices[MODEL][4][0]
+        later_s = fleet.backends["us-east/a"].lanes[MODEL].price[3][0]
         assert later_s == pytest.approx(queue_s / 2, rel=0.1)
         fleet.audit()
 
@@ -453,7 +454,10 @@ class TestKnowledge:
             fleet.end(lease, Outcome.OK, i * 0.1 + 8.0, Usage(100, 800, None, True))
         fleet.observe_load("us-east/b", None, 30.0)
         driver.serve(30.0)
-        known, new = (dict(fleet.backends[name].prices)[MODEL][4][6] for name in ("us-east/a", "us-east/b"))
+        known, new = (
+            dict(price_terms(fleet.backends[name].lanes[MODEL].price, 100, 100))["decode"]
+            for name in ("us-east/a", "us-east/b")
+        )
         assert new == pytest.approx(known, rel=0.2)
 
     def test_a_crowded_batch_costs_though_its_first_tokens_are_quick(self) -> None:
@@ -469,7 +473,7 @@ class TestKnowledge:
         driver = Driver(fleet)
         for i in range(100):
             driver.serve(i * 0.05, pin_region="us-east", prompt_tokens=500)
-        tolls = {b.prices[MODEL][3] for b in fleet.backends.values()}
+        tolls = {b.lanes[MODEL].rates.toll for b in fleet.backends.values()}
         assert len(tolls) == 1
         assert tolls.pop() > 0.0
 
@@ -675,7 +679,7 @@ class FleetMachine(RuleBasedStateMachine):
         for b in (*self.fleet.backends.values(), *self.fleet.retired.values()):
             assert b.inflight >= 0
             assert b.inflight_uncached_tokens >= 0
-            assert all(price[0] >= 0.0 for price in b.prices.values())
+            assert all(lane.price[0] >= 0.0 for lane in b.lanes.values())
 
     def teardown(self) -> None:
         if hasattr(self, "fleet"):

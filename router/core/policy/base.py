@@ -25,6 +25,8 @@ class Ranking(Value):
     reason: str
     detail: Any
     render: Callable[[Any, int], Terms]
+    #: tokens of the prompt that the chosen one has cached; negative: the policy has not looked
+    cached_tokens: float = -1.0
 
 
 class Policy(ABC):

@@ -24,7 +24,7 @@ class Cheapest(Policy):
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens = request.model, request.prompt_tokens
-        prices = [b.prices[model] for b in candidates]
+        prices = [b.lanes[model].price for b in candidates]
         waits = [p[0] + work_s(p, tokens, tokens) for p in prices]
         dollars = [b.spec.cost_usd_hour for b in candidates]
         bound = self.params.cheapest_ttft_s

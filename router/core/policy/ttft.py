@@ -7,7 +7,7 @@ from math import inf
 from zlib import crc32
 
 from router.core.affinity import rendezvous
-from router.core.backend import Backend
+from router.core.backend import Backend, Lineup
 from router.core.cost import Price, Terms, price_terms
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
@@ -31,20 +31,20 @@ class Ttft(Policy):
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens = request.model, request.prompt_tokens
-        prices = [b.prices[model] for b in candidates]
+        lineup = candidates if isinstance(candidates, Lineup) else Lineup.part(candidates, model)
+        prices = lineup.prices.copy()
+        rates = prices[0][3][4]
+        plain_s = tokens * (rates.token_s + tokens * rates.pair_s)
         # One expression and no calls: this runs for every backend on every request.
-        costs = [
-            fixed_s + (work_s := tokens * (token_s + tokens * pair_s)) * (rise + toll * work_s)
-            for fixed_s, token_s, rise, toll, _, pair_s in prices
-        ]
-        cached = _cached(request, candidates, prices, costs) if request.prefix_blocks else _NOTHING_CACHED
+        costs = [fixed_s + plain_s * (rate + plain_s * curve) for fixed_s, rate, curve, _ in prices]
+        cached = _cached(request, lineup, prices, costs) if request.prefix_blocks else _NOTHING_CACHED
         best = min(costs)
         params = self.params
         detail = (prices, cached, tokens)
         if rng.random() < params.explore_ratio:
             stalest = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
             if stalest is not None:
-                return Ranking(stalest, costs, "explored", detail, _terms)
+                return Ranking(stalest, costs, "explored", detail, _terms, cached.get(stalest, 0.0))
         if request.affinity is None:
             near = best * (1.0 + params.hysteresis_ratio)
             if near < best + params.hysteresis_s:
@@ -56,14 +56,14 @@ class Ttft(Policy):
         alone = min(costs) > near
         costs[lowest] = best
         if alone:
-            return Ranking(lowest, costs, "lowest cost", detail, _terms)
+            return Ranking(lowest, costs, "lowest cost", detail, _terms, cached.get(lowest, 0.0))
         close = [i for i, cost in enumerate(costs) if cost <= near]
         if request.affinity is not None:
             key = crc32(request.affinity.encode())
             chosen = close[rendezvous(key, [candidates[i].seed for i in close])]
-            return Ranking(chosen, costs, "affinity", detail, _terms)
+            return Ranking(chosen, costs, "affinity", detail, _terms, cached.get(chosen, 0.0))
         chosen, reason = self._prefer(request, candidates, costs, cached, close, rng)
-        return Ranking(chosen, costs, reason, detail, _terms)
+        return Ranking(chosen, costs, reason, detail, _terms, cached.get(chosen, 0.0))
 
     def _prefer(
         self,
@@ -111,15 +111,15 @@ class Ttft(Policy):
         return stalest
 
 
-def _cached(
-    request: Request, candidates: Sequence[Backend], prices: list[Price], costs: list[float]
-) -> dict[int, float]:
+def _cached(request: Request, lineup: Lineup, prices: list[Price], costs: list[float]) -> dict[int, float]:
     """Tokens of the prompt that candidates have in their caches, by index. Puts right what these cost."""
     tokens, blocks, block_tokens = request.prompt_tokens, request.prefix_blocks, request.tokens_per_block
     first, last, matched = blocks[0], blocks[-1], 1
+    rates = prices[0][3][4]
+    token_s, pair_s = rates.token_s, rates.pair_s
     cached: dict[int, float] = {}
-    for i in [i for i, b in enumerate(candidates) if first in b.prefix.known]:
-        prefix = candidates[i].prefix
+    for i in [i for i, known in enumerate(lineup.known) if first in known]:
+        prefix = lineup[i].prefix
         known = prefix.known
         if last in known:
             hit = len(blocks) * block_tokens * prefix.trust
@@ -131,9 +131,9 @@ def _cached(
         if hit > tokens:
             hit = float(tokens)
         cached[i] = hit
-        fixed_s, token_s, rise, toll, _, pair_s = prices[i]
-        work_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
-        costs[i] = fixed_s + work_s * (rise + toll * work_s)
+        fixed_s, rate, curve, _ = prices[i]
+        plain_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
+        costs[i] = fixed_s + plain_s * (rate + plain_s * curve)
     return cached
 
 
