@@ -87,6 +87,8 @@ def headline(decision: Json) -> str:
         again = f"again in {units.seconds(wait)}" if wait is not None else None
         return dotted(f"[red]{decision['reason']}[/]", escape(decision["detail"]), again, policy)
     winner = chosen(decision)
+    if winner is None and decision.get("backend") is not None:
+        return dotted(f"[bold]{decision['backend']}[/]", policy, "[dim]what else there was is not kept any more[/]")
     if winner is None:
         return dotted("[yellow]no backend was chosen[/]", policy)
     expected = decision.get("predicted_ttft_s")

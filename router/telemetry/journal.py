@@ -21,6 +21,9 @@ from router.telemetry.writer import LineWriter
 
 #: Records that keep the candidates of their decision: with many backends these outweigh all the rest.
 _DECISIONS_MAX = 2000
+#: In a rush, one in so many usual requests keeps them: what is kept is memory that the next requests find cold.
+_RUSH_KEEPS_ONE_IN = 8
+_SLOW_S = 1.0
 _SUBSCRIBERS_MAX = 32
 _SUBSCRIBER_QUEUE = 1000
 
@@ -98,10 +101,11 @@ def as_document(record: Record) -> dict[str, Any]:
 
 
 def decision_document(record: Record) -> dict[str, Any]:
-    """The last decision that was made for the record's request."""
+    """The last decision that was made for the record's request. ``candidates`` is empty when they are not kept."""
     chosen = record.backend
     return {
         "policy": record.policy,
+        "backend": chosen,
         "candidates": [
             {
                 "backend": candidate.backend,
@@ -113,6 +117,16 @@ def decision_document(record: Record) -> dict[str, Any]:
             for candidate in record.candidates
         ],
     }
+
+
+def _went_as_usual(record: Record) -> bool:
+    return (
+        record.error is None
+        and record.cause == "ok"
+        and len(record.attempts) == 1
+        and not record.wait_s
+        and (record.ttft_s is None or record.ttft_s < _SLOW_S)
+    )
 
 
 _PLAIN_FIELDS = tuple(
@@ -142,9 +156,10 @@ class Subscription:
 
 
 class Journal:
-    """The last ``records`` requests, the newest 2000 of them with the candidates of their decision.
+    """The last ``records`` requests, the newest 2000 decisions among them with their candidates.
 
-    ``file`` takes every record as a JSON line as well.
+    In a rush only some of those that went as usual keep them: all that failed, waited, were tried again or had their
+    first token after a second or more do. ``file`` takes every record as a JSON line as well.
     """
 
     def __init__(self, records: int = 10_000, file: LineWriter | None = None) -> None:
@@ -155,24 +170,29 @@ class Journal:
 
     def add(self, record: Record) -> None:
         self._ring.append(record)
-        if record.candidates:
-            self._decided.append(record)
-            if len(self._decided) > _DECISIONS_MAX:
-                self._decided.popleft().candidates = ()
         if self._subscriptions:
             for subscription in self._subscriptions:
                 subscription.offer(record)
 
-    def settle(self, records: list[Record]) -> None:
+    def settle(self, records: list[Record], *, rush: bool = False) -> None:
         """Write records to the file, if there is one, and shrink them. Called in batches, off the path of requests.
 
         As integers of Python the hashes of a long prompt take 36 KB; packed, they take 4.
         """
         if self.file is not None and records:
             self.file.put(b"".join(orjson.dumps(as_document(r), option=_JSON) for r in records))
-        for record in records:
+        decided = self._decided
+        for number, record in enumerate(records):
             if record.prefix_blocks:
                 record.prefix_blocks = array("I", record.prefix_blocks)
+            if not record.candidates:
+                continue
+            if rush and number % _RUSH_KEEPS_ONE_IN and _went_as_usual(record):
+                record.candidates = ()
+            else:
+                decided.append(record)
+        while len(decided) > _DECISIONS_MAX:
+            decided.popleft().candidates = ()
 
     def newest_first(self) -> Iterator[Record]:
         return reversed(self._ring)

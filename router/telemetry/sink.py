@@ -18,8 +18,9 @@ from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter
 
 _FLUSH_S = 0.1
-#: Folded at once, in the middle of traffic: bounds what a slow tick can pile up.
-_PENDING_MAX = 256
+#: Folded at once, in the middle of traffic: bounds what a slow tick can pile up, and what is folded is still in the
+#: processor's cache.
+_PENDING_MAX = 64
 _LAG_WINDOW_S = 10.0
 
 
@@ -57,7 +58,7 @@ class Telemetry:
         self.journal.add(record)
         self._pending.append(record)
         if len(self._pending) >= _PENDING_MAX:
-            self.flush()
+            self._flush(rush=True)
 
     def start(self) -> None:
         """Begin to flush regularly, on the running loop."""
@@ -71,6 +72,9 @@ class Telemetry:
         self.flush()
 
     def flush(self) -> None:
+        self._flush(rush=False)
+
+    def _flush(self, *, rush: bool) -> None:
         records, self._pending = self._pending, []
         if not records:
             return
@@ -80,7 +84,7 @@ class Telemetry:
         if self._access is not None:
             line, generation = self._access_line, self.generation
             self._access.put(b"".join([line(record, generation) for record in records]))
-        self.journal.settle(records)
+        self.journal.settle(records, rush=rush)
 
     def loop_lag_s(self) -> float:
         """The longest the event loop came late within the last ten seconds."""

@@ -187,6 +187,7 @@ async def test_one_request_is_shown_whole(admin: Admin) -> None:
     assert shown["attempts"][0]["detail"] == "connection refused"
     assert shown["decision"] == {
         "policy": "p2c",
+        "backend": "us-east/a",
         "candidates": [
             {
                 "backend": "us-east/a",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -32,10 +33,38 @@ def test_the_ring_keeps_the_newest() -> None:
 def test_only_the_newest_keep_their_decisions() -> None:
     journal = Journal(5000)
     for n in range(3000):
-        journal.add(Record(f"r{n}", 0.0, candidates=(Candidate("a", 0.1, (), None),)))
-        journal.add(Record(f"refused-{n}", 0.0))
-    kept = [r.request_id for r in journal.list(lambda r: bool(r.candidates), limit=5000)]
-    assert kept == [f"r{n}" for n in range(2999, 999, -1)]
+        records = [Record(f"r{n}", 0.0, candidates=_DECISION), Record(f"refused-{n}", 0.0)]
+        for record in records:
+            journal.add(record)
+        journal.settle(records)
+    assert _explained(journal) == [f"r{n}" for n in range(2999, 999, -1)]
+
+
+def test_in_a_rush_one_in_eight_usual_requests_keeps_its_decision_and_each_unusual_one() -> None:
+    journal = Journal(5000)
+    usual = [_decided(f"r{n}") for n in range(64)]
+    unusual = [
+        _decided("failed", cause="server_error", error="upstream_error"),
+        _decided("waited", wait_s=0.1),
+        _decided("late", ttft_s=3.0),
+        _decided("retried", attempts=[AttemptRecord("a", "r"), AttemptRecord("b", "r")]),
+    ]
+    for record in (*usual, *unusual):
+        journal.add(record)
+    journal.settle([*usual, *unusual], rush=True)
+    kept = _explained(journal)[::-1]
+    assert kept == [f"r{n}" for n in range(0, 64, 8)] + ["failed", "waited", "late", "retried"]
+
+
+_DECISION = (Candidate("a", 0.1, (), None),)
+
+
+def _decided(request_id: str, **fields: Any) -> Record:
+    return Record(request_id, 0.0, candidates=_DECISION, **{"attempts": [AttemptRecord("a", "r")]} | fields)
+
+
+def _explained(journal: Journal) -> list[str]:
+    return [r.request_id for r in journal.list(lambda r: bool(r.candidates), limit=5000)]
 
 
 def test_of_equal_ids_the_newest_is_found() -> None:
@@ -91,6 +120,7 @@ def test_the_document_of_a_record_is_json_and_whole() -> None:
     assert document["attempts"][1]["kind"] == "retry"
     assert decision_document(record) == {
         "policy": "ttft",
+        "backend": "us/a",
         "candidates": [
             {"backend": "us/a", "cost_s": 0.3, "terms": {"rtt": 0.1, "queue": 0.2}, "struck": None, "chosen": True},
             {"backend": "eu/a", "cost_s": None, "terms": {}, "struck": "tried", "chosen": False},
