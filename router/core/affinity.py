@@ -8,7 +8,7 @@ to a backend tell what its KV cache holds, until it evicts them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import lru_cache
 from zlib import crc32
 
 from router.core.params import Params
@@ -22,13 +22,14 @@ def prefix_blocks(raw: bytes | memoryview, *, block_bytes: int, limit: int) -> t
     whole = min(len(raw) // block_bytes, limit)
     if not whole:
         return ()
-    view = memoryview(raw)
-    if whole == 1:
-        return (crc32(view[:block_bytes]),)
-    blocks = [view[i : i + block_bytes] for i in range(0, whole * block_bytes, block_bytes)]
-    hashes = accumulate(blocks, lambda before, block: crc32(block, before), initial=0)
-    next(hashes)
-    return tuple(hashes)
+    before = 0
+    blocks = map(memoryview(raw).__getitem__, _slices(block_bytes, limit)[:whole])
+    return tuple([before := crc32(block, before) for block in blocks])
+
+
+@lru_cache(8)
+def _slices(block_bytes: int, count: int) -> tuple[slice, ...]:
+    return tuple(slice(i * block_bytes, (i + 1) * block_bytes) for i in range(count))
 
 
 class PrefixIndex:
