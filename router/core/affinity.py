@@ -11,20 +11,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
+from xxhash import xxh3_64_intdigest
+
 from router.core.params import Params
 
 
 def prefix_blocks(raw: bytes | memoryview, *, block_bytes: int, limit: int) -> tuple[int, ...]:
     """The chained hashes of the first ``limit`` whole blocks of ``raw``. A last, incomplete block does not count.
 
-    CRC-32 is not collision proof, and need not be: a collision costs one misjudged cache hit.
+    XXH3 cut to 32 bits: all routers come to the same hashes, and a collision costs one misjudged cache hit.
     """
     whole = min(len(raw) // block_bytes, limit)
     if not whole:
         return ()
     before = 0
     blocks = map(memoryview(raw).__getitem__, _slices(block_bytes, limit)[:whole])
-    return tuple([before := crc32(block, before) for block in blocks])
+    return tuple([before := xxh3_64_intdigest(block, before) & 0xFFFFFFFF for block in blocks])
 
 
 @lru_cache(8)

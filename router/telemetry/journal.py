@@ -76,7 +76,7 @@ class Record(Value, eq=False):
     limit: str | None = None  # the limit of the key that refused the request
     body_bytes: int = 0
     reply_bytes: int = 0
-    prefix_blocks: Sequence[int] = ()  # CRC-32 chain, see core.affinity
+    prefix_blocks: Sequence[int] = ()  # a chain of 32-bit hashes, see core.affinity
     tokens_per_block: float = 0.0
     client_region: str | None = None  # where the client says it is
 

@@ -19,13 +19,22 @@ class TestBlocks:
     def test_only_whole_blocks_count(self) -> None:
         assert prefix_blocks(b"", block_bytes=4, limit=10) == ()
         assert prefix_blocks(b"abc", block_bytes=4, limit=10) == ()
-        assert prefix_blocks(b"abcd", block_bytes=4, limit=10) == (crc32(b"abcd"),)
-        assert prefix_blocks(b"abcdefg", block_bytes=4, limit=10) == (crc32(b"abcd"),)
+        assert len(prefix_blocks(b"abcd", block_bytes=4, limit=10)) == 1
+        assert prefix_blocks(b"abcdefg", block_bytes=4, limit=10) == prefix_blocks(b"abcd", block_bytes=4, limit=10)
 
-    def test_each_hash_is_that_of_the_whole_beginning(self) -> None:
+    def test_all_routers_come_to_the_same_hashes(self) -> None:
+        assert prefix_blocks(b"abcdefgh", block_bytes=4, limit=10) == (1403558032, 3295559403)
+
+    @given(st.integers(0, 1279))
+    def test_each_hash_is_that_of_the_whole_beginning(self, changed: int) -> None:
         raw = bytes(range(256)) * 5
         blocks = prefix_blocks(raw, block_bytes=100, limit=64)
-        assert blocks == tuple(crc32(raw[: (i + 1) * 100]) for i in range(12))
+        other = prefix_blocks(
+            raw[:changed] + bytes((raw[changed] ^ 1,)) + raw[changed + 1 :], block_bytes=100, limit=64
+        )
+        assert len(blocks) == 12
+        assert blocks[: changed // 100] == other[: changed // 100]
+        assert all(a != b for a, b in zip(blocks[changed // 100 :], other[changed // 100 :], strict=True))
 
     def test_the_limit_bounds_the_work(self) -> None:
         raw = b"x" * 10_000
