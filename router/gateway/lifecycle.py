@@ -46,6 +46,8 @@ _GONE = AttemptEnd(Outcome.CLIENT_GONE)
 _OK = Outcome.OK
 _WORDS = {outcome: outcome.value for outcome in Outcome}
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+#: A body longer than this is written beside its head, not copied behind it.
+_LONG_BODY_BYTES = 16 * 1024
 
 _ANSWER_HEAD = (
     b"%b%b%b%bx-request-id: %b\r\n%bx-router-attempts: %d\r\nserver-timing: wait;dur=%.2f, upstream;dur=%.2f\r\n\r\n"
@@ -311,23 +313,27 @@ class Lifecycle:
             task.add_done_callback(pool.keep_for_later)
             raise
 
-    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool) -> bytes:
-        """The request for the backend: a head of our own, the client's body as it came."""
+    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool) -> tuple[bytes, ...]:
+        """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
         body, served = x.request.body, x.record.served_model
         if served != ask.model:
             body = rewrite_model(body, orjson.dumps(served))
         before, after = pool.head
-        return b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+        long = len(body) > _LONG_BODY_BYTES
+        data = b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
             before,
             ask.envelope.target,
             after,
             ask.envelope.lines,
             len(body),
             x.request_id,
-            body,
+            b"" if long else body,
         )
+        return (data, body) if long else (data,)
 
-    def _send(self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: bytes, now_s: float) -> Relay:
+    def _send(
+        self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: tuple[bytes, ...], now_s: float
+    ) -> Relay:
         """Send the request; what comes of it is to be awaited from the relay."""
         timeouts = self.settings.timeouts
         due_s = now_s + (timeouts.first_token if ask.stream else timeouts.answer)

@@ -107,8 +107,8 @@ class _CutOutbound(Outbound):
         self._after_tokens = tokens
         return self
 
-    def send(self, data: bytes, sink: Sink) -> None:
-        super().send(data, _Cut(self, sink, self._after_tokens))
+    def send(self, pieces: tuple[bytes, ...], sink: Sink) -> None:
+        super().send(pieces, _Cut(self, sink, self._after_tokens))
 
 
 class _Cut:

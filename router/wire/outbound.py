@@ -104,10 +104,14 @@ class Outbound(asyncio.Protocol):
 
     # the sender's side
 
-    def send(self, data: bytes, sink: Sink) -> None:
+    def send(self, pieces: tuple[bytes, ...], sink: Sink) -> None:
+        """Send a request, in one or several pieces."""
         self.sink = sink
         self.answered = False
-        self.transport.write(data)
+        if len(pieces) == 1:
+            self.transport.write(pieces[0])
+        else:
+            self.transport.writelines(pieces)
 
     def pause(self, paused: bool) -> None:
         """Stop reading the answer, or go on. The next answer on this connection is read in any case."""

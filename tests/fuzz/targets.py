@@ -128,7 +128,7 @@ def read_answer(parts: list[bytes]) -> tuple[Answer, bool]:
     transport, sink, idle = DeadEnd(), Answer(), list[Outbound]()
     connection = Outbound(idle.append, lambda c: None)
     connection.connection_made(cast(Any, transport))
-    connection.send(b"", sink)
+    connection.send((b"",), sink)
     for part in parts:
         if transport.closed:
             break

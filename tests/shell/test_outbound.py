@@ -83,7 +83,7 @@ async def ask(backend: Backend, times: int = 1) -> tuple[Collect, Outbound, list
     )
     for _ in range(times):
         sink = Collect()
-        connection.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", sink)
+        connection.send((b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",), sink)
         async with asyncio.timeout(30):
             await sink.done.wait()
     return sink, connection, idle
@@ -223,7 +223,7 @@ async def test_an_answer_that_overtakes_its_request_ends_the_connection() -> Non
         lambda: Outbound(idle.append, lambda c: None), "127.0.0.1", port
     )
     sink = Collect()
-    connection.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n" + b"x" * 20_000_000, sink)
+    connection.send((b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n", b"x" * 20_000_000), sink)
     async with asyncio.timeout(3):
         await sink.done.wait()
     assert (sink.status, sink.end) == (413, "framed")

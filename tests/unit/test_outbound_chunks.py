@@ -62,7 +62,7 @@ def connection() -> tuple[Outbound, Wire, list[Outbound]]:
 
 
 def receive(outbound: Outbound, wire: Wire, raw: bytes, cuts: list[int]) -> None:
-    outbound.send(b"", wire)
+    outbound.send((b"",), wire)
     edges = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
     for start, end in pairwise(edges):
         outbound.data_received(raw[start:end])
@@ -96,7 +96,7 @@ def test_any_spelling_and_any_cut_give_the_same_body(chunks: list[tuple[bytes, i
 @given(st.lists(BODIES, min_size=1, max_size=8))
 def test_a_read_that_is_a_plain_chunk_goes_on_as_it_came(chunks: list[bytes]) -> None:
     outbound, wire, _ = connection()
-    outbound.send(b"", wire)
+    outbound.send((b"",), wire)
     outbound.data_received(HEAD)
     for data in chunks:
         outbound.data_received(b"%x\r\n%b\r\n" % (len(data), data))
@@ -107,7 +107,7 @@ def test_a_read_that_is_a_plain_chunk_goes_on_as_it_came(chunks: list[bytes]) ->
 @given(st.lists(BODIES, max_size=3), BODIES, st.sampled_from([b"-5", b"+5", b"0x5", b" 5", b"5 5", b"", b"g", b"5_0"]))
 def test_a_size_that_is_none_breaks_the_connection(before: list[bytes], data: bytes, size: bytes) -> None:
     outbound, wire, idle = connection()
-    outbound.send(b"", wire)
+    outbound.send((b"",), wire)
     outbound.data_received(HEAD)
     for body in before:
         outbound.data_received(b"%x\r\n%b\r\n" % (len(body), body))
