@@ -75,19 +75,16 @@ class Ttft(Policy):
         rng: Rng,
     ) -> tuple[int, str]:
         """One of ``close``: all of them are good enough, so what costs do not say may decide."""
-        most = -1.0
-        preferred: list[int] = []
-        for i in close:
-            # Any cached token weighs more than being local.
-            merit = (i in cached and cached[i]) + (0.5 if candidates[i].local else 0.0)
-            if merit > most:
-                most = merit
-                preferred = [i]
-            elif merit == most:
-                preferred.append(i)
-        reason = "lowest cost"
-        if len(preferred) < len(close):
-            reason = "local region" if most == 0.5 else "knows the prefix"
+        preferred, reason = close, "lowest cost"
+        if cached:
+            most = max([cached.get(i, 0.0) for i in close])
+            preferred = [i for i in close if cached.get(i, 0.0) == most]
+            if len(preferred) < len(close):
+                reason = "knows the prefix"
+        if local := [i for i in preferred if candidates[i].local]:
+            if len(local) < len(preferred) == len(close):
+                reason = "local region"
+            preferred = local
         if len(preferred) == 1:
             return preferred[0], reason
         if request.prefix_blocks:
