@@ -361,16 +361,20 @@ def common_pace(services: Iterable[Service], params: Params) -> Pace:
 
 
 def fitted_pace(sums: Sums, prior: Pace, params: Params) -> Pace:
-    """Least squares over ``sums``, held to ``prior``."""
+    """Least squares over ``sums``, held to ``prior``; what ``solve_bounded`` finds, written out for two unknowns."""
     n, sr, srr, sy, sry = sums
     weight = params.itl_prior_samples
     weight_r = weight * params.itl_prior_spread_requests**2
-    itl_s, itl_busy_s = solve_bounded(
-        ((n + weight, sr), (sr, srr + weight_r)),
-        (sy + weight * prior[0], sry + weight_r * prior[1]),
-        ((0.0, params.itl_max_s), (0.0, params.itl_busy_max_s)),
-    )
-    return itl_s, itl_busy_s
+    n, srr, sy, sry = n + weight, srr + weight_r, sy + weight * prior[0], sry + weight_r * prior[1]
+    busy_s = (n * sry - sr * sy) / (n * srr - sr * sr)
+    bounded_s = min(max(busy_s, 0.0), params.itl_busy_max_s)
+    itl_s = (sy - sr * bounded_s) / n
+    if 0.0 <= itl_s <= params.itl_max_s:
+        return itl_s, bounded_s
+    itl_s = min(max(itl_s, 0.0), params.itl_max_s)
+    if bounded_s == busy_s:
+        bounded_s = min(max((sry - sr * itl_s) / srr, 0.0), params.itl_busy_max_s)
+    return itl_s, bounded_s
 
 
 class Service:

@@ -17,6 +17,7 @@ from router.core.estimator import (
     common_line,
     common_pace,
     common_tokens,
+    fitted_pace,
     prior_line,
     solve_bounded,
 )
@@ -222,6 +223,27 @@ def test_long_prompts_are_told_apart_by_their_attention() -> None:
     for tokens in (2000, 20_000, 80_000):
         mpairs = tokens * tokens / 2e6
         assert fit.line.predict_s(tokens, 0.0, mpairs) == pytest.approx(truth.predict_s(tokens, 0.0, mpairs), rel=0.15)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 3.0), st.integers(0, 300), st.floats(0.0, 5.0)), max_size=30),
+    st.floats(0.0, 0.1),
+    st.floats(0.0, 0.005),
+)
+def test_the_pace_of_answers_is_the_bounded_least_squares_fit(
+    samples: list[tuple[float, int, float]], itl_s: float, busy_s: float
+) -> None:
+    params = Params()
+    n, sr, srr = (sum(w * r**power for w, r, _ in samples) for power in range(3))
+    sy, sry = (sum(w * r**power * y for w, r, y in samples) for power in range(2))
+    weight = params.itl_prior_samples
+    weight_r = weight * params.itl_prior_spread_requests**2
+    expected = solve_bounded(
+        ((n + weight, sr), (sr, srr + weight_r)),
+        (sy + weight * itl_s, sry + weight_r * busy_s),
+        ((0.0, params.itl_max_s), (0.0, params.itl_busy_max_s)),
+    )
+    assert fitted_pace((n, sr, srr, sy, sry), (itl_s, busy_s), params) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_equal_backends_with_few_samples_keep_nearly_equal_lines() -> None:
