@@ -58,10 +58,12 @@ def main(arguments: list[str]) -> int:
             print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
             known = (*job[:-1], capacity)
             for number, case in enumerate(cases(play.workload(known), capacity)):
-                rows = list(pool.map(play.row, *zip(*((known, number, p) for p in options.policies), strict=True)))
-                gains = table.gains(rows) if table.OURS in options.policies and len(rows) > 1 else {}
-                results.append({"case": case.name, "requests_per_s": case.requests_per_s, "rows": rows, "gains": gains})
-                print(f"\n{table.case_text(case.name, rows) if gains else rows}", flush=True)
+                played = pool.map(play.rows, *zip(*((known, number, p) for p in options.policies), strict=True))
+                parts = (case.name, f"{case.name}, after")
+                for name, *rows in zip(parts, *played, strict=False):
+                    gains = table.gains(rows) if table.OURS in options.policies and len(rows) > 1 else {}
+                    results.append({"case": name, "requests_per_s": case.requests_per_s, "rows": rows, "gains": gains})
+                    print(f"\n{table.case_text(name, rows) if gains else rows}", flush=True)
     costs = decide.rows()
     print(f"\nbest of the others / {table.OURS}\n{table.summary_text(results)}\n\n{decide.text(costs)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from sim.traces import Trace, load_trace
@@ -54,8 +55,12 @@ class Case:
     def trace(self) -> Trace:
         return self.workload.at(self.requests_per_s)
 
+    def lost_s(self, trace: Trace) -> float:
+        """When the region is lost; never: infinity."""
+        return trace.duration_s / 2 if self.lost else inf
+
     def script(self, trace: Trace) -> Script:
-        return ((trace.duration_s / 2, _lose_region),) if self.lost else ()
+        return ((self.lost_s(trace), _lose_region),) if self.lost else ()
 
 
 def _lose_region(world: World, now_s: float) -> None:

@@ -25,9 +25,18 @@ def capacity(job: Job) -> float:
     return capacity_per_s(workload(job))
 
 
-def row(job: Job, number: int, policy: str) -> dict[str, Any]:
+def rows(job: Job, number: int, policy: str) -> list[dict[str, Any]]:
+    """What one policy does on a case: all of its requests, and if a region is lost those that came after it.
+
+    Half of the requests come before the loss, so the median over all lies on the edge between two worlds.
+    """
     case = cases(workload(job), job[-1])[number]
-    return summarize(run(case, policy, job[2]), seed=job[2])
+    outcome = run(case, policy, job[2])
+    parts = [outcome]
+    if case.lost:
+        lost_s = case.lost_s(case.trace)
+        parts.append(replace(outcome, flows=tuple(f for f in outcome.flows if f.arrival.at_s >= lost_s)))
+    return [summarize(part, seed=job[2]) for part in parts]
 
 
 def run(case: Case, policy: str, seed: int) -> Outcome:
