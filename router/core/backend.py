@@ -27,12 +27,14 @@ class Lane:
         "gray_marks",
         "model",
         "mpair_s",
-        "pace",
         "place",
         "price",
+        "queue_toll",
+        "rate",
         "rates",
         "request_s",
         "row",
+        "shared_queue_s",
         "stall",
         "token_s",
         "toll",
@@ -47,7 +49,7 @@ class Lane:
         self.row, self.place = [self.price], 0
         self.set_rates(_RATES)
         #: see ``Fleet``: the same for all backends of a model
-        self.toll = 0.0
+        self.toll = self.shared_queue_s = 0.0
         #: how often in a row it was found far slower than its siblings
         self.gray_marks = 0
         #: what a typical first token takes here, slowly averaged; None: not known yet
@@ -59,12 +61,14 @@ class Lane:
         self.fixed_s = (
             rates.rtt_s + rates.overhead_s + rates.pressure_s + rates.residual_s + rates.risk_s + rates.decode_alone_s
         )
-        pace = self.pace = rates.pace
+        pace = rates.pace
         slow_pace = pace * rates.slowness
         self.token_s = rates.token_s * slow_pace
         self.mpair_s = rates.pair_s * 2e6 * slow_pace
         self.request_s = rates.busy_s + rates.decode_each_s
         self.stall = pace * rates.stall_ratio
+        self.rate = pace * (1.0 + rates.shared_toll)
+        self.queue_toll = pace * rates.queue_toll
         self.curve = pace * pace * rates.toll
 
 
@@ -315,7 +319,7 @@ class Backend:
                 queue_s = wait_s
             lane.price = lane.row[lane.place] = (
                 lane.fixed_s + queue_s + requests * lane.request_s,
-                lane.pace * (1.0 + lane.toll * queue_s) + requests * lane.stall,
+                lane.rate + queue_s * lane.queue_toll + requests * lane.stall,
                 lane.curve,
                 (queue_s, tokens, mpairs, requests, lane.rates),
             )
@@ -347,7 +351,7 @@ class Backend:
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
         handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
         late_s = self.late_s(now_s)
-        ratio = params.decode_ratio
+        ratio, shared = params.decode_ratio, params.toll_shared_ratio
         decoded = ratio * service.expected_tokens
         for lane in self._lane_list:
             fit = lane.fit
@@ -367,6 +371,8 @@ class Backend:
                     2.0 * decoded * service.itl_busy_s,
                     decoded * service.itl_s,
                     lane.toll,
+                    lane.toll * (1.0 - shared),
+                    lane.toll * shared * lane.shared_queue_s,
                     ratio,
                 )
             )

@@ -18,8 +18,9 @@
 - toll_s: what it costs those after it. Work w stalls each of the n answers in the batch: κ·n·w. And work w that meets
   a queue q keeps the engine busy for (q + w) / (1 - ρ) and makes the λ requests per second that come meanwhile wait w
   longer each: η·λ·w·(q + w) / (1 - ρ), with the mean λ and ρ of the model's backends, since those who come later go
-  where the queue is short by then. Without it each request does what is best for itself, spreads its prefix over more
-  backends than needed, and everybody waits longer.
+  where the queue is short by then. For the same reason q is only half the queue there: as far as later requests are
+  free to go anywhere, the backends work off one queue, and the other half is their mean. Without the toll each request
+  does what is best for itself, spreads its prefix over more backends than needed, and everybody waits longer.
 
 All but pressure's barrier, risk, decode and toll together are the predicted time to the first token, which is learned
 from and shown to operators beside the real one.
@@ -33,7 +34,7 @@ all of them, but for what they have cached: ``plain_s`` = u * (token_s + (2 * pr
 η·λ / (1 - ρ):
 
     cost_s = fixed_s + plain_s * (rate + plain_s * curve)
-    rate = pace * (1 + τ * queue_s + κ·n), curve = pace² * τ
+    rate = pace * (1 + τ * q + κ·n), curve = pace² * τ
 """
 
 from __future__ import annotations
@@ -70,8 +71,12 @@ class Rates(Value):
     busy_s: float = 0.0
     decode_each_s: float = 0.0
     decode_alone_s: float = 0.0
-    #: toll per second of work that meets a second of queue; the same for all backends of a model
+    #: toll per second of work that meets a second of work of its own, and of the queue there; the same for all backends
+    #: of a model
     toll: float = 0.0
+    queue_toll: float = 0.0
+    #: toll per second of work for the mean queue of the model's backends
+    shared_toll: float = 0.0
     #: toll per second of work and request there
     stall_ratio: float = 0.0
 
@@ -92,6 +97,7 @@ def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> T
     """The terms of what a request with so many tokens, so many of them uncached, costs. Their sum is its cost."""
     queue_s, _, _, requests, rates = price[3]
     prefill_s = work_s(price, prompt_tokens, uncached_tokens)
+    tolls = rates.toll * prefill_s + rates.queue_toll * queue_s + rates.shared_toll
     return (
         ("rtt", rates.rtt_s),
         ("overhead", rates.overhead_s),
@@ -101,7 +107,7 @@ def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> T
         ("residual", rates.residual_s),
         ("risk", rates.risk_s),
         ("decode", rates.decode_alone_s + requests * rates.decode_each_s),
-        ("toll", prefill_s * (requests * rates.stall_ratio + rates.toll * (queue_s + prefill_s))),
+        ("toll", prefill_s * (requests * rates.stall_ratio + tolls)),
     )
 
 

@@ -12,12 +12,13 @@ long its samples took by that line. One number of its own is what a backend's sa
 equal engines slopes ten times apart, and requests moved from one to the other for nothing.
 ``residual_s`` is an EWMA of what the fit does not explain; it follows a sudden change within a few samples and fades
 without them. Only requests that waited for themselves more than for others teach the fit; the others teach ``Backlog``.
+The time between the tokens of an answer is learned in the same way, see ``Service``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import exp
+from math import exp, log
 from typing import NamedTuple
 
 from router.core.params import Params
@@ -320,27 +321,67 @@ class Backlog:
 
     A request that met so much work waited so long: when that is longer than the work takes, something else holds the
     engine up: memory or places that are taken, answers in the batch, requests that nobody told us of.
+
+    An engine that looks slow is sent nothing and so never seen to be quick again. So what was learned fades with time,
+    towards what the model's backends have in common.
     """
 
-    __slots__ = ("_params", "_seen_s", "_wait_s", "_work_s", "speed")
+    __slots__ = ("_common", "_n", "_params", "_seen_s", "_wait_s", "_work_s", "speed")
 
     def __init__(self, params: Params) -> None:
         self._params = params
-        self._work_s = self._wait_s = 0.0
+        self._n = self._work_s = self._wait_s = 0.0
+        self._common = 0.0  # a logarithm, see common_speed
         self._seen_s = float("-inf")
         #: seconds of work done in a second
         self.speed = 1.0
 
     def waited(self, work_s: float, wait_s: float, now_s: float) -> None:
         """A request with ``work_s`` ahead of it waited ``wait_s``."""
-        params = self._params
-        # Old news fades with time, and the more of it is replaced the more there is to tell.
-        keep = exp((self._seen_s - now_s) / params.speed_memory_s) * params.speed_keep_ratio
+        # The more of it is replaced the more there is to tell.
+        self._forget(exp((self._seen_s - now_s) / self._params.speed_memory_s) * self._params.speed_keep_ratio)
         self._seen_s = now_s
-        self._work_s = self._work_s * keep + work_s
-        self._wait_s = self._wait_s * keep + wait_s
-        speed = (self._work_s + params.speed_prior_s) / (self._wait_s + params.speed_prior_s)
+        self._n += 1.0
+        self._work_s += work_s
+        self._wait_s += wait_s
+        self._judge()
+
+    def fade(self, now_s: float) -> tuple[float, float]:
+        """Forget what is old. Returns how many samples are left, and the logarithm of the speed they show."""
+        if self._n:
+            self._forget(exp((self._seen_s - now_s) / self._params.speed_memory_s))
+            self._seen_s = now_s
+        return self._n, self._seen
+
+    def settle(self, common: float) -> None:
+        """Hold the speed to what the model's backends have in common, see ``common_speed``."""
+        if common != self._common or self._n:
+            self._common = common
+            self._judge()
+
+    @property
+    def _seen(self) -> float:
+        prior_s = self._params.speed_prior_s
+        return log((self._work_s + prior_s) / (self._wait_s + prior_s)) if self._n else 0.0
+
+    def _judge(self) -> None:
+        n, params = self._n, self._params
+        speed = exp((n * self._seen + params.speed_samples * self._common) / (n + params.speed_samples))
         self.speed = min(max(speed, params.speed_min_ratio), params.speed_max_factor)
+
+    def _forget(self, keep: float) -> None:
+        self._n *= keep
+        self._work_s *= keep
+        self._wait_s *= keep
+
+
+def common_speed(faded: Iterable[tuple[float, float]], params: Params) -> float:
+    """The logarithm of the mean speed of the backlogs of a model: full speed where nobody has waited lately."""
+    samples, sum_of_logs = params.speed_samples, 0.0
+    for n, seen in faded:
+        samples += n
+        sum_of_logs += n * seen
+    return sum_of_logs / samples
 
 
 Pace = tuple[float, float]
@@ -410,6 +451,7 @@ class Service:
         "itl_s",
         "mean_s",
         "output_tokens_per_s",
+        "pace",
         "slots",
         "slots_at_s",
     )
@@ -425,6 +467,8 @@ class Service:
         #: time between two tokens: alone, and what each other request in the batch adds
         self.itl_s, self.itl_busy_s = params.itl_prior_s, params.itl_busy_prior_s
         self._n = self._sr = self._srr = self._sy = self._sry = 0.0
+        #: times what its answers take by the line that all have in common
+        self.pace = 1.0
         self.slots = float("inf")
         self.slots_at_s = float("-inf")
         self._full_scrapes = 0  # in a row
@@ -458,11 +502,11 @@ class Service:
 
     @property
     def sums(self) -> Sums:
-        """Weighted sums over the answers: what a least-squares fit of the time between tokens needs of them."""
-        return self._n, self._sr, self._srr, self._sy, self._sry
+        """Weighted sums over the answers, at pace 1: what a least-squares fit of the time between tokens needs."""
+        return self._n, self._sr, self._srr, self._sy / self.pace, self._sry / self.pace
 
-    def solve(self, prior: Pace, now_s: float) -> None:
-        """Bring the time between tokens up to date with the answers, held to ``prior``."""
+    def solve(self, common: Pace, now_s: float) -> None:
+        """Bring ``pace`` up to date with the answers, and with it the time between tokens, a multiple of ``common``."""
         params = self._params
         keep = exp((self._solved_s - now_s) / params.fit_memory_s)
         if self._n * keep > params.fit_samples_max:
@@ -470,7 +514,13 @@ class Service:
         self._solved_s = now_s
         self._n, self._sr, self._srr = self._n * keep, self._sr * keep, self._srr * keep
         self._sy, self._sry = self._sy * keep, self._sry * keep
-        self.itl_s, self.itl_busy_s = fitted_pace(self.sums, prior, params)
+        itl_s, itl_busy_s = common
+        expected_s = self._n * itl_s + self._sr * itl_busy_s
+        if expected_s > 0.0:
+            held_s = expected_s / self._n * params.pace_samples
+            pace = (self._sy + held_s) / (expected_s + held_s)
+            self.pace = min(max(pace, 1.0 / params.pace_max_factor), params.pace_max_factor)
+        self.itl_s, self.itl_busy_s = itl_s * self.pace, itl_busy_s * self.pace
 
     def seen(self, running: float, waiting: float, kv_ratio: float | None, now_s: float) -> None:
         """A scrape told how many it serves, how many it lets wait, and how full its KV cache is."""

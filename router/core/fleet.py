@@ -16,7 +16,7 @@ from statistics import fmean
 from router.core.backend import Backend, Neutral, cached_tokens
 from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
-from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_tokens, prior_line
+from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_speed, common_tokens, prior_line
 from router.core.explain import Candidates
 from router.core.filters import Pool, Strike, sort_out, strike, unfit
 from router.core.gray import find_gray
@@ -627,6 +627,9 @@ class Fleet:
             self._priors[model] = common
             for fit in fits:
                 fit.solve(common, now_s)
+            speed = common_speed([b.backlog.fade(now_s) for b in serving], self.params)
+            for b in serving:
+                b.backlog.settle(speed)
         services = [b.service for b in self._by_name.values()]
         pace, tokens = common_pace(services, self.params), common_tokens(services, self.params)
         for service in services:
@@ -646,8 +649,9 @@ class Fleet:
             demands = [b.demand(lane.fit.line) for b, lane in lanes]
             utilisation = min(fmean([work for _, work in demands]), params.toll_utilisation_max)
             toll = params.toll_ratio * fmean([per_s for per_s, _ in demands]) / (1.0 - utilisation)
+            queue_s = fmean([lane.price[3][0] for _, lane in lanes])
             for _, lane in lanes:
-                lane.toll = toll
+                lane.toll, lane.shared_queue_s = toll, queue_s
 
     def _know_neutral(self, now_s: float) -> None:
         """The mean of what is known, for what is not."""

@@ -64,8 +64,9 @@ class Params:
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
     prior_spread_mpairs: float = 20.0
-    #: a backend is as fast as the others of its model until its samples say otherwise: weighs as much as so many
-    pace_samples: float = 12.0
+    #: a backend is as fast as the others until its first tokens or answers say otherwise: weighs as much as so many.
+    #: Their times scatter about as much as they are long, so 24 leave an error of a fifth
+    pace_samples: float = 24.0
     #: bounds of how many times slower or faster it can be
     pace_max_factor: float = 20.0
     #: samples are forgotten with this time constant, and the fit slides back to the prior
@@ -92,6 +93,8 @@ class Params:
     speed_memory_s: float = 10.0
     speed_keep_ratio: float = 0.8
     speed_prior_s: float = 1.0
+    #: the mean of the model's backends weighs as much as so many first tokens
+    speed_samples: float = 1.0
     speed_min_ratio: float = 0.1
     speed_max_factor: float = 2.0
 
@@ -133,6 +136,9 @@ class Params:
     # -- the toll: what a request costs those after it, see cost.py --------------------------------------------------
     #: 1 charges what an M/G/1 queue makes later requests wait
     toll_ratio: float = 1.0
+    #: share of the toll's queue that is the mean of the model's backends: later requests may go where the queue is short,
+    #: or are bound by their prefixes to where it is long. 0 moves more in vain, 0.7 no longer keeps the balance
+    toll_shared_ratio: float = 0.5
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9
     #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first

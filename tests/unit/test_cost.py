@@ -93,13 +93,15 @@ def test_terms_prediction_and_cost_agree() -> None:
         decode_each_s=0.002,
         decode_alone_s=0.01,
         toll=6.0,
+        queue_toll=4.0,
+        shared_toll=0.8,
         stall_ratio=0.045,
     )
     lane = Lane("m", TtftFit(PARAMS, prior_line(PARAMS), 0.0))
     lane.set_rates(rates)
     queue_s, requests = 0.4, 10.0
     fixed_s = lane.fixed_s + queue_s + requests * lane.request_s
-    rate = lane.pace * (1.0 + lane.rates.toll * queue_s) + requests * lane.stall
+    rate = lane.rate + queue_s * lane.queue_toll + requests * lane.stall
     price = (fixed_s, rate, lane.curve, (queue_s, 4000.0, 0.0, requests, rates))
     terms = dict(price_terms(price, 3000, 2000))
     plain_s = 2000 * (rates.token_s + 4000 * rates.pair_s)
@@ -113,7 +115,7 @@ def test_terms_prediction_and_cost_agree() -> None:
             "residual": -0.01,
             "risk": 0.25,
             "decode": 0.03,
-            "toll": 0.28 * (6.0 * 0.68 + 0.45),
+            "toll": 0.28 * (6.0 * 0.28 + 4.0 * 0.4 + 0.8 + 0.45),
         }
     )
     assert sum(terms.values()) == pytest.approx(price[0] + plain_s * (price[1] + plain_s * price[2]))

@@ -16,6 +16,7 @@ from router.core.estimator import (
     TtftFit,
     common_line,
     common_pace,
+    common_speed,
     common_tokens,
     fitted_pace,
     prior_line,
@@ -290,6 +291,12 @@ def test_what_backends_have_in_common_is_fitted_over_all_of_them() -> None:
     assert common_line([], PRIOR, PARAMS) == PRIOR
 
 
+def settle(backlogs: list[Backlog], now_s: float) -> None:
+    common = common_speed([backlog.fade(now_s) for backlog in backlogs], PARAMS)
+    for backlog in backlogs:
+        backlog.settle(common)
+
+
 class TestBacklog:
     def test_it_starts_at_full_speed(self) -> None:
         assert Backlog(PARAMS).speed == 1.0
@@ -298,6 +305,7 @@ class TestBacklog:
         backlog = Backlog(PARAMS)
         for i in range(30):
             backlog.waited(0.5, 2.0, i * 0.1)
+        settle([backlog], 3.0)
         assert backlog.speed == pytest.approx(0.31, abs=0.05)
 
     def test_it_recovers_and_stays_within_bounds(self) -> None:
@@ -312,6 +320,25 @@ class TestBacklog:
             backlog.waited(50.0, 0.0, 10.0 + i * 0.1)
         assert backlog.speed == PARAMS.speed_max_factor
 
+    def test_one_that_nobody_is_sent_to_any_more_does_not_stay_slow(self) -> None:
+        avoided, quick = Backlog(PARAMS), Backlog(PARAMS)
+        for i in range(30):
+            avoided.waited(0.5, 2.0, i * 0.1)
+        for i in range(400):
+            quick.waited(1.0, 1.0, i * 0.1)
+        settle([avoided, quick], 3.0)
+        assert avoided.speed < 0.45
+        settle([avoided, quick], 40.0)
+        assert avoided.speed == pytest.approx(quick.speed, abs=0.1)
+
+    def test_what_others_meet_is_expected_where_nothing_was_met(self) -> None:
+        backlogs = [Backlog(PARAMS) for _ in range(4)]
+        for i in range(30):
+            for backlog in backlogs[:3]:
+                backlog.waited(0.5, 2.0, i * 0.1)
+        settle(backlogs, 3.0)
+        assert backlogs[3].speed == pytest.approx(backlogs[0].speed, rel=0.1)
+
 
 def test_the_pace_of_answers_is_learned_with_the_batch() -> None:
     service = Service(PARAMS, 0.0)
@@ -323,3 +350,31 @@ def test_the_pace_of_answers_is_learned_with_the_batch() -> None:
     assert service.itl_s == pytest.approx(0.01, rel=0.1)
     assert service.itl_busy_s == pytest.approx(0.0005, rel=0.1)
     assert common_tokens([service, Service(PARAMS, 0.0)], PARAMS) == pytest.approx(service.answer_tokens, rel=0.05)
+
+
+def test_equal_engines_keep_nearly_equal_times_between_tokens() -> None:
+    rng = random.Random(3)
+    services = [Service(PARAMS, 0.0) for _ in range(6)]
+    for service in services:
+        for _ in range(20):
+            requests = rng.randrange(80, 120)
+            service.answered(99 * (0.01 + requests * 0.0005) * rng.lognormvariate(0.0, 0.4), 100, float(requests))
+    for _ in range(4):
+        common = common_pace(services, PARAMS)
+        for service in services:
+            service.solve(common, 1.0)
+    each = [service.itl_busy_s for service in services]
+    assert max(each) < 1.25 * min(each)
+
+
+def test_a_slower_engine_is_told_apart_by_the_pace_of_its_answers() -> None:
+    services = [Service(PARAMS, 0.0) for _ in range(3)]
+    for _ in range(200):
+        for factor, service in zip((1.0, 1.0, 4.0), services, strict=True):
+            service.answered(99 * factor * (0.01 + 20 * 0.0005), 100, 20.0)
+    for _ in range(10):
+        common = common_pace(services, PARAMS)
+        for service in services:
+            service.solve(common, 1.0)
+    quick, _, slow = (service.itl_s + 20 * service.itl_busy_s for service in services)
+    assert slow == pytest.approx(4.0 * quick, rel=0.2)

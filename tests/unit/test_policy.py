@@ -196,15 +196,15 @@ class TestTtft:
     def test_learned_speeds_are_used(self) -> None:
         fleet = fleet_of("us-east/a", "us-east/b", params=STEADY)
         driver = Driver(fleet, "round_robin")
-        for i in range(200):
-            lease = driver.send(i * 0.1, prompt_tokens=100 + i * 20)
+        for i in range(400):
+            lease = driver.send(i * 0.1, prompt_tokens=100 + i * 10)
             rate = 20_000 if lease.backend == "us-east/b" else 2000
             fleet.first_token(lease, i * 0.1 + 0.03 + lease.prompt_tokens / rate)
             fleet.end(lease, Outcome.OK, i * 0.1 + 3.0)
         speeds = {name: b.prefill_tokens_per_s for name, b in fleet.backends.items()}
-        assert speeds["us-east/a"] == pytest.approx(2000, rel=0.4)
-        assert speeds["us-east/b"] == pytest.approx(20_000, rel=0.4)
-        assert chosen(fleet, "ttft", ask(prompt_tokens=5000), 21.0) == "us-east/b"
+        assert speeds["us-east/a"] == pytest.approx(2000, rel=0.5)
+        assert speeds["us-east/b"] == pytest.approx(20_000, rel=0.5)
+        assert chosen(fleet, "ttft", ask(prompt_tokens=5000), 41.0) == "us-east/b"
 
     def test_the_prediction_is_learned_within_a_hundred_requests(self) -> None:
         fleet = fleet_of("us-east/a", params=STEADY)
