@@ -136,8 +136,8 @@ class Params:
     # -- the toll: what a request costs those after it, see cost.py --------------------------------------------------
     #: 1 charges what an M/G/1 queue makes later requests wait
     toll_ratio: float = 1.0
-    #: share of the toll's queue that is the mean of the model's backends: later requests may go where the queue is short,
-    #: or are bound by their prefixes to where it is long. 0 moves more in vain, 0.7 no longer keeps the balance
+    #: share of the toll's queue that is the mean of the model's backends: later requests may go where the queue is
+    #: short, or are bound by their prefixes to where it is long. 0 moves more in vain, 0.7 no longer keeps the balance
     toll_shared_ratio: float = 0.5
     #: the utilisation that the toll is computed with is no nearer to 1 than this
     toll_utilisation_max: float = 0.9

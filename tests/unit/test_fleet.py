@@ -477,20 +477,6 @@ class TestKnowledge:
         assert len(tolls) == 1
         assert tolls.pop() > 0.0
 
-    def test_half_of_the_tolls_queue_is_the_mean_of_all(self) -> None:
-        fleet = fleet_of("us-east/a", "us-west/a")
-        driver = Driver(fleet)
-        for i in range(100):
-            driver.serve(i * 0.05, pin_region="us-east", prompt_tokens=500)
-        for _ in range(20):
-            driver.send(5.1, pin_region="us-east", prompt_tokens=500)
-        driver.serve(5.8, pin_region="us-west", prompt_tokens=500)
-        long, short = (fleet.backends[name].lanes[MODEL].rates for name in ("us-east/a", "us-west/a"))
-        assert short.shared_toll == long.shared_toll > 0.0
-        assert short.queue_toll == pytest.approx(0.5 * short.toll)
-        queues_s = [b.lanes[MODEL].price[3][0] for b in fleet.backends.values()]
-        assert short.shared_toll == pytest.approx(0.25 * short.toll * sum(queues_s), rel=0.3)
-
     def test_distance_is_the_first_guess(self) -> None:
         fleet = fleet_of(*NAMES)
         rtts = {name: b.rtt_s for name, b in fleet.backends.items()}

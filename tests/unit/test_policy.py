@@ -257,6 +257,20 @@ class TestTtft:
         more = cost_of(own + more_own, peers + more_peers, kv + more_kv, waiting + more_waiting)
         assert more >= less - 1e-9
 
+    def test_half_of_the_tolls_queue_is_the_mean_of_all(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        driver = Driver(fleet)
+        for i in range(100):
+            driver.serve(i * 0.05, pin_region="us-east", prompt_tokens=500)
+        for _ in range(20):
+            driver.send(5.1, pin_region="us-east", prompt_tokens=500)
+        driver.serve(5.8, pin_region="us-west", prompt_tokens=500)
+        long, short = (fleet.backends[name].lanes[MODEL].rates for name in ("us-east/a", "us-west/a"))
+        assert short.shared_toll == long.shared_toll > 0.0
+        assert short.queue_toll == pytest.approx(0.5 * short.toll)
+        queues_s = [b.lanes[MODEL].price[3][0] for b in fleet.backends.values()]
+        assert short.shared_toll == pytest.approx(0.25 * short.toll * sum(queues_s), rel=0.3)
+
     def test_the_toll_keeps_a_prefix_together_when_it_is_busy(self) -> None:
         """A prompt cached on one backend is not computed again elsewhere to save itself a short queue."""
         blocks = tuple(range(30))
