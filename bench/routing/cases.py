@@ -83,7 +83,7 @@ _MADE: Mapping[str, tuple[Chats, str]] = {
     ),
 }
 
-#: the same, and nothing of the policy was ever chosen by them: run when --held-out asks for it
+#: the same, and hardly anything of the policy was chosen by them (ADR 16): run when --held-out asks for it
 HELD_OUT: Mapping[str, tuple[Chats, str]] = {
     "support": (
         Chats(
