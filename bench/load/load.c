@@ -2,10 +2,14 @@
  *
  *     load --port P [--mode closed|open|hold] [--connections N] [--rate R] [--warm-s S] [--seconds S] [--chunks N]
  *          [--interval-us U] [--prompt-bytes B] [--stream] [--model NAME] [--header 'name: value'] [--timeout-s S]
+ *          [--reuse N] [--leave N]
  *
  * closed   N connections, each sends its next request when the last answer is complete
  * open     requests arrive at rate R (exponential gaps), whatever the answers do; latency counts from the due time
  * hold     opens N streams, prints "open", and keeps them until standard input ends
+ *
+ * --reuse   a connection is closed after its Nth answer, about: clients that come and go
+ * --leave   one stream in about N is left after its first token
  *
  * Prints "start" and "stop" around the window it measures (hold: --seconds 0 means no window), then one line of JSON:
  * counts inside the window and histograms as [[nanoseconds, count], ...].
@@ -54,7 +58,7 @@ struct conn {
     int fd;
     enum phase phase;
     enum framing framing;
-    int close, status, strict, last_newline, counted_open;
+    int close, status, strict, last_newline, counted_open, leaves;
     uint64_t due_ns, event_at_ns; /* when the request was due; when its last event came */
     uint64_t left;                /* bytes of this chunk or of the whole body */
     unsigned line_digits, line_empty;
@@ -75,7 +79,7 @@ struct histogram {
 static struct {
     int port, stream;
     enum mode mode;
-    unsigned connections, prompt_bytes;
+    unsigned connections, prompt_bytes, reuse, leave;
     double rate, warm_s, seconds, timeout_s;
     const char *model;
     char headers[4096];
@@ -84,7 +88,7 @@ static struct {
          .model = "bench", .ask = {.chunks = 16}};
 
 static struct {
-    uint64_t requests, events, streams, stream_events, reads, bytes, rewritten, connects, faults[FAULTS];
+    uint64_t requests, events, streams, stream_events, reads, bytes, rewritten, connects, left, faults[FAULTS];
     struct histogram latency, first, gap;
     char sample[256];
 } tally;
@@ -152,6 +156,11 @@ static uint32_t random_state = 20260101;
 static uint32_t random_next(void) {
     random_state = random_state * 1664525u + 1013904223u;
     return random_state >> 8;
+}
+
+/* Whether this is one of about `n`; never, if `n` is 0. */
+static int one_in(unsigned n) {
+    return n > 0 && random_next() % n == 0;
 }
 
 static size_t words(char *out, size_t bytes) {
@@ -257,7 +266,7 @@ static void dial(struct conn *c) {
 static void failed(struct conn *c, enum fault what, const char *text, size_t bytes) {
     fault(what, text, bytes);
     shut(c);
-    if (!finished && opt.mode == CLOSED)
+    if (!finished && opt.mode != HOLD)
         dial(c);
 }
 
@@ -270,6 +279,7 @@ static void send_request(struct conn *c, uint64_t due_ns) {
     c->events = 0;
     c->last_newline = 0;
     c->event_at_ns = 0;
+    c->leaves = one_in(opt.leave);
     ssize_t n = send(c->fd, request, request_bytes, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) {
         failed(c, CUT, "while sending", 13);
@@ -352,7 +362,7 @@ static void complete(struct conn *c) {
         tally.stream_events += c->events;
     }
     clear(c);
-    if (c->close) {
+    if (c->close || one_in(opt.reuse)) {
         shut(c);
         if (!finished && opt.mode != HOLD)
             dial(c);
@@ -549,8 +559,13 @@ static void on_data(struct conn *c, char *data, size_t bytes) {
             return;
         }
     }
-    if (over)
+    if (over) {
         complete(c);
+    } else if (c->leaves && c->phase == BODY && c->events > 1) {
+        tally.left += measuring != 0;
+        shut(c);
+        dial(c);
+    }
 }
 
 static void on_readable(struct conn *c) {
@@ -667,7 +682,7 @@ static void expire(void) {
     last = now;
     for (unsigned i = 0; i < opt.connections; i++) {
         struct conn *c = &conns[i];
-        if (c->phase == OFF && opt.mode == CLOSED)
+        if (c->phase == OFF && (opt.mode == CLOSED || (opt.mode == OPEN && i < used)))
             dial(c); /* a refused connection is tried again twice a second */
         if ((c->phase == HEAD || c->phase == BODY) && now - (c->event_at_ns ? c->event_at_ns : c->due_ns) > (uint64_t)(opt.timeout_s * 1e9))
             failed(c, TIMEOUT, "no answer", 9);
@@ -759,11 +774,11 @@ static void report(double window_s) {
     struct rusage own;
     getrusage(RUSAGE_SELF, &own);
     printf("{\"window_s\":%.6f,\"requests\":%llu,\"events\":%llu,\"streams\":%llu,\"stream_events\":%llu,\"reads\":%llu,"
-           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"open\":%u,\"pending\":%u,\"errors\":{",
+           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"left\":%llu,\"open\":%u,\"pending\":%u,\"errors\":{",
            window_s, (unsigned long long)tally.requests, (unsigned long long)tally.events,
            (unsigned long long)tally.streams, (unsigned long long)tally.stream_events, (unsigned long long)tally.reads,
            (unsigned long long)tally.bytes, (unsigned long long)tally.rewritten, (unsigned long long)tally.connects,
-           opened, pending_tail - pending_head);
+           (unsigned long long)tally.left, opened, pending_tail - pending_head);
     for (int i = 0; i < FAULTS; i++)
         printf("%s\"%s\":%llu", i ? "," : "", FAULT_NAMES[i], (unsigned long long)tally.faults[i]);
     printf("},\"sample\":\"");
@@ -780,13 +795,15 @@ static void report(double window_s) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { PORT = 256, MODE, CONNECTIONS, RATE, WARM, SECONDS, CHUNKS, INTERVAL, PROMPT, STREAM, MODEL, HEADER, LIMIT };
+    enum { PORT = 256, MODE, CONNECTIONS, RATE, WARM, SECONDS, CHUNKS, INTERVAL, PROMPT, STREAM, MODEL, HEADER, LIMIT,
+           REUSE, LEAVE };
     static const struct option names[] = {
         {"port", 1, 0, PORT},         {"mode", 1, 0, MODE},           {"connections", 1, 0, CONNECTIONS},
         {"rate", 1, 0, RATE},         {"warm-s", 1, 0, WARM},         {"seconds", 1, 0, SECONDS},
         {"chunks", 1, 0, CHUNKS},     {"interval-us", 1, 0, INTERVAL}, {"prompt-bytes", 1, 0, PROMPT},
         {"stream", 0, 0, STREAM},     {"model", 1, 0, MODEL},         {"header", 1, 0, HEADER},
-        {"timeout-s", 1, 0, LIMIT},   {0, 0, 0, 0}};
+        {"timeout-s", 1, 0, LIMIT},   {"reuse", 1, 0, REUSE},       {"leave", 1, 0, LEAVE},
+        {0, 0, 0, 0}};
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
         size_t at = strlen(opt.headers);
@@ -804,6 +821,8 @@ static void parse(int argc, char **argv) {
         case MODEL: opt.model = optarg; break;
         case HEADER: snprintf(opt.headers + at, sizeof opt.headers - at, "%s\r\n", optarg); break;
         case LIMIT: opt.timeout_s = atof(optarg); break;
+        case REUSE: opt.reuse = (unsigned)atoi(optarg); break;
+        case LEAVE: opt.leave = (unsigned)atoi(optarg); break;
         default: exit(2);
         }
     }

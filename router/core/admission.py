@@ -4,8 +4,8 @@ Order: priority first, then the tenant that was served least, then who came firs
 its priority counts as interactive, so that nobody starves. Tenants share the queue: once it is half full, one tenant
 may not hold more than an equal part of it.
 
-Only heads are compared: requests of one tenant, one priority and one kind (model, residency, pin) stand in one line,
-because a place that does not fit the first of them fits none.
+Only heads are compared: requests of one tenant, one priority and one kind (model, residency, pin, backends that failed
+it) stand in one line, because a place that does not fit the first of them fits none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from router.core.types import Priority, Request
 
 T = TypeVar("T", bound=Hashable)
 
-_Kind = tuple[str, frozenset[str] | None, str | None]
+_Kind = tuple[str, frozenset[str] | None, str | None, frozenset[str]]
 _Line = tuple[_Kind, Priority, str]
 
 
@@ -34,7 +34,7 @@ class _Waiter(Generic[T]):
         self.since_s = since_s
         self.until_s = until_s
         self.seq = seq
-        kind = (request.model, request.residency, request.pin_region)
+        kind = (request.model, request.residency, request.pin_region, request.tried)
         self.line: _Line = (kind, request.priority, request.tenant)
 
     def __lt__(self, other: _Waiter[T]) -> bool:

@@ -196,7 +196,7 @@ class Fleet:
         ):
             candidates, struck = strike(pool, request, exclude, self.params, rng, now_s)
             if not candidates:
-                return self._refuse(request, struck, now_s)
+                return self._refuse(request, struck, exclude, now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.lanes[model].price
@@ -308,8 +308,10 @@ class Fleet:
             self._pools[model] = pool
         return pool
 
-    def _refuse(self, request: Request, struck: Sequence[Strike], now_s: float) -> Wait | Reject:
-        """No candidate is left: wait if that can help, else say what is missing."""
+    def _refuse(
+        self, request: Request, struck: Sequence[Strike], exclude: Collection[str], now_s: float
+    ) -> Wait | Reject:
+        """No candidate is left: wait if that can help, else say what is missing. One that was tried will not help."""
         candidates = Candidates((), None, struck)
         model = request.model
         serving = self._serving.get(model)
@@ -321,8 +323,9 @@ class Fleet:
         reasons = dict(struck)
         fitting = [b for b in serving if unfit(b, request) is None]
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
-        again_s = min((b.not_before_s for b in fitting if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
-        busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in fitting)
+        untried = [b for b in fitting if b.name not in exclude] if exclude else fitting
+        again_s = min((b.not_before_s for b in untried if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
+        busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in untried)
         if busy or again_s <= until_s:
             return Wait(until_s, candidates, again_s)
         if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):

@@ -232,10 +232,10 @@ class Lifecycle:
                         return
                     if not self._may_retry(x, failure, decision.lease.backend):
                         raise self._upstream_error(x, failure, decision.lease.backend)
-                elif isinstance(decision, Wait) and failure is None:
+                elif isinstance(decision, Wait):  # after a failure, too: for one that it was not at yet
                     await self._wait(x, need, decision)
-                else:  # after a failure waiting helps nobody: the client gets what the backend said
-                    rejected = decision if isinstance(decision, Reject) else None
+                else:
+                    rejected = decision
                     break
         raise self._rejection(x, failure, rejected)
 
@@ -253,6 +253,7 @@ class Lifecycle:
         """Until a place is free. Raises RouterError (admission_full, wait_expired)."""
         began_s = clock.monotonic_s()
         place: Signal[bool] = Signal()
+        need.tried = x.tried  # a place there would not help
         if not self._queue.push(need, began_s, place, until_s=decision.until_s):
             raise RouterError("admission_full", retry_after_s=self._queue.expected_wait_s(began_s), should_retry=True)
         try:
@@ -276,7 +277,8 @@ class Lifecycle:
             free.set(True)  # the request decides, and takes its place, before this returns
 
     def _fits(self, request: Request) -> bool:
-        decision = self.fleet.decide(request, self.settings.policy, clock.monotonic_s(), self._rng, dry_run=True)
+        now_s, policy = clock.monotonic_s(), self.settings.policy
+        decision = self.fleet.decide(request, policy, now_s, self._rng, exclude=request.tried, dry_run=True)
         return not isinstance(decision, Wait)
 
     async def _attempt(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:

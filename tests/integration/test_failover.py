@@ -40,6 +40,10 @@ async def refuse_429(call: Call) -> None:
     await call.send(whole(429, {"error": {"message": "full", "code": 429}}, headers=b"retry-after: 2\r\n"))
 
 
+async def busy_for_a_second(call: Call) -> None:
+    await call.send(whole(503, {"error": {"message": "full", "code": 503}}, headers=b"retry-after: 1\r\n"))
+
+
 async def wrong_key(call: Call) -> None:
     await call.send(whole(401, {"error": "Unauthorized"}))
 
@@ -199,6 +203,28 @@ async def test_nobody_listens(http: aiohttp.ClientSession) -> None:
                     await reply.read()
                 await asyncio.sleep(0.05)
             assert bad.calls, "the backend that came back was never used again"
+
+
+@pytest.mark.parametrize("fault", ["refused", "500"])
+async def test_a_failure_is_not_seen_while_another_backend_only_asked_for_a_moment(
+    http: aiohttp.ClientSession, fault: str
+) -> None:
+    async with ScriptedBackend(refuse_500) as bad, ScriptedBackend() as good:
+        async with RouterProcess(two(bad, good), head=NEAR_FIRST) as r:
+            good.behaviour = busy_for_a_second
+            async with http.post(r.url + CHAT, json=ASK, headers={"x-router-region": "far"}) as reply:
+                assert reply.status == 503
+            good.behaviour = say_hello
+            if fault == "refused":
+                await bad.shut()
+            async with http.post(r.url + CHAT, json=ASK) as reply:
+                assert reply.status == 200, await reply.text()
+                assert reply.headers["x-router-backend"] == "far/good"
+                assert reply.headers["x-router-attempts"] == "2"
+                record = r.record(reply.headers["x-request-id"])
+                assert 0.1 < record["wait_s"] < 2
+            if fault == "refused":
+                await bad.open()
 
 
 async def test_one_dead_backend_answers_with_what_is_known(http: aiohttp.ClientSession) -> None:

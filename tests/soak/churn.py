@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
+from itertools import count, cycle
 
 import orjson
 
@@ -18,7 +20,16 @@ _END = chunk(event(None, "stop")) + chunk(DONE) + b"0\r\n\r\n"
 _BROKEN = b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n"
 
 #: what a client does -> how often, of 100
-CLIENTS = {"stream": 50, "whole": 25, "leave while streaming": 8, "leave early": 7, "nonsense": 4, "slow reader": 6}
+CLIENTS = {
+    "stream": 48,
+    "whole": 24,
+    "leave while streaming": 8,
+    "leave early": 7,
+    "slow reader": 6,
+    "nonsense": 3,
+    "too much": 2,
+    "stranger": 2,
+}
 #: what a backend does -> how often, of 100
 BACKENDS = {"well": 92, "error": 2, "overloaded": 1, "cut before": 1, "cut within": 2, "garbage": 1, "late": 1}
 
@@ -60,12 +71,19 @@ class Engine:
 
 
 class Clients:
-    """Sends ``rate_hz`` requests a second over connections that are mostly kept."""
+    """Sends ``rate_hz`` requests a second over connections that are mostly kept.
 
-    def __init__(self, r: RouterProcess, key: str, rate_hz: float, seed: int) -> None:
+    ``small_key`` has a quota that is used up at once. ``causes`` tells of each answer 5xx what the journal knows: its
+    code, how every attempt ended, and why no other backend was left.
+    """
+
+    def __init__(self, r: RouterProcess, key: str, small_key: str, rate_hz: float, seed: int) -> None:
         host, port = r.listen.split(":")
+        self._router = r
         self._address = host, int(port)
         self._key = key.encode()
+        self._small_key = small_key.encode()
+        self.causes: Counter[str] = Counter()
         self._rate_hz = rate_hz
         self._rng = random.Random(seed)
         self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -113,9 +131,10 @@ class Clients:
         prompt = "".join(self._rng.choices("abcdefgh ", k=self._rng.choice((100, 500, 4000))))
         asked = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": what != "whole"}
         body = orjson.dumps(asked)
+        key = {"too much": self._small_key, "stranger": b"mr-%d" % self._rng.randrange(10**9)}.get(what, self._key)
         return (
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %b\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (self._key, len(body), body)
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (key, len(body), body)
         )
 
     async def _read(self, what: str, reader: asyncio.StreamReader) -> bool:
@@ -130,8 +149,16 @@ class Clients:
             size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
             await reader.readexactly(size)
             self.outcomes[str(status)] += 1
+            if status >= 500:
+                await self._trace(head.partition(b"x-request-id: ")[2].partition(b"\r\n")[0].decode())
             return b"\r\nconnection: close\r\n" not in head
         return await self._stream(what, reader)
+
+    async def _trace(self, request_id: str) -> None:
+        record = await asyncio.to_thread(self._router.record, request_id)
+        ends = [f"{a['outcome']} ({a['status'] or a['detail']})" for a in record["attempts"]]
+        struck = sorted(c["struck"] or "free" for c in record["decision"]["candidates"] if c["struck"] != "model")
+        self.causes[f"{record['error']} after {', '.join(ends) or 'no attempt'}; left: {', '.join(struck)}"] += 1
 
     async def _stream(self, what: str, reader: asyncio.StreamReader) -> bool:
         if what == "leave while streaming":
@@ -169,3 +196,19 @@ async def reload(r: RouterProcess, every_s: float) -> None:
         r.head = head.replace("concurrent = 5000", f"concurrent = {5000 + number % 7}")
         r.write_config()
         await asyncio.to_thread(r.ask_admin, "/admin/v1/config/reload", {})
+
+
+async def move_key(r: RouterProcess, key_id: str, every_s: float) -> None:
+    """A key changes its plan, again and again."""
+    for plan in cycle(("small", "default")):
+        await asyncio.sleep(every_s)
+        await asyncio.to_thread(r.ask_admin, f"/admin/v1/keys/{key_id}", {"plan": plan}, method="PATCH")
+
+
+async def harm(r: RouterProcess, backends: Sequence[str], every_s: float) -> None:
+    """Attempts at one backend after the other fail on purpose for a while, in every way that must not show."""
+    faults = ({"fault": "refuse"}, {"fault": "cut", "after_tokens": 0}, {"fault": "delay", "delay_s": 0.05})
+    for number in count():
+        await asyncio.sleep(every_s)
+        backend, fault = backends[number % len(backends)], faults[number % len(faults)]
+        await asyncio.to_thread(r.ask_admin, "/admin/v1/chaos", {"target": backend, "for_s": every_s / 2, **fault})

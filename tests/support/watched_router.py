@@ -1,13 +1,17 @@
 """The router, and a unix socket beside its configuration that tells what it holds: for tests that look for leaks.
 
-Run as ``python -m tests.support.watched_router regions.toml``. Each connection to ``regions.toml.watch`` gets one JSON
-object, type name -> living instances: of the types in WATCHED, of tasks, and of leases, which only the fleet knows of
-because the garbage collector does not look at them. ``Cyclic`` are those that were left to the garbage collector.
+Run as ``python -m tests.support.watched_router regions.toml``. Each connection to ``regions.toml.watch`` sends one line
+and gets one JSON object.
+
+census   type name -> living instances: of the types in WATCHED, of tasks, and of leases, which only the fleet knows of
+         because the garbage collector does not look at them. ``Cyclic`` are those that were left to the collector.
+sizes    how full everything is that grows up to a limit, and what Python and malloc hold
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -15,8 +19,10 @@ import socket
 import sys
 import threading
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
+from router.app import App
 from router.config import load
 from router.core.fleet import Fleet
 from router.gateway.exchange import Exchange
@@ -51,18 +57,70 @@ def _census() -> dict[str, int]:
     return dict(found)
 
 
+@cache
+def _app() -> App:
+    gc.unfreeze()
+    (app,) = (thing for thing in gc.get_objects() if isinstance(thing, App))
+    gc.freeze()
+    return app
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ["arena", "ord", "sm", "hblks", "hblkhd", "usm", "fsm", "uord", "ford", "keep"]
+    ]
+
+
+def _sizes() -> dict[str, int]:
+    app = _app()
+    journal, stats, pools = app.telemetry.journal, app.telemetry.stats, app._pools._pools.values()
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Mallinfo
+    malloc = mallinfo()
+    slots = [slot for _, slot in list(stats._slots)]
+    return {
+        "journal records": len(journal._ring),
+        "journal decisions": len(journal._decided),
+        "journal blocks": sum(len(r.prefix_blocks) for r in list(journal._ring)),
+        "stats slots": len(slots),
+        "stats tallies": sum(map(len, slots)),
+        "prefix blocks": sum(len(b.prefix) for b in list(app.fleet.backends.values())),
+        "request heads": len(app.server.gate.reader._known),
+        "answer heads": sum(len(p._heads._known) for p in pools),
+        "clients": len(app.server.gate.connections),
+        "connections": sum(len(p.open) for p in pools),
+        "connections idle": sum(len(p._idle) for p in pools),
+        "token habits": len(app.lifecycle._tokens._habits),
+        "poison": len(app.lifecycle._poison._since_s),
+        "python blocks": sys.getallocatedblocks(),
+        "malloc used": malloc.uord + malloc.hblkhd,
+        "malloc free": malloc.ford,
+    }
+
+
 def _answer(listener: socket.socket) -> None:
     while True:
         client, _ = listener.accept()
         with client:
-            client.sendall(json.dumps(_census()).encode())
+            found = _sizes() if client.recv(16) == b"sizes" else _census()
+            client.sendall(json.dumps(found).encode())
 
 
 def census(file: Path) -> dict[str, int]:
     """Ask the router that runs with this configuration file."""
+    return _ask(file, b"census")
+
+
+def sizes(file: Path) -> dict[str, int]:
+    return _ask(file, b"sizes")
+
+
+def _ask(file: Path, what: bytes) -> dict[str, int]:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(f"{file}.watch")
+        client.sendall(what)
         data = b""
         while more := client.recv(65536):
             data += more

@@ -32,6 +32,12 @@ class TestOrder:
         assert drain(queue) == ["a", "b", "c"]
         assert len(queue) == 0
 
+    def test_one_that_failed_somewhere_does_not_hold_up_those_behind_it(self) -> None:
+        queue: WaitQueue[str] = WaitQueue(PARAMS)
+        queue.push(ask(tried=frozenset({"us-east/a"})), 0.0, "retry")
+        queue.push(ask(), 0.0, "first")
+        assert queue.pop(0.0, lambda request: not request.tried) == "first"
+
     def test_priority_comes_first(self) -> None:
         queue: WaitQueue[str] = WaitQueue(PARAMS)
         for name, priority in (("batch", 2), ("standard", 1), ("interactive", 0)):
