@@ -23,7 +23,7 @@ def fuzz(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["router"]):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.targets import QUICK
 
     found = FOUND / name
     found.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def fuzz(name: str, seconds: int) -> None:
         "-print_final_stats=1",
         "-verbosity=0",
     ]
-    atheris.Setup(arguments, TARGETS[name])
+    atheris.Setup(arguments, QUICK[name])
     atheris.Fuzz()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import NAMES
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import QUICK, TARGETS
 from tests.support import corpus
 
 SEEDS = Path(__file__).parents[1] / "data" / "fuzz"
@@ -29,6 +29,7 @@ def test_seeds(name: str) -> None:
         data = path.read_bytes()
         assert path.name == hashlib.sha256(data).hexdigest()[:12], "a seed is named after its bytes"
         TARGETS[name](data)
+        QUICK[name](data)
 
 
 @pytest.mark.parametrize("name", ["inbound", "answer"])
@@ -50,3 +51,4 @@ def test_the_corpora_and_what_is_near_them(name: str) -> None:
                     case _:
                         del changed[at : at + rng.randrange(1, 4)]
             TARGETS[name](bytes(changed))
+            QUICK[name](bytes(changed))
