@@ -13,6 +13,9 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*")
 _TRAILER = re.compile(rb"(?!(?i:content-length|transfer-encoding|host):)" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 _LINE_LIMIT_BYTES = 4096
 _TRAILERS_LIMIT_BYTES = 8192
+#: Framing may outweigh what it frames by this much (Go: 16 KiB); each chunk has a few bytes free.
+_EXCESS_LIMIT_BYTES = 16 * 1024
+_CHUNK_FREE_BYTES = 16
 
 
 class ChunkedError(ValueError):
@@ -29,7 +32,7 @@ class _State(Enum):
 class ChunkedDecoder:
     """Feed bytes, get the ``body`` so far. ``rest`` holds what follows the body once ``done``."""
 
-    __slots__ = ("_buffer", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body", "done")
+    __slots__ = ("_buffer", "_excess_bytes", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body", "done")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -37,6 +40,7 @@ class ChunkedDecoder:
         self._state = _State.SIZE
         self._need_bytes = 0
         self._trailers_bytes = 0
+        self._excess_bytes = 0  # of size lines, beyond what the chunks themselves bring
         self.done = False
         self.body = bytearray()  # a list of pieces would cost many times the bytes of tiny chunks
 
@@ -72,6 +76,10 @@ class ChunkedDecoder:
             if match is None:
                 raise ChunkedError("a malformed chunk size")
             self._need_bytes = int(match.group(1), 16)
+            excess_bytes = self._excess_bytes + len(line) - _CHUNK_FREE_BYTES - self._need_bytes
+            if excess_bytes > _EXCESS_LIMIT_BYTES:
+                raise ChunkedError("more framing than body")
+            self._excess_bytes = max(0, excess_bytes)
             self._state = _State.DATA if self._need_bytes else _State.TRAILERS
         elif not line:
             self.done = True
@@ -98,6 +106,8 @@ class ChunkedDecoder:
         if (len(self._buffer) if end < 0 else end) - self._pos > limit_bytes:
             raise ChunkedError("a line of the chunk framing is too long")
         if end < 0:
+            if 0 <= self._buffer.find(b"\r", self._pos) < len(self._buffer) - 1:
+                raise ChunkedError("a bare carriage return in the chunk framing")
             return None
         if end == self._pos or self._buffer[end - 1] != 13:
             raise ChunkedError("a bare line feed in the chunk framing")

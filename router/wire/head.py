@@ -16,7 +16,9 @@ from typing import Any, Generic, TypeVar
 
 import httptools
 
-_HOST_PORT = rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+_PORT = rb"(?:[0-9]{0,4}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5]))))"
+#: Without the comma: a list of hosts would pass for one.
+_HOST_PORT = rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[(?=[^\]]*:[^\]]*:)[0-9A-Fa-f:.]{2,45}\])(?::" + _PORT + rb")?"
 _URI = rb"[A-Za-z0-9._~%!$&'()*+,;=:@/?\[\]-]"
 #: The four forms of a request target (RFC 9112 3.2), each only where it may stand.
 _REQUEST_LINE = re.compile(
@@ -24,6 +26,7 @@ _REQUEST_LINE = re.compile(
     rb"|OPTIONS \*|CONNECT " + _HOST_PORT + rb") HTTP/1\.[01]\r\n"
 )
 _REQUEST_LINE_BYTES = 8192 + 32
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELDS = re.compile(rb"(?:" + _NAME + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
@@ -197,7 +200,9 @@ def _frame_request(head: RequestHead) -> int | None:
     """Note how the body is delimited; return its content-length. Raises HeadError."""
     headers = head.headers
     host = headers.get(b"host")
-    if (host is None and head.http11) or (host is not None and _HOST.fullmatch(host) is None):
+    if (host is None and head.http11) or (
+        host is not None and (_HOST.fullmatch(host) is None or _BAD_ESCAPE.search(host))
+    ):
         raise HeadError("The Host header is missing or malformed.")
     length, encoding, expect = (headers.get(n) for n in (b"content-length", b"transfer-encoding", b"expect"))
     if encoding is not None:
@@ -262,7 +267,7 @@ def _frame_answer(status: int, http11: bool, headers: Headers) -> tuple[Framing,
 def check_request_line(data: bytes) -> int:
     """Where the request line ends, with its line end. Raises HeadError."""
     line = _REQUEST_LINE.match(data)
-    if line is not None:
+    if line is not None and _BAD_ESCAPE.search(data, 0, line.end()) is None:
         return line.end()
     if len(data) > _REQUEST_LINE_BYTES and data.find(b"\r\n", 0, _REQUEST_LINE_BYTES) < 0:
         raise HeadError("The request line is longer than 8192 bytes.", "target_too_long")

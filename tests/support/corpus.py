@@ -20,6 +20,7 @@ _WORDS = {
     b"<json>": JSON,
     b"<chunk>": b"d\r\n" + JSON + b"\r\n",
     b"<headers>": b"".join(b"X-%d: y\r\n" % i for i in range(110)),
+    b"<extensions>": b"1;%b\r\nx\r\n" % (b"a" * 4000) * 20,
     b"<interim>": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
     b"<ok>": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
 }
