@@ -21,6 +21,7 @@ _WORDS = {
     b"<chunk>": b"d\r\n" + JSON + b"\r\n",
     b"<headers>": b"".join(b"X-%d: y\r\n" % i for i in range(110)),
     b"<extensions>": b"1;%b\r\nx\r\n" % (b"a" * 4000) * 20,
+    b"<many>": b"X: y\r\n" * 20_000,
     b"<interim>": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
     b"<ok>": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
 }
