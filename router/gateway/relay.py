@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from router.core.outcomes import Outcome
-from router.core.sse import StreamWatch, usage_in
+from router.core.sse import StreamKind, StreamWatch, usage_in
 from router.core.types import Usage
 from router.gateway.responses import Passed, passed_of
 from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, retry_after_s, status_of_error
@@ -288,6 +288,10 @@ class Relay(Signal[AttemptEnd]):
             if not framed and not _is_json(self._held):
                 detail = "cut its answer"
                 self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True))
+                return
+            if not self._held and self.status == 200 and self._x.envelope.kind is not StreamKind.OTHER:
+                detail = "gave an empty answer"
+                self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", self.status, detail=detail))
                 return
             self._commit(len(self._held))
         elif not framed and self._chunks:

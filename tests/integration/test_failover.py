@@ -40,6 +40,10 @@ async def refuse_429(call: Call) -> None:
     await call.send(whole(429, {"error": {"message": "full", "code": 429}}, headers=b"retry-after: 2\r\n"))
 
 
+async def nothing_at_all(call: Call) -> None:
+    await call.send(whole(200, b""))
+
+
 async def busy_for_a_second(call: Call) -> None:
     await call.send(whole(503, {"error": {"message": "full", "code": 503}}, headers=b"retry-after: 1\r\n"))
 
@@ -151,6 +155,7 @@ WHOLE_FAULTS = [
     say_nothing,
     half_a_whole_answer,
     half_without_length,
+    nothing_at_all,
 ]
 
 
