@@ -16,6 +16,7 @@ from aiohttp import web
 
 from router.control import merge, views
 from router.control.admin import add_route, bare_app
+from router.control.faults import Faults
 from router.control.guard import Guard
 from router.control.inputs import number
 from router.control.links import Answer, WorkerGoneError, WorkerLink
@@ -45,6 +46,7 @@ class Fanout:
         self,
         links: Callable[[], Sequence[WorkerLink]],
         reloader: ConfigReloader,
+        faults: Faults,
         *,
         deaths: Callable[[], int],
         now_s: Callable[[], float],
@@ -52,6 +54,7 @@ class Fanout:
     ) -> None:
         self.links = links
         self.reloader = reloader
+        self.faults = faults
         self.deaths = deaths
         self._now_s = now_s
         self._started_s = now_s()
@@ -275,6 +278,16 @@ async def _probe(merged: Callable[[list[Any]], Any], fanout: Fanout, request: we
     return reply(merged(await fanout.documents(request)))
 
 
+async def _chaos(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    answers = await fanout.one_by_one(request)
+    fanout.faults.note(answers[0][1].document["data"])
+    asked = [link for link, _ in answers]
+    for link in fanout.links():
+        if link not in asked:  # it began to serve meanwhile
+            await fanout.faults.hand_on(link)
+    return _passed_on(answers[0][1])
+
+
 _ANSWERS: dict[str, _Answer] = {
     "healthz": _healthz,
     "readyz": _readyz,
@@ -298,6 +311,10 @@ _ANSWERS: dict[str, _Answer] = {
     "reloadConfig": _reload,
     "listPolicies": _policies,
     "explain": _any,
+    "startChaos": _chaos,
+    "stopChaos": _chaos,
+    "stopRegionChaos": _chaos,
+    "stopBackendChaos": _chaos,
     "drainRegion": partial(_drain, merge.region),
     "resumeRegion": partial(_drain, merge.region),
     "probeRegion": partial(_probe, merge.region),

@@ -124,10 +124,10 @@ class StreamWatch:
         ordinary = self._ordinary
         if self._tail or not data.endswith(ordinary) or b"\r" in data:  # whoever mixes line ends is searched
             return False
-        ends = data.count(b"\n\n")
-        if ends != 1 and data.count(ordinary) != ends:
+        lines = data.count(b"\n")  # two for each event, the empty one counted
+        if lines != 2 and data.count(ordinary) * 2 != lines:
             return False
-        self.events += ends
+        self.events += lines >> 1
         return True
 
     def feed(self, data: bytes) -> bytes:
@@ -180,7 +180,7 @@ class StreamWatch:
                 match = _EVENT_END.search(data, start)
                 end = match.end() if match else 0
             event = data[start : end if end >= 2 else len(data)]
-            if not event.endswith(self._ordinary):
+            if not event.endswith(self._ordinary) or event.count(b"\n") != 2:
                 self._event(event)
                 if self.error is not None:
                     self.events -= _data_lines(data[start:])

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,24 @@ class Seat:
 class Crew:
     """The workers of one router. Make it inside a running loop.
 
-    ``config`` is what new workers are given; ``redis`` the URL of the store they share.
+    ``config`` is what new workers are given; ``redis`` the URL of the store they share. ``welcome`` tells a worker what
+    else the others know, before it counts as serving.
     """
 
-    def __init__(self, config: Config, clients: socket.socket, *, redis: str | None, human: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clients: socket.socket,
+        *,
+        redis: str | None,
+        human: bool,
+        welcome: Callable[[WorkerLink], Awaitable[None]],
+    ) -> None:
         self._config = config
         self._generation = 1
         self._clients = clients
         self._redis = redis
+        self._welcome = welcome
         self._human = human
         workers = config.router.workers
         self._folder = Path(tempfile.mkdtemp(prefix="meridian-"))
@@ -213,6 +224,8 @@ class Crew:
                 _log.error("%s; it is replaced", problem)
                 seat.send(signal.SIGKILL)
                 return process
+            if seat.link is not None:
+                await self._welcome(seat.link)
             seat.serving = True
             seat.served.set()
         return process

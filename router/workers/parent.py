@@ -12,6 +12,7 @@ from router.app import Listeners, admin_token, greeting
 from router.config import Config
 from router.control.admin import serve
 from router.control.fanout import Fanout
+from router.control.faults import Faults
 from router.control.reload import ConfigReloader
 from router.gateway.tls import ServerTls
 from router.store.embedded import EmbeddedValkey
@@ -30,7 +31,8 @@ class Parent:
         self._tls = ServerTls.of(config.router)
         self._valkey = EmbeddedValkey() if config.store.redis == "embedded" else None
         redis = self._valkey.url if self._valkey is not None else config.store.redis
-        self._crew = Crew(config, listeners.clients, redis=redis, human=human)
+        self._faults = Faults(clock.monotonic_s)
+        self._crew = Crew(config, listeners.clients, redis=redis, human=human, welcome=self._faults.hand_on)
         self._reloader = ConfigReloader(config, [self._put_in_force], renew=self._renew)
         self._stopping = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -56,6 +58,7 @@ class Parent:
         fanout = Fanout(
             self._crew.links,
             self._reloader,
+            self._faults,
             deaths=lambda: self._crew.deaths,
             now_s=clock.monotonic_s,
             version=__version__,

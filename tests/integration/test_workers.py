@@ -14,6 +14,7 @@ import urllib.error
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,43 @@ async def test_a_replaced_worker_has_the_configuration_in_force_not_the_broken_f
             config = await admin(r, "/admin/v1/config")
             assert (config["generation"], config["config"]["regions"][0]["name"]) == (2, "new")
             assert config["refused"]["problems"]
+
+
+async def test_faults_on_purpose_hold_in_all_workers_and_in_those_that_replace_them(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with ScriptedBackend() as one, ScriptedBackend() as two:
+        sites = [Site("one", "a", one.url), Site("two", "a", two.url)]
+        head = TWO.replace("workers = 2", "workers = 2\nchaos = true") + OPEN
+        async with serving(sites, head) as r:
+            r.errors_allowed = True
+            fault = {"target": "one", "fault": "refuse", "for_s": 600}
+            (entry,) = (await admin(r, "/admin/v1/chaos", fault))["data"]
+            assert (entry["backend"], entry["fault"]) == ("one/a", "refuse")
+
+            async def replaced(pid: int) -> bool:
+                return pid not in workers(r) and await all_serve(r)
+
+            for pid in [0, *workers(r)]:
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+                    await until(partial(replaced, pid))
+                answers = [await ask(r.url) for _ in range(20)]
+                assert {status for status, _ in answers} == {200}
+                assert len({worker_of(i) for _, i in answers}) == 2
+                assert one.calls == [], "a worker does not know of the fault"
+            assert 590 > (await admin(r, "/admin/v1/chaos"))["data"][0]["left_s"] > 400
+            assert (await admin(r, "/admin/v1/chaos/one", method="DELETE"))["data"] == []
+            pid = workers(r)[0]
+            os.kill(pid, signal.SIGKILL)
+            await until(partial(replaced, pid))
+            await until(lambda: used(r, one))
+            assert (await admin(r, "/admin/v1/chaos"))["data"] == []
+
+
+async def used(router: RouterProcess, backend: ScriptedBackend) -> bool:
+    await ask(router.url)
+    return bool(backend.calls)
 
 
 async def test_sighup_and_drains_reach_all_workers(http: aiohttp.ClientSession) -> None:

@@ -168,3 +168,13 @@ def test_nonsense_is_no_usage(usage: object) -> None:
 def test_usage_of_other_apis() -> None:
     assert read_usage({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 3}) == Usage(5, 2, 3, True)
     assert read_usage({"prompt_tokens": 5, "total_tokens": 5}) == Usage(5, 0, None, True)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_event_of_two_lines_is_read_though_it_ends_like_those_before(apart: bool) -> None:
+    token = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
+    last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n: x,"finish_reason":null}]}\n\n'
+    watch = StreamWatch(StreamKind.CHAT)
+    for data in (token, token, last) if apart else (token, token + last):
+        watch.feed(data)
+    assert watch.complete(framed=True)

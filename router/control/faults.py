@@ -1,0 +1,42 @@
+"""Faults on purpose that go on, as the process in front of the workers knows them: for workers that come later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from router.control.links import WorkerGoneError, WorkerLink
+
+_PATH = "/admin/v1/chaos"
+#: What is nearly over is not begun again.
+_LEFT_MIN_S = 0.2
+
+
+class Faults:
+    """``note`` what a worker has listed; ``hand_on`` starts the rest of it in another one."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._running: list[tuple[dict[str, Any], float]] = []  # what to tell, and when it ends
+
+    def note(self, listed: list[dict[str, Any]]) -> None:
+        """Every fault that runs now; others have ended."""
+        now_s = self._now_s()
+        self._running = [
+            (
+                {"target": entry["backend"]}
+                | {name: entry[name] for name in ("fault", "delay_s", "after_tokens") if entry[name] is not None},
+                now_s + entry["left_s"],
+            )
+            for entry in listed
+        ]
+
+    async def hand_on(self, link: WorkerLink) -> None:
+        """A fault that the worker refuses has lost its backend, or its permission, to a reload."""
+        for fault, end_s in self._running:
+            if (left_s := end_s - self._now_s()) > _LEFT_MIN_S:
+                with suppress(WorkerGoneError):
+                    await link.ask("POST", _PATH, orjson.dumps(fault | {"for_s": left_s}))
