@@ -268,6 +268,46 @@ async def test_a_dead_worker_takes_only_its_own_streams_and_is_replaced(http: ai
         assert r.log.read_text().count("has died of SIGKILL") == 1
 
 
+async def test_a_worker_that_dies_under_load_fails_nothing_but_its_own_requests() -> None:
+    plans = '[auth]\nmode = "keys"\n[plans.default]\nrequests_per_minute = 1000000\nconcurrent = 100\n'
+    async with ScriptedBackend() as b, serving([Site("a", "a", b.url)], TWO + plans) as r:
+        r.errors_allowed = True
+        auth = {"authorization": f"Bearer {await asyncio.to_thread(r.create_key)}"}
+        ended: list[tuple[str, bool]] = []  # of each request: the worker that its client had before, and was it well?
+        enough = asyncio.Event()
+
+        async def client(kept: bool) -> None:
+            worker = ""
+            async with aiohttp.ClientSession(headers=auth) as own:
+                while not enough.is_set():
+                    headers = {} if kept else {"connection": "close"}
+                    try:
+                        async with own.post(r.url + CHAT, json=ASK, headers=headers) as reply:
+                            await reply.read()
+                            ended.append((worker, reply.status == 200))
+                            worker = worker_of(reply.headers["x-request-id"]) if kept else ""
+                    except aiohttp.ClientConnectionError:
+                        ended.append((worker, False))
+                        worker = ""
+
+        async def at_least(count: int) -> bool:
+            return len(ended) >= count
+
+        async with asyncio.TaskGroup() as group:
+            clients = [group.create_task(client(n % 4 > 0)) for n in range(16)]
+            await until(partial(at_least, 200))
+            os.kill(workers(r)[0], signal.SIGKILL)
+            await asyncio.sleep(0.1)
+            await until(lambda: all_serve(r))
+            await until(partial(at_least, len(ended) + 200))
+            enough.set()
+        failed = Counter(worker for worker, well in ended if not well)
+        assert sum(failed.values()) <= len(clients), "each client had at most one request there"
+        assert len(set(failed) - {""}) <= 1, "requests of the other worker failed"
+        status = await admin(r, "/admin/v1/status")
+        assert (status["traffic"]["inflight"], status["router"]["workers_serving"]) == (0, 2)
+
+
 async def test_a_replaced_worker_has_the_configuration_in_force_not_the_broken_file(
     http: aiohttp.ClientSession,
 ) -> None:

@@ -1,0 +1,167 @@
+"""python -m bench.workers: how much more do two workers on two cores carry than one on one?
+
+The load needs cores, too, so on a machine of two nobody can see the doubled rate. What can be seen is what a request
+costs: m, the CPU time of the router's whole process tree per request while its workers are saturated, without b, what
+the tree uses in a second without any request. With the load outside, a core that does nothing else serves (1 - b) / m
+requests a second, two serve (2 - b) / m, and
+
+    scaling = (2 - b2) / (1 - b1) x m1 / m2
+
+Both are measured in turns, in short slices, under equal conditions: each worker has a core, and shares it with a load
+generator that keeps 64 requests in flight and with half of the backends; with one worker all of this is on the first
+core. With two the tree includes the process in front of them. The Valkey behind them is left out, as there is one
+however many routers there are, and told beside it. The cheapest quarter of the slices stands for all of them: noise
+only ever adds CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+from bench import environments, kernel, measure, processes, run
+from bench.guard.rig import BACKENDS
+from bench.peers import Gateway, Site, meridian
+from bench.scenarios import Scenario
+
+WORKERS = (1, 2)
+WHOLE = Scenario("whole", "whole answer, 200 B prompt", "request", 64, seconds=0.6, warm_s=0.3)
+CHUNK = Scenario(
+    "chunk", "streamed chunk, read with others", "chunk", 64, 200, 64, stream=True, seconds=0.6, warm_s=0.3
+)
+
+
+@dataclass
+class Cost:
+    """Per request or chunk, a value per slice: microseconds of CPU, and how often a worker waited."""
+
+    router_us: list[float] = field(default_factory=list)
+    store_us: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+
+def pin(pid: int, cpu: int) -> None:
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), {cpu})
+
+
+def serving(gateway: Gateway) -> list[int]:
+    """The processes that serve clients."""
+    assert gateway.process is not None
+    root = gateway.process.pid
+    return [p for p in kernel.tree(root) if b"router.workers" in Path(f"/proc/{p}/cmdline").read_bytes()] or [root]
+
+
+def waits(pids: list[int]) -> int:
+    """How often these processes have waited: voluntary switches of their main threads."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+
+
+def load(gateway: Gateway, scenario: Scenario, cpu: int) -> subprocess.Popen[bytes]:
+    command = [str(measure.load_program()), f"--port={gateway.port}", *scenario.arguments()]
+    command += [f"--header={header}" for header in gateway.headers]
+    with processes.pinned(frozenset({cpu})):
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
+
+
+def idle_cores(gateway: Gateway, seconds: float) -> float:
+    """The cores a router uses that has nothing to do."""
+    before_s, at_s = kernel.tree_cpu_s(gateway.roots) - kernel.tree_cpu_s(gateway.store_roots), time.monotonic()
+    time.sleep(seconds)
+    after_s = kernel.tree_cpu_s(gateway.roots) - kernel.tree_cpu_s(gateway.store_roots)
+    return (after_s - before_s) / (time.monotonic() - at_s)
+
+
+def slice_of(gateway: Gateway, cpus: list[int], scenario: Scenario, idle: float, cost: Cost) -> None:
+    """One slice; ``cpus`` has one for each worker. Raises SystemExit for an answer that was wrong."""
+    pids = serving(gateway)
+    for pid, cpu in zip(pids, cpus, strict=True):
+        pin(pid, cpu)
+    loads = [load(gateway, scenario, cpu) for cpu in cpus]
+    try:
+        for process in loads:
+            processes.expect(process, "start", 30)
+        at_s = time.monotonic()
+        before = kernel.tree_cpu_s(gateway.roots), kernel.tree_cpu_s(gateway.store_roots), waits(pids)
+        for process in loads:
+            processes.expect(process, "stop", 30)
+        after = kernel.tree_cpu_s(gateway.roots), kernel.tree_cpu_s(gateway.store_roots), waits(pids)
+        passed_s = time.monotonic() - at_s
+        said = [json.loads(processes.read_line(process, 30)) for process in loads]
+    finally:
+        for process in loads:
+            processes.end(process)
+    if any(sum(one["errors"].values()) for one in said):
+        raise SystemExit(f"errors: {[one['sample'] for one in said]}")
+    count = sum(one["events" if scenario.stream else "requests"] for one in said)
+    if not count:
+        return  # the machine had no time for it
+    tree_s, store_s, waited = (b - a for a, b in zip(before, after, strict=True))
+    cost.router_us.append((tree_s - store_s - idle * passed_s) / count * 1e6)
+    cost.store_us.append(store_s / count * 1e6)
+    cost.waits.append(waited / count)
+
+
+def cheapest(values: list[float]) -> float:
+    return fmean(sorted(values)[: max(1, len(values) // 4)])
+
+
+def compare(
+    scenario: Scenario, slices: int, gateways: dict[int, Gateway], backends: list[int], cpus: list[int]
+) -> None:
+    costs = {workers: Cost() for workers in WORKERS}
+    idle = {workers: idle_cores(gateway, 3.0) for workers, gateway in gateways.items()}
+    for _ in range(slices):
+        for workers, gateway in gateways.items():
+            for pid, cpu in zip(backends, cpus, strict=True):
+                pin(pid, cpu if workers > 1 else cpus[0])
+            slice_of(gateway, cpus[:workers], scenario, idle[workers], costs[workers])
+    print(f"{scenario.title}, {slices} slices each")
+    for workers, cost in costs.items():
+        router_us, store_us = cheapest(cost.router_us), cheapest(cost.store_us)
+        print(
+            f"  {workers} worker(s): {router_us:.2f} us, the store {store_us:.2f} us, {fmean(cost.waits):.3f} waits; "
+            f"{idle[workers] * 1e3:.1f} ms a second without requests"
+        )
+    cores = (2 - idle[2]) / (1 - idle[1])
+    pairs = sorted(cores * one / two for one, two in zip(costs[1].router_us, costs[2].router_us, strict=False))
+    middle = pairs[len(pairs) // 4 : -(len(pairs) // 4) or None]
+    scaling = cores * cheapest(costs[1].router_us) / cheapest(costs[2].router_us)
+    print(f"  scaling {scaling:.2f}; of half of the pairs {middle[0]:.2f} to {middle[-1]:.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
+    parser.add_argument("--slices", type=int, default=24, help="for each number of workers (24)")
+    options = parser.parse_args()
+    processes.leave_on_sigterm()
+    processes.raise_file_limit(run.FILES_WANTED)
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    backends = [measure.start_backend(BACKENDS // 2, frozenset({cpu})) for cpu in cpus]
+    ports = tuple(port for _, some in backends for port in some)
+    gateways: dict[int, Gateway] = {}
+    try:
+        for workers in WORKERS:
+            folder = environments.OUT / "workers" / str(workers)
+            site = Site(processes.free_port(), ports, folder, frozenset(cpus), frozenset(cpus))
+            site.log.unlink(missing_ok=True)
+            gateways[workers] = partial(meridian.start, shared=True, workers=workers)(site)
+        for scenario in (WHOLE, replace(WHOLE, title="whole answer, 16 KiB prompt", prompt_bytes=16384), CHUNK):
+            compare(scenario, options.slices, gateways, [process.pid for process, _ in backends], cpus)
+    finally:
+        for gateway in gateways.values():
+            gateway.stop()
+        for process, _ in backends:
+            processes.end(process)
+
+
+if __name__ == "__main__":
+    main()
