@@ -12,6 +12,9 @@ generator that keeps 64 requests in flight and with half of the backends; with o
 core. With two the tree includes the process in front of them. The Valkey behind them is left out, as there is one
 however many routers there are, and told beside it. The cheapest quarter of the slices stands for all of them: noise
 only ever adds CPU time.
+
+Two cores may share more than one would like: caches, or all of their units, if they are threads of one. So the same is
+measured for two routers that know nothing of each other. What they scale less than twice is the machine's.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from bench.guard.rig import BACKENDS
 from bench.peers import Gateway, Site, meridian
 from bench.scenarios import Scenario
 
-WORKERS = (1, 2)
+#: name -> the workers of each router
+SETUPS = {"1 worker": (1,), "2 workers": (2,), "2 routers": (1, 1)}
 WHOLE = Scenario("whole", "whole answer, 200 B prompt", "request", 64, seconds=0.6, warm_s=0.3)
 CHUNK = Scenario(
     "chunk", "streamed chunk, read with others", "chunk", 64, 200, 64, stream=True, seconds=0.6, warm_s=0.3
@@ -72,28 +76,31 @@ def load(gateway: Gateway, scenario: Scenario, cpu: int) -> subprocess.Popen[byt
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
 
 
-def idle_cores(gateway: Gateway, seconds: float) -> float:
-    """The cores a router uses that has nothing to do."""
-    before_s, at_s = kernel.tree_cpu_s(gateway.roots) - kernel.tree_cpu_s(gateway.store_roots), time.monotonic()
+def router_cpu_s(gateways: list[Gateway]) -> float:
+    return sum(kernel.tree_cpu_s(g.roots) - kernel.tree_cpu_s(g.store_roots) for g in gateways)
+
+
+def idle_cores(gateways: list[Gateway], seconds: float) -> float:
+    """The cores that routers use that have nothing to do."""
+    before_s, at_s = router_cpu_s(gateways), time.monotonic()
     time.sleep(seconds)
-    after_s = kernel.tree_cpu_s(gateway.roots) - kernel.tree_cpu_s(gateway.store_roots)
-    return (after_s - before_s) / (time.monotonic() - at_s)
+    return (router_cpu_s(gateways) - before_s) / (time.monotonic() - at_s)
 
 
-def slice_of(gateway: Gateway, cpus: list[int], scenario: Scenario, idle: float, cost: Cost) -> None:
+def slice_of(gateways: list[Gateway], cpus: list[int], scenario: Scenario, idle: float, cost: Cost) -> None:
     """One slice; ``cpus`` has one for each worker. Raises SystemExit for an answer that was wrong."""
-    pids = serving(gateway)
+    pids = [pid for gateway in gateways for pid in serving(gateway)]
     for pid, cpu in zip(pids, cpus, strict=True):
         pin(pid, cpu)
-    loads = [load(gateway, scenario, cpu) for cpu in cpus]
+    loads = [load(gateways[n % len(gateways)], scenario, cpu) for n, cpu in enumerate(cpus)]
     try:
         for process in loads:
             processes.expect(process, "start", 30)
-        at_s = time.monotonic()
-        before = kernel.tree_cpu_s(gateway.roots), kernel.tree_cpu_s(gateway.store_roots), waits(pids)
+        at_s, stores = time.monotonic(), [root for gateway in gateways for root in gateway.store_roots]
+        before = router_cpu_s(gateways), kernel.tree_cpu_s(stores), waits(pids)
         for process in loads:
             processes.expect(process, "stop", 30)
-        after = kernel.tree_cpu_s(gateway.roots), kernel.tree_cpu_s(gateway.store_roots), waits(pids)
+        after = router_cpu_s(gateways), kernel.tree_cpu_s(stores), waits(pids)
         passed_s = time.monotonic() - at_s
         said = [json.loads(processes.read_line(process, 30)) for process in loads]
     finally:
@@ -104,8 +111,8 @@ def slice_of(gateway: Gateway, cpus: list[int], scenario: Scenario, idle: float,
     count = sum(one["events" if scenario.stream else "requests"] for one in said)
     if not count:
         return  # the machine had no time for it
-    tree_s, store_s, waited = (b - a for a, b in zip(before, after, strict=True))
-    cost.router_us.append((tree_s - store_s - idle * passed_s) / count * 1e6)
+    router_s, store_s, waited = (b - a for a, b in zip(before, after, strict=True))
+    cost.router_us.append((router_s - idle * passed_s) / count * 1e6)
     cost.store_us.append(store_s / count * 1e6)
     cost.waits.append(waited / count)
 
@@ -115,50 +122,58 @@ def cheapest(values: list[float]) -> float:
 
 
 def compare(
-    scenario: Scenario, slices: int, gateways: dict[int, Gateway], backends: list[int], cpus: list[int]
+    scenario: Scenario, slices: int, setups: dict[str, list[Gateway]], backends: list[int], cpus: list[int]
 ) -> None:
-    costs = {workers: Cost() for workers in WORKERS}
-    idle = {workers: idle_cores(gateway, 3.0) for workers, gateway in gateways.items()}
+    costs = {name: Cost() for name in setups}
+    idle = {name: idle_cores(gateways, 2.0) for name, gateways in setups.items()}
     for _ in range(slices):
-        for workers, gateway in gateways.items():
+        for name, gateways in setups.items():
+            cores = sum(SETUPS[name])
             for pid, cpu in zip(backends, cpus, strict=True):
-                pin(pid, cpu if workers > 1 else cpus[0])
-            slice_of(gateway, cpus[:workers], scenario, idle[workers], costs[workers])
+                pin(pid, cpu if cores > 1 else cpus[0])
+            slice_of(gateways, cpus[:cores], scenario, idle[name], costs[name])
     print(f"{scenario.title}, {slices} slices each")
-    for workers, cost in costs.items():
+    rates = {}
+    for name, cost in costs.items():
         router_us, store_us = cheapest(cost.router_us), cheapest(cost.store_us)
+        rates[name] = (sum(SETUPS[name]) - idle[name]) / router_us * 1e6
         print(
-            f"  {workers} worker(s): {router_us:.2f} us, the store {store_us:.2f} us, {fmean(cost.waits):.3f} waits; "
-            f"{idle[workers] * 1e3:.1f} ms a second without requests"
+            f"  {name}: {router_us:.2f} us, the store {store_us:.2f} us, {fmean(cost.waits):.3f} waits; "
+            f"{idle[name] * 1e3:.1f} ms a second without requests; x {rates[name] / rates['1 worker']:.2f}",
+            flush=True,
         )
-    cores = (2 - idle[2]) / (1 - idle[1])
-    pairs = sorted(cores * one / two for one, two in zip(costs[1].router_us, costs[2].router_us, strict=False))
+    pairs = sorted(a / b for a, b in zip(costs["2 routers"].router_us, costs["2 workers"].router_us, strict=False))
     middle = pairs[len(pairs) // 4 : -(len(pairs) // 4) or None]
-    scaling = cores * cheapest(costs[1].router_us) / cheapest(costs[2].router_us)
-    print(f"  scaling {scaling:.2f}; of half of the pairs {middle[0]:.2f} to {middle[-1]:.2f}", flush=True)
+    print(
+        f"  2 workers carry {rates['2 workers'] / rates['2 routers']:.2f} of what 2 routers carry (of half of the "
+        f"pairs {middle[0]:.2f} to {middle[-1]:.2f})",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
-    parser.add_argument("--slices", type=int, default=24, help="for each number of workers (24)")
+    parser.add_argument("--slices", type=int, default=24, help="for each setup (24)")
     options = parser.parse_args()
     processes.leave_on_sigterm()
     processes.raise_file_limit(run.FILES_WANTED)
     cpus = sorted(os.sched_getaffinity(0))[:2]
     backends = [measure.start_backend(BACKENDS // 2, frozenset({cpu})) for cpu in cpus]
     ports = tuple(port for _, some in backends for port in some)
-    gateways: dict[int, Gateway] = {}
+    setups: dict[str, list[Gateway]] = {name: [] for name in SETUPS}
     try:
-        for workers in WORKERS:
-            folder = environments.OUT / "workers" / str(workers)
-            site = Site(processes.free_port(), ports, folder, frozenset(cpus), frozenset(cpus))
-            site.log.unlink(missing_ok=True)
-            gateways[workers] = partial(meridian.start, shared=True, workers=workers)(site)
+        for name, routers in SETUPS.items():
+            for number, workers in enumerate(routers):
+                folder = environments.OUT / "workers" / f"{name}-{number}".replace(" ", "-")
+                site = Site(processes.free_port(), ports, folder, frozenset(cpus), frozenset(cpus))
+                site.log.unlink(missing_ok=True)
+                setups[name].append(partial(meridian.start, shared=True, workers=workers)(site))
         for scenario in (WHOLE, replace(WHOLE, title="whole answer, 16 KiB prompt", prompt_bytes=16384), CHUNK):
-            compare(scenario, options.slices, gateways, [process.pid for process, _ in backends], cpus)
+            compare(scenario, options.slices, setups, [process.pid for process, _ in backends], cpus)
     finally:
-        for gateway in gateways.values():
-            gateway.stop()
+        for gateways in setups.values():
+            for gateway in gateways:
+                gateway.stop()
         for process, _ in backends:
             processes.end(process)
 

@@ -7,10 +7,12 @@ Percentiles come from logarithmic buckets 5 % wide: they are off by 2.5 % at mos
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome
 from router.errors import CODES, Blame
@@ -24,6 +26,8 @@ _GROUPS = ("region", "model", "tenant", "cause")
 _FAULTY = frozenset(o.value for o in Outcome if CONSEQUENCES[o].fault in (Fault.HARD, Fault.SOFT))
 
 _Key = tuple[str, str, str, str]
+#: what a Tally has counted, in little memory
+Packed: TypeAlias = "array[int]"
 
 
 @dataclass(slots=True)
@@ -53,6 +57,21 @@ class Tally:
         self.output_tokens += other.output_tokens
         for bucket, count in other.ttft.items():
             self.ttft[bucket] = self.ttft.get(bucket, 0) + count
+
+    def packed(self) -> Packed:
+        """The same in an eighth of the memory: the four counts, then buckets and their counts in turns."""
+        self.settle()
+        counts = [self.requests, self.errors, self.prompt_tokens, self.output_tokens]
+        return array("q", [*counts, *chain.from_iterable(self.ttft.items())])
+
+    def add(self, packed: Packed) -> None:
+        self.requests += packed[0]
+        self.errors += packed[1]
+        self.prompt_tokens += packed[2]
+        self.output_tokens += packed[3]
+        ttft = self.ttft
+        for bucket, count in zip(packed[4::2], packed[5::2], strict=True):
+            ttft[bucket] = ttft.get(bucket, 0) + count
 
     def document(self, window_s: float) -> dict[str, Any]:
         return {
@@ -101,7 +120,7 @@ class Stats:
         self._labels = labels
         self._now_s = now_s
         self._started_s = now_s()
-        self._slots: deque[tuple[int, dict[_Key, Tally]]] = deque(maxlen=WINDOW_S_MAX + 1)
+        self._slots: deque[tuple[int, dict[_Key, Packed]]] = deque(maxlen=WINDOW_S_MAX + 1)
         self._second = -1
         self._slot: dict[_Key, Tally] = {}  # of that second
         self._tenants: set[str] = set()
@@ -128,10 +147,9 @@ class Stats:
             tally.noted_ttft_s.append(record.ttft_s)
 
     def _begin(self, second: int) -> None:
-        for tally in self._slot.values():
-            tally.settle()
+        if self._slot:
+            self._slots.append((self._second, {key: tally.packed() for key, tally in self._slot.items()}))
         self._second, self._slot = second, {}
-        self._slots.append((second, self._slot))
 
     def window(self, window_s: float) -> dict[str, Any]:
         """Totals of the last ``window_s`` seconds, and the same by region, model, tenant and cause."""
@@ -142,11 +160,14 @@ class Stats:
         now_s = self._now_s()
         window_s = min(max(1.0, window_s), WINDOW_S_MAX)
         window = Window(window_s, max(1.0, min(window_s, now_s - self._started_s)))
+        if self._second > now_s - window_s:
+            for key, tally in self._slot.items():
+                window.tallies.setdefault(key, Tally()).merge(tally)
         for second, slot in reversed(self._slots):
             if second <= now_s - window_s:
                 break
-            for key, tally in slot.items():
-                window.tallies.setdefault(key, Tally()).merge(tally)
+            for key, packed in slot.items():
+                window.tallies.setdefault(key, Tally()).add(packed)
         return window
 
     def _new_tenant(self, tenant: str) -> str:

@@ -7,6 +7,10 @@ nothing else. Every wait has an absolute limit, kept by ``Gate.sweep``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import termios
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -110,7 +114,7 @@ class Gate:
             (self.heads, limits.head_timeout_s, Inbound.head_expired),
             (self.bodies, limits.body_timeout_s, Inbound.body_expired),
             (self.paces, limits.pace_s, Inbound.pace_expired),
-            (self.idle, limits.idle_timeout_s, Inbound.close),
+            (self.idle, limits.idle_timeout_s, Inbound.idle_expired),
             (self.lingering, limits.linger_timeout_s, Inbound.abort),
             (self.stalled, limits.write_stall_s, Inbound.abort),
         ):
@@ -261,6 +265,16 @@ class Inbound(asyncio.Protocol):
         self._gate.lingering[self] = self._gate.now_s()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def idle_expired(self) -> None:
+        """Close, unless the next request is here already and was not read yet: the loop may have been held up."""
+        unread = array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+        if unread[0]:
+            self._gate.idle[self] = self._gate.now_s()
+        else:
+            self.close()
 
     def head_expired(self) -> None:
         if self._buffer.strip(b"\r\n"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -277,6 +279,20 @@ async def test_a_client_that_does_not_read_its_last_answer_is_cut_off(rig: Rig) 
         while rig.gate.connections:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.02)
     writer.transport.abort()
+
+
+async def test_a_request_that_has_come_meanwhile_is_not_cut_off(rig: Rig) -> None:
+    """The loop was held up: when it looks at the clock, a request stands in the socket unread."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(rig.address) as client:
+        client.setblocking(False)
+        request = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+        await loop.sock_sendall(client, request)
+        assert statuses(await loop.sock_recv(client, 4096)) == [200]
+        client.send(request)
+        time.sleep(LIMITS.idle_timeout_s + 0.1)  # noqa: ASYNC251 - holds up the loop
+        rig.gate.sweep()
+        assert statuses(await loop.sock_recv(client, 4096)) == [200]
 
 
 async def test_an_idle_connection_is_closed(rig: Rig) -> None:

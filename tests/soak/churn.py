@@ -128,7 +128,7 @@ class Clients:
         return await asyncio.open_connection(*self._address, limit=4096)
 
     def _request(self, what: str) -> bytes:
-        prompt = "".join(self._rng.choices("abcdefgh ", k=self._rng.choice((100, 500, 4000))))
+        prompt = "".join(self._rng.choices("abcdefgh ", k=self._rng.choice((100, 500, 16_000))))
         asked = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": what != "whole"}
         body = orjson.dumps(asked)
         key = {"too much": self._small_key, "stranger": b"mr-%d" % self._rng.randrange(10**9)}.get(what, self._key)

@@ -33,10 +33,12 @@ WHOLE_HZ = float(os.environ.get("SOAK_RATE", "1900"))
 STREAMS_HZ = WHOLE_HZ * 0.07
 CHURN_HZ = 40.0
 SLOPE_MAX_MB_H = 1.0
-#: The statistics remember 15 minutes; until then memory grows by design.
-WARM_S = 930.0
+#: Until then memory grows by design: everything that has a limit fills up. What would take longer is the statistics of
+#: the last 15 minutes; those of this router look back two.
+WARM_S = 360.0
+STATS_WINDOW_S = 120
 #: Shorter runs see more noise than slope.
-JUDGED_MINUTES = 25.0
+JUDGED_MINUTES = 20.0
 SAMPLE_S = 2.0
 #: What is left of the samples for the slope: each is the median of so many.
 THINNED = 15
@@ -86,6 +88,8 @@ class Report:
     cpu_share: float = 0.0  # of one core, the router's
     answers_hz: float = 0.0  # whole ones and streams
     slope_mb_h: Slope | None = None
+    malloc_mb_h: Slope | None = None  # in use, Python's small objects not among it
+    python_blocks_h: Slope | None = None  # small objects of Python: 40 to 500 bytes each
     resident_mb_warm: float = 0.0
     resident_mb_end: float = 0.0
     bulk: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +98,7 @@ class Report:
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
     resident_mb: list[float] = field(default_factory=list)  # 60 samples of the whole run
-    sizes: list[dict[str, int]] = field(default_factory=list)  # once a minute
+    sizes: list[dict[str, int]] = field(default_factory=list)  # once a minute: how full is what has a limit
 
 
 def holdings(r: RouterProcess) -> dict[str, int]:
@@ -125,7 +129,10 @@ class Watch:
     def __init__(self, r: RouterProcess, report: Report, length_s: float, warm_s: float) -> None:
         self._r, self._report = r, report
         self._length_s, self._warm_s = length_s, warm_s
-        self.points: list[tuple[float, float]] = []  # hours and MB, after the warm-up
+        #: what -> hours and MB or blocks, after the warm-up
+        self.resident: list[tuple[float, float]] = []
+        self.malloc: list[tuple[float, float]] = []
+        self.python: list[tuple[float, float]] = []
 
     async def run(self) -> None:
         report, pid, began_s = self._report, self._r.process.pid, time.monotonic()
@@ -134,10 +141,13 @@ class Watch:
             at_s, resident_mb = time.monotonic() - began_s, resident_bytes(pid) / 1e6
             if at_s >= len(report.resident_mb) * self._length_s / 60:
                 report.resident_mb.append(round(resident_mb, 2))
+            held = await asyncio.to_thread(sizes, self._r.file)
             if at_s >= 60 * (len(report.sizes) + 1):
-                report.sizes.append(await asyncio.to_thread(sizes, self._r.file))
+                report.sizes.append(held)
             if at_s >= self._warm_s:
-                self.points.append((at_s / 3600, resident_mb))
+                self.resident.append((at_s / 3600, resident_mb))
+                self.malloc.append((at_s / 3600, held["malloc used"] / 1e6))
+                self.python.append((at_s / 3600, held["python blocks"]))
 
 
 async def soak(r: RouterProcess, backends: list[ScriptedBackend], engines: list[Site]) -> Report:
@@ -184,8 +194,11 @@ async def soak(r: RouterProcess, backends: list[ScriptedBackend], engines: list[
     assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
     report.answers_hz = round(sum(said["requests"] for said in report.bulk.values()) / length_s, 1)
     report.outcomes, report.causes = dict(clients.outcomes), dict(clients.causes.most_common())
-    report.resident_mb_warm, report.resident_mb_end = (round(watch.points[at][1], 2) for at in (0, -1))
-    report.slope_mb_h = Slope.of(thinned(watch.points)) if len(watch.points) >= 3 * THINNED else None
+    report.resident_mb_warm, report.resident_mb_end = (round(watch.resident[at][1], 2) for at in (0, -1))
+    if len(watch.resident) >= 3 * THINNED:
+        report.slope_mb_h = Slope.of(thinned(watch.resident))
+        report.malloc_mb_h = Slope.of(thinned(watch.malloc))
+        report.python_blocks_h = Slope.of(thinned(watch.python))
     report.after = await until_still(r, report.before)
     return report
 
@@ -207,7 +220,11 @@ async def test_churn_leaves_nothing_behind() -> None:
     sites = [Site("east" if i < 2 else "west", f"b{i}", b.url, models=["m"]) for i, b in enumerate(backends)]
     with bulk.engines(6) as engines:
         router = RouterProcess(
-            [*engines, *sites], head=HEAD, command=("-m", "tests.support.watched_router"), errors_allowed=True
+            [*engines, *sites],
+            head=HEAD,
+            env={"STATS_WINDOW_S": str(STATS_WINDOW_S)},
+            command=("-m", "tests.support.watched_router"),
+            errors_allowed=True,
         )
         async with router as r:
             report = await soak(r, backends, engines)

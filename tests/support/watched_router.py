@@ -6,6 +6,9 @@ and gets one JSON object.
 census   type name -> living instances: of the types in WATCHED, of tasks, and of leases, which only the fleet knows of
          because the garbage collector does not look at them. ``Cyclic`` are those that were left to the collector.
 sizes    how full everything is that grows up to a limit, and what Python and malloc hold
+
+With STATS_WINDOW_S in its environment the statistics remember that many seconds instead of 15 minutes, so that they are
+full soon.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from router.config import load
 from router.core.fleet import Fleet
 from router.gateway.exchange import Exchange
 from router.gateway.relay import Relay
+from router.telemetry import stats
 from router.wire.flow import Flow
 from router.wire.inbound import Inbound
 from router.wire.outbound import Outbound
@@ -74,11 +78,11 @@ class _Mallinfo(ctypes.Structure):
 
 def _sizes() -> dict[str, int]:
     app = _app()
-    journal, stats, pools = app.telemetry.journal, app.telemetry.stats, app._pools._pools.values()
+    journal, pools = app.telemetry.journal, app._pools._pools.values()
     mallinfo = ctypes.CDLL(None).mallinfo2
     mallinfo.restype = _Mallinfo
     malloc = mallinfo()
-    slots = [slot for _, slot in list(stats._slots)]
+    slots = [slot for _, slot in list(app.telemetry.stats._slots)]
     return {
         "journal records": len(journal._ring),
         "journal decisions": len(journal._decided),
@@ -137,6 +141,7 @@ def descriptors(pid: int) -> int:
 
 
 def main() -> int:
+    stats.WINDOW_S_MAX = int(os.environ.get("STATS_WINDOW_S", stats.WINDOW_S_MAX))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{sys.argv[1]}.watch")
         listener.listen()
