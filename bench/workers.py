@@ -7,11 +7,10 @@ requests a second, two serve (2 - b) / m, and
 
     scaling = (2 - b2) / (1 - b1) x m1 / m2
 
-Both are measured in turns, in short slices, under equal conditions: each worker has a core, and shares it with a load
-generator that keeps 64 requests in flight and with half of the backends; with one worker all of this is on the first
-core. With two the tree includes the process in front of them. The Valkey behind them is left out, as there is one
-however many routers there are, and told beside it. The cheapest quarter of the slices stands for all of them: noise
-only ever adds CPU time.
+Both are measured in turns, in short slices, under equal conditions: half of the load generators and half of the
+backends run on each of two cores, and each worker is pinned to one of them and has 64 requests in flight. With two the
+tree includes the process in front of them. The Valkey behind them is left out, as there is one however many routers
+there are, and told beside it. The cheapest quarter of the slices stands for all of them: noise only ever adds CPU time.
 
 Two cores may share more than one would like: caches, or all of their units, if they are threads of one. So the same is
 measured for two routers that know nothing of each other. What they scale less than twice is the machine's.
@@ -36,9 +35,10 @@ from bench.scenarios import Scenario
 
 #: name -> the workers of each router
 SETUPS = {"1 worker": (1,), "2 workers": (2,), "2 routers": (1, 1)}
-WHOLE = Scenario("whole", "whole answer, 200 B prompt", "request", 64, seconds=0.6, warm_s=0.3)
+IN_FLIGHT = 64  # for each worker
+WHOLE = Scenario("whole", "whole answer, 200 B prompt", "request", IN_FLIGHT, seconds=0.6, warm_s=0.3)
 CHUNK = Scenario(
-    "chunk", "streamed chunk, read with others", "chunk", 64, 200, 64, stream=True, seconds=0.6, warm_s=0.3
+    "chunk", "streamed chunk, read with others", "chunk", IN_FLIGHT, 200, 64, stream=True, seconds=0.6, warm_s=0.3
 )
 
 
@@ -88,11 +88,12 @@ def idle_cores(gateways: list[Gateway], seconds: float) -> float:
 
 
 def slice_of(gateways: list[Gateway], cpus: list[int], scenario: Scenario, idle: float, cost: Cost) -> None:
-    """One slice; ``cpus`` has one for each worker. Raises SystemExit for an answer that was wrong."""
+    """One slice. Raises SystemExit for an answer that was wrong."""
     pids = [pid for gateway in gateways for pid in serving(gateway)]
-    for pid, cpu in zip(pids, cpus, strict=True):
+    for pid, cpu in zip(pids, cpus, strict=False):
         pin(pid, cpu)
-    loads = [load(gateways[n % len(gateways)], scenario, cpu) for n, cpu in enumerate(cpus)]
+    part = replace(scenario, connections=IN_FLIGHT * len(pids) // (len(cpus) * len(gateways)))
+    loads = [load(gateway, part, cpu) for cpu in cpus for gateway in gateways]
     try:
         for process in loads:
             processes.expect(process, "start", 30)
@@ -121,17 +122,12 @@ def cheapest(values: list[float]) -> float:
     return fmean(sorted(values)[: max(1, len(values) // 4)])
 
 
-def compare(
-    scenario: Scenario, slices: int, setups: dict[str, list[Gateway]], backends: list[int], cpus: list[int]
-) -> None:
+def compare(scenario: Scenario, slices: int, setups: dict[str, list[Gateway]], cpus: list[int]) -> None:
     costs = {name: Cost() for name in setups}
     idle = {name: idle_cores(gateways, 2.0) for name, gateways in setups.items()}
     for _ in range(slices):
         for name, gateways in setups.items():
-            cores = sum(SETUPS[name])
-            for pid, cpu in zip(backends, cpus, strict=True):
-                pin(pid, cpu if cores > 1 else cpus[0])
-            slice_of(gateways, cpus[:cores], scenario, idle[name], costs[name])
+            slice_of(gateways, cpus, scenario, idle[name], costs[name])
     print(f"{scenario.title}, {slices} slices each")
     rates = {}
     for name, cost in costs.items():
@@ -169,7 +165,7 @@ def main() -> None:
                 site.log.unlink(missing_ok=True)
                 setups[name].append(partial(meridian.start, shared=True, workers=workers)(site))
         for scenario in (WHOLE, replace(WHOLE, title="whole answer, 16 KiB prompt", prompt_bytes=16384), CHUNK):
-            compare(scenario, options.slices, setups, [process.pid for process, _ in backends], cpus)
+            compare(scenario, options.slices, setups, cpus)
     finally:
         for gateways in setups.values():
             for gateway in gateways:
