@@ -13,7 +13,7 @@ import asyncio
 import struct
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -36,6 +36,8 @@ BACKENDS_MAX = 1024
 TOLD_TIMES = 5
 #: Blocks in one message, four bytes each; of more, the newest are told. The rest costs cache hits, nothing else.
 BLOCKS_MAX = 8192
+#: A piece of a message is sent on when it has so many.
+PIECE_BLOCKS = 1024
 
 #: Backend -> leases in flight, and uncached prompt tokens among them.
 Counts = Mapping[str, tuple[int, int]]
@@ -44,24 +46,41 @@ News = tuple[str, Sequence[int]]
 
 
 class _Piece(NamedTuple):
-    """Some blocks as they are sent: ``number`` grows by one from piece to piece of a router."""
+    """Blocks of one or several prompts as they are sent: ``number`` grows by one from piece to piece of a router."""
 
     number: int
     backend: str
-    packed: str  # four bytes each, little endian, in base64
+    packed: str  # for each prompt how many, and these; four bytes each, little endian, in base64
 
     @classmethod
-    def of(cls, number: int, backend: str, blocks: Sequence[int]) -> _Piece:
-        blocks = blocks[:BLOCKS_MAX]
-        return cls(number, backend, b64encode(struct.pack(f"<{len(blocks)}I", *blocks)).decode())
+    def of(cls, number: int, backend: str, words: Sequence[int]) -> _Piece:
+        return cls(number, backend, b64encode(struct.pack(f"<{len(words)}I", *words)).decode())
 
-    def blocks(self) -> Sequence[int]:
-        """Empty when it is not understood."""
+    def prompts(self) -> Iterator[Sequence[int]]:
+        """The blocks of each; none when it is not understood."""
         try:
             raw = b64decode(self.packed)
-            return struct.unpack(f"<{len(raw) // 4}I", raw)
+            words = struct.unpack(f"<{len(raw) // 4}I", raw)
         except (ValueError, struct.error):
-            return ()
+            return
+        at = 0
+        while at < len(words):
+            end = at + 1 + words[at]
+            yield words[at + 1 : end]
+            at = end
+
+
+def _gathered(news: Iterable[News]) -> Iterator[tuple[str, list[int]]]:
+    """By backend, so that a busy router's message is a few pieces and not hundreds."""
+    filling: dict[str, list[int]] = {}
+    for backend, blocks in news:
+        words = filling.setdefault(backend, [])
+        blocks = blocks[: BLOCKS_MAX - 1]
+        words.append(len(blocks))
+        words += blocks
+        if len(words) >= PIECE_BLOCKS:
+            yield backend, filling.pop(backend)
+    yield from filling.items()
 
 
 class _Message(NamedTuple):
@@ -128,7 +147,7 @@ class FleetExchange:
         """Leave our counts and news, and read the others'. Does nothing while the store is away."""
         if self._store is None:
             return
-        self._told.append([self._piece(*piece) for piece in self._news()])
+        self._told.append([self._piece(*piece) for piece in _gathered(self._news())])
         try:
             raws = await self._store.exchange(_encoded(counts, _newest(self._told)))
         except LinkError:
@@ -138,9 +157,9 @@ class FleetExchange:
         self._messages = {router: (now_s - age_s, message.counts) for router, (age_s, message) in messages.items()}
         self._read = {router: self._learn(router, message.pieces) for router, (_, message) in messages.items()}
 
-    def _piece(self, backend: str, blocks: Sequence[int]) -> _Piece:
+    def _piece(self, backend: str, words: Sequence[int]) -> _Piece:
         self._number += 1
-        return _Piece.of(self._number, backend, blocks)
+        return _Piece.of(self._number, backend, words)
 
     def _learn(self, router: str, pieces: Sequence[_Piece]) -> int:
         """Hand over what is new of that router. Returns the number of its last piece."""
@@ -152,7 +171,8 @@ class FleetExchange:
             read = 0  # it was started again
         for piece in pieces:
             if piece.number > read:
-                self._learned(piece.backend, piece.blocks())
+                for blocks in piece.prompts():
+                    self._learned(piece.backend, blocks)
         return last
 
     async def _loop(self) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import orjson
+
 from router.config import Config, Plan
 from router.store.fleet_exchange import BLOCKS_MAX, FRESH_S, STALE_S, FleetExchange
 from router.store.open import open_store
@@ -81,12 +83,29 @@ async def test_what_went_where_is_told_once_even_if_messages_are_missed(shared_v
         assert learned[3:] == [("eu/z", (9,))]
 
 
+async def test_the_prompts_of_a_busy_router_travel_together_and_arrive_apart(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    url = shared_valkey.url
+    async with router(url, name="a") as a, router(url, name="b") as b:
+        news = [(f"eu/{n % 3}", tuple(range(n, n + n % 5))) for n in range(1000)]
+        learned: list[tuple[str, Sequence[int]]] = []
+        teller = FleetExchange(a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: news, learned=fail)
+        listener = FleetExchange(
+            b, dict, lambda _: None, monotonic_s=time.monotonic, learned=lambda *piece: learned.append(piece)
+        )
+        await teller.publish({})
+        await listener.publish({})
+        assert sorted(learned) == sorted(news)
+        (raw,) = (raw for _, _, raw in await b.exchange(b"{}"))
+        assert len(orjson.loads(raw)["prefixes"]) == 3
+
+
 async def test_a_message_holds_the_newest_blocks_only(shared_valkey: Valkey) -> None:
     shared_valkey.command("FLUSHALL")
     url = shared_valkey.url
     async with router(url, name="a") as a, router(url, name="b") as b:
         learned: list[str] = []
-        news = [(f"eu/{i}", tuple(range(BLOCKS_MAX // 4))) for i in range(6)]
+        news = [(f"eu/{i}", tuple(range(BLOCKS_MAX // 4 - 1))) for i in range(6)]
         teller = FleetExchange(a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: news, learned=fail)
         listener = FleetExchange(
             b, dict, lambda _: None, monotonic_s=time.monotonic, learned=lambda backend, _: learned.append(backend)
