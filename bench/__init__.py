@@ -8,6 +8,7 @@ scenarios.py     what is measured, as data
 measure.py       one slice: one load on one gateway
 run.py           one run: install, start, interleave
 report.py        the table
+workers/         what a second worker on a second core brings: python -m bench.workers
 kernel.py        CPU time and memory as the kernel counts them
 processes.py     start, wait, stop
 environments.py  installing into bench/.cache

@@ -275,6 +275,7 @@ async def test_a_worker_that_dies_under_load_fails_nothing_but_its_own_requests(
         auth = {"authorization": f"Bearer {await asyncio.to_thread(r.create_key)}"}
         ended: list[tuple[str, bool]] = []  # of each request: the worker that its client had before, and was it well?
         enough = asyncio.Event()
+        statuses: Counter[int] = Counter()
 
         async def client(kept: bool) -> None:
             worker = ""
@@ -285,6 +286,7 @@ async def test_a_worker_that_dies_under_load_fails_nothing_but_its_own_requests(
                         async with own.post(r.url + CHAT, json=ASK, headers=headers) as reply:
                             await reply.read()
                             ended.append((worker, reply.status == 200))
+                            statuses[reply.status] += 1
                             worker = worker_of(reply.headers["x-request-id"]) if kept else ""
                     except aiohttp.ClientConnectionError:
                         ended.append((worker, False))
@@ -302,7 +304,7 @@ async def test_a_worker_that_dies_under_load_fails_nothing_but_its_own_requests(
             await until(partial(at_least, len(ended) + 200))
             enough.set()
         failed = Counter(worker for worker, well in ended if not well)
-        assert sum(failed.values()) <= len(clients), "each client had at most one request there"
+        assert sum(failed.values()) <= len(clients), f"each client had at most one request there; answered: {statuses}"
         assert len(set(failed) - {""}) <= 1, "requests of the other worker failed"
         status = await admin(r, "/admin/v1/status")
         assert (status["traffic"]["inflight"], status["router"]["workers_serving"]) == (0, 2)
@@ -363,7 +365,7 @@ async def test_faults_on_purpose_hold_in_all_workers_and_in_those_that_replace_t
                 assert {status for status, _ in answers} == {200}
                 assert len({worker_of(i) for _, i in answers}) == 2
                 assert one.calls == [], "a worker does not know of the fault"
-            assert 590 > (await admin(r, "/admin/v1/chaos"))["data"][0]["left_s"] > 400
+            assert 400 < (await admin(r, "/admin/v1/chaos"))["data"][0]["left_s"] < 600
             assert (await admin(r, "/admin/v1/chaos/one", method="DELETE"))["data"] == []
             pid = workers(r)[0]
             os.kill(pid, signal.SIGKILL)

@@ -121,16 +121,6 @@ class TestFilters:
         driver.fleet.end(leases[0], Outcome.OK, 0.5)
         assert driver.send(0.5).backend == leases[0].backend
 
-    def test_only_a_backend_that_it_was_not_at_makes_a_request_wait(self) -> None:
-        driver = Driver(fleet_of("us-east/a", "us-west/a"))
-        first = driver.send(0.0)
-        driver.fleet.end(first, Outcome.OVERLOADED, 0.1, retry_after_s=5.0)
-        second = driver.send(0.1, exclude=(first.backend,))
-        tried = (first.backend, second.backend)
-        driver.fleet.end(second, Outcome.OVERLOADED, 0.2, retry_after_s=5.0)
-        assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried), Reject)
-        assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried[:1]), Wait)
-
     def test_drain_and_resume(self) -> None:
         fleet = fleet_of(*NAMES)
         driver = Driver(fleet)

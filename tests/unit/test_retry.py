@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.core.decisions import Reject, Wait
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.retry import MAX_ATTEMPTS, RetryBudget
-from tests.support.fleets import Driver, fleet_of, spec
+from tests.support.fleets import Driver, ask, fleet_of, spec
 
 PARAMS = Params()
 
@@ -67,3 +68,14 @@ def test_a_request_may_leave_a_backend_that_a_reload_took_away() -> None:
     fleet.end(lease, Outcome.SERVER_ERROR, 1.1)
     assert fleet.may_retry("us-east/a", 1.1)
     assert driver.send(1.1, exclude=("us-east/a",)).backend == "us-east/b"
+
+
+def test_only_a_backend_that_it_was_not_at_makes_a_request_wait() -> None:
+    driver = Driver(fleet_of("us-east/a", "us-west/a"))
+    first = driver.send(0.0)
+    driver.fleet.end(first, Outcome.OVERLOADED, 0.1, retry_after_s=5.0)
+    second = driver.send(0.1, exclude=(first.backend,))
+    tried = (first.backend, second.backend)
+    driver.fleet.end(second, Outcome.OVERLOADED, 0.2, retry_after_s=5.0)
+    assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried), Reject)
+    assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried[:1]), Wait)

@@ -1,0 +1,1 @@
+"""What a second worker on a second core brings."""
