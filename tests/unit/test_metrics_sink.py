@@ -99,6 +99,7 @@ def test_windows_hold_what_happened_within_them() -> None:
     assert stats.window(10)["requests"] in (9, 10)
     assert stats.window(60)["requests"] in (59, 60)
     assert stats.window(900)["requests"] == 100
+    assert stats.window(900)["output_tokens"] == 500
     assert stats.window(60)["requests_per_s"] == pytest.approx(1.0, rel=0.05)
     assert stats.window(900)["output_tokens_per_s"] == pytest.approx(5.0, rel=0.05), "it has lived 100 s only"
     clock.at_s += 1000
@@ -106,11 +107,15 @@ def test_windows_hold_what_happened_within_them() -> None:
     assert stats.window(900)["ttft_s"] == {"p50": None, "p90": None, "p99": None}
 
 
-def test_groups_add_up() -> None:
+@pytest.mark.parametrize("gap_s", [0, 1])
+def test_groups_add_up(gap_s: int) -> None:
+    """Within a second, and over several, whose counts are packed."""
     clock = Clock()
     stats = Stats(Labels(lambda: ["m"], clock), clock)
     stats.fold(record(ttft_s=0.1))
+    clock.at_s += gap_s
     stats.fold(record(ttft_s=0.2, tenant="other"))
+    clock.at_s += gap_s
     stats.fold(record(attempts=[], status=503, error="no_backend", cause="refused", model="x", output_tokens=0))
     window = stats.window(60)
     assert (window["requests"], window["errors"], window["output_tokens"]) == (3, 1, 20)
