@@ -59,7 +59,7 @@ class Tally:
             self.ttft[bucket] = self.ttft.get(bucket, 0) + count
 
     def packed(self) -> Packed:
-        """The same in an eighth of the memory: the four counts, then buckets and their counts in turns."""
+        """The same in a quarter of the memory: the four counts, then buckets and their counts in turns."""
         self.settle()
         counts = [self.requests, self.errors, self.prompt_tokens, self.output_tokens]
         return array("q", [*counts, *chain.from_iterable(self.ttft.items())])
