@@ -2,7 +2,7 @@
  *
  *     load --port P [--mode closed|open|hold] [--connections N] [--rate R] [--warm-s S] [--seconds S] [--chunks N]
  *          [--interval-us U] [--prompt-bytes B] [--stream] [--model NAME] [--header 'name: value'] [--timeout-s S]
- *          [--reuse N] [--leave N]
+ *          [--reuse N] [--leave N] [--dial]
  *
  * closed   N connections, each sends its next request when the last answer is complete
  * open     requests arrive at rate R (exponential gaps), whatever the answers do; latency counts from the due time
@@ -10,6 +10,7 @@
  *
  * --reuse   a connection is closed after its Nth answer, about: clients that come and go
  * --leave   one stream in about N is left after its first token
+ * --dial    open: all N connections are there from the start, not only when they are needed
  *
  * Prints "start" and "stop" around the window it measures (hold: --seconds 0 means no window), then one line of JSON:
  * counts inside the window and histograms as [[nanoseconds, count], ...].
@@ -79,7 +80,7 @@ struct histogram {
 static struct {
     int port, stream;
     enum mode mode;
-    unsigned connections, prompt_bytes, reuse, leave;
+    unsigned connections, prompt_bytes, reuse, leave, dial;
     double rate, warm_s, seconds, timeout_s;
     const char *model;
     char headers[4096];
@@ -796,13 +797,14 @@ static void report(double window_s) {
 
 static void parse(int argc, char **argv) {
     enum { PORT = 256, MODE, CONNECTIONS, RATE, WARM, SECONDS, CHUNKS, INTERVAL, PROMPT, STREAM, MODEL, HEADER, LIMIT,
-           REUSE, LEAVE };
+           REUSE, LEAVE, DIAL };
     static const struct option names[] = {
         {"port", 1, 0, PORT},         {"mode", 1, 0, MODE},           {"connections", 1, 0, CONNECTIONS},
         {"rate", 1, 0, RATE},         {"warm-s", 1, 0, WARM},         {"seconds", 1, 0, SECONDS},
         {"chunks", 1, 0, CHUNKS},     {"interval-us", 1, 0, INTERVAL}, {"prompt-bytes", 1, 0, PROMPT},
         {"stream", 0, 0, STREAM},     {"model", 1, 0, MODEL},         {"header", 1, 0, HEADER},
         {"timeout-s", 1, 0, LIMIT},   {"reuse", 1, 0, REUSE},       {"leave", 1, 0, LEAVE},
+        {"dial", 0, 0, DIAL},
         {0, 0, 0, 0}};
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -823,6 +825,7 @@ static void parse(int argc, char **argv) {
         case LIMIT: opt.timeout_s = atof(optarg); break;
         case REUSE: opt.reuse = (unsigned)atoi(optarg); break;
         case LEAVE: opt.leave = (unsigned)atoi(optarg); break;
+        case DIAL: opt.dial = 1; break;
         default: exit(2);
         }
     }
@@ -861,9 +864,11 @@ int main(int argc, char **argv) {
             die("hold needs a pipe as standard input");
         window_s = hold();
     } else {
-        if (opt.mode == CLOSED)
+        if (opt.mode == CLOSED || opt.dial) {
+            used = opt.connections;
             for (unsigned i = 0; i < opt.connections; i++)
                 dial(&conns[i]);
+        }
         run(opt.warm_s);
         window_s = measure();
         finished = 1;

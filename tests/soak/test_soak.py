@@ -34,9 +34,10 @@ STREAMS_HZ = WHOLE_HZ * 0.07
 CHURN_HZ = 40.0
 SLOPE_MAX_MB_H = 1.0
 #: Until then memory grows by design: everything that has a limit fills up. What would take longer is the statistics of
-#: the last 15 minutes; those of this router look back two.
+#: the last 15 minutes and the prefixes of what ten engines hold; those of this router look back two, and hold little.
 WARM_S = 360.0
 STATS_WINDOW_S = 120
+PREFIX_BLOCKS = 1000
 #: Shorter runs see more noise than slope.
 JUDGED_MINUTES = 20.0
 SAMPLE_S = 2.0
@@ -222,7 +223,7 @@ async def test_churn_leaves_nothing_behind() -> None:
         router = RouterProcess(
             [*engines, *sites],
             head=HEAD,
-            env={"STATS_WINDOW_S": str(STATS_WINDOW_S)},
+            env={"STATS_WINDOW_S": str(STATS_WINDOW_S), "PREFIX_BLOCKS": str(PREFIX_BLOCKS)},
             command=("-m", "tests.support.watched_router"),
             errors_allowed=True,
         )

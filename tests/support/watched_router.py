@@ -8,7 +8,8 @@ census   type name -> living instances: of the types in WATCHED, of tasks, and o
 sizes    how full everything is that grows up to a limit, and what Python and malloc hold
 
 With STATS_WINDOW_S in its environment the statistics remember that many seconds instead of 15 minutes, so that they are
-full soon.
+full soon. PREFIX_BLOCKS is the most that is remembered of a backend's prefixes in one generation: generations are dropped
+whole, which makes a saw of megabytes out of what engines can hold.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import socket
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from router.app import App
 from router.config import load
+from router.core.affinity import PrefixIndex
 from router.core.fleet import Fleet
 from router.gateway.exchange import Exchange
 from router.gateway.relay import Relay
@@ -140,8 +143,14 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def _capped(resize: Callable[[PrefixIndex, float], None], most: int) -> Callable[[PrefixIndex, float], None]:
+    return lambda index, capacity_blocks: resize(index, min(capacity_blocks, most))
+
+
 def main() -> int:
     stats.WINDOW_S_MAX = int(os.environ.get("STATS_WINDOW_S", stats.WINDOW_S_MAX))
+    if (blocks := os.environ.get("PREFIX_BLOCKS")) is not None:
+        PrefixIndex.resize = _capped(PrefixIndex.resize, int(blocks))  # type: ignore[method-assign, assignment]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{sys.argv[1]}.watch")
         listener.listen()
