@@ -297,6 +297,8 @@ class Lifecycle:
                 end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
         except ConnectError as error:
             end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
+        except ConnectionResetError:
+            end = AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail="closed the connection at once")
         except ClientGone:
             if not _has_all(x):
                 raise

@@ -105,7 +105,10 @@ class Outbound(asyncio.Protocol):
     # the sender's side
 
     def send(self, pieces: tuple[bytes, ...], sink: Sink) -> None:
-        """Send a request, in one or several pieces."""
+        """Send a request, in one or several pieces. Raises ConnectionResetError when the connection is closed already:
+        it may be, between being made and being used."""
+        if not self.usable:
+            raise ConnectionResetError("closed before it was used")
         self.sink = sink
         self.answered = False
         if len(pieces) == 1:

@@ -241,3 +241,15 @@ async def test_bytes_on_an_idle_connection_end_it(backend: Backend) -> None:
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
     assert not connection.usable
     await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_was_closed_before_it_is_used_says_so(backend: Backend) -> None:
+    """It did raise what nobody expected: the client got a 500 instead of another backend's answer."""
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(
+        lambda: Outbound(lambda c: None, lambda c: None), "127.0.0.1", backend.port
+    )
+    connection.transport.abort()
+    await asyncio.sleep(0.01)
+    with pytest.raises(ConnectionResetError):
+        connection.send((b"POST / HTTP/1.1\r\n\r\n",), Collect())
