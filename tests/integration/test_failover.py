@@ -192,6 +192,34 @@ async def test_no_failure_before_the_answer_is_seen_by_a_plain_request(http: aio
     assert len(bad.calls) >= 1
 
 
+#: The router, but each new connection to near/bad is closed before it can be used.
+CLOSED_AT_ONCE = """
+import asyncio, runpy
+from router.upstream.pool import Pool
+connect = Pool.connect
+async def closed(pool, timeout_s):
+    outbound = await connect(pool, timeout_s)
+    if pool.spec.name == "near/bad":
+        outbound.transport.abort()
+        while outbound.usable:
+            await asyncio.sleep(0)
+    return outbound
+Pool.connect = closed
+runpy.run_module("router", run_name="__main__")
+"""
+
+
+async def test_a_connection_that_is_closed_before_it_is_used(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as bad, ScriptedBackend() as good:
+        command = ("-X", "dev", "-c", CLOSED_AT_ONCE)
+        async with RouterProcess(two(bad, good), head=NEAR_FIRST, command=command) as r:
+            async with http.post(r.url + CHAT, json=ASK) as reply:
+                assert reply.status == 200, await reply.text()
+                assert reply.headers["x-router-backend"] == "far/good"
+                assert reply.headers["x-router-attempts"] == "2"
+        assert bad.calls == []
+
+
 async def test_nobody_listens(http: aiohttp.ClientSession) -> None:
     async with ScriptedBackend() as bad, ScriptedBackend() as good:
         async with RouterProcess(two(bad, good), head=NEAR_FIRST) as r:

@@ -109,6 +109,19 @@ class TestIndex:
         assert tuple(index.insert((1, 2, 9))) == (1, 2, 9), "a new generation began"
         assert index.match((1, 2, 3)) == 3, "the old one is still known"
 
+    def test_what_is_known_is_one_set_for_life(self) -> None:
+        """A line-up keeps it: a set that was exchanged would be what was known once."""
+        index = PrefixIndex(replace(PARAMS, prefix_blocks_min=4))
+        index.resize(4)
+        known = index.known
+        for i in range(20):
+            index.insert((i,))
+        assert known == set(range(12, 20)), "the young generation and the one before it"
+        index.clear()
+        assert not known
+        index.insert((1,))
+        assert known == {1}
+
     def test_the_capacity_has_bounds(self) -> None:
         index = PrefixIndex(PARAMS)
         index.resize(1e12)
