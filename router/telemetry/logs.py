@@ -7,12 +7,12 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from router.telemetry.journal import Record
+from router.telemetry.kinds import Kind
 from router.telemetry.writer import LineWriter
 
 _TEXT_MAX = 200
@@ -36,21 +36,10 @@ def redact(text: str) -> str:
     return _SECRETS.sub(lambda m: f"{m.group(1) or m.group(2) or m.group(3)}***", text)
 
 
-def access_json(record: Record, generation: int) -> bytes:
+def access_json(record: Record, kind: Kind, generation: int) -> bytes:
     """One line for one request."""
-    attempts = record.attempts
-    shared = _shared_json(
-        record.status,
-        record.cause,
-        record.method,
-        record.path,
-        record.model,
-        attempts[-1].backend if attempts else None,
-        len(attempts),
-        record.tenant,
-        record.stream,
-        generation,
-    )
+    if not kind.line:
+        kind.line = _shared_json(kind, generation)
     return b'{"ts":%.3f,"id":%b,"ttft_s":%b,"duration_s":%.4f,"prompt_tokens":%d,"output_tokens":%d,%b%b}\n' % (
         record.arrival_s + record.duration_s,
         orjson.dumps(clean(record.request_id)),
@@ -58,58 +47,46 @@ def access_json(record: Record, generation: int) -> bytes:
         record.duration_s,
         record.prompt_tokens,
         record.output_tokens,
-        shared,
-        _seldom_json(record),
+        kind.line,
+        _seldom_json(record) if record.wait_s or record.trace_id is not None else b"",
     )
 
 
-@lru_cache(1024)
-def _shared_json(
-    status: int,
-    cause: str,
-    method: str,
-    path: str,
-    model: str | None,
-    backend: str | None,
-    attempts: int,
-    tenant: str,
-    stream: bool,
-    generation: int,
-) -> bytes:
-    """What the lines of many requests have in common."""
-    document = {
+def _shared_json(kind: Kind, generation: int) -> bytes:
+    """What the lines of requests of one kind have in common."""
+    document: dict[str, Any] = {
         "event": "request",
-        "status": status,
-        "cause": cause,
-        "method": clean(method, 16),
-        "path": clean(path),
-        "model": clean(model) if model is not None else None,
-        "backend": backend,
-        "attempts": attempts,
-        "tenant": clean(tenant),
-        "stream": stream,
+        "status": kind.status,
+        "cause": kind.cause,
+        "method": clean(kind.method, 16),
+        "path": clean(kind.path),
+        "model": clean(kind.model) if kind.model is not None else None,
+        "backend": kind.backend or None,
+        "attempts": kind.attempts,
+        "tenant": clean(kind.tenant),
+        "stream": kind.stream,
         "gen": generation,
     }
+    if kind.error is not None:
+        document["error"] = kind.error
+    if kind.served_model is not None and kind.served_model != kind.model:
+        document["served_model"] = clean(kind.served_model)
     return orjson.dumps(document)[1:-1]
 
 
 def _seldom_json(record: Record) -> bytes:
-    """What most lines do not have."""
+    """What most lines do not have, and is not shared."""
     document: dict[str, Any] = {}
-    if record.error is not None:
-        document["error"] = record.error
     if record.wait_s > 0:
         document["wait_s"] = round(record.wait_s, 4)
     if record.trace_id is not None:
         document["trace_id"] = clean(record.trace_id, 64)
-    if record.served_model is not None and record.served_model != record.model:
-        document["served_model"] = clean(record.served_model)
     return b"," + orjson.dumps(document)[1:-1] if document else b""
 
 
-def access_text(record: Record, generation: int) -> bytes:
+def access_text(record: Record, kind: Kind, generation: int) -> bytes:
     """The same for a terminal."""
-    del generation
+    del kind, generation
     at = time.strftime("%H:%M:%S", time.localtime(record.arrival_s + record.duration_s))
     ttft = f" ttft {record.ttft_s * 1000:.0f} ms" if record.ttft_s is not None else ""
     tries = f" attempts {len(record.attempts)}" if len(record.attempts) > 1 else ""

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.journal import AttemptRecord
+from router.telemetry.kinds import Kind
 from router.telemetry.labels import OTHER, Labels
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -181,6 +182,11 @@ class Histogram:
         self.total = 0.0
         self.noted: list[float] = []
 
+    def note(self, values: list[float]) -> None:
+        self.noted += values
+        if len(self.noted) >= _SETTLE_EVERY:
+            self.settle()
+
     def settle(self) -> None:
         """Count what was noted."""
         noted, counts = self.noted, self.counts
@@ -199,7 +205,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class _RequestCell:
-    """The counters that one kind of request bumps, bound together so that a request costs one lookup."""
+    """The counters that one kind of request bumps, bound together so that a kind costs one lookup."""
 
     ttft: Histogram
     duration: Histogram
@@ -208,10 +214,6 @@ class _RequestCell:
     wait: Histogram
     tokens: list[int]  # prompt, output, cached
     requests: int = 0
-
-    def settle(self) -> None:
-        for histogram in (self.ttft, self.duration, self.itl, self.dispatch, self.wait):
-            histogram.settle()
 
 
 @dataclass(slots=True)
@@ -253,41 +255,37 @@ class Metrics:
         """``source`` is asked for its samples at each scrape. What it does not know it leaves out."""
         self._sources.append(source)
 
-    def fold(self, record: Record) -> None:
-        """Count one finished request."""
-        model = record.served_model or record.model
+    def fold(self, kind: Kind) -> None:
+        """Count finished requests of one kind."""
+        series, records = self._series, kind.records
+        model = kind.served_model or kind.model
         if model not in self._labels.known:
             model = self._labels.model(model)
-        attempts = record.attempts
-        if attempts:
-            last = attempts[-1]
-            key = (model, last.region, last.backend, record.status, record.cause)
-        else:
-            key = (model, "", "", record.status, record.cause)
-        cell = self._series.requests.get(key) or self._new_request_cell(key)
-        cell.requests += 1
-        cell.duration.noted.append(record.duration_s)
-        ttft_s = record.ttft_s
-        if ttft_s is not None:
-            cell.ttft.noted.append(ttft_s)
-            if record.stream and record.output_tokens > 1:
-                cell.itl.noted.append(max(0.0, record.duration_s - ttft_s) / (record.output_tokens - 1))
-        if record.wait_s > 0:
-            cell.wait.noted.append(record.wait_s)
+        key = (model, kind.region, kind.backend, kind.status, kind.cause)
+        cell = series.requests.get(key) or self._new_request_cell(key)
+        cell.requests += len(records)
+        cell.duration.note([r.duration_s for r in records])
+        cell.ttft.note(kind.ttfts_s)
+        if kind.stream:
+            pauses = [(r.duration_s - r.ttft_s, r.output_tokens - 1) for r in records if r.ttft_s is not None]
+            cell.itl.note([max(0.0, pause_s) / number for pause_s, number in pauses if number > 0])
+        cell.wait.note([r.wait_s for r in records if r.wait_s > 0])
         tokens = cell.tokens
-        tokens[0] += record.prompt_tokens
-        tokens[1] += record.output_tokens
-        if record.cached_tokens:
-            tokens[2] += record.cached_tokens
-        if attempts:
-            cell.dispatch.noted.append(attempts[0].started_s)
-            for attempt in attempts:
-                self._fold_attempt(attempt)
-        if not cell.requests % _SETTLE_EVERY:
-            cell.settle()
-        if record.limit is not None:
-            refusals = self._series.refusals
-            refusals[record.limit] = refusals.get(record.limit, 0) + 1
+        tokens[0] += kind.prompt_tokens
+        tokens[1] += kind.output_tokens
+        tokens[2] += sum([r.cached_tokens for r in records if r.cached_tokens])
+        if kind.attempts:
+            cell.dispatch.note([r.attempts[0].started_s for r in records])
+        if kind.attempts == 1:
+            self._fold_attempts([r.attempts[0] for r in records])
+        else:
+            for record in records:
+                for attempt in record.attempts:
+                    self._fold_attempts([attempt])
+        if kind.error is not None:
+            for record in records:
+                if record.limit is not None:
+                    series.refusals[record.limit] = series.refusals.get(record.limit, 0) + 1
 
     def forget(self, backends: Iterable[str]) -> None:
         """Drop the series of backends that were removed."""
@@ -353,20 +351,25 @@ class Metrics:
         for limit, refusals in series.refusals.items():
             yield Sample("router_quota_refusals_total", (limit,), refusals)
 
-    def _fold_attempt(self, attempt: AttemptRecord) -> None:
-        key = (attempt.region, attempt.backend, attempt.outcome or "superseded")
+    def _fold_attempts(self, attempts: list[AttemptRecord]) -> None:
+        """Count attempts at one backend that ended alike and were made for the same reason."""
+        first = attempts[0]
+        key = (first.region, first.backend, first.outcome or "superseded")
         cell = self._series.attempts.get(key)
         if cell is None:
             error = self._series.histogram("router_ttft_prediction_error_seconds", key[:2])
             cell = self._series.attempts[key] = _AttemptCell(error)
-        cell.attempts += 1
-        if attempt.ttft_s is not None and attempt.predicted_ttft_s is not None:
-            cell.error.noted.append(abs(attempt.ttft_s - attempt.predicted_ttft_s))
-            if len(cell.error.noted) >= _SETTLE_EVERY:
-                cell.error.settle()
-        if attempt.kind != "first":
-            retry = (attempt.region, attempt.backend, attempt.kind)
-            self._series.retries[retry] = self._series.retries.get(retry, 0) + 1
+        cell.attempts += len(attempts)
+        cell.error.note(
+            [
+                abs(a.ttft_s - a.predicted_ttft_s)
+                for a in attempts
+                if a.ttft_s is not None and a.predicted_ttft_s is not None
+            ]
+        )
+        if first.kind != "first":
+            retry = (first.region, first.backend, first.kind)
+            self._series.retries[retry] = self._series.retries.get(retry, 0) + len(attempts)
 
     def _new_request_cell(self, key: tuple[str, str, str, int, str]) -> _RequestCell:
         series = self._series

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from router import clock
 from router.telemetry.journal import Journal, Record
+from router.telemetry.kinds import kinds_of
 from router.telemetry.logs import access_json, access_text
 from router.telemetry.metrics import Metrics, Sample
 from router.telemetry.stats import Stats
@@ -78,12 +79,14 @@ class Telemetry:
         records, self._pending = self._pending, []
         if not records:
             return
-        for record in records:
-            self.metrics.fold(record)
-            self.stats.fold(record)
+        kinds = kinds_of(records)
+        for kind in dict.fromkeys(kinds):
+            self.metrics.fold(kind)
+            self.stats.fold(kind)
         if self._access is not None:
             line, generation = self._access_line, self.generation
-            self._access.put(b"".join([line(record, generation) for record in records]))
+            lines = [line(record, kind, generation) for record, kind in zip(records, kinds, strict=True)]
+            self._access.put(b"".join(lines))
         self.journal.settle(records, rush=rush)
 
     def loop_lag_s(self) -> float:

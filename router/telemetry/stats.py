@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome
 from router.errors import CODES, Blame
-from router.telemetry.journal import Record
+from router.telemetry.kinds import Kind
 from router.telemetry.labels import OTHER, Labels
 
 WINDOW_S_MAX = 900
@@ -125,26 +125,26 @@ class Stats:
         self._slot: dict[_Key, Tally] = {}  # of that second
         self._tenants: set[str] = set()
 
-    def fold(self, record: Record) -> None:
-        """Count one finished request in the slot of the current second."""
+    def fold(self, kind: Kind) -> None:
+        """Count finished requests of one kind in the slot of the current second."""
         second = int(self._now_s())
         if second != self._second:
             self._begin(second)
-        model, attempts, tenant = record.served_model or record.model, record.attempts, record.tenant
+        model, tenant = kind.served_model or kind.model, kind.tenant
         if model not in self._labels.known:
             model = self._labels.model(model)
         if tenant not in self._tenants:
             tenant = self._new_tenant(tenant)
-        key = (attempts[-1].region if attempts else "", model, tenant, record.cause)
+        key = (kind.region, model, tenant, kind.cause)
         tally = self._slot.get(key)
         if tally is None:
             tally = self._slot[key] = Tally()
-        tally.requests += 1
-        tally.errors += is_error(record)
-        tally.prompt_tokens += record.prompt_tokens
-        tally.output_tokens += record.output_tokens
-        if record.ttft_s is not None:
-            tally.noted_ttft_s.append(record.ttft_s)
+        requests = len(kind.records)
+        tally.requests += requests
+        tally.errors += requests if is_error(kind) else 0
+        tally.prompt_tokens += kind.prompt_tokens
+        tally.output_tokens += kind.output_tokens
+        tally.noted_ttft_s += kind.ttfts_s
 
     def _begin(self, second: int) -> None:
         if self._slot:
@@ -177,11 +177,11 @@ class Stats:
         return tenant
 
 
-def is_error(record: Record) -> bool:
-    """Did the request fail for a reason that is not the client's?"""
-    if record.error is None:
-        return record.cause in _FAULTY
-    code = CODES.get(record.error)
+def is_error(kind: Kind) -> bool:
+    """Did these requests fail for a reason that is not the client's?"""
+    if kind.error is None:
+        return kind.cause in _FAULTY
+    code = CODES.get(kind.error)
     return code is None or code.blame is not Blame.CLIENT
 
 

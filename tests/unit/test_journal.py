@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from router.core.decisions import Candidate, Struck
 from router.telemetry import logs
 from router.telemetry.journal import AttemptRecord, Journal, Record, as_document, decision_document
+from router.telemetry.kinds import kinds_of
 from router.telemetry.traces import TraceParent, parse_traceparent
 from router.telemetry.writer import LineWriter, RotatingFile
 
@@ -136,19 +137,20 @@ HOSTILE = 'x\n{"event":"request","id":"forged"}\r\x1b[2J\x1b]0;t\x07\x9b31m\u202
 @given(st.text(max_size=300))
 def test_no_text_of_a_client_breaks_a_line(text: str) -> None:
     record = Record(text, 1.0, model=text, path=text, tenant=text, method=text, trace_id=text, served_model=text + "x")
-    line = logs.access_json(record, 1)
+    line = logs.access_json(record, *kinds_of([record]), 1)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     document = orjson.loads(line)
     assert all(value.isprintable() for value in document.values() if isinstance(value, str))
     assert len(line) < 6000
-    human = logs.access_text(record, 1).decode()
+    human = logs.access_text(record, *kinds_of([record]), 1).decode()
     assert human.endswith("\n")
     assert human[:-1].isprintable()
 
 
 def test_a_forged_line_stays_inside_its_field() -> None:
-    line = logs.access_json(Record(HOSTILE, 1.0), 1)
+    record = Record(HOSTILE, 1.0)
+    line = logs.access_json(record, *kinds_of([record]), 1)
     assert line.count(b"\n") == 1
     assert b"\x1b" not in line
     assert orjson.loads(line)["id"].startswith("x�{")
@@ -157,7 +159,7 @@ def test_a_forged_line_stays_inside_its_field() -> None:
 def test_a_line_for_a_usual_request_is_short() -> None:
     record = Record("req-1234567890", 1795226300.4, model="llama-3.1-8b", path="/v1/chat/completions", status=200)
     record.attempts = [AttemptRecord("us-east/a", "us-east")]
-    assert len(logs.access_json(record, 1)) < 400
+    assert len(logs.access_json(record, *kinds_of([record]), 1)) < 400
 
 
 SECRETS = [

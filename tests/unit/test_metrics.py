@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.kinds import kinds_of
 from router.telemetry.labels import Labels
 from router.telemetry.metrics import METRICS, SPECS, Metrics, Sample, table
 
@@ -47,6 +48,11 @@ def answered(**changes: object) -> Record:
     return record
 
 
+def fold(m: Metrics, *records: Record) -> None:
+    for kind in dict.fromkeys(kinds_of(records)):
+        m.fold(kind)
+
+
 def samples(m: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     text = b"".join(m.render()).decode()
     return {
@@ -63,7 +69,7 @@ def value(m: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_request_is_counted_everywhere_it_should_be() -> None:
     m = metrics()
-    m.fold(answered())
+    fold(m, answered())
     at = {"model": "m", "region": "us", "backend": "us/a"}
     assert value(m, "router_requests_total", **at, code="200", cause="ok") == 1
     assert value(m, "router_ttft_seconds_sum", **at) == pytest.approx(0.3)
@@ -83,7 +89,7 @@ def test_a_request_is_counted_everywhere_it_should_be() -> None:
 
 def test_a_value_on_a_bound_is_within_it() -> None:
     m = metrics()
-    m.fold(answered(ttft_s=0.4))
+    fold(m, answered(ttft_s=0.4))
     assert value(m, "router_ttft_seconds_bucket", model="m", region="us", backend="us/a", le="0.4") == 1
 
 
@@ -95,7 +101,7 @@ def test_every_attempt_of_a_request_is_counted() -> None:
         AttemptRecord("us/b", "us", 1.0, "ok", kind="continue"),
     ]
     m = metrics()
-    m.fold(answered(attempts=attempts, wait_s=0.5))
+    fold(m, answered(attempts=attempts, wait_s=0.5))
     assert value(m, "router_requests_total", model="m", region="us", backend="us/b", code="200", cause="ok") == 1
     assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="unreachable") == 1
     assert value(m, "router_attempts_total", region="eu", backend="eu/a", outcome="superseded") == 1
@@ -106,7 +112,7 @@ def test_every_attempt_of_a_request_is_counted() -> None:
 
 def test_a_refused_request_has_no_place() -> None:
     m = metrics()
-    m.fold(Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
+    fold(m, Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
     assert value(m, "router_requests_total", model="m", region="", backend="", code="429", cause="refused") == 1
     assert value(m, "router_quota_refusals_total", limit="tokens") == 1
     assert not any(name.startswith("router_attempts") for name, _ in samples(m))
@@ -114,10 +120,10 @@ def test_a_refused_request_has_no_place() -> None:
 
 def test_clients_cannot_make_series() -> None:
     m = metrics()
-    m.fold(Record("id", 0.0, model="first-stranger", status=404, cause="refused"))
+    fold(m, Record("id", 0.0, model="first-stranger", status=404, cause="refused"))
     before = len(samples(m))
     for n in range(20_000):
-        m.fold(Record("id", 0.0, model=f"stranger-{n}", status=404, cause="refused"))
+        fold(m, Record("id", 0.0, model=f"stranger-{n}", status=404, cause="refused"))
     assert len(samples(m)) == before
     assert (
         value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 20_001
@@ -127,7 +133,7 @@ def test_clients_cannot_make_series() -> None:
 def test_label_values_are_escaped() -> None:
     odd = 'a"b\\c\nd'
     m = metrics((odd,))
-    m.fold(answered(served_model=odd))
+    fold(m, answered(served_model=odd))
     assert value(m, "router_dispatch_seconds_count", model=odd) == 1
 
 
@@ -144,12 +150,12 @@ def test_a_model_that_appears_later_gets_its_name() -> None:
 
 def test_series_of_a_removed_backend_go() -> None:
     m = metrics()
-    m.fold(answered(attempts=[AttemptRecord("us/b", "us", 0.0, "ok", 0.1, 0.2, kind="retry")]))
-    m.fold(answered())
+    fold(m, answered(attempts=[AttemptRecord("us/b", "us", 0.0, "ok", 0.1, 0.2, kind="retry")]))
+    fold(m, answered())
     m.forget(["us/a"])
     backends = {dict(labels).get("backend") for _, labels in samples(m)}
     assert backends == {"us/b", None}
-    m.fold(answered())
+    fold(m, answered())
     assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="ok") == 1
 
 
@@ -164,8 +170,8 @@ def test_gauges_are_read_at_the_scrape() -> None:
 
 def test_the_page_says_the_same_to_the_reference_parser() -> None:
     m = metrics()
-    m.fold(answered())
-    m.fold(Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
+    fold(m, answered())
+    fold(m, Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
     m.add_source(lambda: [Sample("router_build_info", ("1",), 1), Sample("router_store_up", (), True)])
     page = b"".join(m.render()).decode()
     families = {f.name: f for f in text_string_to_metric_families(page)}
@@ -198,3 +204,16 @@ def test_the_document_is_the_table() -> None:
     mentioned = set(re.findall(r"router_[a-z_]+", text))
     known = set(SPECS) | {f"{name}_bucket" for name in SPECS}
     assert mentioned <= known
+
+
+def test_requests_folded_together_count_as_one_by_one() -> None:
+    records = [
+        answered(ttft_s=0.01 * n, output_tokens=n, stream=bool(n % 3), cached_tokens=n or None) for n in range(7)
+    ]
+    records += [answered(wait_s=0.2), answered(attempts=[*answered().attempts, AttemptRecord("eu/a", "eu", 0.1, "ok")])]
+    records.append(Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
+    together, one_by_one = metrics(), metrics()
+    fold(together, *records)
+    for record in records:
+        fold(one_by_one, record)
+    assert samples(together) == pytest.approx(samples(one_by_one))
