@@ -43,6 +43,8 @@ _REMEMBERED_HEAD_BYTES = 4096
 _ANSWER_BEGINNING = b"HTTP/1."
 #: The end of ``content-length: `` in every usual spelling.
 _LENGTH_MARK = b"ength: "
+#: What ends a head.
+HEAD_END = b"\r\n\r\n"
 
 
 class HeadError(Exception):
@@ -108,19 +110,17 @@ class _Reader(Generic[H]):
 
     def read(self, raw: bytes) -> tuple[H, int]:
         """The head up to and with its empty line, and the content-length, 0 if there is none. Raises HeadError."""
-        at = raw.find(_LENGTH_MARK)
-        if at < 0:
+        before, mark, after = raw.partition(_LENGTH_MARK)
+        if not mark:
             head = self._known.get(raw)
             return (head, 0) if head is not None else self._read_anew(raw, raw)
-        at += len(_LENGTH_MARK)
-        end = raw.find(b"\r", at)
-        digits = raw[at:end]
-        key = raw[:at] + raw[end:]
+        digits, _, rest = after.partition(b"\r")
+        key = before + mark + rest
         head = self._known.get(key)
         if head is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
             return head, int(digits)
-        line = raw.rfind(b"\n", 0, at) + 1
-        return self._read_anew(raw, key if raw[line:at].lower() == b"content-length: " else None)
+        name = before[before.rfind(b"\n") + 1 :] + mark
+        return self._read_anew(raw, key if name.lower() == b"content-length: " else None)
 
     def _read_anew(self, raw: bytes, key: bytes | None) -> tuple[H, int]:
         """``key``: what to remember the head by. None: something else than its content-length was cut out."""

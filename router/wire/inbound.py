@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from router.core.types import Value
 from router.wire.chunked import ChunkedDecoder, ChunkedError
-from router.wire.head import HeadError, RequestHead, RequestHeads, check_beginning
+from router.wire.head import HEAD_END, HeadError, RequestHead, RequestHeads, check_beginning
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
@@ -331,15 +331,14 @@ class Inbound(asyncio.Protocol):
     def _read_head(self) -> bool:
         """Take a head, and its body if it is here already. False: nothing more can be read now."""
         data, gate = self._buffer, self._gate
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4 or end > gate.limits.head_bytes or data[0] < 32:
-            return self._read_odd_head(end)
+        raw, end, body = data.partition(HEAD_END)
+        if not end or len(raw) + len(end) > gate.limits.head_bytes or data[0] < 32:
+            return self._read_odd_head(len(raw) + len(end))
         try:
-            head, length = gate.reader.read(data[:end])
+            head, length = gate.reader.read(raw + end)
         except HeadError as problem:
             self._refuse(problem.code, problem.detail)
             return False
-        body = data[end:]
         if gate.heads:
             gate.heads.pop(self, None)
         if head.chunked or head.expects or len(body) < length:
@@ -355,8 +354,8 @@ class Inbound(asyncio.Protocol):
         self._handler.begin(self, InboundRequest(head, body))
         return True
 
-    def _read_odd_head(self, end: int) -> bool:
-        """A head that is not whole yet, too large, or begins with a line end."""
+    def _read_odd_head(self, size: int) -> bool:
+        """A head that is not whole yet, too large, or begins with a line end. ``size``: of what is there of it."""
         data, limits = self._buffer, self._gate.limits
         if data.startswith(b"\r\n") and len(data) > 2:  # one empty line before a request is allowed (RFC 9112 2.2)
             self._buffer = data = data[2:]
@@ -368,7 +367,7 @@ class Inbound(asyncio.Protocol):
             if data[0] < 32:
                 raise HeadError("Malformed request line.")
             check_beginning(data[: limits.head_bytes])
-            if (end if end >= 4 else len(data)) > limits.head_bytes:
+            if size > limits.head_bytes:
                 raise HeadError(f"The head is larger than {limits.head_bytes} bytes.", "headers_too_large")
         except HeadError as problem:
             self._refuse(problem.code, problem.detail)

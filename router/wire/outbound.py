@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from router.wire.head import AnswerHead, AnswerHeads, Framing, HeadError, Headers, answer_may_begin_with
+from router.wire.head import HEAD_END, AnswerHead, AnswerHeads, Framing, HeadError, Headers, answer_may_begin_with
 
 __all__ = ["HEAD_LIMIT_BYTES", "Headers", "Outbound", "Sink"]
 
@@ -184,27 +184,26 @@ class Outbound(asyncio.Protocol):
         self.answered = True
         if self._buffer:
             data = self._buffer + data
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
+        raw, end, rest = data.partition(HEAD_END)
+        if not end:
             self._buffer = data
             if len(data) > HEAD_LIMIT_BYTES or not answer_may_begin_with(data):
                 self._fail(sink)
             return
         self._buffer = b""
         try:
-            if end > HEAD_LIMIT_BYTES:
+            if len(raw) + len(end) > HEAD_LIMIT_BYTES:
                 raise HeadError("too large")
-            head, length = self._heads.read(data[:end])
+            head, length = self._heads.read(raw + end)
         except HeadError:
             self._fail(sink)
             return
-        data = data[end:]
         if head.status < 200:
             self._interim += 1
             if head.status == 101 or self._interim > INTERIM_LIMIT:
                 self._fail(sink)
-            elif data:
-                self._read_head(sink, data)
+            elif rest:
+                self._read_head(sink, rest)
             return
         self._head = head
         self._missing_bytes = length
@@ -213,9 +212,9 @@ class Outbound(asyncio.Protocol):
         if self.sink is not sink:
             return
         if head.framing is not _CHUNKED:
-            self._read_body(sink, head, data)
-        elif data:
-            self.data_received(data)
+            self._read_body(sink, head, rest)
+        elif rest:
+            self.data_received(rest)
 
     def _read_body(self, sink: Sink, head: AnswerHead, data: bytes) -> None:
         if head.framing is _CLOSE:
