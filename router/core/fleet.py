@@ -204,11 +204,10 @@ class Fleet:
             wait = self._hold(request, candidates, ranking, struck, now_s)
             if wait is not None:
                 return wait
-        if not request.prefix_blocks:
-            cached = 0.0
-        elif (cached := ranking.cached_tokens) < 0.0:
-            cached = cached_tokens(b, request)
-        uncached = int(request.prompt_tokens - cached)
+        cached, uncached = 0.0, request.prompt_tokens
+        if request.prefix_blocks:
+            cached = ranking.cached_tokens if ranking.cached_tokens >= 0.0 else cached_tokens(b, request)
+            uncached = int(uncached - cached)
         lease = Lease(
             request,
             b.name,

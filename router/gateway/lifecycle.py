@@ -44,6 +44,7 @@ _log = logging.getLogger("router.gateway")
 _INFINITE_S = float("inf")
 _GONE = AttemptEnd(Outcome.CLIENT_GONE)
 _OK = Outcome.OK
+_ACTUAL, _DELIVERED, _REFUND = Charge.ACTUAL, Charge.DELIVERED, Charge.REFUND
 _WORDS = {outcome: outcome.value for outcome in Outcome}
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 #: A body longer than this is written beside its head, not copied behind it.
@@ -284,9 +285,6 @@ class Lifecycle:
     async def _attempt(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end."""
         pool = self._pools[lease.backend]
-        note = AttemptRecord(lease.backend, pool.region, now_s - x.arrival_s, None, None, lease.predicted_ttft_s)
-        note.kind = "retry" if x.tried else "first"
-        x.record.attempts.append(note)
         x.lease, x.relay = lease, None
         end = _GONE  # unless the attempt comes to an end of its own
         try:
@@ -304,7 +302,7 @@ class Lifecycle:
                 raise
             end, x.keep_alive = DELIVERED, False
         finally:
-            self._end_attempt(x, lease, note, end, now_s)
+            self._end_attempt(x, lease, pool, end)
         return end
 
     async def _connect(self, pool: Pool) -> Outbound:
@@ -349,24 +347,34 @@ class Lifecycle:
         outbound.send(data, relay)
         return relay
 
-    def _end_attempt(self, x: Exchange, lease: Lease, note: AttemptRecord, end: AttemptEnd, began_s: float) -> None:
-        """Whatever happened: the lease ends here, and health, estimator and limits are told."""
-        relay, x.lease = x.relay, None
+    def _end_attempt(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd) -> None:
+        """Whatever happened: the lease ends here, health, estimator and limits are told, and the attempt is noted."""
+        relay, x.lease, status = x.relay, None, None
         if relay is not None:
             if not relay.is_set:
                 relay.abort()
             if relay.committed:
                 x.usage = relay.usage
                 x.record.reply_bytes = relay.delivered_bytes
-            note.status = end.status or relay.status or None
+            status = end.status or relay.status or None
         outcome = end.outcome
         x.charge = CONSEQUENCES[outcome].charge
-        now_s = clock.monotonic_s()
+        now_s, began_s, first_token_s = clock.monotonic_s(), lease.started_s, lease.first_token_s
         self.fleet.end(lease, outcome, now_s, x.usage, retry_after_s=end.retry_after_s)
-        note.outcome, note.detail = _WORDS[outcome], end.detail or None
-        note.duration_s = now_s - began_s
-        if lease.first_token_s is not None:
-            note.ttft_s = lease.first_token_s - began_s
+        x.record.attempts.append(
+            AttemptRecord(
+                lease.backend,
+                pool.region,
+                began_s - x.arrival_s,
+                _WORDS[outcome],
+                None if first_token_s is None else first_token_s - began_s,
+                lease.predicted_ttft_s,
+                status,
+                "retry" if x.tried else "first",
+                now_s - began_s,
+                end.detail or None,
+            )
+        )
         if len(self._queue):
             self._loop.call_soon(self.offer_places)
 
@@ -394,7 +402,7 @@ class Lifecycle:
             framing += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
         if x.reservation is not None:
             framing += responses.rate_limit_lines(x.reservation)
-        record.ttft_s = ttft_s = now_s - x.arrival_s
+        record.ttft_s = now_s - x.arrival_s
         record.status = relay.status
         x.answered = True
         return _ANSWER_HEAD % (
@@ -404,9 +412,9 @@ class Lifecycle:
             framing,
             x.request_id,
             relay.pool.stamp,
-            len(record.attempts),
+            len(record.attempts) + 1,
             record.wait_s * 1000,
-            (ttft_s - record.attempts[-1].started_s) * 1000,
+            (now_s - lease.started_s) * 1000,
         )
 
     # what follows a failure
@@ -523,11 +531,11 @@ class Lifecycle:
             record.cached_tokens = usage.cached_tokens
             if usage.reported:
                 record.prompt_tokens = usage.prompt_tokens
-                if x.charge is Charge.ACTUAL and x.ask is not None and x.key is not None:
+                if x.charge is _ACTUAL and x.ask is not None and x.key is not None:
                     self._tokens.learn(x.key.id, x.ask.model, x.ask.prompt_bytes, usage)
         if reservation is None:
             return
-        if x.charge is Charge.REFUND or (x.charge is Charge.DELIVERED and usage is None):
+        if x.charge is _REFUND or (x.charge is _DELIVERED and usage is None):
             self._store.settle(reservation, None)
             return
         prompt, output = record.prompt_tokens, record.output_tokens

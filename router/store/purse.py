@@ -198,11 +198,11 @@ class Purse:
             slot,
         )
 
-    def put_back(self, back: Cost, slot: str | None) -> None:
+    def put_back(self, requests: int, tokens: int, microusd: int, slot: str | None) -> None:
         """A request is over: what it did not use (or, negative, used beyond) and its slot."""
-        self.requests += back.requests
-        self.tokens += back.tokens
-        self.microusd += back.microusd
+        self.requests += requests
+        self.tokens += tokens
+        self.microusd += microusd
         self.denied_until_s = 0.0
         if slot is not None and slot in self.held:
             self.idle.append(slot)

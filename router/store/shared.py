@@ -201,15 +201,15 @@ class SharedStore:
         if source == "none" or purse is None:
             return
         if tokens is None:
-            back = Cost(1, reservation.tokens, reservation.microusd)
+            requests, tokens, money = 1, reservation.tokens, reservation.microusd
         else:
+            requests, tokens = 1 - requests, reservation.tokens - tokens
             money = 0 if microusd is None else reservation.microusd - microusd
-            back = Cost(1 - requests, reservation.tokens - tokens, money)
         purse.inflight -= 1
         if purse.share is not None and source in ("share", "allow"):
-            purse.share.settle(back, self._server_us(self._monotonic_s()))
-            back = Cost()
-        purse.put_back(back, reservation.slot)
+            purse.share.settle(Cost(requests, tokens, money), self._server_us(self._monotonic_s()))
+            requests = tokens = money = 0
+        purse.put_back(requests, tokens, money, reservation.slot)
         self._ledger.touch(purse)
 
     # administration
@@ -300,7 +300,7 @@ class SharedStore:
         if verdict.limit is None:
             if new_slot is not None:
                 purse.held.add(new_slot)
-            purse.put_back(cost, new_slot)
+            purse.put_back(*cost, new_slot)
             self._ledger.touch(purse)
 
     def _alone(self, purse: Purse, cost: Cost, request_id: str, now_s: float) -> Reservation | Refusal:

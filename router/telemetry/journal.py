@@ -185,11 +185,9 @@ class Journal:
         for number, record in enumerate(records):
             if record.prefix_blocks:
                 record.prefix_blocks = array("I", record.prefix_blocks)
-            if not record.candidates:
-                continue
             if rush and number % _RUSH_KEEPS_ONE_IN and _went_as_usual(record):
                 record.candidates = ()
-            else:
+            elif record.candidates:
                 decided.append(record)
         while len(decided) > _DECISIONS_MAX:
             decided.popleft().candidates = ()

@@ -62,7 +62,7 @@ def test_a_purse_gives_what_it_holds_and_no_more() -> None:
     assert purse.take(10, 0, "b", LEASE_S) is None  # held for too long
     assert purse.take(10, 0, "b", 1.0) is not None
     assert purse.take(10, 0, "c", 1.0) is None  # slots
-    purse.put_back(Cost(1, 100, 20), first.slot)
+    purse.put_back(1, 100, 20, first.slot)
     again = purse.take(200, 30, "c", 1.0)
     assert again is not None
     assert (purse.requests, purse.tokens) == (1, 40)
@@ -89,7 +89,7 @@ def test_an_idle_purse_gives_everything_back_and_charges_its_debts() -> None:
     assert message.release == ("held0",)
     assert message.month == month_of(NOW_US)
     assert (purse.requests, purse.tokens, purse.idle, purse.held) == (0, 0, [], set())
-    purse.put_back(Cost(0, -70, -9), None)
+    purse.put_back(0, -70, -9, None)
     assert purse.settlement(2.0, LEASE_S) is message  # until it is acknowledged, the same again
     purse.acknowledged()
     assert (purse.settlement(3.0, LEASE_S) or message).back == Cost(0, -70, -9)
@@ -144,12 +144,12 @@ def test_a_busy_purse_keeps_up_to_twice_what_it_aims_for_and_pays_debts_at_once(
     requests, tokens = aim[0].requests, aim[0].tokens
     purse.granted(Grant(2 * requests, 2 * tokens), (), now_s)
     assert purse.settlement(now_s, LEASE_S) is None
-    purse.put_back(Cost(1, 0), None)
+    purse.put_back(1, 0, 0, None)
     message = purse.settlement(now_s, LEASE_S)
     assert message is not None
     assert message.back == Cost(requests + 1, 0, 0)
     purse.acknowledged()
-    purse.put_back(Cost(0, -2 * tokens - 5), None)
+    purse.put_back(0, -2 * tokens - 5, 0, None)
     message = purse.settlement(now_s, LEASE_S)
     assert message is not None
     assert message.back == Cost(0, -5, 0)
@@ -179,7 +179,7 @@ def test_a_refusal_is_repeated_for_a_moment_and_forgotten_when_something_comes_b
     assert purse.still_denied(99, 0, 1.0 + DENY_S / 2) is None  # a smaller one may fit
     assert purse.still_denied(100, 0, 1.0 + DENY_S) is None
     purse.refused(no, Cost(1, 100), 2.0)
-    purse.put_back(Cost(0, 1), None)
+    purse.put_back(0, 1, 0, None)
     assert purse.still_denied(100, 0, 2.0) is None
 
 
@@ -201,7 +201,7 @@ def test_a_purse_is_put_away_only_when_nobody_could_miss_it() -> None:
     purse.reservation("store", 1, 0, "r", None, 30.0)
     assert not purse.spent_out(1000.0, 60)
     purse.inflight -= 1
-    purse.put_back(Cost(0, 5), None)
+    purse.put_back(0, 5, 0, None)
     assert not purse.spent_out(1000.0, 60)
     assert purse.settlement(1000.0, LEASE_S) is not None
     purse.acknowledged()
