@@ -2,7 +2,7 @@
  *
  *     load --port P [--mode closed|open|hold] [--connections N] [--rate R] [--warm-s S] [--seconds S] [--chunks N]
  *          [--interval-us U] [--prompt-bytes B] [--stream] [--model NAME] [--header 'name: value'] [--timeout-s S]
- *          [--reuse N] [--leave N] [--dial]
+ *          [--reuse N] [--leave N] [--dial] [--stale-s S]
  *
  * closed   N connections, each sends its next request when the last answer is complete
  * open     requests arrive at rate R (exponential gaps), whatever the answers do; latency counts from the due time
@@ -11,6 +11,8 @@
  * --reuse   a connection is closed after its Nth answer, about: clients that come and go
  * --leave   one stream in about N is left after its first token
  * --dial    open: all N connections are there from the start, not only when they are needed
+ * --stale-s open: a connection that had been idle for S (60) and is closed under a request, before a byte of its answer,
+ *           was closed for being idle: the request is sent again on another one, as clients do, and counted in "stale"
  *
  * Prints "start" and "stop" around the window it measures (hold: --seconds 0 means no window), then one line of JSON:
  * counts inside the window and histograms as [[nanoseconds, count], ...].
@@ -61,6 +63,7 @@ struct conn {
     enum framing framing;
     int close, status, strict, last_newline, counted_open, leaves;
     uint64_t due_ns, event_at_ns; /* when the request was due; when its last event came */
+    uint64_t idle_at_ns, idle_ns; /* since when it has nothing to do; how long it had before this request */
     uint64_t left;                /* bytes of this chunk or of the whole body */
     unsigned line_digits, line_empty;
     size_t at; /* bytes of the expected body seen */
@@ -81,15 +84,15 @@ static struct {
     int port, stream;
     enum mode mode;
     unsigned connections, prompt_bytes, reuse, leave, dial;
-    double rate, warm_s, seconds, timeout_s;
+    double rate, warm_s, seconds, timeout_s, stale_s;
     const char *model;
     char headers[4096];
     struct ask ask;
-} opt = {.connections = 1, .prompt_bytes = 200, .rate = 100, .warm_s = 0.5, .seconds = 2, .timeout_s = 60,
+} opt = {.connections = 1, .prompt_bytes = 200, .rate = 100, .warm_s = 0.5, .seconds = 2, .timeout_s = 60, .stale_s = 60,
          .model = "bench", .ask = {.chunks = 16}};
 
 static struct {
-    uint64_t requests, events, streams, stream_events, reads, bytes, rewritten, connects, left, faults[FAULTS];
+    uint64_t requests, events, streams, stream_events, reads, bytes, rewritten, connects, left, stale, faults[FAULTS];
     struct histogram latency, first, gap;
     char sample[256];
 } tally;
@@ -281,6 +284,7 @@ static void send_request(struct conn *c, uint64_t due_ns) {
     c->last_newline = 0;
     c->event_at_ns = 0;
     c->leaves = one_in(opt.leave);
+    c->idle_ns = now_ns() - c->idle_at_ns;
     ssize_t n = send(c->fd, request, request_bytes, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) {
         failed(c, CUT, "while sending", 13);
@@ -300,6 +304,7 @@ static void send_request(struct conn *c, uint64_t due_ns) {
 /* What a connection does when it has nothing to do. */
 static void next_for(struct conn *c) {
     c->phase = IDLE;
+    c->idle_at_ns = now_ns();
     if (finished)
         return;
     if (opt.mode != OPEN) {
@@ -569,12 +574,23 @@ static void on_data(struct conn *c, char *data, size_t bytes) {
     }
 }
 
+/* The idle connection was closed while the request was on its way. */
+static void again(struct conn *c) {
+    tally.stale += measuring != 0;
+    pending[--pending_head % PENDING_MAX] = c->due_ns;
+    shut(c);
+    if (!finished)
+        dial(c);
+}
+
 static void on_readable(struct conn *c) {
     ssize_t n = recv(c->fd, read_buffer, READ_BYTES, 0);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
-        if (c->phase != IDLE) {
+        if (c->phase == HEAD && c->head == NULL && opt.mode == OPEN && c->idle_ns >= (uint64_t)(opt.stale_s * 1e9)) {
+            again(c);
+        } else if (c->phase != IDLE) {
             failed(c, CUT, n < 0 ? strerror(errno) : "end of stream", 20);
         } else {
             for (unsigned i = 0; i < idle_count; i++)
@@ -775,11 +791,11 @@ static void report(double window_s) {
     struct rusage own;
     getrusage(RUSAGE_SELF, &own);
     printf("{\"window_s\":%.6f,\"requests\":%llu,\"events\":%llu,\"streams\":%llu,\"stream_events\":%llu,\"reads\":%llu,"
-           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"left\":%llu,\"open\":%u,\"pending\":%u,\"errors\":{",
+           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"left\":%llu,\"stale\":%llu,\"open\":%u,\"pending\":%u,\"errors\":{",
            window_s, (unsigned long long)tally.requests, (unsigned long long)tally.events,
            (unsigned long long)tally.streams, (unsigned long long)tally.stream_events, (unsigned long long)tally.reads,
            (unsigned long long)tally.bytes, (unsigned long long)tally.rewritten, (unsigned long long)tally.connects,
-           (unsigned long long)tally.left, opened, pending_tail - pending_head);
+           (unsigned long long)tally.left, (unsigned long long)tally.stale, opened, pending_tail - pending_head);
     for (int i = 0; i < FAULTS; i++)
         printf("%s\"%s\":%llu", i ? "," : "", FAULT_NAMES[i], (unsigned long long)tally.faults[i]);
     printf("},\"sample\":\"");
@@ -797,14 +813,14 @@ static void report(double window_s) {
 
 static void parse(int argc, char **argv) {
     enum { PORT = 256, MODE, CONNECTIONS, RATE, WARM, SECONDS, CHUNKS, INTERVAL, PROMPT, STREAM, MODEL, HEADER, LIMIT,
-           REUSE, LEAVE, DIAL };
+           REUSE, LEAVE, DIAL, STALE };
     static const struct option names[] = {
         {"port", 1, 0, PORT},         {"mode", 1, 0, MODE},           {"connections", 1, 0, CONNECTIONS},
         {"rate", 1, 0, RATE},         {"warm-s", 1, 0, WARM},         {"seconds", 1, 0, SECONDS},
         {"chunks", 1, 0, CHUNKS},     {"interval-us", 1, 0, INTERVAL}, {"prompt-bytes", 1, 0, PROMPT},
         {"stream", 0, 0, STREAM},     {"model", 1, 0, MODEL},         {"header", 1, 0, HEADER},
         {"timeout-s", 1, 0, LIMIT},   {"reuse", 1, 0, REUSE},       {"leave", 1, 0, LEAVE},
-        {"dial", 0, 0, DIAL},
+        {"dial", 0, 0, DIAL},         {"stale-s", 1, 0, STALE},
         {0, 0, 0, 0}};
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -826,6 +842,7 @@ static void parse(int argc, char **argv) {
         case REUSE: opt.reuse = (unsigned)atoi(optarg); break;
         case LEAVE: opt.leave = (unsigned)atoi(optarg); break;
         case DIAL: opt.dial = 1; break;
+        case STALE: opt.stale_s = atof(optarg); break;
         default: exit(2);
         }
     }

@@ -7,6 +7,7 @@ to a backend tell what its KV cache holds, until it evicts them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
@@ -35,11 +36,12 @@ def _slices(block_bytes: int, count: int) -> tuple[slice, ...]:
 
 
 class PrefixIndex:
-    """The blocks one backend has been sent lately: a least-recently-used set in two generations.
+    """The blocks one backend has been sent lately, the least recently used forgotten first.
 
-    New and touched blocks enter the young generation. When that holds ``capacity_blocks``, it becomes the old one and
-    what had been old is forgotten: between once and twice what the backend can hold is remembered, at the price of a
-    set update and without a list to keep in order. Rather too much than too little: a block that is still there and
+    Blocks are kept in generations: new and touched ones enter the youngest, and that is closed when it holds a quarter
+    of what the backend can. When a quarter more is known than the backend can hold, the oldest generation is forgotten,
+    but for what was touched since. So they go in the order of their use, to within a quarter, at the price of a set
+    update and without a list to keep in order. Rather too much than too little: a block that is still there and
     forgotten here moves its conversation to another backend, for which both pay; one that is gone there and remembered
     here costs one misjudged wait, and ``trust`` learns from it.
 
@@ -47,16 +49,31 @@ class PrefixIndex:
     match can be found by bisection. What other routers tell may break that: then a match may be misjudged.
     """
 
-    __slots__ = ("_max", "_min", "_trust_min", "_trust_weight", "_young", "capacity_blocks", "known", "trust")
+    __slots__ = (
+        "_generation_ratio",
+        "_generations",
+        "_kept_ratio",
+        "_max",
+        "_min",
+        "_trust_min",
+        "_trust_weight",
+        "_young",
+        "capacity_blocks",
+        "known",
+        "trust",
+    )
 
     def __init__(self, params: Params) -> None:
         self._min, self._max = params.prefix_blocks_min, params.prefix_blocks_max
+        self._generation_ratio, self._kept_ratio = params.prefix_generation_ratio, params.prefix_kept_ratio
         self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
         #: what the backend's KV cache holds
         self.capacity_blocks = params.prefix_blocks_default
-        #: every remembered block, of both generations; the same set as long as the index lives
+        #: every remembered block, of all generations; the same set as long as the index lives
         self.known: set[int] = set()
         self._young: set[int] = set()
+        #: all of them, the oldest first
+        self._generations = deque([self._young])
         #: tokens that were really cached per token we thought were: 1 until an engine says otherwise
         self.trust = 1.0
 
@@ -68,23 +85,28 @@ class PrefixIndex:
         return _leading(self.known, blocks)
 
     def insert(self, blocks: Sequence[int], about: int = 0) -> Sequence[int]:
-        """The backend is about to compute these, or has them. Returns those that were not in the young generation.
+        """The backend is about to compute these, or has them. Returns those that were not in the youngest generation.
 
         ``about``: how many of them were probably touched lately; a good guess saves the search.
         """
         young = self._young
         if blocks and blocks[-1] in young:
             return ()
-        if len(young) >= self.capacity_blocks:
-            self.known.clear()
-            self.known.update(young)
+        if len(young) >= self.capacity_blocks * self._generation_ratio:
             young = self._young = set()
+            self._generations.append(young)
+            self._forget()
         if not (0 < about < len(blocks) and blocks[about - 1] in young and blocks[about] not in young):
             about = _leading(young, blocks)
         fresh = blocks[about:]
         young.update(fresh)
         self.known.update(fresh)
         return fresh
+
+    def _forget(self) -> None:
+        generations = self._generations
+        while len(self.known) > self.capacity_blocks * self._kept_ratio:
+            self.known.difference_update(generations.popleft().difference(*generations))
 
     def confirm(self, expected_tokens: float, cached_tokens: float) -> None:
         """The engine reported how much of a prompt it had cached, where we expected ``expected_tokens``."""
@@ -100,6 +122,7 @@ class PrefixIndex:
         """The engine was restarted: its cache is empty."""
         self.known.clear()
         self._young = set()
+        self._generations = deque([self._young])
 
 
 def _leading(known: set[int], blocks: Sequence[int]) -> int:

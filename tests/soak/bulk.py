@@ -63,7 +63,7 @@ class Load:
         processes.expect(self._process, "start", 10)
         processes.expect(self._process, "stop", self._seconds + 30)
         said = json.loads(processes.read_line(self._process, 30))
-        return {name: said[name] for name in ("requests", "events", "connects", "left", "errors", "sample")}
+        return {name: said[name] for name in ("requests", "events", "connects", "left", "stale", "errors", "sample")}
 
     def end(self) -> None:
         processes.end(self._process)

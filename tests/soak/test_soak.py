@@ -246,6 +246,7 @@ def judge(report: Report) -> None:
     assert report.outcomes["streamed"] > 0.3 * sum(report.outcomes.values())
     for name, said in report.bulk.items():
         assert said["requests"] > 0
+        assert said["stale"] <= said["requests"] * 1e-4, "closed for being idle"
         assert not any(said["errors"].values()), f"{name}: {said['sample']}"
     if MINUTES >= JUDGED_MINUTES:
         assert report.slope_mb_h is not None

@@ -94,15 +94,33 @@ class TestIndex:
         for words in prompts:
             index.insert(chain(words))
             longest = max(longest, len(words))
-            assert len(index) <= 2 * (capacity + longest)
+            assert len(index) <= 1.5 * index.capacity_blocks + 2 * longest
             assert index.match(chain(words)) == len(words)
         blocks = chain(probe)
         scan = next((i for i, block in enumerate(blocks) if block not in index.known), len(blocks))
         assert index.match(blocks) == scan
 
+    @given(st.lists(st.integers(1, 30), max_size=300), st.integers(16, 40))
+    @settings(max_examples=150, deadline=None)
+    def test_what_was_used_longest_ago_goes_first(self, used: list[int], capacity: int) -> None:
+        """Beside a list in exact order: as many as the backend can hold are known, and of the others only the next."""
+        longest = 4
+        index = PrefixIndex(replace(PARAMS, prefix_blocks_min=1))
+        index.resize(capacity)
+        order: dict[int, None] = {}
+        for name in used:
+            blocks = tuple(name * 10 + i for i in range(1 + name % longest))
+            index.insert(blocks)
+            for block in reversed(blocks):
+                order.pop(block, None)
+                order[block] = None
+        latest = list(reversed(order))
+        assert index.known.issuperset(latest[: capacity - longest])
+        assert index.known.isdisjoint(latest[capacity * 3 // 2 + 2 * longest :])
+
     def test_what_is_new_to_the_young_generation_is_told_once(self) -> None:
-        index = PrefixIndex(replace(PARAMS, prefix_blocks_min=4))
-        index.resize(4)
+        index = PrefixIndex(replace(PARAMS, prefix_blocks_min=16))
+        index.resize(16)
         assert tuple(index.insert((1, 2, 3))) == (1, 2, 3)
         assert tuple(index.insert((1, 2, 3))) == ()
         assert tuple(index.insert((1, 2, 8))) == (8,)
@@ -116,7 +134,7 @@ class TestIndex:
         known = index.known
         for i in range(20):
             index.insert((i,))
-        assert known == set(range(12, 20)), "the young generation and the one before it"
+        assert known == set(range(14, 20)), "a half more than the backend can hold at most"
         index.clear()
         assert not known
         index.insert((1,))
