@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.routing import decide, play, table
-from bench.routing.cases import HELD_OUT, cases, workloads
+from bench.routing.cases import DRAWN, HELD_OUT, cases, workloads
 from router.core.policy import POLICIES
 
 QUICK_POLICIES = ("ttft", "round_robin", "least_inflight", "p2c", "cache_aware", "dynamo", "gie", "peak_ewma")
@@ -30,6 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--traces", type=Path, help="folder of azure_llm_conv_2023.csv and mooncake_synthetic.jsonl")
     parser.add_argument("--workloads", type=names, help="which of them; default all")
     parser.add_argument("--held-out", action="store_true", help="those instead that nothing was chosen by")
+    parser.add_argument("--drawn", type=int, default=0, help="so many instead that are drawn by chance")
     parser.add_argument("--tell-all", action="store_true", help="all policies hear of the prefixes of other routers")
     parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
     parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
@@ -46,11 +47,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+def names_of(options: argparse.Namespace) -> list[str]:
+    """The workloads that were asked for."""
+    if options.drawn:
+        return [f"{DRAWN}{number}" for number in range(1, options.drawn + 1)]
     found = workloads(options.traces, options.requests, options.seed)
     wanted = options.workloads or [w.name for w in found if (w.name in HELD_OUT) == options.held_out]
-    chosen = [w.name for w in found if w.name in wanted]
+    return [w.name for w in found if w.name in wanted]
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    chosen = names_of(options)
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         jobs = [(options.traces, options.requests, options.seed, name, options.tell_all, 0.0) for name in chosen]
@@ -66,6 +74,8 @@ def main(arguments: list[str]) -> int:
                     print(f"\n{table.case_text(name, rows) if gains else rows}", flush=True)
     costs = decide.rows()
     print(f"\nbest of the others / {table.OURS}\n{table.summary_text(results)}\n\n{decide.text(costs)}")
+    if options.drawn:
+        print(f"\nmean over the workloads [the least, the most]\n{table.means_text(results)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"seed": options.seed, "cases": results, "decisions": costs}, indent=1) + "\n")
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import inf
+from math import exp, inf, log
 from pathlib import Path
+from random import Random
 
 from sim.traces import Trace, load_trace
 from sim.workloads import Chats, conversations
@@ -146,6 +147,41 @@ def workloads(traces: Path | None, requests: int, seed: int) -> list[Workload]:
     for name, (chats, profile) in {**_MADE, **HELD_OUT}.items():
         found.append(Workload(name, made(name, chats, requests, seed), profile, True))
     return found
+
+
+#: a workload that is drawn has this name and a number
+DRAWN = "drawn "
+_DRAWN_PROFILES = ("h100-llama-3.1-8b", "a100-llama-3.1-8b", "l4-llama-3.1-8b", "h100x2-llama-3.3-70b")
+
+
+def drawn(number: int, requests: int, seed: int) -> Workload:
+    """Conversations that nobody chose, and a GPU for them: another ``number`` or ``seed``, other ones.
+
+    From short chats to long documents, few instructions or many, one turn or a dozen: evenly, on logarithmic scales.
+    """
+    rng = Random(f"{seed} {number}")
+
+    def between(low: float, high: float) -> float:
+        return exp(rng.uniform(log(low), log(high)))
+
+    chats = Chats(
+        instructions=round(between(3, 400)),
+        instruction_tokens=round(between(200, 10_000)),
+        turn_tokens=between(40, 1500),
+        answer_tokens=between(40, 500),
+        spread=rng.uniform(0.4, 1.2),
+        turns=between(1.05, 12),
+        think_s=between(3, 30),
+    )
+    name = f"{DRAWN}{number}"
+    return Workload(name, made(name, chats, requests, seed), rng.choice(_DRAWN_PROFILES), True)
+
+
+def named(name: str, traces: Path | None, requests: int, seed: int) -> Workload:
+    """The workload of that name. Raises StopIteration when there is none."""
+    if name.startswith(DRAWN):
+        return drawn(int(name.removeprefix(DRAWN)), requests, seed)
+    return next(w for w in workloads(traces, requests, seed) if w.name == name)
 
 
 def cases(workload: Workload, capacity_per_s: float) -> list[Case]:

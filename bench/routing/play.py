@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.routing.capacity import capacity_per_s
-from bench.routing.cases import Case, Workload, cases, workloads
+from bench.routing.cases import Case, Workload, cases, named
 from sim.replay import Outcome, summarize
 from sim.world import World
 
@@ -17,8 +17,7 @@ Job = tuple[Path | None, int, int, str, bool, float]
 
 def workload(job: Job) -> Workload:
     traces, requests, seed, name, tell_all, _ = job
-    found = next(w for w in workloads(traces, requests, seed) if w.name == name)
-    return replace(found, tell_all=tell_all)
+    return replace(named(name, traces, requests, seed), tell_all=tell_all)
 
 
 def capacity(job: Job) -> float:

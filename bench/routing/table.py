@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import geometric_mean
 from typing import Any
 
 OURS = "ttft"
 METRICS = ("ttft_s_p50", "ttft_s_p90", "ttft_s_p99", "e2e_s_p50", "e2e_s_p99")
+
+_FAILED_BY_CHANCE = 3
 
 Row = Mapping[str, Any]
 
@@ -33,10 +37,10 @@ def _cell(row: Row, metric: str) -> str:
 def gains(rows: Sequence[Row]) -> dict[str, float]:
     """For each metric, the best of the others divided by ours: above 1, ours is better.
 
-    A policy that failed more requests than ours does not count: it left out the slow ones.
+    A policy that failed more requests than ours, by more than chance, does not count: it left out the slow ones.
     """
     ours = next(row for row in rows if row["policy"] == OURS)
-    others = [row for row in rows if row["policy"] != OURS and row["failed"] <= ours["failed"]]
+    others = [row for row in rows if row["policy"] != OURS and row["failed"] <= ours["failed"] + _FAILED_BY_CHANCE]
     out = {}
     for metric in METRICS:
         values = [row[metric] for row in others if row[metric] is not None]
@@ -58,4 +62,20 @@ def summary_text(cases: Sequence[Mapping[str, Any]]) -> str:
         f"{case['case']:<{width}}" + "".join(f"{case['gains'].get(metric, 0.0):10.2f}x" for metric in METRICS)
         for case in cases
     ]
+    return "\n".join(lines)
+
+
+def means_text(cases: Sequence[Mapping[str, Any]]) -> str:
+    """One line per load: the geometric mean of ``gains`` over the workloads, the least and the most of them."""
+    by_load: defaultdict[str, list[Mapping[str, float]]] = defaultdict(list)
+    for case in cases:
+        # "drawn 3 60% region lost": two words name the workload
+        by_load[case["case"].split(" ", 2)[2]].append(case["gains"])
+    lines = [f"{'load':<24}" + "".join(f"{metric.replace('_s_', ' '):>20}" for metric in METRICS)]
+    for load, gained in by_load.items():
+        cells = []
+        for metric in METRICS:
+            values = [g[metric] for g in gained if metric in g]
+            cells.append(f"{geometric_mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]" if values else "-")
+        lines.append(f"{load:<24}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)

@@ -8,7 +8,7 @@ to a backend tell what its KV cache holds, until it evicts them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from zlib import crc32
 
@@ -38,26 +38,27 @@ def _slices(block_bytes: int, count: int) -> tuple[slice, ...]:
 class PrefixIndex:
     """The blocks one backend has been sent lately, the least recently used forgotten first.
 
-    Blocks are kept in generations: new and touched ones enter the youngest, and that is closed when it holds a quarter
-    of what the backend can. When a quarter more is known than the backend can hold, the oldest generation is forgotten,
-    but for what was touched since. So they go in the order of their use, to within a quarter, at the price of a set
-    update and without a list to keep in order. Rather too much than too little: a block that is still there and
-    forgotten here moves its conversation to another backend, for which both pay; one that is gone there and remembered
-    here costs one misjudged wait, and ``trust`` learns from it.
+    Each block is known with the generation of its latest use. A generation ends when it has seen a quarter of what the
+    backend can hold. When a quarter more is known than that, what the oldest generation saw is forgotten, but for what
+    was used since. So they go in the order of their use, to within a quarter, and no list has to be kept in order.
+    Rather too much than too little: a block that is still there and forgotten here moves its conversation to another
+    backend, for which both pay; one that is gone there and remembered here costs one misjudged wait, and ``trust``
+    learns from it.
 
-    Because a request touches all its blocks at once, a block is never remembered longer than the blocks before it; so a
+    Because a request uses all its blocks at once, a block is never remembered longer than the blocks before it; so a
     match can be found by bisection. What other routers tell may break that: then a match may be misjudged.
     """
 
     __slots__ = (
+        "_generation",
         "_generation_ratio",
-        "_generations",
         "_kept_ratio",
         "_max",
         "_min",
         "_trust_min",
         "_trust_weight",
-        "_young",
+        "_used",
+        "_young_blocks",
         "capacity_blocks",
         "known",
         "trust",
@@ -69,11 +70,12 @@ class PrefixIndex:
         self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
         #: what the backend's KV cache holds
         self.capacity_blocks = params.prefix_blocks_default
-        #: every remembered block, of all generations; the same set as long as the index lives
-        self.known: set[int] = set()
-        self._young: set[int] = set()
-        #: all of them, the oldest first
-        self._generations = deque([self._young])
+        #: the generation of every remembered block; the same dict as long as the index lives
+        self.known: dict[int, int] = {}
+        self._generation = 0
+        #: how many blocks the latest generation has seen, and what each has, the oldest first
+        self._young_blocks = 0
+        self._used: deque[list[Sequence[int]]] = deque([[]])
         #: tokens that were really cached per token we thought were: 1 until an engine says otherwise
         self.trust = 1.0
 
@@ -82,31 +84,39 @@ class PrefixIndex:
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many blocks from the start are known."""
-        return _leading(self.known, blocks)
+        return _leading(self.known, blocks, 0)
 
     def insert(self, blocks: Sequence[int], about: int = 0) -> Sequence[int]:
-        """The backend is about to compute these, or has them. Returns those that were not in the youngest generation.
+        """The backend is about to compute these, or has them. Returns those that the latest generation had not seen.
 
-        ``about``: how many of them were probably touched lately; a good guess saves the search.
+        ``about``: how many of them it probably had; a good guess saves the search.
         """
-        young = self._young
-        if blocks and blocks[-1] in young:
+        known, young = self.known, self._generation
+        if blocks and known.get(blocks[-1], -1) == young:
             return ()
-        if len(young) >= self.capacity_blocks * self._generation_ratio:
-            young = self._young = set()
-            self._generations.append(young)
-            self._forget()
-        if not (0 < about < len(blocks) and blocks[about - 1] in young and blocks[about] not in young):
-            about = _leading(young, blocks)
+        if self._young_blocks >= self.capacity_blocks * self._generation_ratio:
+            self._begin_generation()
+            young, about = self._generation, 0
+        elif not (
+            0 < about < len(blocks) and known.get(blocks[about - 1], -1) == young != known.get(blocks[about], -1)
+        ):
+            about = _leading(known, blocks, young)
         fresh = blocks[about:]
-        young.update(fresh)
-        self.known.update(fresh)
+        known.update(dict.fromkeys(fresh, young))
+        self._young_blocks += len(fresh)
+        self._used[-1].append(fresh)
         return fresh
 
-    def _forget(self) -> None:
-        generations = self._generations
-        while len(self.known) > self.capacity_blocks * self._kept_ratio:
-            self.known.difference_update(generations.popleft().difference(*generations))
+    def _begin_generation(self) -> None:
+        known, used = self.known, self._used
+        self._generation += 1
+        self._young_blocks = 0
+        used.append([])
+        while len(known) > self.capacity_blocks * self._kept_ratio:
+            oldest = self._generation - len(used) + 1
+            for blocks in used.popleft():
+                for block in [b for b in blocks if known.get(b) == oldest]:
+                    del known[block]
 
     def confirm(self, expected_tokens: float, cached_tokens: float) -> None:
         """The engine reported how much of a prompt it had cached, where we expected ``expected_tokens``."""
@@ -121,24 +131,24 @@ class PrefixIndex:
     def clear(self) -> None:
         """The engine was restarted: its cache is empty."""
         self.known.clear()
-        self._young = set()
-        self._generations = deque([self._young])
+        self._young_blocks = 0
+        self._used = deque([[]])
 
 
-def _leading(known: set[int], blocks: Sequence[int]) -> int:
-    """How many leading ``blocks`` are in ``known``, by bisection."""
-    if not blocks or blocks[0] not in known:
+def _leading(known: Mapping[int, int], blocks: Sequence[int], since: int) -> int:
+    """How many leading ``blocks`` were used in generation ``since`` or later, by bisection."""
+    if not blocks or known.get(blocks[0], -1) < since:
         return 0
-    if blocks[-1] in known:
+    if known.get(blocks[-1], -1) >= since:
         return len(blocks)
-    first_known, first_unknown = 0, len(blocks) - 1
-    while first_unknown - first_known > 1:
-        middle = (first_known + first_unknown) // 2
-        if blocks[middle] in known:
-            first_known = middle
+    first, after = 0, len(blocks) - 1
+    while after - first > 1:
+        middle = (first + after) // 2
+        if known.get(blocks[middle], -1) >= since:
+            first = middle
         else:
-            first_unknown = middle
-    return first_known + 1
+            after = middle
+    return first + 1
 
 
 def place_seed(name: str) -> int:

@@ -79,7 +79,7 @@ class Lineup(tuple["Backend", ...]):
     """
 
     prices: list[Price]
-    known: list[set[int]]
+    known: list[dict[int, int]]
 
     @classmethod
     def part(cls, backends: Iterable[Backend], model: str) -> Lineup:
