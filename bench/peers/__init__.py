@@ -15,6 +15,7 @@ PEERS: dict[str, Peer] = {
         haproxy.PEER,
         meridian.PEER,
         meridian.IN_MEMORY,
+        meridian.OTHER_PYTHON,
         meridian.TWO_WORKERS,
         vllm_router.ROUND_ROBIN,
         vllm_router.CACHE_AWARE,

@@ -4,12 +4,14 @@ regions, learning, journal and metrics."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from bench import environments, processes
+from bench.environments import NotInstallable
 from bench.peers import valkey
 from bench.peers.base import MODEL, Gateway, Peer, Site, launch
 
@@ -69,7 +71,31 @@ def _install() -> str:
     return environments.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=9"]).strip()
 
 
-def start(site: Site, *, shared: bool, workers: int = 1, program: Sequence[str | Path] = ("-m", "router")) -> Gateway:
+def _other_python() -> str:
+    """MERIDIAN_PYTHON: an interpreter that has what requirements.lock asks for."""
+    python = os.environ.get("MERIDIAN_PYTHON")
+    if python is None:
+        raise NotInstallable("MERIDIAN_PYTHON names no interpreter")
+    return python
+
+
+def _install_other() -> str:
+    told = environments.run([_other_python(), "-c", "import sys, uvloop; print(sys.version.split()[0])"])
+    return f"{_install()}, Python {told.strip()}"
+
+
+def _start_other(site: Site) -> Gateway:
+    return start(site, shared=True, python=_other_python())
+
+
+def start(
+    site: Site,
+    *,
+    shared: bool,
+    workers: int = 1,
+    program: Sequence[str | Path] = ("-m", "router"),
+    python: str = sys.executable,
+) -> Gateway:
     """The router with a key of its own. `program` is what the interpreter runs with the configuration."""
     stores, store_port = [], None
     if shared:
@@ -77,7 +103,7 @@ def start(site: Site, *, shared: bool, workers: int = 1, program: Sequence[str |
         stores.append(store)
     admin = processes.free_port()
     config = site.write("regions.toml", config_text(site, admin=admin, store_port=store_port, workers=workers))
-    command: list[str | Path] = [sys.executable, *program, config]
+    command: list[str | Path] = [python, *program, config]
     gateway = launch(site, command, ready="/readyz", env={"PYTHONPATH": str(REPOSITORY)}, stores=stores)
     try:
         made = processes.http(f"http://127.0.0.1:{admin}/admin/v1/keys", body=json.dumps({"name": "bench"}).encode())
@@ -89,6 +115,8 @@ def start(site: Site, *, shared: bool, workers: int = 1, program: Sequence[str |
 
 
 PEER = Peer("meridian", "**Meridian**", _install, partial(start, shared=True))
+#: How much of it is the interpreter's.
+OTHER_PYTHON = Peer("meridian-python", "Meridian, another Python", _install_other, _start_other)
 #: On the same core as one: what a second worker adds to a request.
 TWO_WORKERS = Peer("meridian-2", "Meridian, 2 workers", _install, partial(start, shared=True, workers=2))
 IN_MEMORY = Peer("meridian-memory", "Meridian, state in memory", _install, partial(start, shared=False))

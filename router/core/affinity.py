@@ -52,7 +52,7 @@ class PrefixIndex:
     __slots__ = (
         "_generation",
         "_generation_ratio",
-        "_kept_ratio",
+        "_kept_factor",
         "_max",
         "_min",
         "_trust_min",
@@ -66,7 +66,7 @@ class PrefixIndex:
 
     def __init__(self, params: Params) -> None:
         self._min, self._max = params.prefix_blocks_min, params.prefix_blocks_max
-        self._generation_ratio, self._kept_ratio = params.prefix_generation_ratio, params.prefix_kept_ratio
+        self._generation_ratio, self._kept_factor = params.prefix_generation_ratio, params.prefix_kept_factor
         self._trust_weight, self._trust_min = params.prefix_trust_weight, params.prefix_trust_min
         #: what the backend's KV cache holds
         self.capacity_blocks = params.prefix_blocks_default
@@ -112,7 +112,7 @@ class PrefixIndex:
         self._generation += 1
         self._young_blocks = 0
         used.append([])
-        while len(known) > self.capacity_blocks * self._kept_ratio:
+        while len(known) > self.capacity_blocks * self._kept_factor:
             oldest = self._generation - len(used) + 1
             for blocks in used.popleft():
                 for block in [b for b in blocks if known.get(b) == oldest]:

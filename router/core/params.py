@@ -168,7 +168,7 @@ class Params:
     #: blocks are forgotten in generations of this share of what the backend can hold ...
     prefix_generation_ratio: float = 0.25
     #: ... once this many times as much is known
-    prefix_kept_ratio: float = 1.25
+    prefix_kept_factor: float = 1.25
     #: prompts whose new blocks wait to be told to the other routers
     prefix_news_max: int = 1024
     #: weight of one reported cached-token count in the trust we put into our own matches
