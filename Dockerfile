@@ -1,6 +1,6 @@
 # The router, and with `router sim engine` also the simulated engines of docker-compose.yml.
 
-FROM python:3.12-slim-bookworm AS build
+FROM python:3.13-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # Locked and hashed wheels only, as in the Makefile. The build tools stay in this stage.
@@ -15,7 +15,7 @@ COPY sim sim
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && pip --python /opt/router/bin/python install --no-deps --no-index /wheels/*.whl
 
-FROM python:3.12-slim-bookworm
+FROM python:3.13-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/router router \
  && install --directory --owner router --group router /var/lib/router
 COPY --from=build /opt/router /opt/router

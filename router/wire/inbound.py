@@ -267,11 +267,8 @@ class Inbound(asyncio.Protocol):
             self.transport.write_eof()
 
     def idle_expired(self) -> None:
-        """Close, unless the next request is here already and was not read yet: the loop may have been held up."""
-        unread = array("i", [0])
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
-        if unread[0]:
+        """Close, unless the next request is here already and was not read yet."""
+        if self._has_unread():
             self._gate.idle[self] = self._gate.now_s()
         else:
             self.close()
@@ -279,8 +276,17 @@ class Inbound(asyncio.Protocol):
     def head_expired(self) -> None:
         if self._buffer.strip(b"\r\n"):
             self._give_up("The head of the request did not arrive in time.")
+        elif not self._buffer and self._has_unread():
+            self._gate.heads[self] = self._gate.now_s()
         else:
             self.close()
+
+    def _has_unread(self) -> bool:
+        """Whether bytes stand in the socket that the loop, held up or just about to, has not read."""
+        unread = array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+        return unread[0] > 0
 
     def body_expired(self) -> None:
         self._give_up("The body of the request did not arrive in time.")

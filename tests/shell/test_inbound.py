@@ -295,6 +295,19 @@ async def test_a_request_that_has_come_meanwhile_is_not_cut_off(rig: Rig) -> Non
         assert statuses(await loop.sock_recv(client, 4096)) == [200]
 
 
+async def test_a_first_request_that_has_come_meanwhile_is_not_cut_off(rig: Rig) -> None:
+    """A client that connected early and asks in the moment in which its patience with it is over."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(rig.address) as client:
+        client.setblocking(False)
+        while not rig.gate.connections:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        client.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        time.sleep(LIMITS.head_timeout_s + 0.1)  # noqa: ASYNC251 - holds up the loop
+        rig.gate.sweep()
+        assert statuses(await loop.sock_recv(client, 4096)) == [200]
+
+
 async def test_an_idle_connection_is_closed(rig: Rig) -> None:
     began, watch = asyncio.get_running_loop().time(), Stopwatch()
     await talk(rig.address, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", timeout_s=2.0)

@@ -17,8 +17,10 @@ from bench import measure, processes
 from bench.peers.base import MODEL
 from tests.support.router import Site
 
+#: The router gives a new connection 8 s for its first request. One may come in the moment in which that is over.
+IDLE = "--stale-s=7.5"
 #: All connections are there from the start: that more are needed at a peak after ten minutes is no leak.
-WHOLE = ("--dial", "--connections=48", "--prompt-bytes=2000", "--reuse=200")
+WHOLE = ("--dial", "--connections=48", "--prompt-bytes=2000", "--reuse=200", IDLE)
 STREAMS = (
     "--dial",
     "--stream",
@@ -27,7 +29,13 @@ STREAMS = (
     "--interval-us=20000",
     "--reuse=50",
     "--leave=20",
+    IDLE,
 )
+
+
+#: More at once than the run itself ever has.
+PEAK = ("--mode=closed", "--stream", "--connections=600", "--prompt-bytes=3000")
+PEAK_S = 20.0
 
 
 @contextlib.contextmanager
