@@ -8,8 +8,8 @@ census   type name -> living instances: of the types in WATCHED, of tasks, and o
 sizes    how full everything is that grows up to a limit, and what Python and malloc hold
 
 With STATS_WINDOW_S in its environment the statistics remember that many seconds instead of 15 minutes, so that they are
-full soon. PREFIX_BLOCKS is the most that is remembered of a backend's prefixes in one generation: generations are dropped
-whole, which makes a saw of megabytes out of what engines can hold.
+full soon. PREFIX_BLOCKS is the most that an engine is taken to hold: what an index remembers is forgotten by the
+quarter, which makes a saw of megabytes.
 """
 
 from __future__ import annotations
