@@ -23,7 +23,6 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from router.app import App
 from router.config import load
 from router.core.affinity import PrefixIndex
 from router.core.fleet import Fleet
+from router.core.params import Params
 from router.gateway.exchange import Exchange
 from router.gateway.relay import Relay
 from router.telemetry import stats
@@ -143,14 +143,24 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _capped(resize: Callable[[PrefixIndex, float], None], most: int) -> Callable[[PrefixIndex, float], None]:
-    return lambda index, capacity_blocks: resize(index, min(capacity_blocks, most))
+def _hold_few(most_blocks: int) -> None:
+    """No index takes its engine to hold more, whether the engine tells how much it holds or not."""
+    begin, resize = PrefixIndex.__init__, PrefixIndex.resize
+
+    def small(index: PrefixIndex, params: Params) -> None:
+        begin(index, params)
+        resize(index, most_blocks)
+
+    def capped(index: PrefixIndex, capacity_blocks: float) -> None:
+        resize(index, min(capacity_blocks, most_blocks))
+
+    PrefixIndex.__init__, PrefixIndex.resize = small, capped  # type: ignore[method-assign]
 
 
 def main() -> int:
     stats.WINDOW_S_MAX = int(os.environ.get("STATS_WINDOW_S", stats.WINDOW_S_MAX))
     if (blocks := os.environ.get("PREFIX_BLOCKS")) is not None:
-        PrefixIndex.resize = _capped(PrefixIndex.resize, int(blocks))  # type: ignore[method-assign, assignment]
+        _hold_few(int(blocks))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{sys.argv[1]}.watch")
         listener.listen()
