@@ -791,7 +791,8 @@ static void report(double window_s) {
     struct rusage own;
     getrusage(RUSAGE_SELF, &own);
     printf("{\"window_s\":%.6f,\"requests\":%llu,\"events\":%llu,\"streams\":%llu,\"stream_events\":%llu,\"reads\":%llu,"
-           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"left\":%llu,\"stale\":%llu,\"open\":%u,\"pending\":%u,\"errors\":{",
+           "\"bytes\":%llu,\"rewritten\":%llu,\"connects\":%llu,\"left\":%llu,\"stale\":%llu,\"open\":%u,\"pending\":%u,"
+           "\"errors\":{",
            window_s, (unsigned long long)tally.requests, (unsigned long long)tally.events,
            (unsigned long long)tally.streams, (unsigned long long)tally.stream_events, (unsigned long long)tally.reads,
            (unsigned long long)tally.bytes, (unsigned long long)tally.rewritten, (unsigned long long)tally.connects,

@@ -92,7 +92,7 @@ class PrefixIndex:
         ``about``: how many of them it probably had; a good guess saves the search.
         """
         known, young = self.known, self._generation
-        if blocks and known.get(blocks[-1], -1) == young:
+        if not blocks or known.get(blocks[-1], -1) == young:
             return ()
         if self._young_blocks >= self.capacity_blocks * self._generation_ratio:
             self._begin_generation()

@@ -123,6 +123,7 @@ class TestIndex:
         index.resize(16)
         assert tuple(index.insert((1, 2, 3))) == (1, 2, 3)
         assert tuple(index.insert((1, 2, 3))) == ()
+        assert tuple(index.insert(())) == ()
         assert tuple(index.insert((1, 2, 8))) == (8,)
         assert tuple(index.insert((1, 2, 9))) == (1, 2, 9), "a new generation began"
         assert index.match((1, 2, 3)) == 3, "the old one is still known"
