@@ -1,6 +1,6 @@
 """State that routers share: keys, quotas, drains, and what each has in flight.
 
 ``base`` the contract · ``open`` chooses · ``memory`` one process · ``shared`` many routers, over ``redis``, the only
-file that speaks it · ``purse`` allowances · ``degraded`` while Redis is away · ``embedded`` a private Valkey ·
-``lua`` the arithmetic of core/quota inside Redis.
+file that speaks it · ``purse`` allowances · ``degraded`` while Redis is away · ``notes`` what may be
+forgotten · ``embedded`` a private Valkey · ``lua`` the arithmetic of core/quota inside Redis.
 """

@@ -147,5 +147,21 @@ class Store(Protocol):
 
     async def get_runtime(self) -> dict[str, str]: ...
 
+    # notes and marks: see store/notes.py
+
+    def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:
+        """Keep a small value under a digest for all routers. Never blocks, never raises; the note may get lost."""
+
+    async def recall(self, kind: str, digest: str) -> str | None:
+        """The value remembered, within 100 ms. None: unknown, over, or the store is away and this router never knew."""
+
+    def forget(self, kind: str, digest: str) -> None: ...
+
+    def mark(self, kind: str, digest: str, ttl_s: float) -> None:
+        """Mark a digest on every router, from within about a second. Never blocks, never raises."""
+
+    def marked(self, kind: str, digest: str) -> bool:
+        """No I/O."""
+
     async def ping(self) -> float | None:
         """Round trip in seconds; None: away."""

@@ -13,6 +13,7 @@ from router.core.quota import Account, Cost, Limits, advance, reserve, settle
 from router.store.answers import limit_states, limits_of, refusal, remaining
 from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper
+from router.store.notes import Marks, Notes
 
 #: A slot is given back by the settlement of its request; nobody else could hold it, so it need not expire.
 _LEASE_US = 10**15
@@ -50,6 +51,8 @@ class MemoryStore:
         self._epoch_s = wall_s() - monotonic_s()
         self._purses: dict[str, _Purse] = {}
         self._runtime: dict[str, str] = {}
+        self._notes = Notes()
+        self._marks = Marks(monotonic_s)
         self._serial = itertools.count()
 
     def __repr__(self) -> str:
@@ -160,6 +163,21 @@ class MemoryStore:
 
     async def get_runtime(self) -> dict[str, str]:
         return dict(self._runtime)
+
+    def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:
+        self._notes.put(kind, digest, value, self._monotonic_s() + ttl_s)
+
+    async def recall(self, kind: str, digest: str) -> str | None:
+        return self._notes.get(kind, digest, self._monotonic_s())
+
+    def forget(self, kind: str, digest: str) -> None:
+        self._notes.drop(kind, digest)
+
+    def mark(self, kind: str, digest: str, ttl_s: float) -> None:
+        self._marks.put(kind, digest, ttl_s)
+
+    def marked(self, kind: str, digest: str) -> bool:
+        return self._marks.has(kind, digest)
 
     async def ping(self) -> float | None:
         return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from router.core.quota import Cost, Grant, Limits, Standing, Verdict
 
@@ -28,11 +28,12 @@ class Scripts(NamedTuple):
     look: Script
     heartbeat: Script
     exchange: Script
+    marks: Script
 
 
 def load_scripts() -> Scripts:
     common = (_FOLDER / "common.lua").read_text()
-    apart = {"heartbeat", "exchange"}
+    apart = {"heartbeat", "exchange", "marks"}
     return Scripts(*(_load(name, "" if name in apart else common) for name in Scripts._fields))
 
 
@@ -77,3 +78,17 @@ def read_settle(reply: Sequence[int]) -> tuple[bool, Standing]:
 
 def read_grant(reply: Sequence[int]) -> tuple[Grant, Standing]:
     return Grant(*reply[:4]), Standing(*reply[4:9])
+
+
+def marks_args(keep: int, told: Sequence[tuple[tuple[str, str], float]]) -> list[Word]:
+    args: list[Word] = [keep]
+    for (kind, digest), left_s in told:
+        args += [f"{kind}:{digest}", max(1, int(left_s * 1000))]
+    return args
+
+
+def read_marks(reply: Sequence[Any]) -> list[tuple[tuple[str, str], float]]:
+    """Names and the seconds each has left."""
+    pairs = zip(reply[::2], reply[1::2], strict=True)
+    split = ((str(raw, errors="replace").partition(":"), left_ms) for raw, left_ms in pairs)
+    return [((kind, digest), left_ms / 1000) for (kind, _, digest), left_ms in split]

@@ -11,7 +11,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from router.config import Plan
 from router.core.quota import Cost, Standing, Verdict
@@ -23,8 +23,18 @@ from router.store.degraded import Breaker, share_of
 from router.store.keys import Ring
 from router.store.keysync import CHANNEL, VERSION, KeySync
 from router.store.ledger import Ledger
+from router.store.notes import MARKS_MAX, Marks, Notes, note_key
 from router.store.purse import Purse
-from router.store.scripts import Word, account_keys, head, load_scripts, read_reserve, reserve_args
+from router.store.scripts import (
+    Word,
+    account_keys,
+    head,
+    load_scripts,
+    marks_args,
+    read_marks,
+    read_reserve,
+    reserve_args,
+)
 from router.tasks import spawn, stop
 
 _log = logging.getLogger("router.store")
@@ -39,6 +49,7 @@ ROUTERS = "{mr}:routers"
 MARK = "{mr}:mark"
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
+MARKS = "{mr}:marks"
 _START_TRIES = 3
 _AWAY_RETRY_S = 1.0
 
@@ -93,6 +104,8 @@ class SharedStore:
             routers=lambda: self._routers,
         )
         self._purses = self._ledger.purses
+        self._notes = Notes()
+        self._marks = Marks(monotonic_s)
         self._beat_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -254,6 +267,39 @@ class SharedStore:
     async def get_runtime(self) -> dict[str, str]:
         return await self._asked(self._sync.get_runtime())
 
+    # notes and marks
+
+    def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:
+        self._notes.put(kind, digest, value, self._monotonic_s() + ttl_s)
+        self._tell(Command(("SET", note_key(kind, digest), value, "PX", max(1, int(ttl_s * 1000)))))
+
+    async def recall(self, kind: str, digest: str) -> str | None:
+        """What this router remembered itself it need not ask for."""
+        known = self._notes.get(kind, digest, self._monotonic_s())
+        if known is not None:
+            return known
+        try:
+            found = await self._courier.post(Command(("GET", note_key(kind, digest))))
+        except LinkError:
+            return None
+        return None if found is None else str(found, errors="replace")
+
+    def forget(self, kind: str, digest: str) -> None:
+        self._notes.drop(kind, digest)
+        self._tell(Command(("DEL", note_key(kind, digest))))
+
+    def mark(self, kind: str, digest: str, ttl_s: float) -> None:
+        self._marks.put(kind, digest, ttl_s)
+        if self._breaker.up:
+            self._beat_now.set()
+
+    def marked(self, kind: str, digest: str) -> bool:
+        return self._marks.has(kind, digest)
+
+    def _tell(self, command: Command) -> None:
+        """Send what nobody waits for."""
+        self._courier.post(command).add_done_callback(_heard)
+
     async def ping(self) -> float | None:
         began_s = self._monotonic_s()
         try:
@@ -362,9 +408,14 @@ class SharedStore:
         """Say that this router is alive and hear what has changed. A write, so that a read-only replica is no store."""
         sent_s = self._monotonic_s()
         args: list[Word] = [self.router, SILENCE_MS, secrets.token_hex(8)]
-        (reply,) = await self._link.run([call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)])
-        if isinstance(reply, Exception):
-            raise LinkError(f"refused: {reply}")
+        beat = call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)
+        told = self._marks.unsent()
+        marks = call(self._scripts.marks, (MARKS,), marks_args(MARKS_MAX, told))
+        reply, known = await self._link.run([beat, marks])
+        for answer in (reply, known):
+            if isinstance(answer, Exception):
+                raise LinkError(f"refused: {answer}")
+        self._marks.told((name for name, _ in told), read_marks(known))
         now_us, self._routers, version, mark = reply
         self._offset_s = now_us / 1e6 - sent_s
         if self._mark not in (None, mark):
@@ -373,6 +424,7 @@ class SharedStore:
             )
             await self._sync.restore()
             self._ledger.renew_all()
+            self._marks.tell_again()
         else:
             await self._sync.refresh(version)
         self._mark = mark
@@ -400,3 +452,9 @@ class SharedStore:
 
     def _server_us(self, now_s: float) -> int:
         return int((now_s + self._offset_s) * 1e6)
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for the answer, but an exception that nobody looks at would be logged."""
+    if not future.cancelled():
+        future.exception()

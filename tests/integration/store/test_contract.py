@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -225,6 +226,36 @@ async def test_runtime_state_is_kept(store: Store) -> None:
         return rtt_s is not None and 0 <= rtt_s < 0.1
 
     await eventually(answers)
+
+
+async def test_a_note_is_kept_for_its_time(store: Store) -> None:
+    store.remember("response", "d1", "us/a", 60.0)
+    store.remember("response", "d2", "us/b", 0.2)
+    store.remember("other", "d1", "eu/a", 60.0)
+    assert await store.recall("response", "d1") == "us/a"
+    assert await store.recall("other", "d1") == "eu/a"
+    assert await store.recall("response", "none") is None
+
+    async def over() -> bool:
+        return await store.recall("response", "d2") is None
+
+    await eventually(over)
+    store.forget("response", "d1")
+    await eventually(partial(_unknown, store, "d1"))
+    assert await store.recall("other", "d1") == "eu/a"
+
+
+async def _unknown(store: Store, digest: str) -> bool:
+    return await store.recall("response", digest) is None
+
+
+async def test_a_mark_ends_with_its_time(store: Store) -> None:
+    store.mark("poison", "d1", 60.0)
+    store.mark("poison", "d2", 0.2)
+    assert store.marked("poison", "d1")
+    assert not store.marked("other", "d1")
+    await eventually(lambda: not store.marked("poison", "d2"))
+    assert store.marked("poison", "d1")
 
 
 async def test_no_secret_is_kept(store: Store, shared_valkey: Valkey) -> None:
