@@ -7,6 +7,7 @@ request fails. No redirects, no proxies of the environment, no compression: a pa
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import SimpleNamespace
@@ -68,8 +69,20 @@ class EngineClient:
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, spec: BackendSpec, path: str, *, key: str | None, timeout_s: float, bytes_max: int) -> Answer:
-        """GET ``path`` of the backend within ``timeout_s``. Raises AskFailedError."""
+    async def get(
+        self,
+        spec: BackendSpec,
+        path: str,
+        *,
+        key: str | None,
+        timeout_s: float,
+        bytes_max: int,
+        feed: Callable[[bytes], None] | None = None,
+    ) -> Answer:
+        """GET ``path`` of the backend within ``timeout_s``. Raises AskFailedError.
+
+        With ``feed`` the body of a 200 goes there piece by piece and is not kept.
+        """
         ready = SimpleNamespace(at_s=clock.monotonic_s(), fresh=False)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
@@ -81,7 +94,9 @@ class EngineClient:
                 trace_request_ctx=ready,
             ) as response:
                 rtt_s = clock.monotonic_s() - ready.at_s
-                return Answer(response.status, await _body(response, bytes_max), rtt_s, ready.fresh)
+                chunks: list[bytes] = []
+                await _read(response, bytes_max, chunks.append if feed is None or response.status != 200 else feed)
+                return Answer(response.status, b"".join(chunks), rtt_s, ready.fresh)
         except AskFailedError:
             raise
         except TimeoutError:
@@ -100,20 +115,18 @@ async def _connection_reused(session: aiohttp.ClientSession, context: SimpleName
     context.trace_request_ctx.fresh = False
 
 
-async def _body(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, bytes_max: int, feed: Callable[[bytes], object]) -> None:
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         response.close()
         raise AskFailedError(Failure.PROTOCOL, "the answer is compressed though that was not asked for")
-    chunks: list[bytes] = []
     size = 0
     while chunk := await response.content.read(_CHUNK_BYTES):
-        chunks.append(chunk)
         size += len(chunk)
         if size > bytes_max:
             response.close()
             raise AskFailedError(Failure.TOO_LARGE, f"the answer is over {bytes_max} bytes")
-    return b"".join(chunks)
+        feed(chunk)
 
 
 def _failed(exc: Exception) -> AskFailedError:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from router.core.types import LoadSample
-from router.observe.exposition import Sample, find_samples
+from router.observe.exposition import Exposition, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,43 @@ class Engine:
     missed_tokens: tuple[str, ...] = ()  # hits are not part of it
     capacity_tokens: tuple[str, ...] = ()
     capacity_info: str | None = None  # a metric whose labels tell the KV cache's size
-    keep: Callable[[Sample], bool] = lambda sample: True
+    #: of the samples of one metric those that add up
+    pick: Callable[[list[Sample]], list[Sample]] = lambda samples: samples
+
+    @property
+    def names(self) -> set[str]:
+        """All metrics that are read."""
+        info = () if self.capacity_info is None else (self.capacity_info,)
+        return {
+            *(*self.running, *self.waiting, *self.kv_ratio, *self.output_tokens_total, *self.hit_ratio),
+            *(*self.hit_tokens, *self.asked_tokens, *self.missed_tokens, *self.capacity_tokens, *info),
+        }
 
 
-def _is_sglang_total(sample: Sample) -> bool:
-    """With priority scheduling each gauge comes once per priority and once in all, as ``priority=""``; tensor- and
-    pipeline-parallel ranks repeat what rank 0 says."""
-    labels = sample.labels
-    return (
-        labels.get("priority", "") == ""
-        and labels.get("tp_rank", "0") == "0"
-        and labels.get("pp_rank", "0") == "0"
-        and labels.get("moe_ep_rank", "0") == "0"
-    )
+#: ranks that work on the same requests; a data-parallel rank (``dp_rank``) has requests of its own
+_SGLANG_RANKS = ("pp_rank", "tp_rank", "moe_ep_rank")
+
+
+def _sglang_totals(samples: list[Sample]) -> list[Sample]:
+    """With priority scheduling each gauge comes once per priority and once in all, as ``priority=""``. Of the tensor-,
+    pipeline- and expert-parallel ranks that repeat each other the lowest speaks: with attention computed data-parallel,
+    ``dp_rank`` 3 may begin at ``tp_rank`` 3.
+    """
+    lowest: dict[tuple[tuple[str, str], ...], tuple[tuple[int, ...], Sample]] = {}
+    for sample in samples:
+        labels = sample.labels
+        if labels.get("priority", "") != "":
+            continue
+        counted = tuple(sorted((label, value) for label, value in labels.items() if label not in _SGLANG_RANKS))
+        ranks = tuple(_rank(labels.get(label, "0")) for label in _SGLANG_RANKS)
+        if counted not in lowest or ranks < lowest[counted][0]:
+            lowest[counted] = (ranks, sample)
+    return [sample for _, sample in lowest.values()]
+
+
+def _rank(text: str) -> int:
+    """A rank that is no number comes last."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 10**9
 
 
 ENGINE_TABLE: dict[str, Engine] = {
@@ -76,7 +100,7 @@ ENGINE_TABLE: dict[str, Engine] = {
         hit_tokens=("sglang:cached_tokens_total",),
         asked_tokens=("sglang:prompt_tokens_total",),
         capacity_tokens=("sglang:max_total_num_tokens",),
-        keep=_is_sglang_total,
+        pick=_sglang_totals,
     ),
     "llamacpp": Engine(
         probe_path="/health",
@@ -101,18 +125,34 @@ ENGINE_TABLE: dict[str, Engine] = {
 }
 
 
+class LoadReader:
+    """Reads one page of one engine as it comes: ``feed`` it the pieces, then ask for the ``sample``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._page = Exposition(engine.names)
+        self.feed = self._page.feed
+
+    def sample(self, at_s: float) -> LoadSample:
+        """What the page said. A page without any known metric gives a sample of unknowns."""
+        self._page.close()
+        engine, reading = self._engine, _Reading(self._engine, self._page)
+        return LoadSample(
+            at_s=at_s,
+            running=reading.count(engine.running),
+            waiting=reading.count(engine.waiting),
+            kv_ratio=reading.ratio(engine.kv_ratio),
+            prefix_hit_ratio=reading.hit_ratio(),
+            output_tokens_total=reading.count(engine.output_tokens_total),
+            kv_capacity_tokens=reading.capacity(),
+        )
+
+
 def read_load(engine: Engine, page: bytes, at_s: float) -> LoadSample:
-    """What the page says. A page without any known metric gives a sample of unknowns."""
-    reading = _Reading(engine, page)
-    return LoadSample(
-        at_s=at_s,
-        running=reading.count(engine.running),
-        waiting=reading.count(engine.waiting),
-        kv_ratio=reading.ratio(engine.kv_ratio),
-        prefix_hit_ratio=reading.hit_ratio(),
-        output_tokens_total=reading.count(engine.output_tokens_total),
-        kv_capacity_tokens=reading.capacity(),
-    )
+    """What a page says that is here already."""
+    reader = LoadReader(engine)
+    reader.feed(page)
+    return reader.sample(at_s)
 
 
 def knows_load(sample: LoadSample) -> bool:
@@ -123,7 +163,7 @@ def knows_load(sample: LoadSample) -> bool:
 class _Reading:
     """One page of one engine."""
 
-    def __init__(self, engine: Engine, page: bytes) -> None:
+    def __init__(self, engine: Engine, page: Exposition) -> None:
         self._engine = engine
         self._page = page
 
@@ -155,7 +195,7 @@ class _Reading:
     def _first(self, names: tuple[str, ...]) -> list[Sample]:
         """The samples under the first name that the page has."""
         for name in names:
-            if samples := [s for s in find_samples(self._page, name) if self._engine.keep(s)]:
+            if samples := self._engine.pick(self._page.samples(name)):
                 return samples
         return []
 

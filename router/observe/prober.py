@@ -16,12 +16,15 @@ import orjson
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec
 from router.observe.client import Answer, AskFailedError, EngineClient, Failure
+from router.observe.complaint import Complaint
 from router.observe.engines import ENGINE_TABLE
 
 _log = logging.getLogger("router.observe")
 
 MODELS_PATH = "/v1/models"
 _MODELS_INTERVAL_S = 30.0
+#: A backend that does not say which models it serves is asked again after this time, then after twice as long ...
+_MODELS_AGAIN_S = 1.0
 _MODELS_MAX = 1000
 _MODEL_LENGTH_MAX = 200
 _BODY_BYTES_MAX = 1024 * 1024
@@ -64,6 +67,9 @@ class Prober:
         self._refused = refused
         self._refused_in_row = 0
         self._models_due_s = float("-inf")
+        self._models_again_s = _MODELS_AGAIN_S
+        self._complaint = Complaint()
+        self._models_complaint = Complaint()
         self.last: Verdict | None = None
         self.models: tuple[str, ...] = spec.models
 
@@ -101,12 +107,13 @@ class Prober:
         self.last = verdict
         self._fleet.observe_rtt(name, verdict.rtt_s, now_s)
         self._fleet.observe_health(name, verdict.ok, now_s)
-        if verdict.ok != was_ok:
-            if verdict.ok:
-                _log.info("backend %s answers its probe again", name)
+        if verdict.ok:
+            if not was_ok:
                 self._models_due_s = float("-inf")
-            else:
-                _log.warning("backend %s fails its probe: %s", name, verdict.error)
+            if self._complaint.settled():
+                _log.info("backend %s answers its probe again", name)
+        elif self._complaint.worth_a_line(str(verdict.error), now_s):
+            _log.warning("backend %s fails its probe: %s", name, verdict.error)
         if verdict.failure is not Failure.REFUSED:
             self._refused_in_row = 0
             return
@@ -115,20 +122,28 @@ class Prober:
             self._refused(name)
 
     async def _ask_models(self, answer: Answer | None) -> None:
-        """Learn which models are served. When the backend does not say, what was known stays."""
+        """Learn which models are served. When the backend does not say, what was known stays, and it is asked again
+        ever more rarely."""
+        models: tuple[str, ...] = ()
         try:
             if answer is None:
                 answer = await self._get(MODELS_PATH)
             models = model_names(answer.body) if answer.status == 200 else ()
+            why = f"lists no models (status {answer.status})"
         except AskFailedError as exc:
-            _log.warning("backend %s does not list its models: %s", self._spec.name, exc)
-            return
+            why = f"does not list its models: {exc}"
+        now_s = self._now_s()
         if not models:
-            _log.warning("backend %s lists no models (status %d)", self._spec.name, answer.status)
+            self._models_due_s = now_s + self._models_again_s
+            self._models_again_s = min(2.0 * self._models_again_s, _MODELS_INTERVAL_S)
+            if self._models_complaint.worth_a_line(why, now_s):
+                _log.warning("backend %s %s", self._spec.name, why)
             return
+        self._models_due_s, self._models_again_s = now_s + _MODELS_INTERVAL_S, _MODELS_AGAIN_S
+        if self._models_complaint.settled():
+            _log.info("backend %s lists its models: %s", self._spec.name, ", ".join(models[:20]))
         self.models = models
-        self._models_due_s = self._now_s() + _MODELS_INTERVAL_S
-        self._fleet.observe_models(self._spec.name, models, self._now_s())
+        self._fleet.observe_models(self._spec.name, models, now_s)
 
 
 def model_names(body: bytes) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec, LoadSample
 from router.observe.client import AskFailedError, EngineClient, Failure
-from router.observe.engines import ENGINE_TABLE, knows_load, read_load
+from router.observe.complaint import Complaint
+from router.observe.engines import ENGINE_TABLE, LoadReader, knows_load
 from router.observe.exposition import PAGE_BYTES_MAX
 
 _log = logging.getLogger("router.observe")
@@ -40,7 +41,7 @@ class Scraper:
         self._client = client
         self._timeout_s = timeout_s
         self._now_s = now_s
-        self._warned = False
+        self._complaint = Complaint()
         self._failures = 0  # in a row
         self.last_error: str | None = None
 
@@ -65,26 +66,34 @@ class Scraper:
             worth_a_line = not gone and self._failures >= _FAILURES_TOLD
         self._fleet.observe_load(self._spec.name, sample, self._now_s())
         if sample is not None and knows_load(sample):
-            self._warned = False
-        elif worth_a_line and not self._warned:
+            if self._complaint.settled():
+                _log.info("the load metrics of backend %s are readable again", self._spec.name)
+        elif worth_a_line:
             self._warn()
         return sample
 
     def _warn(self) -> None:
-        self._warned = True
-        _log.warning(
-            "no known load metric at backend %s (%s): only what this router sends there is counted",
-            self._spec.name,
-            self.last_error or f"its page is not that of {self._spec.engine}",
-        )
+        why = self.last_error or f"its page is not that of {self._spec.engine}"
+        if self._complaint.worth_a_line(why, self._now_s()):
+            _log.warning(
+                "no known load metric at backend %s (%s): only what this router sends there is counted",
+                self._spec.name,
+                why,
+            )
 
     async def _read(self) -> LoadSample | None:
         engine = ENGINE_TABLE[self._spec.engine]
         assert engine.metrics_path is not None
+        reader = LoadReader(engine)
         answer = await self._client.get(
-            self._spec, engine.metrics_path, key=self._key, timeout_s=self._timeout_s, bytes_max=PAGE_BYTES_MAX
+            self._spec,
+            engine.metrics_path,
+            key=self._key,
+            timeout_s=self._timeout_s,
+            bytes_max=PAGE_BYTES_MAX,
+            feed=reader.feed,
         )
         if answer.status != 200:
             self.last_error = f"metrics: status {answer.status}"
             return None
-        return read_load(engine, answer.body, self._now_s())
+        return reader.sample(self._now_s())

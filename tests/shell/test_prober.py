@@ -280,3 +280,16 @@ async def test_a_state_change_is_logged_once_not_at_each_probe(caplog: pytest.Lo
     fails = [r.getMessage() for r in caplog.records if "fails its probe" in r.getMessage()]
     again = [r.getMessage() for r in caplog.records if "answers its probe again" in r.getMessage()]
     assert (len(fails), len(again)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [page(b"", status=401), page(b'{"data": []}'), raw(b"")], ids=["401", "empty", "cut"]
+)
+async def test_a_backend_that_names_no_models_is_asked_more_rarely_and_told_of_once(
+    caplog: pytest.LogCaptureFixture, answer: Answer
+) -> None:
+    caplog.set_level(logging.WARNING, "router.observe")
+    async with serving(VLLM | {"/v1/models": answer}) as engine, observing(config_of(engine, interval=0.02)):
+        await until(lambda: engine.count("/health") >= 60)
+        assert engine.count("/v1/models") < engine.count("/health") / 4
+    assert len([r for r in caplog.records if "models" in r.getMessage()]) == 1

@@ -16,6 +16,7 @@ from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.types import BackendSpec, LoadSample, RegionSpec
 from router.observe.client import EngineClient
+from router.observe.exposition import PAGE_BYTES_MAX
 from router.observe.scraper import Scraper
 from tests.support.pages import Answer, drip, flood, page, raw, serving, silence
 from tests.support.stopwatch import Stopwatch
@@ -54,12 +55,21 @@ async def test_real_pages_reach_the_fleet(engine: str, name: str, waiting: float
         assert scraper.last_error is None
 
 
+async def test_a_page_of_megabytes_is_read() -> None:
+    text = b"".join(PAGE.replace(b'engine="0"', b'engine="%d"' % n) for n in range(64))
+    assert len(text) > 2 * 1024 * 1024
+    async with scraping(page(text), timeout_s=30.0) as (scraper, _):
+        sample = await scraper.scrape()
+        assert sample is not None, scraper.last_error
+        assert (sample.running, sample.waiting) == (64 * 4, 64 * 3)
+
+
 CANNOT_BE_READ: dict[str, tuple[Answer, str]] = {
     "missing": (page(b"", status=404), "status 404"),
     "refused": (page(b"", status=401), "status 401"),
     "silent": (silence, "no answer within"),
     "dripping": (drip, "no answer within"),
-    "50 MB": (flood, "over 1048576 bytes"),
+    "endless": (flood, f"over {PAGE_BYTES_MAX} bytes"),
     "bomb": (page(gzip.compress(b"a 1\n" * 2_000_000), headers=b"content-encoding: gzip\r\n"), "compressed"),
     "cut": (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n" + PAGE[:5000]), "HTTP answer"),
     "garbage": (raw(b"\x00\x01\x02\r\n\r\n"), "no valid HTTP answer"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.core.types import ENGINES, LoadSample
-from router.observe.engines import ENGINE_TABLE, knows_load, read_load
+from router.observe.engines import ENGINE_TABLE, LoadReader, knows_load, read_load
 from router.observe.prober import model_names
 
 DATA = Path(__file__).parent.parent / "data" / "engines"
@@ -84,6 +84,37 @@ sglang:num_running_reqs{priority="",tp_rank="0",dp_rank="1"} 1
     assert read_load(ENGINE_TABLE["sglang"], text, 0).running == 6
     without_priorities = b'sglang:num_running_reqs{model_name="m"} 5\n'
     assert read_load(ENGINE_TABLE["sglang"], without_priorities, 0).running == 5
+
+
+def dp_attention(dp: int, tp_each: int, pp: int = 1) -> bytes:
+    """Every rank tells: ``dp`` groups of ``tp_each`` tensor-parallel ranks, group i runs i + 1 requests."""
+    lines = []
+    for group in range(dp):
+        for tp in range(group * tp_each, (group + 1) * tp_each):
+            for stage in range(pp):
+                ranks = f'dp_rank="{group}",model_name="m",moe_ep_rank="{tp}",pp_rank="{stage}",tp_rank="{tp}"'
+                lines.append(f"sglang:num_running_reqs{{{ranks}}} {group + 1}")
+                lines.append(f"sglang:token_usage{{{ranks}}} {0.1 * (group + 1)}")
+    return "\n".join(reversed(lines)).encode()
+
+
+@pytest.mark.parametrize(
+    ("dp", "tp_each", "pp"), [(4, 1, 1), (2, 2, 1), (1, 8, 1), (3, 4, 2), (12, 1, 1)], ids=lambda v: str(v)
+)
+def test_sglang_with_attention_computed_data_parallel(dp: int, tp_each: int, pp: int) -> None:
+    found = read_load(ENGINE_TABLE["sglang"], dp_attention(dp, tp_each, pp), 0)
+    assert found.running == dp * (dp + 1) / 2
+    if dp < 10:
+        assert found.kv_ratio == pytest.approx(0.1 * (dp + 1) / 2)
+
+
+def test_a_page_of_many_engines_is_read_whatever_its_length() -> None:
+    """vLLM with 32 data-parallel engines: 1 MB, of which a few lines are kept."""
+    reader, one = LoadReader(ENGINE_TABLE["vllm"]), page("vllm", "under_load")
+    for engine in range(128):
+        reader.feed(one.replace(b'engine="0"', b'engine="%d"' % engine))
+    found = reader.sample(7.0)
+    assert (found.running, found.waiting, found.kv_capacity_tokens) == (4 * 128, 3 * 128, 16384 * 128)
 
 
 def test_tgi() -> None:
