@@ -30,6 +30,7 @@ from router.gateway.explain import Explainer
 from router.gateway.lifecycle import Lifecycle, Settings
 from router.gateway.server import Server
 from router.gateway.tls import ServerTls
+from router.gateway.waiting import Place
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
@@ -42,7 +43,6 @@ from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Pools
-from router.wire.flow import Signal
 
 _log = logging.getLogger("router")
 
@@ -120,7 +120,7 @@ class App:
         self.store: Store = open_store(config, router_name=name)
         self._pools = Pools(clock.monotonic_s)
         self.telemetry = _telemetry(config, self._models, access=access, human=human)
-        self._queue = WaitQueue[Signal[bool]](self._params)
+        self._queue = WaitQueue[Place](self._params)
         self._policies = {name: make(self._params) for name, make in POLICIES.items()}
         self.lifecycle = Lifecycle(
             self._settings(config),

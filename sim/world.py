@@ -17,12 +17,12 @@ from zlib import crc32
 
 from router.core.admission import WaitQueue
 from router.core.cost import distance_rtt_s
+from router.core.course import Course
 from router.core.decisions import Dispatch, Wait
 from router.core.fleet import Fleet, PrefixNews
-from router.core.outcomes import CONSEQUENCES, Outcome, Retry
+from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import Policy, make_policy
-from router.core.retry import MAX_ATTEMPTS
 from router.core.types import BackendSpec, Lease, LoadSample, RegionSpec, Request, Usage
 from sim.engine import Engine, Job, What
 from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
@@ -116,10 +116,6 @@ class _Machine:
     def frozen(self) -> bool:
         return self.frozen_at_s < inf
 
-    def generated(self, job: Job, now_s: float) -> int:
-        """Output tokens the job has; a frozen engine makes none."""
-        return self.engine.generated(job, min(now_s, self.frozen_at_s))
-
 
 class _Site:
     """One router: the production fleet, its policy, and the requests that wait at it."""
@@ -140,11 +136,12 @@ class Flow:
 
     __slots__ = (
         "arrival",
-        "attempts",
+        "asked",
         "cached_tokens",
-        "delivered",
+        "course",
         "ended_s",
         "error",
+        "failure",
         "heard_s",
         "job",
         "lease",
@@ -152,7 +149,6 @@ class Flow:
         "request",
         "site",
         "started_s",
-        "tried",
         "ttft_s",
         "waited_s",
     )
@@ -162,18 +158,22 @@ class Flow:
         self.site = site
         self.request = request
         self.started_s = now_s
-        self.attempts = 0
-        self.tried: set[str] = set()
+        self.course = Course(site.fleet, site.policy, request, (request.model,))
+        self.asked: list[str] = []  # backends, in the order of the attempts
+        self.failure: str | None = None  # how the last attempt ended, if it failed
         self.lease: Lease | None = None
         self.job: Job | None = None
         self.machine: _Machine | None = None
         self.ttft_s: float | None = None
         self.cached_tokens = 0
         self.heard_s = 0.0
-        self.delivered = 0  # output tokens of earlier attempts
         self.waited_s: float | None = None
         self.ended_s: float | None = None
         self.error: str | None = None
+
+    @property
+    def attempts(self) -> int:
+        return len(self.asked)
 
     @property
     def region(self) -> str | None:
@@ -272,26 +272,22 @@ class World:
         self._decide(flow, now_s)
 
     def _decide(self, flow: Flow, now_s: float) -> None:
-        site = flow.site
-        decision = site.fleet.decide(flow.request, site.policy, now_s, self._rng, exclude=flow.tried)
+        decision = flow.course.next(now_s, self._rng)
         if isinstance(decision, Dispatch):
             self._dispatch(flow, decision.lease, now_s)
         elif isinstance(decision, Wait):
-            if flow.attempts:
-                self._give_up(flow, "upstream_error", now_s)
-            elif site.queue.push(flow.request, now_s, flow, until_s=decision.until_s):
+            if flow.site.queue.push(flow.request, now_s, flow, kind=flow.course.kind, until_s=decision.until_s):
                 flow.waited_s = now_s
             else:
                 self._give_up(flow, "admission_full", now_s)
         else:
-            self._give_up(flow, decision.reason.value, now_s)
+            self._give_up(flow, flow.failure or decision.reason.value, now_s)
 
     def _dispatch(self, flow: Flow, lease: Lease, now_s: float) -> None:
         machine = self.machines[lease.backend]
         backend = flow.site.fleet.backends[lease.backend]
         flow.lease, flow.machine, flow.job = lease, machine, None
-        flow.attempts += 1
-        flow.tried = flow.tried | {lease.backend}
+        flow.asked.append(lease.backend)
         way_s = self._way_s(flow.site, machine)
         if now_s - backend.last_end_s > self.plan.params.warm_s:
             way_s += self.plan.rtt_s[flow.site.region, machine.region]  # a new connection
@@ -307,10 +303,9 @@ class World:
             self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.UNREACHABLE))
             return
         self._advance(machine, now_s)
-        arrival, done = flow.arrival, flow.delivered
-        job = Job(arrival.prompt_tokens + done, arrival.output_tokens - done, arrival.blocks, tag=(flow, lease))
-        if not done:
-            job.answer_blocks = arrival.answer_blocks
+        arrival = flow.arrival
+        job = Job(arrival.prompt_tokens, arrival.output_tokens, arrival.blocks, tag=(flow, lease))
+        job.answer_blocks = arrival.answer_blocks
         if not machine.engine.fits(job):
             self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.CLIENT_ERROR))
             return
@@ -345,9 +340,6 @@ class World:
     def _stalled(self, flow: Flow, lease: Lease, now_s: float) -> None:
         """No token for too long."""
         if not lease.ended:
-            assert flow.job is not None
-            assert flow.machine is not None
-            flow.delivered += flow.machine.generated(flow.job, now_s)
             self._abandon(flow, now_s)
             self._lost(flow, (lease, Outcome.TRUNCATED), now_s)
 
@@ -369,16 +361,14 @@ class World:
         lease, outcome = what
         if lease.ended:
             return
-        site = flow.site
-        if lease.first_token_s is not None and outcome is Outcome.UNREACHABLE:
+        site, begun = flow.site, lease.first_token_s is not None
+        if begun and outcome is Outcome.UNREACHABLE:
             outcome = Outcome.TRUNCATED
         site.fleet.end(lease, outcome, now_s)
         self._offer_places(site, now_s)
-        retry = CONSEQUENCES[outcome].retry
-        allowed = flow.attempts < MAX_ATTEMPTS and retry is not Retry.NO
-        if allowed and retry is Retry.IN_BUDGET:
-            allowed = site.fleet.may_retry(lease.backend, now_s)
-        if allowed:
+        flow.failure = outcome.value
+        died = flow.job is not None and outcome is Outcome.UNREACHABLE
+        if flow.course.failed(lease.backend, outcome, now_s, died=died, begun=begun) is None:
             self._decide(flow, now_s)
         else:
             self._give_up(flow, outcome.value, now_s)
@@ -397,12 +387,8 @@ class World:
             return
         for flow in site.queue.expire(now_s):
             self._give_up(flow, "wait_expired", now_s)
-
-        def fits(request: Request) -> bool:
-            return not isinstance(site.fleet.decide(request, site.policy, now_s, self._rng, dry_run=True), Wait)
-
         for _ in range(len(site.queue)):
-            waiting = site.queue.pop(now_s, fits)
+            waiting = site.queue.pop(now_s, lambda flow: flow.course.fits(now_s, self._rng))
             if waiting is None:
                 return
             self._decide(waiting, now_s)
@@ -439,7 +425,6 @@ class World:
             self._advance(machine, now_s)
         for job in machine.engine.jobs() if machine.up else ():
             flow, lease = job.tag
-            flow.delivered += machine.generated(job, now_s)
             self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.UNREACHABLE))
         machine.up, machine.frozen_at_s = False, inf
         self._schedule(machine)

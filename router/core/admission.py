@@ -4,8 +4,8 @@ Order: priority first, then the tenant that was served least, then who came firs
 its priority counts as interactive, so that nobody starves. Tenants share the queue: once it is half full, one tenant
 may not hold more than an equal part of it.
 
-Only heads are compared: requests of one tenant, one priority and one kind (model, residency, pin, backends that failed
-it) stand in one line, because a place that does not fit the first of them fits none.
+Only heads are compared: requests of one tenant, one priority and one kind (see ``course.WaitKind``) stand in one line,
+because a place that does not fit the first of them fits none.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from router.core.types import Priority, Request
 
 T = TypeVar("T", bound=Hashable)
 
-_Kind = tuple[str, frozenset[str] | None, str | None, frozenset[str]]
-_Line = tuple[_Kind, Priority, str]
+_Line = tuple[Hashable, Priority, str]
 
 
 class _Waiter(Generic[T]):
     __slots__ = ("line", "request", "seq", "since_s", "token", "until_s")
 
-    def __init__(self, request: Request, token: T, since_s: float, until_s: float, seq: int) -> None:
+    def __init__(self, request: Request, token: T, kind: Hashable, since_s: float, until_s: float, seq: int) -> None:
         self.request = request
         self.token: T | None = token  # None: it has left
         self.since_s = since_s
         self.until_s = until_s
         self.seq = seq
-        kind = (request.model, request.residency, request.pin_region, request.tried)
         self.line: _Line = (kind, request.priority, request.tenant)
 
     def __lt__(self, other: _Waiter[T]) -> bool:
@@ -71,8 +69,10 @@ class WaitQueue(Generic[T]):
     def __repr__(self) -> str:
         return f"<WaitQueue {len(self)} of {self._max}, {len(self.by_tenant)} tenants>"
 
-    def push(self, request: Request, now_s: float, token: T, *, until_s: float = inf) -> bool:
+    def push(self, request: Request, now_s: float, token: T, *, kind: Hashable = None, until_s: float = inf) -> bool:
         """Let ``request`` wait until ``until_s``, its deadline or the longest wait allowed. False: no room for it.
+
+        ``kind`` is equal for requests that the same places fit.
 
         Raises ``ValueError`` when ``token`` waits already.
         """
@@ -87,7 +87,7 @@ class WaitQueue(Generic[T]):
             return False
         until_s = min(until_s, request.deadline_s, now_s + self._wait_max_s)
         self._seq += 1
-        waiter = _Waiter(request, token, now_s, until_s, self._seq)
+        waiter = _Waiter(request, token, kind, now_s, until_s, self._seq)
         self._waiters[token] = waiter
         self._lines.setdefault(waiter.line, deque()).append(waiter)
         heappush(self._deadlines, waiter)
@@ -97,19 +97,20 @@ class WaitQueue(Generic[T]):
         self.by_priority[request.priority] += 1
         return True
 
-    def pop(self, now_s: float, fits: Callable[[Request], bool] = lambda _: True) -> T | None:
-        """The token of the next request that ``fits`` the place that became free; None: there is none.
+    def pop(self, now_s: float, fits: Callable[[T], bool] = lambda _: True) -> T | None:
+        """The token of the next request that ``fits`` the place that became free, None if nobody does.
 
-        ``fits`` is asked once per kind of request and priority, with one of those.
+        ``fits`` is asked once per kind of request and priority, with the token of one of those.
         """
         best: tuple[int, int, int] | None = None
         chosen: _Waiter[T] | None = None
-        fitting: dict[tuple[_Kind, Priority], bool] = {}
+        fitting: dict[tuple[Hashable, Priority], bool] = {}
         for line, waiters in self._lines.items():
             head = waiters[0]
             kind, priority, tenant = line
             if (kind, priority) not in fitting:
-                fitting[kind, priority] = fits(head.request)
+                assert head.token is not None
+                fitting[kind, priority] = fits(head.token)
             if not fitting[kind, priority]:
                 continue
             if now_s - head.since_s >= self._promote_s[priority]:

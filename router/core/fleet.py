@@ -114,10 +114,21 @@ class Fleet:
                     added.append(name)
             self.backends[name] = backend
         self.backends = {name: self.backends[name] for name in wanted}
-        self._place(now_s)
+        self._place()
+        self._next_solve_s = now_s
+        self._tick(now_s)
         return FleetChange(tuple(added), tuple(removed), tuple(updated))
 
-    def _place(self, now_s: float) -> None:
+    def move_to(self, region: str, now_s: float) -> None:
+        """Stand in another region, from which no round trip has been measured yet."""
+        self.router_region = region
+        for b in self.backends.values():
+            b.rtt = RttEstimate(self.params)
+        self._place()
+        for b in self.backends.values():
+            b.refresh(now_s, self.neutral)
+
+    def _place(self) -> None:
         """What follows from the whole list: who is local, how far away, who serves what."""
         home = next((b.spec.region.location for b in self.backends.values() if b.region == self.router_region), None)
         for b in self.backends.values():
@@ -134,8 +145,6 @@ class Fleet:
             self._budgets.setdefault(b.region, RetryBudget(self.params))
         self._full.intersection_update(self._by_name.values())
         self._list_models()
-        self._next_solve_s = now_s
-        self._tick(now_s)
 
     def _list_models(self) -> None:
         names = sorted({model for b in self.backends.values() for model in b.models or ()})
@@ -246,25 +255,6 @@ class Fleet:
             return None
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
         return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
-
-    def decide_from(self, region: str, request: Request, policy: Policy, now_s: float, rng: Rng) -> Decision:
-        """A dry run as if this router stood in ``region``, where the client is.
-
-        Round trips are what the distance from there suggests, since nobody has measured them from there; all else is
-        what this router knows: queues, rates and prefixes belong to the backends, whoever asks.
-        """
-        home, measured = self.router_region, {b: b.rtt for b in self.backends.values()}
-        try:
-            self.router_region = region
-            for b in measured:
-                b.rtt = RttEstimate(self.params)
-            self._place(now_s)
-            return self.decide(request, policy, now_s, rng, dry_run=True)
-        finally:
-            self.router_region = home
-            for b, rtt in measured.items():
-                b.rtt = rtt
-            self._place(now_s)
 
     def _count(self, lease: Lease, b: Backend, now_s: float) -> None:
         self.leases.add(lease)
@@ -481,6 +471,13 @@ class Fleet:
         else:
             self._full.discard(b)
 
+    def neighbours(self, backend: str) -> frozenset[str]:
+        """The names of all backends in the region of ``backend``, itself included."""
+        b = self._by_name.get(backend)
+        if b is None:
+            return frozenset()
+        return frozenset(other.name for other in self.backends.values() if other.region == b.region)
+
     def may_retry(self, backend: str, now_s: float) -> bool:
         """Whether the retry budget of ``backend``'s region allows one more. Counts it when it does.
 
@@ -488,6 +485,10 @@ class Fleet:
         """
         b = self._by_name.get(backend)
         return b is None or self._budgets[b.region].take(now_s)
+
+    def retries_left(self, region: str, now_s: float) -> float:
+        """Retries that the budget of ``region`` allows now."""
+        return self._budgets[region].left(now_s)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

@@ -253,6 +253,10 @@ class Params:
     queue_memory_s: float = 10.0
 
     # -- retry ------------------------------------------------------------------------------------------------------
+    #: attempts of one request, the first included
+    attempts_max: int = 3
+    #: a request of which this many backends died is not sent to another one
+    deaths_max: int = 2
     #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)
     retry_ratio: float = 0.2
     retry_floor_per_s: float = 10.0

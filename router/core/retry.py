@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from router.core.params import Params
 
-#: attempts of one request, the first included
-MAX_ATTEMPTS = 3
-
 _BUCKETS = 10
 
 

@@ -78,8 +78,6 @@ class Request(Value):
     deadline_s: float = float("inf")
     #: whether its first token can be seen; a whole answer in one piece teaches nothing about first tokens
     stream: bool = True
-    #: backends that failed it; noted while it waits for another one
-    tried: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

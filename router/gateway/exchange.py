@@ -10,6 +10,7 @@ from router.core.outcomes import Charge
 from router.errors import RouterError
 
 if TYPE_CHECKING:
+    from router.core.course import Course
     from router.core.types import Lease, Request, Usage
     from router.gateway.ingress import Ask, Envelope
     from router.gateway.relay import Relay
@@ -45,13 +46,11 @@ class Exchange(msgspec.Struct, eq=False):
     key: Key | None = None
     ask: Ask | None = None
     need: Request | None = None
+    course: Course | None = None
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
     relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun
     usage: Usage | None = None
     charge: Charge = Charge.REFUND
-    tried: frozenset[str] = frozenset()  # backends that failed it
-    shunned: frozenset[str] = frozenset()  # in a region where a backend could not be reached: last resort
-    deaths: int = 0  # backends that died of it, or while it was there
     keep_alive: bool = True
     answered: bool = False

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 
 from router import clock
+from router.core.course import Course
+from router.core.elsewhere import fleet_seen_from
 from router.core.explain import explain
 from router.core.types import Rng
 from router.errors import RouterError
@@ -44,14 +46,8 @@ class Explainer:
         place = body.get("from")
         if place is not None and place not in {b.region for b in life.fleet.backends.values()}:
             raise RouterError("invalid_request", f"There is no region {place!r}.", param="from")
-        for served in settings.aliases.route(ask.model, self._rng):
-            need.model = served
-            now_s = clock.monotonic_s()
-            if place is None:
-                decision = life.fleet.decide(need, policy, now_s, self._rng, dry_run=True)
-            else:
-                decision = life.fleet.decide_from(place, need, policy, now_s, self._rng)
-            document = explain(decision)
-            if document["kind"] != "reject":
-                break
-        return {"decision": {"model": need.model, "policy": policy.name, **document}}
+        now_s = clock.monotonic_s()
+        fleet = life.fleet if place is None else fleet_seen_from(life.fleet, place, now_s)
+        course = Course(fleet, policy, need, settings.aliases.route(ask.model, self._rng))
+        decision = course.next(now_s, self._rng, dry_run=True)
+        return {"decision": {"model": need.model, "policy": policy.name, **explain(decision)}}

@@ -15,11 +15,11 @@ import orjson
 from router import clock
 from router.config import Config, TimeoutsSection
 from router.core.admission import WaitQueue
-from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
+from router.core.course import Course, Stop
+from router.core.decisions import Dispatch, Reject, RejectReason, Wait
 from router.core.fleet import Fleet
-from router.core.outcomes import CONSEQUENCES, Charge, Outcome, Retry
+from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.policy import Policy
-from router.core.retry import MAX_ATTEMPTS
 from router.core.tokens import TokenEstimator
 from router.core.types import Lease, Priority, Request, Rng
 from router.errors import RouterError
@@ -28,15 +28,15 @@ from router.gateway.aliases import Aliases, rewrite_model
 from router.gateway.auth import Authenticator
 from router.gateway.exchange import ClientGone, Exchange, PassedOn
 from router.gateway.ingress import Ask
-from router.gateway.poison import DEATHS_MAX, Poison
+from router.gateway.poison import Poison
 from router.gateway.relay import Relay
+from router.gateway.waiting import Place
 from router.store.base import Key, Refusal, Reservation, Store
 from router.tasks import spawn
 from router.telemetry.journal import AttemptRecord
 from router.telemetry.sink import Telemetry
 from router.upstream.classify import DELIVERED, AttemptEnd
 from router.upstream.pool import ConnectError, Pool, Pools
-from router.wire.flow import Signal
 from router.wire.outbound import Outbound
 
 _log = logging.getLogger("router.gateway")
@@ -82,7 +82,7 @@ class Lifecycle:
         store: Store,
         pools: Pools,
         telemetry: Telemetry,
-        queue: WaitQueue[Signal[bool]],
+        queue: WaitQueue[Place],
         rng: Rng,
     ) -> None:
         self.settings = settings
@@ -218,44 +218,41 @@ class Lifecycle:
     # 5 to 9: decide, wait, attempt, commit, relay
 
     async def _answer(self, x: Exchange, ask: Ask, need: Request) -> None:
-        """Decide and attempt until one attempt has answered. Raises RouterError when none can."""
-        failure: AttemptEnd | None = None
-        rejected: Reject | None = None
+        """Follow the course of the request until one attempt has answered. Raises RouterError when none can."""
         self._poison.check(x.request.body, x.arrival_s)
-        for served in self.settings.aliases.route(ask.model, self._rng):
-            need.model = x.record.served_model = served
-            while True:
-                now_s = clock.monotonic_s()
-                decision = self._decide(x, need, now_s)
-                if isinstance(decision, Dispatch):
-                    failure = await self._attempt(x, ask, decision.lease, now_s)
-                    if failure.outcome is _OK:
-                        return
-                    if not self._may_retry(x, failure, decision.lease.backend):
-                        raise self._upstream_error(x, failure, decision.lease.backend)
-                elif isinstance(decision, Wait):  # after a failure, too: for one that it was not at yet
-                    await self._wait(x, need, decision)
-                else:
-                    rejected = decision
-                    break
-        raise self._rejection(x, failure, rejected)
-
-    def _decide(self, x: Exchange, need: Request, now_s: float) -> Decision:
-        settings, chosen = self.settings, x.envelope.policy
+        settings, chosen, record = self.settings, x.envelope.policy, x.record
         policy = settings.policy if chosen is None else settings.policies[chosen]
-        exclude = x.tried | x.shunned if x.shunned else x.tried
-        decision = self.fleet.decide(need, policy, now_s, self._rng, exclude=exclude)
-        if x.shunned and not isinstance(decision, Dispatch):
-            decision = self.fleet.decide(need, policy, now_s, self._rng, exclude=x.tried)
-        x.record.policy, x.record.candidates = policy.name, decision.candidates
-        return decision
+        x.course = course = Course(self.fleet, policy, need, settings.aliases.route(ask.model, self._rng))
+        record.policy = policy.name
+        failure: AttemptEnd | None = None
+        while True:
+            now_s = clock.monotonic_s()
+            decision = course.next(now_s, self._rng)
+            record.served_model, record.candidates = need.model, decision.candidates
+            if isinstance(decision, Dispatch):
+                failure = await self._attempt(x, ask, decision.lease, now_s)
+                if failure.outcome is _OK:
+                    return
+                self._failed(x, course, decision.lease.backend, failure)
+            elif isinstance(decision, Wait):  # after a failure, too: for a backend that it was not at yet
+                await self._wait(x, course, decision)
+            else:
+                raise self._rejection(x, failure, decision)
 
-    async def _wait(self, x: Exchange, need: Request, decision: Wait) -> None:
+    def _failed(self, x: Exchange, course: Course, backend: str, end: AttemptEnd) -> None:
+        """Note the failure of an attempt. Raises RouterError when there is to be no other."""
+        now_s = clock.monotonic_s()
+        stop = course.failed(backend, end.outcome, now_s, died=end.died, begun=x.answered)
+        if stop is Stop.DEADLY:
+            self._poison.remember(x.request.body, now_s)
+        if stop is not None:
+            raise self._upstream_error(x, end, backend)
+
+    async def _wait(self, x: Exchange, course: Course, decision: Wait) -> None:
         """Until a place is free. Raises RouterError (admission_full, wait_expired)."""
         began_s = clock.monotonic_s()
-        place: Signal[bool] = Signal()
-        need.tried = x.tried  # a place there would not help
-        if not self._queue.push(need, began_s, place, until_s=decision.until_s):
+        place = Place(course)
+        if not self._queue.push(course.request, began_s, place, kind=course.kind, until_s=decision.until_s):
             raise RouterError("admission_full", retry_after_s=self._queue.expected_wait_s(began_s), should_retry=True)
         try:
             free = await place
@@ -272,15 +269,10 @@ class Lifecycle:
         for place in self._queue.expire(now_s):
             place.set(False)
         for _ in range(len(self._queue)):
-            free = self._queue.pop(now_s, self._fits)
+            free = self._queue.pop(now_s, lambda place: place.course.fits(now_s, self._rng))
             if free is None:
                 return
             free.set(True)  # the request decides, and takes its place, before this returns
-
-    def _fits(self, request: Request) -> bool:
-        now_s, policy = clock.monotonic_s(), self.settings.policy
-        decision = self.fleet.decide(request, policy, now_s, self._rng, exclude=request.tried, dry_run=True)
-        return not isinstance(decision, Wait)
 
     async def _attempt(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end."""
@@ -370,7 +362,7 @@ class Lifecycle:
                 None if first_token_s is None else first_token_s - began_s,
                 lease.predicted_ttft_s,
                 status,
-                "retry" if x.tried else "first",
+                "retry" if lease.retry else "first",
                 now_s - began_s,
                 end.detail or None,
             )
@@ -419,23 +411,6 @@ class Lifecycle:
 
     # what follows a failure
 
-    def _may_retry(self, x: Exchange, end: AttemptEnd, backend: str) -> bool:
-        if end.outcome is Outcome.UNREACHABLE:
-            region = x.record.attempts[-1].region
-            x.shunned |= {b.name for b in self.fleet.backends.values() if b.region == region}
-        x.tried |= {backend}
-        if x.answered or len(x.record.attempts) >= MAX_ATTEMPTS:
-            return False
-        if end.died:
-            x.deaths += 1
-            if x.deaths >= DEATHS_MAX:
-                self._poison.remember(x.request.body, clock.monotonic_s())
-                return False
-        if x.need is not None and clock.monotonic_s() >= x.need.deadline_s:
-            return False
-        rule = CONSEQUENCES[end.outcome].retry
-        return rule is Retry.YES or (rule is Retry.IN_BUDGET and self.fleet.may_retry(backend, clock.monotonic_s()))
-
     def _upstream_error(self, x: Exchange, end: AttemptEnd, backend: str) -> RouterError:
         """What the client is told when no other backend may be asked."""
         if end.outcome is Outcome.CLIENT_ERROR:
@@ -456,11 +431,10 @@ class Lifecycle:
         now_s = clock.monotonic_s()
         return any(b.serves(model) and b.usable(now_s) for b in self.fleet.backends.values())
 
-    def _rejection(self, x: Exchange, failure: AttemptEnd | None, rejected: Reject | None) -> RouterError:
+    def _rejection(self, x: Exchange, failure: AttemptEnd | None, rejected: Reject) -> RouterError:
         """No backend is left. A failure that was met tells the client more than "nobody is left"."""
         if failure is not None:
             return self._upstream_error(x, failure, x.record.attempts[-1].backend)
-        assert rejected is not None
         if rejected.reason is RejectReason.UNKNOWN_MODEL:
             return self._unknown_model(x.record.model or "")
         return RouterError(

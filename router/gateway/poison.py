@@ -6,8 +6,6 @@ from collections import OrderedDict
 
 from router.errors import RouterError
 
-#: A request may kill this many backends; then it is remembered and not tried again.
-DEATHS_MAX = 2
 _ENTRIES_MAX = 1024
 _MEMORY_S = 60.0
 

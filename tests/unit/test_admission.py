@@ -34,9 +34,9 @@ class TestOrder:
 
     def test_one_that_failed_somewhere_does_not_hold_up_those_behind_it(self) -> None:
         queue: WaitQueue[str] = WaitQueue(PARAMS)
-        queue.push(ask(tried=frozenset({"us-east/a"})), 0.0, "retry")
-        queue.push(ask(), 0.0, "first")
-        assert queue.pop(0.0, lambda request: not request.tried) == "first"
+        queue.push(ask(), 0.0, "retry", kind="tried us-east/a")
+        queue.push(ask(), 0.0, "first", kind="tried none")
+        assert queue.pop(0.0, lambda token: token == "first") == "first"
 
     def test_priority_comes_first(self) -> None:
         queue: WaitQueue[str] = WaitQueue(PARAMS)
@@ -73,16 +73,18 @@ class TestOrder:
 
     def test_only_requests_that_fit_the_free_place(self) -> None:
         queue: WaitQueue[str] = WaitQueue(PARAMS)
-        queue.push(ask(residency=frozenset({"eu"})), 0.0, "eu")
-        queue.push(ask(), 0.0, "anywhere")
-        asked: list[Request] = []
+        queue.push(ask(residency=frozenset({"eu"})), 0.0, "eu", kind="eu")
+        queue.push(ask(), 0.0, "anywhere", kind="anywhere")
+        queue.push(ask(), 0.0, "too", kind="anywhere")
+        asked: list[str] = []
 
-        def in_us(request: Request) -> bool:
-            asked.append(request)
-            return request.residency is None
+        def in_us(token: str) -> bool:
+            asked.append(token)
+            return token != "eu"
 
         assert queue.pop(0.0, in_us) == "anywhere"
         assert len(asked) == 2
+        assert queue.pop(0.0, in_us) == "too"
         assert queue.pop(0.0, in_us) is None
         assert queue.pop(0.0) == "eu"
 

@@ -58,23 +58,6 @@ def test_what_would_have_to_change_is_enough_and_no_more() -> None:
             assert less == pytest.approx(max(0.0, loser["cost_s"] - winner["cost_s"]))
 
 
-def test_from_another_region_the_way_is_another_and_nothing_stays() -> None:
-    driver = Driver(fleet_of("us-east/a", "eu-west/a"))
-    fleet = driver.fleet
-    for name, rtt_s in (("us-east/a", 0.002), ("eu-west/a", 0.083)):
-        fleet.observe_rtt(name, rtt_s, 0.0)
-    before = fleet.decide(ask(), driver.policy, 0.0, driver.rng, dry_run=True)
-    there = fleet.decide_from("eu-west", ask(), driver.policy, 0.0, driver.rng)
-    after = fleet.decide(ask(), driver.policy, 0.0, driver.rng, dry_run=True)
-    assert isinstance(before, Dispatch)
-    assert isinstance(there, Dispatch)
-    assert (before.lease.backend, there.lease.backend) == ("us-east/a", "eu-west/a")
-    rtt = {c.backend: dict(c.terms)["rtt"] for c in there.candidates}
-    assert rtt["eu-west/a"] < 0.01 < 0.05 < rtt["us-east/a"]
-    assert list(after.candidates) == list(before.candidates)
-    assert not fleet.leases
-
-
 def test_a_dispatch_knows_its_candidates_without_having_made_them() -> None:
     driver = Driver(fleet_of(*NAMES))
     decision = driver.fleet.decide(ask(), driver.policy, 0.0, driver.rng)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from router.core.decisions import Reject, Wait
 from router.core.outcomes import Outcome
 from router.core.params import Params
-from router.core.retry import MAX_ATTEMPTS, RetryBudget
+from router.core.retry import RetryBudget
 from tests.support.fleets import Driver, ask, fleet_of, spec
 
 PARAMS = Params()
@@ -35,10 +35,6 @@ def test_the_window_slides_part_by_part() -> None:
     assert budget.left(10.5) == 280.0
     assert budget.left(14.5) == 200.0
     assert budget.left(30.0) == 100.0
-
-
-def test_three_attempts() -> None:
-    assert MAX_ATTEMPTS == 3
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=300))

@@ -1,0 +1,135 @@
+"""The course of one request over its attempts: which backend next, whether to wait, when to stop.
+
+Whoever carries requests out drives one ``Course`` for each: ``router/gateway`` with real connections, ``sim/world`` in
+virtual time, ``router explain`` without doing anything. The driver asks ``next``, does what the answer says, and
+reports with ``failed`` what became of an attempt. All rules about retries are here and in ``outcomes.CONSEQUENCES``:
+
+* a backend that failed the request is not asked again;
+* when a backend could not be reached, the rest of its region is asked only when nothing else is left;
+* a model that nobody can serve now falls back to the next one of its alias;
+* there are ``Params.attempts_max`` attempts at most, and retries of most kinds count against the region's budget;
+* a request of which ``Params.deaths_max`` backends died goes nowhere any more: it may be the cause;
+* once the client has received content, the answer is not started over.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from router.core.decisions import Decision, Dispatch, Wait
+from router.core.fleet import Fleet
+from router.core.outcomes import CONSEQUENCES, Outcome, Retry
+from router.core.policy.base import Policy
+from router.core.types import Request, Rng, Value
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+class Stop(Enum):
+    """Why a course ended without an answer. The values are shown to operators: keep them stable."""
+
+    REJECTED = "rejected"  # no backend is left, and waiting would not help
+    RULE = "rule"  # failures of this kind are not retried
+    BEGUN = "begun"  # the client has received a part of the answer
+    ATTEMPTS = "attempts"
+    DEADLY = "deadly"
+    DEADLINE = "deadline"
+    BUDGET = "budget"
+
+
+#: What decides whether a free place is of use to a waiting request.
+WaitKind = tuple[str, frozenset[str] | None, str | None, str, frozenset[str]]
+
+
+class Course(Value, eq=False):
+    """One request on its way. ``models`` are those to try, in order; ``request.model`` is the one being tried.
+
+    Lives as long as its request. ``tried`` has the backends that failed it, ``attempts`` counts the dispatches, and
+    ``stop`` says why it ended, None as long as it goes on or when it was answered.
+    """
+
+    fleet: Fleet
+    policy: Policy
+    request: Request
+    models: tuple[str, ...]
+    attempts: int = 0
+    tried: frozenset[str] = _NOBODY
+    #: backends in a region where one could not be reached: asked when nothing else is left
+    shunned: frozenset[str] = _NOBODY
+    deaths: int = 0
+    stop: Stop | None = None
+    _place: int = 0  # of the current model in ``models``
+
+    def next(self, now_s: float, rng: Rng, *, dry_run: bool = False) -> Decision:
+        """Where the request goes now.
+
+        A ``Dispatch`` counts as an attempt; its lease is counted in the fleet and must be ended there. ``Wait``: ask
+        again when a place may be free. ``Reject``: nobody can serve it and the course has ended. A dry run counts
+        nothing, and ends nothing.
+        """
+        request, models = self.request, self.models
+        while True:
+            request.model = models[self._place]
+            decision = self._decide(now_s, rng, dry_run=dry_run)
+            if isinstance(decision, Dispatch):
+                if not dry_run:
+                    self.attempts += 1
+                return decision
+            if isinstance(decision, Wait):
+                return decision
+            if self._place + 1 >= len(models):
+                if not dry_run:
+                    self.stop = Stop.REJECTED
+                return decision
+            self._place += 1
+
+    def failed(
+        self, backend: str, outcome: Outcome, now_s: float, *, died: bool = False, begun: bool = False
+    ) -> Stop | None:
+        """An attempt ended without an answer. Returns None when ``next`` may be asked again, else why not.
+
+        ``died``: the backend broke off before it answered, as a process does that is killed by what it was sent.
+        ``begun``: the client has received a part of the answer. Takes a retry from the budget when it allows one.
+        """
+        fleet = self.fleet
+        self.tried |= {backend}
+        if outcome is Outcome.UNREACHABLE:
+            self.shunned |= fleet.neighbours(backend)
+        self.deaths += died
+        self.stop = self._judge(backend, outcome, now_s, begun=begun)
+        return self.stop
+
+    def fits(self, now_s: float, rng: Rng) -> bool:
+        """Whether a request that waits would go on now, judged by the policy it chose. Counts nothing."""
+        return not isinstance(self._decide(now_s, rng, dry_run=True), Wait)
+
+    @property
+    def kind(self) -> WaitKind:
+        """Equal for requests that the same free places are of use to."""
+        request = self.request
+        return request.model, request.residency, request.pin_region, self.policy.name, self.tried
+
+    def _judge(self, backend: str, outcome: Outcome, now_s: float, *, begun: bool) -> Stop | None:
+        params = self.fleet.params
+        rule = CONSEQUENCES[outcome].retry
+        if begun:
+            return Stop.BEGUN
+        if self.deaths >= params.deaths_max:
+            return Stop.DEADLY
+        if rule is not Retry.YES and rule is not Retry.IN_BUDGET:
+            return Stop.RULE
+        if self.attempts >= params.attempts_max:
+            return Stop.ATTEMPTS
+        if now_s >= self.request.deadline_s:
+            return Stop.DEADLINE
+        if rule is Retry.IN_BUDGET and not self.fleet.may_retry(backend, now_s):
+            return Stop.BUDGET
+        return None
+
+    def _decide(self, now_s: float, rng: Rng, *, dry_run: bool) -> Decision:
+        fleet, request, policy, tried = self.fleet, self.request, self.policy, self.tried
+        if self.shunned:
+            decision = fleet.decide(request, policy, now_s, rng, exclude=tried | self.shunned, dry_run=dry_run)
+            if isinstance(decision, Dispatch):
+                return decision
+        return fleet.decide(request, policy, now_s, rng, exclude=tried, dry_run=dry_run)
