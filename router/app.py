@@ -131,7 +131,7 @@ class App:
             queue=self._queue,
             rng=rng,
         )
-        self.server = Server(config, self.lifecycle, self.telemetry, lambda: self.not_ready() is None)
+        self.server = Server(config, self.lifecycle, self.telemetry, self.not_ready)
         self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
         self._drains = Drains(self.fleet, self.store)
         self._chaos = Chaos(self._pools, clock.monotonic_s)

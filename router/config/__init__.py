@@ -14,6 +14,7 @@ from router.config.loader import load, parse
 from router.config.model import (
     AuthSection,
     Config,
+    CorsSection,
     JournalSection,
     LimitsSection,
     ModelAlias,
@@ -31,6 +32,7 @@ __all__ = [
     "EXAMPLE",
     "AuthSection",
     "Config",
+    "CorsSection",
     "JournalSection",
     "LimitsSection",
     "ModelAlias",

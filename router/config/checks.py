@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from router.config.reader import Reader, did_you_mean
 from router.core.policy import POLICIES
 
 _TOKEN_LENGTH = 16
+#: A path such as /v1beta/openai or /api/paas/v4: an API that is not below /v1.
+_VERSIONED = re.compile(r"://[^/]*/(?:.*/)?v[0-9]+(?:alpha|beta)?[0-9]*(?:/|\Z)")
 
 
 def secret(name: str, env: Mapping[str, str] | None = None) -> str | None:
@@ -148,11 +151,18 @@ def _redis_value_problem(value: str) -> str | None:
 def _warnings(config: Config) -> Iterator[str]:
     if not config.backends:
         yield "no backends: every request will be answered 404 or 503"
+    if "*" in config.cors.origins and config.auth.mode == "open":
+        yield (
+            '[cors] origins: with [auth] mode = "open", "*" lets every web page that somebody visits use the backends '
+            "through that person's browser; name the origins"
+        )
     if config.store.redis is not None and has_password(config.store.redis):
         yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
     if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
         yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
     for backend in config.backends:
+        if _VERSIONED.search(backend.url):
+            yield f"{backend.name}: url ends below a version, and the router adds /v1 to it"
         if backend.max_inflight < config.router.workers:
             yield f"{backend.name}: max_inflight is below [router] workers, each of which sends at least one request"
     yield from _same_url(config)

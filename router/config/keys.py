@@ -13,6 +13,7 @@ from typing import Any, Literal
 from router.config.address import listen_problem, redis_problem, url_problem
 from router.config.model import (
     AuthSection,
+    CorsSection,
     JournalSection,
     LimitsSection,
     ModelAlias,
@@ -32,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MODEL = re.compile(r"[!-~]{1,200}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _DAY_S = 86_400.0
 
 
@@ -98,6 +100,12 @@ def jurisdiction_problem(text: str) -> str | None:
     if _JURISDICTION.fullmatch(text):
         return None
     return "must be lower-case letters, digits and hyphens"
+
+
+def origin_problem(text: str) -> str | None:
+    if text == "*" or _ORIGIN.fullmatch(text):
+        return None
+    return 'must be "*", or scheme://host with a port if needed, without a path or a slash at its end'
 
 
 def _each(check: Callable[[str], str | None]) -> Callable[[list[str]], str | None]:
@@ -187,6 +195,19 @@ SECTIONS: tuple[Section, ...] = (
                 "Environment variable that holds the admin token. Required when `admin` is not loopback.",
                 problem=env_problem,
                 secret=True,
+            ),
+        ),
+    ),
+    Section(
+        "cors",
+        "Web pages that may call the router from a browser. None by default.",
+        CorsSection,
+        (
+            Key(
+                "origins",
+                "strings",
+                'Origins such as "https://chat.example.com", with the port if it is not the usual one; "*" for all.',
+                problem=_each(origin_problem),
             ),
         ),
     ),

@@ -15,6 +15,7 @@ from router.config.keys import BACKEND_KEYS, NAME, REGION_KEYS, SECTIONS, Sectio
 from router.config.model import (
     AuthSection,
     Config,
+    CorsSection,
     JournalSection,
     LimitsSection,
     ModelAlias,
@@ -96,6 +97,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         router=RouterSection(**router),
         store=_store(reader, values("store"), env),
         auth=AuthSection(**values("auth")),
+        cors=CorsSection(**values("cors")),
         plans=_plans(reader, document),
         models=_models(reader, document),
         timeouts=TimeoutsSection(**values("timeouts")),

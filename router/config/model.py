@@ -37,6 +37,11 @@ class AuthSection:
 
 
 @dataclass(frozen=True, slots=True)
+class CorsSection:
+    origins: tuple[str, ...] = ()  # of web pages that may call the router; "*": of all
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     name: str
     requests_per_minute: int | None = None  # None: no limit
@@ -110,6 +115,7 @@ class Config:
     router: RouterSection = field(default_factory=RouterSection)
     store: StoreSection = field(default_factory=StoreSection)
     auth: AuthSection = field(default_factory=AuthSection)
+    cors: CorsSection = field(default_factory=CorsSection)
     plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default")})
     models: dict[str, ModelAlias] = field(default_factory=dict)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)

@@ -32,12 +32,15 @@ class Authenticator:
 
 
 def secret_of(headers: dict[bytes, bytes]) -> bytes | None:
-    """The secret in ``authorization: Bearer``, ``x-api-key`` or ``api-key``; None if there is none of a sane size."""
+    """The secret in ``authorization: Bearer``, else in ``x-api-key``, else in ``api-key``; None if there is none.
+
+    An ``authorization`` that cannot be a key of ours is passed over: Basic is meant for a proxy before us, an SDK that
+    was given no token writes an empty Bearer, and one of over 512 bytes is a token of somebody else.
+    """
     value = headers.get(b"authorization")
-    if value is not None:
-        if value[:7].lower() != _BEARER:
-            return None
+    if value is not None and value[:7].lower() == _BEARER:
         value = value[7:].strip()
-    else:
-        value = headers.get(b"x-api-key") or headers.get(b"api-key")
+        if value and len(value) <= _MAX_SECRET_BYTES:
+            return value
+    value = headers.get(b"x-api-key") or headers.get(b"api-key")
     return value if value and len(value) <= _MAX_SECRET_BYTES else None

@@ -16,6 +16,7 @@ from router.core.sse import StreamKind
 from router.core.types import Priority, Value
 from router.errors import RouterError
 from router.gateway.auth import secret_of
+from router.gateway.paths import own, path_of, query_of, takes_posts
 from router.wire.head import RequestHead, connection_options
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
@@ -28,7 +29,6 @@ TOKENS_MAX = 100_000_000
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REGION = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_PATH = re.compile(rb"/(?:v1/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.:-]+)*|tokenize|detokenize|rerank|score|pooling|classify)")
 _MULTIPART_MODEL = re.compile(rb'name="model"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
 
 #: Nothing else of a client's headers reaches a backend.
@@ -72,8 +72,8 @@ _decoder = msgspec.json.Decoder(_Body)
 class Envelope:
     """The head of a request, understood as far as routing needs. Shared by requests with the same head: not altered."""
 
-    path: bytes
-    target: bytes  # path and query as the client sent them
+    path: bytes  # in its one spelling, see paths.py
+    target: bytes  # path and query, for the backend
     shown_path: str  # for records
     kind: StreamKind
     secret: bytes | None
@@ -92,6 +92,10 @@ class Envelope:
     policy: str | None = None
     client_region: str | None = None  # for the record; None also when it is no word
     trace_id: str | None = None
+    #: whether it is for a backend; the router answers everything else by itself
+    routed: bool = True
+    #: the web page's, if the client is a browser
+    origin: bytes | None = None
 
 
 class Ask(Value, eq=False):
@@ -104,16 +108,6 @@ class Ask(Value, eq=False):
     max_tokens: int | None
     prompt_bytes: int
     blocks: tuple[int, ...]
-
-
-def path_of(target: bytes) -> bytes:
-    """The path of a request target; RFC 9112 also allows the absolute form."""
-    if not target.startswith(b"/"):
-        scheme, _, rest = target.partition(b"://")
-        if scheme.lower() in (b"http", b"https"):
-            _, slash, target = rest.partition(b"/")
-            target = slash + target
-    return target.partition(b"?")[0]
 
 
 def envelope_of(head: RequestHead) -> Envelope:
@@ -133,13 +127,15 @@ def _understand(head: RequestHead) -> Envelope:
     forwarded = [b"%b: %b\r\n" % (name, passed[name]) for name in FORWARDED if name in passed]
     envelope = Envelope(
         path,
-        target=path + _query_of(head.target),
+        target=path + query_of(head.target),
         shown_path=path[:256].decode("latin-1"),
         kind=_KINDS.get(path, StreamKind.OTHER),
         secret=secret_of(headers),
         content_type=content_type,
         multipart=content_type.startswith(b"multipart/"),
         lines=b"content-type: %b\r\n%b" % (content_type, b"".join(forwarded)),
+        routed=head.method == b"POST" and own(path) is None,
+        origin=headers.get(b"origin"),
     )
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
@@ -154,11 +150,6 @@ def _understand(head: RequestHead) -> Envelope:
     except RouterError as error:
         envelope.problem = error.code, error.detail
     return envelope
-
-
-def takes_posts(path: bytes) -> bool:
-    """Whether requests to this path are routed."""
-    return _PATH.fullmatch(path) is not None and b".." not in path
 
 
 def _check(path: bytes, headers: dict[bytes, bytes]) -> None:
@@ -196,11 +187,6 @@ def read(envelope: Envelope, data: bytes) -> Ask:
         len(prompt),
         blocks,
     )
-
-
-def _query_of(target: bytes) -> bytes:
-    _, mark, query = target.partition(b"?")
-    return mark + query
 
 
 def _read_json(data: bytes) -> _Body:

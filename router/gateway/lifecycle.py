@@ -26,6 +26,7 @@ from router.errors import RouterError
 from router.gateway import ingress, responses
 from router.gateway.aliases import Aliases, rewrite_model
 from router.gateway.auth import Authenticator
+from router.gateway.cors import Cors
 from router.gateway.exchange import ClientGone, Exchange, PassedOn
 from router.gateway.ingress import Ask
 from router.gateway.poison import Poison
@@ -63,12 +64,14 @@ class Settings:
     authenticator: Authenticator
     aliases: Aliases
     policies: dict[str, Policy]
+    cors: Cors = field(init=False)
     policy: Policy = field(init=False)  # where the client asks for no other
     timeouts: TimeoutsSection = field(init=False)
 
     def __post_init__(self) -> None:
         self.policy = self.policies[self.config.router.policy]
         self.timeouts = self.config.timeouts
+        self.cors = Cors(self.config.cors.origins)
 
 
 class Lifecycle:
@@ -394,6 +397,8 @@ class Lifecycle:
             framing += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
         if x.reservation is not None:
             framing += responses.rate_limit_lines(x.reservation)
+        if x.envelope.origin is not None:
+            framing += self.settings.cors.lines(x.envelope.origin)
         record.ttft_s = now_s - x.arrival_s
         record.status = relay.status
         x.answered = True
@@ -465,6 +470,8 @@ class Lifecycle:
             return
         record.status = error.status
         lines = [b"x-request-id: %b\r\n" % x.request_id, *responses.error_headers(error)]
+        if x.envelope.origin is not None:
+            lines.append(self.settings.cors.lines(x.envelope.origin))
         body, content_type = responses.error_body(error), b"application/json"
         if record.attempts:
             last = record.attempts[-1]

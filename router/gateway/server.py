@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 
@@ -15,8 +16,12 @@ from router import clock
 from router.config import Config
 from router.errors import RouterError
 from router.gateway import ingress, responses
+from router.gateway.cors import ALLOWED_METHODS
 from router.gateway.exchange import ClientGone, Exchange
+from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
+from router.gateway.pages import models_page, state_page
+from router.gateway.paths import PING, Own, model_of, own, takes_posts
 from router.tasks import spawn, stop
 from router.telemetry.journal import Record
 from router.telemetry.sink import Telemetry
@@ -29,7 +34,6 @@ SWEEP_S = 0.05
 _HANDSHAKE_TIMEOUT_S = 8.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
-_ALLOW = "GET, HEAD, OPTIONS, POST"
 
 
 def limits_of(config: Config) -> Limits:
@@ -46,11 +50,14 @@ def limits_of(config: Config) -> Limits:
 class Server:
     """Listens, accepts, and hands each request to the lifecycle (a wire.inbound.Handler)."""
 
-    def __init__(self, config: Config, lifecycle: Lifecycle, telemetry: Telemetry, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: Config, lifecycle: Lifecycle, telemetry: Telemetry, not_ready: Callable[[], str | None]
+    ) -> None:
+        """``not_ready`` says why this router should get no traffic, or None."""
         self.gate = Gate(limits_of(config), clock.monotonic_s)
         self._lifecycle = lifecycle
         self._telemetry = telemetry
-        self._ready = ready
+        self._not_ready = not_ready
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = b"req-%b-" % os.urandom(6).hex().encode()
@@ -118,8 +125,8 @@ class Server:
     def begin(self, connection: Inbound, request: InboundRequest) -> None:
         envelope = ingress.envelope_of(request.head)
         request_id = envelope.request_id or self._new_id()
-        if request.head.method != b"POST":
-            self._plain(connection, request, request_id)
+        if not envelope.routed:
+            self._plain(connection, request, envelope, request_id)
             return
         record = Record(request_id.decode(), clock.wall_s())
         record.path, record.body_bytes = envelope.shown_path, len(request.body)
@@ -154,17 +161,21 @@ class Server:
 
     # paths that need no backend
 
-    def _plain(self, connection: Inbound, request: InboundRequest, request_id: bytes) -> None:
+    def _plain(self, connection: Inbound, request: InboundRequest, envelope: Envelope, request_id: bytes) -> None:
         keep_alive = request.keep_alive and not self.gate.closing
-        extra: list[bytes] = []
+        cors = self._lifecycle.settings.cors
+        extra = [cors.lines(envelope.origin)]
         try:
             if request.method == b"OPTIONS":
-                status, body, extra = 200, b"", [b"allow: %b\r\n" % _ALLOW.encode()]
+                asked = request.headers.get(b"access-control-request-headers")
+                extra += (b"allow: %b\r\n" % ALLOWED_METHODS, cors.preflight(envelope.origin, asked))
+                status, body = 200, b""
             else:
-                status, document = self._document(request)
+                status, document = self._document(request, envelope)
                 body = orjson.dumps(document)
         except RouterError as error:
-            status, body, extra = error.status, responses.error_body(error), responses.error_headers(error)
+            status, body = error.status, responses.error_body(error)
+            extra += responses.error_headers(error)
         connection.write(
             responses.plain(
                 status,
@@ -178,28 +189,25 @@ class Server:
         )
         connection.finish(keep_alive)
 
-    def _document(self, request: InboundRequest) -> tuple[int, dict[str, object]]:
-        path = ingress.path_of(request.target)
-        if request.method not in _GET:
-            raise RouterError("method_not_allowed", headers=(("allow", _ALLOW),))
-        if path == b"/healthz":
-            return 200, {"status": "ok"}
-        if path == b"/readyz":
-            ready = self._ready()
-            return (200, {"status": "ready"}) if ready else (503, {"status": "no usable backend"})
-        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            self._lifecycle.settings.authenticator.key_of(ingress.envelope_of(request.head).secret)
-            return 200, self._models(path[len(b"/v1/models/") :].decode("latin-1"))
-        if ingress.takes_posts(path):
-            raise RouterError("method_not_allowed", headers=(("allow", "POST"),))
-        raise RouterError("not_found")
+    def _document(self, request: InboundRequest, envelope: Envelope) -> tuple[int, dict[str, Any]]:
+        """Raises RouterError."""
+        path, method = envelope.path, request.method
+        what = own(path)
+        if what is None:
+            raise _no_such(path, method)
+        if method not in _GET and not (method == b"POST" and path == PING):
+            raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD"),))
+        if what is not Own.MODELS:
+            return state_page(what, self._not_ready())
+        self._lifecycle.settings.authenticator.key_of(envelope.secret)
+        names = {*self._lifecycle.fleet.models(), *self._lifecycle.settings.aliases.names()}
+        return 200, models_page(names, model_of(path))
 
-    def _models(self, name: str) -> dict[str, object]:
-        names = sorted({*self._lifecycle.fleet.models(), *self._lifecycle.settings.aliases.names()})
-        data = [{"id": n, "object": "model", "created": 0, "owned_by": "meridian"} for n in names]
-        if not name:
-            return {"object": "list", "data": data}
-        for entry in data:
-            if entry["id"] == name:
-                return entry
-        raise RouterError("unknown_model", f"The model `{name[:128]}` does not exist.", param="model")
+
+def _no_such(path: bytes, method: bytes) -> RouterError:
+    """Why nobody answers to this method here."""
+    if takes_posts(path):
+        return RouterError("method_not_allowed", headers=(("allow", "POST"),))
+    if method not in _GET:
+        return RouterError("method_not_allowed", headers=(("allow", ALLOWED_METHODS.decode()),))
+    return RouterError("not_found")

@@ -178,7 +178,7 @@ async def test_models_and_health(world: tuple[RouterProcess, ScriptedBackend], h
     async with http.get(r.url + "/readyz") as reply:
         assert reply.status == 200
     async with http.options(r.url + CHAT) as reply:
-        assert (reply.status, reply.headers["allow"]) == (200, "GET, HEAD, OPTIONS, POST")
+        assert (reply.status, reply.headers["allow"]) == (200, "GET, HEAD, POST, DELETE, OPTIONS")
 
 
 async def test_an_alias_is_rewritten_and_nothing_else(http: aiohttp.ClientSession) -> None:

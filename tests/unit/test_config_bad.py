@@ -79,6 +79,9 @@ CASES = [
     Bad("priority", '[plans.default]\npriority = "interactiv"', 2, 'did you mean "interactive"?'),
     Bad("engine", backend('engine = "vlm"'), 6, 'did you mean "vllm"?'),
     Bad("on_down", '[store]\non_down = "maybe"', 2, 'must be one of "share", "deny", "allow"'),
+    Bad("origin with a path", '[cors]\norigins = ["https://a.example/"]', 2, "scheme://host"),
+    Bad("origin without a scheme", '[cors]\norigins = ["a.example"]', 2, "scheme://host"),
+    Bad("origin of a sandbox", '[cors]\norigins = ["null"]', 2, "scheme://host"),
     Bad("mode", '[auth]\nmode = "none"', 2, 'must be one of "keys", "open"'),
     # names
     Bad("region without name", '[[regions]]\njurisdiction = "us"', 1, "name is missing", "[[regions]] #1"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.gateway import ingress, lifecycle, responses
+from router.gateway import ingress, lifecycle, paths, responses
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 PACKAGE = Path(responses.__file__).parent
@@ -37,5 +37,10 @@ def test_every_answer_header(module: object) -> None:
 
 @pytest.mark.parametrize("path", re.findall(r"`(?:POST )?(/[a-z0-9/_]+)`", DOCUMENT.partition("## What a request")[0]))
 def test_every_path_takes_posts_or_is_answered_here(path: str) -> None:
-    here = {"/v1/", "/v1/models", "/healthz", "/readyz"}
-    assert path in here or ingress.takes_posts(path.encode())
+    spelled = paths.path_of(path.encode())
+    assert spelled == b"/v1" or paths.own(spelled) or paths.takes_posts(spelled)
+
+
+def test_every_own_path_is_named() -> None:
+    named = set(re.findall(r"`(?:GET )?(/[^` ]*)`", DOCUMENT.partition("## What a request")[0]))
+    assert {path.decode() for path in paths.OWN} <= named
