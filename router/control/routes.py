@@ -405,18 +405,14 @@ async def _set_region_draining(request: web.Request, control: ControlPlane, drai
     name = request.match_info["region"]
     _region_view(control, name)
     everywhere = await control.drains.set(name, draining)
-    return reply(_region_view(control, name) | {"applied": _applied(everywhere)})
+    return reply(_region_view(control, name) | views.drain_reach(everywhere))
 
 
 async def _set_backend_draining(request: web.Request, control: ControlPlane, draining: bool) -> web.StreamResponse:
     name = _backend_name(request)
     _backend_view(control, name)
     everywhere = await control.drains.set(name, draining)
-    return reply(_backend_view(control, name) | {"applied": _applied(everywhere)})
-
-
-def _applied(everywhere: bool) -> str:
-    return "all routers" if everywhere else "this router, and the others once the store is back"
+    return reply(_backend_view(control, name) | views.drain_reach(everywhere))
 
 
 async def _probe(control: ControlPlane, backend: str) -> dict[str, Any]:

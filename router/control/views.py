@@ -239,3 +239,11 @@ def _sum(values: list[float]) -> float | None:
 
 def _mean(values: list[float]) -> float | None:
     return fmean(values) if values else None
+
+
+def drain_reach(shared: bool) -> dict[str, Any]:
+    """Whom a drain has reached. ``shared``: every router knows of it."""
+    return {
+        "shared": shared,
+        "applied": "all routers" if shared else "this router, and the others once the store is back",
+    }

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 from aiohttp import web
 
+from router.config import Config
 from router.control.inputs import number
-from router.control.links import Adoption
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.routes import Route
 from router.telemetry.stats import WINDOW_S_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A configuration that a worker is told to put in force."""
+
+    config: Config
+    generation: int
 
 
 async def window(request: web.Request, control: ControlPlane) -> web.StreamResponse:

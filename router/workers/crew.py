@@ -18,9 +18,9 @@ from typing import Any
 
 from router import clock
 from router.config import Config
-from router.control.links import WorkerGoneError, WorkerLink
 from router.errors import ConfigError
 from router.tasks import spawn, stop
+from router.workers.admin.links import WorkerGoneError, WorkerLink
 from router.workers.board import Board, new_board_file
 from router.workers.orders import Orders, share_of
 

@@ -11,12 +11,12 @@ from router import __version__, clock
 from router.app import Listeners, admin_token, greeting
 from router.config import Config
 from router.control.admin import serve
-from router.control.fanout import Fanout
-from router.control.faults import Faults
 from router.control.reload import ConfigReloader
 from router.gateway.tls import ServerTls
 from router.store.embedded import EmbeddedValkey
 from router.tasks import spawn
+from router.workers.admin.fanout import Fanout
+from router.workers.admin.faults import Faults
 from router.workers.crew import Crew
 
 _log = logging.getLogger("router.workers")

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import orjson
 
-from router.control.faults import Faults
-from router.control.links import WorkerGoneError, WorkerLink
+from router.workers.admin.faults import Faults
+from router.workers.admin.links import WorkerGoneError, WorkerLink
 
 
 class Link:

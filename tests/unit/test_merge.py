@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from router.config import Config, Region, RouterSection
-from router.control import merge
 from router.core.types import BackendSpec, RegionSpec
 from router.telemetry.stats import Tally, Window
+from router.workers.admin import merge
 from router.workers.orders import Orders, share_of
 
 

@@ -13,6 +13,7 @@ import orjson
 from yarl import URL
 
 from router.config import Config
+from router.control.worker_routes import Adoption
 from router.telemetry.stats import Window
 
 #: A worker that does not answer an operator within this time is left out of the answer.
@@ -34,14 +35,6 @@ class Answer:
     @property
     def document(self) -> Any:
         return orjson.loads(self.body)
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """A configuration that a worker is told to put in force."""
-
-    config: Config
-    generation: int
 
 
 class WorkerLink:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from router.control.links import WorkerGoneError, WorkerLink
+from router.workers.admin.links import WorkerGoneError, WorkerLink
 
 _PATH = "/admin/v1/chaos"
 #: What is nearly over is not begun again.

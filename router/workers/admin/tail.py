@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from router.control.links import WorkerGoneError, WorkerLink
 from router.tasks import spawn, stop
+from router.workers.admin.links import WorkerGoneError, WorkerLink
 
 KEEPALIVE_S = 15.0
 _QUEUE = 1000

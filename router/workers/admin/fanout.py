@@ -14,18 +14,19 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.control import merge, views
+from router.control import views
 from router.control.admin import add_route, bare_app
-from router.control.faults import Faults
 from router.control.guard import Guard
 from router.control.inputs import number
-from router.control.links import Answer, WorkerGoneError, WorkerLink
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
 from router.control.routes import DOCUMENT, REQUESTS_MAX, ROUTES, Route
-from router.control.tail import tail
 from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX, Window
+from router.workers.admin import merge
+from router.workers.admin.faults import Faults
+from router.workers.admin.links import Answer, WorkerGoneError, WorkerLink
+from router.workers.admin.tail import tail
 
 _V1 = "/admin/v1"
 #: Every worker hears of a new or revoked key within about a second; the answer waits for that.
@@ -270,8 +271,8 @@ async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 async def _drain(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
     documents = [answer.document for _, answer in await fanout.one_by_one(request)]
-    applied = {document["applied"] for document in documents}
-    return reply(merged(documents) | {"applied": min(applied, key=lambda text: text == "all routers")})
+    shared = all(document["shared"] for document in documents)
+    return reply(merged(documents) | views.drain_reach(shared))
 
 
 async def _probe(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,8 @@
+"""The admin API in front of several workers.
+
+fanout   answers each route of ``control/routes.py`` from the answers of all workers
+links    asks one worker, over its private unix socket
+merge    puts the answers of several workers together; pure
+tail     the tails of all workers as one stream of events
+faults   faults on purpose that a worker must be told of when it is started later
+"""
