@@ -493,7 +493,6 @@ class World:
                 running=float(engine.running),
                 waiting=float(engine.waiting),
                 kv_ratio=engine.kv_ratio,
-                output_tokens_total=float(engine.output_tokens(now_s)),
                 kv_capacity_tokens=float(machine.plan.profile.kv_tokens),
             )
             self._push(now_s + self._way_s(site, machine), self._scraped, (site, machine), sample)

@@ -13,6 +13,7 @@ from cli.client import segment
 from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Table, dotted, facts, state
+from router.core.traits import ENGINES
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -88,7 +89,7 @@ def add(
     ctx: typer.Context,
     name: Name,
     url: Annotated[str | None, typer.Option(help="The backend's address, without /v1.")] = None,
-    engine: Annotated[str | None, typer.Option(help="vllm, sglang, tgi, llamacpp, openai or router.")] = None,
+    engine: Annotated[str | None, typer.Option(help=f"One of {', '.join(ENGINES)}.")] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model it serves; may be repeated. Default: it is asked.")
     ] = None,

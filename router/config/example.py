@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-EXAMPLE = """\
+from router.core.traits import ENGINES
+
+EXAMPLE = f"""\
 # regions.toml: where the engines are and who may use them.
 # Check it with `router config check`. Saving it reloads a running router; a file with a mistake is refused whole
 # and the router keeps what it has.
@@ -33,9 +35,9 @@ priority            = "standard" # interactive | standard | batch
 residency           = []         # e.g. ["eu"]: only regions of these jurisdictions, whatever happens
 
 # [models.chat]                  # an alias: weighted variants, fallbacks, price
-# targets   = [{ model = "llama-3.1-8b", weight = 95 }, { model = "llama-3.1-8b-fp8", weight = 5 }]
+# targets   = [{{ model = "llama-3.1-8b", weight = 95 }}, {{ model = "llama-3.1-8b-fp8", weight = 5 }}]
 # fallbacks = ["llama-3.2-3b"]
-# price_usd_per_mtok = { input = 0.05, output = 0.15 }
+# price_usd_per_mtok = {{ input = 0.05, output = 0.15 }}
 
 [timeouts]                       # seconds
 connect      = 1.0
@@ -52,7 +54,7 @@ jurisdiction = "us"
   [[regions.backends]]
   name   = "a"                   # addressed as us-east/a
   url    = "http://127.0.0.1:8000"
-  engine = "vllm"                # vllm | sglang | tgi | llamacpp | openai | router
+  engine = "vllm"                # {" | ".join(ENGINES)}
   # models = ["llama-3.1-8b"]    # default: asked from /v1/models
   max_inflight  = 256
   cost_usd_hour = 2.5

@@ -24,7 +24,8 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
 )
-from router.core.types import ENGINES, BackendSpec, Priority, RegionSpec
+from router.core.traits import ENGINES
+from router.core.types import BackendSpec, Priority, RegionSpec
 
 Kind = Literal["string", "integer", "number", "boolean", "strings", "numbers", "table", "tables"]
 

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from router.core.cost import Price
     from router.core.outcomes import Outcome
 
-#: Engines whose behaviour we know. ``router`` is another router of ours, one hop away.
-ENGINES = ("vllm", "sglang", "tgi", "llamacpp", "openai", "router")
-
 
 class Value(msgspec.Struct, gc=False):
     """What is made anew for every request: built in C, and not looked at by the garbage collector, for which it must
@@ -88,8 +85,6 @@ class LoadSample:
     running: float | None = None
     waiting: float | None = None
     kv_ratio: float | None = None  # 0..1
-    prefix_hit_ratio: float | None = None  # 0..1, over the engine's life
-    output_tokens_total: float | None = None
     kv_capacity_tokens: float | None = None
 
 

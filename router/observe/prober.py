@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from router.core.fleet import Fleet
+from router.core.traits import TRAITS
 from router.core.types import BackendSpec
 from router.observe.client import Answer, AskFailedError, EngineClient, Failure
 from router.observe.complaint import Complaint
-from router.observe.engines import ENGINE_TABLE
 
 _log = logging.getLogger("router.observe")
 
@@ -75,7 +75,7 @@ class Prober:
 
     async def probe(self, *, ask_models: bool = False) -> Verdict:
         """Ask once and tell the fleet. ``ask_models``: ask for the models as well, whether due or not."""
-        path = ENGINE_TABLE[self._spec.engine].probe_path
+        path = TRAITS[self._spec.engine].probe_path
         answer: Answer | None = None
         try:
             answer = await self._get(path)

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable
 
 from router.core.fleet import Fleet
+from router.core.traits import TRAITS
 from router.core.types import BackendSpec, LoadSample
 from router.observe.client import AskFailedError, EngineClient, Failure
 from router.observe.complaint import Complaint
-from router.observe.engines import ENGINE_TABLE, LoadReader, knows_load
+from router.observe.engines import LoadReader, knows_load
 from router.observe.exposition import PAGE_BYTES_MAX
 
 _log = logging.getLogger("router.observe")
@@ -48,7 +49,7 @@ class Scraper:
     @property
     def has_page(self) -> bool:
         """Does this kind of engine have metrics to scrape?"""
-        return ENGINE_TABLE[self._spec.engine].metrics_path is not None
+        return TRAITS[self._spec.engine].load is not None
 
     async def scrape(self) -> LoadSample | None:
         """Read once and tell the fleet."""
@@ -82,12 +83,12 @@ class Scraper:
             )
 
     async def _read(self) -> LoadSample | None:
-        engine = ENGINE_TABLE[self._spec.engine]
-        assert engine.metrics_path is not None
-        reader = LoadReader(engine)
+        metrics = TRAITS[self._spec.engine].load
+        assert metrics is not None
+        reader = LoadReader(metrics)
         answer = await self._client.get(
             self._spec,
-            engine.metrics_path,
+            metrics.path,
             key=self._key,
             timeout_s=self._timeout_s,
             bytes_max=PAGE_BYTES_MAX,

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from router.core.traits import TRAITS
 from router.core.types import BackendSpec
 from router.errors import RouterError
 from router.upstream.tls import ClientTls
@@ -38,7 +39,7 @@ class Pool:
         self.open: set[Outbound] = set()
         self.closed = False
         self.region = spec.region.name
-        self.sums_usage = spec.engine == "llamacpp"  # one usage per choice
+        self.sums_usage = TRAITS[spec.engine].sums_usage
         self.head = self._request_head(parts.path.rstrip("/"), parts.netloc)
         #: header lines that tell a client who has answered
         self.stamp = f"x-router-region: {self.region}\r\nx-router-backend: {spec.name}\r\n".encode()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from router.core.types import ENGINES, LoadSample
-from router.observe.engines import ENGINE_TABLE, LoadReader, knows_load, read_load
+from router.core.traits import TRAITS, LoadMetrics
+from router.core.types import LoadSample
+from router.observe.engines import LoadReader, knows_load, read_load
 from router.observe.prober import model_names
 
 DATA = Path(__file__).parent.parent / "data" / "engines"
@@ -19,21 +20,26 @@ def page(engine: str, name: str) -> bytes:
 
 
 def load(engine: str, name: str) -> LoadSample:
-    return read_load(ENGINE_TABLE[engine], page(engine, name), 7.0)
+    return read_load(metrics_of(engine), page(engine, name), 7.0)
 
 
-def test_every_engine_has_its_row() -> None:
-    assert set(ENGINE_TABLE) == set(ENGINES)
-    assert ENGINE_TABLE["sglang"].probe_path != "/health", "it generates a token"
+def metrics_of(engine: str) -> LoadMetrics:
+    metrics = TRAITS[engine].load
+    assert metrics is not None
+    return metrics
+
+
+def test_no_probe_makes_an_engine_generate() -> None:
+    assert TRAITS["sglang"].probe_path != "/health", "it generates a token"
 
 
 REAL = {
-    ("vllm", "under_load"): LoadSample(7.0, 4, 3, 0.06299212598425197, 384 / 935, 550, 16384),
-    ("vllm", "idle"): LoadSample(7.0, 0, 0, 0, None, 0, 16384),
-    ("sglang", "under_load"): LoadSample(7.0, 1, 0, 0.02, 0.659919028340081, None, 16384),
-    ("sglang", "after_load"): LoadSample(7.0, 0, 0, 0, 1338 / 2249, 2800, 16384),
-    ("llamacpp", "under_load"): LoadSample(7.0, 2, 4, None, 0, 0, None),
-    ("llamacpp", "after_load"): LoadSample(7.0, 0, 0, None, 28 / 69, 1200, None),
+    ("vllm", "under_load"): LoadSample(7.0, 4, 3, 0.06299212598425197, 16384),
+    ("vllm", "idle"): LoadSample(7.0, 0, 0, 0, 16384),
+    ("sglang", "under_load"): LoadSample(7.0, 1, 0, 0.02, 16384),
+    ("sglang", "after_load"): LoadSample(7.0, 0, 0, 0, 16384),
+    ("llamacpp", "under_load"): LoadSample(7.0, 2, 4, None, None),
+    ("llamacpp", "after_load"): LoadSample(7.0, 0, 0, None, None),
 }
 
 
@@ -45,19 +51,19 @@ def test_real_pages(engine: str, name: str) -> None:
 
 
 def test_absent_is_unknown_not_zero() -> None:
-    for engine in ENGINE_TABLE.values():
-        found = read_load(engine, b"process_cpu_seconds_total 3\n", 7.0)
+    for metrics in (traits.load for traits in TRAITS.values() if traits.load is not None):
+        found = read_load(metrics, b"process_cpu_seconds_total 3\n", 7.0)
         assert found == LoadSample(7.0)
         assert not knows_load(found)
 
 
 def test_old_names_are_known() -> None:
-    old = b"vllm:num_requests_running 1\nvllm:gpu_cache_usage_perc 0.5\nvllm:gpu_prefix_cache_hit_rate 0.25\n"
-    assert read_load(ENGINE_TABLE["vllm"], old, 0) == LoadSample(0, running=1, kv_ratio=0.5, prefix_hit_ratio=0.25)
+    old = b"vllm:num_requests_running 1\nvllm:gpu_cache_usage_perc 0.5\n"
+    assert read_load(metrics_of("vllm"), old, 0) == LoadSample(0, running=1, kv_ratio=0.5)
     both = old + b"vllm:kv_cache_usage_perc 0.75\n"
-    assert read_load(ENGINE_TABLE["vllm"], both, 0).kv_ratio == 0.75, "the new name wins"
+    assert read_load(metrics_of("vllm"), both, 0).kv_ratio == 0.75, "the new name wins"
     older_llama = b"llamacpp:kv_cache_usage_ratio 0.5\n"
-    assert read_load(ENGINE_TABLE["llamacpp"], older_llama, 0).kv_ratio == 0.5
+    assert read_load(metrics_of("llamacpp"), older_llama, 0).kv_ratio == 0.5
 
 
 def test_data_parallel_engines_add_up() -> None:
@@ -69,7 +75,7 @@ vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.75
 vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="1000"} 1
 vllm:cache_config_info{engine="1",block_size="16",num_gpu_blocks="1000"} 1
 """
-    found = read_load(ENGINE_TABLE["vllm"], text, 0)
+    found = read_load(metrics_of("vllm"), text, 0)
     assert found == LoadSample(0, running=7, kv_ratio=0.5, kv_capacity_tokens=32000)
 
 
@@ -81,9 +87,9 @@ sglang:num_running_reqs{priority="9",tp_rank="0",dp_rank="0"} 3
 sglang:num_running_reqs{priority="",tp_rank="1",dp_rank="0"} 5
 sglang:num_running_reqs{priority="",tp_rank="0",dp_rank="1"} 1
 """
-    assert read_load(ENGINE_TABLE["sglang"], text, 0).running == 6
+    assert read_load(metrics_of("sglang"), text, 0).running == 6
     without_priorities = b'sglang:num_running_reqs{model_name="m"} 5\n'
-    assert read_load(ENGINE_TABLE["sglang"], without_priorities, 0).running == 5
+    assert read_load(metrics_of("sglang"), without_priorities, 0).running == 5
 
 
 def dp_attention(dp: int, tp_each: int, pp: int = 1) -> bytes:
@@ -102,7 +108,7 @@ def dp_attention(dp: int, tp_each: int, pp: int = 1) -> bytes:
     ("dp", "tp_each", "pp"), [(4, 1, 1), (2, 2, 1), (1, 8, 1), (3, 4, 2), (12, 1, 1)], ids=lambda v: str(v)
 )
 def test_sglang_with_attention_computed_data_parallel(dp: int, tp_each: int, pp: int) -> None:
-    found = read_load(ENGINE_TABLE["sglang"], dp_attention(dp, tp_each, pp), 0)
+    found = read_load(metrics_of("sglang"), dp_attention(dp, tp_each, pp), 0)
     assert found.running == dp * (dp + 1) / 2
     if dp < 10:
         assert found.kv_ratio == pytest.approx(0.1 * (dp + 1) / 2)
@@ -110,7 +116,7 @@ def test_sglang_with_attention_computed_data_parallel(dp: int, tp_each: int, pp:
 
 def test_a_page_of_many_engines_is_read_whatever_its_length() -> None:
     """vLLM with 32 data-parallel engines: 1 MB, of which a few lines are kept."""
-    reader, one = LoadReader(ENGINE_TABLE["vllm"]), page("vllm", "under_load")
+    reader, one = LoadReader(metrics_of("vllm")), page("vllm", "under_load")
     for engine in range(128):
         reader.feed(one.replace(b'engine="0"', b'engine="%d"' % engine))
     found = reader.sample(7.0)
@@ -118,9 +124,9 @@ def test_a_page_of_many_engines_is_read_whatever_its_length() -> None:
 
 
 def test_tgi() -> None:
-    text = b"tgi_batch_current_size 4\ntgi_queue_size 2\ntgi_request_generated_tokens_sum 77\n"
-    expected = LoadSample(0, running=4, waiting=2, output_tokens_total=77)
-    assert read_load(ENGINE_TABLE["tgi"], text, 0) == expected
+    text = b"tgi_batch_current_size 4\ntgi_queue_size 2\n"
+    expected = LoadSample(0, running=4, waiting=2)
+    assert read_load(metrics_of("tgi"), text, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,18 +135,16 @@ def test_tgi() -> None:
         (b"vllm:num_requests_running -5\n", LoadSample(0)),
         (b"vllm:kv_cache_usage_perc 70\n", LoadSample(0)),
         (b"vllm:kv_cache_usage_perc -1\n", LoadSample(0)),
-        (b"vllm:prefix_cache_hits_total 5\nvllm:prefix_cache_queries_total 0\n", LoadSample(0)),
-        (b"vllm:prefix_cache_hits_total 9\nvllm:prefix_cache_queries_total 3\n", LoadSample(0, prefix_hit_ratio=1)),
         (b'vllm:cache_config_info{block_size="None",num_gpu_blocks="None"} 1\n', LoadSample(0)),
         (b"\x00\xff" * 100, LoadSample(0)),
     ],
 )
 def test_nonsense_is_unknown(text: bytes, expected: LoadSample) -> None:
-    assert read_load(ENGINE_TABLE["vllm"], text, 0) == expected
+    assert read_load(metrics_of("vllm"), text, 0) == expected
 
 
 def test_a_page_of_another_engine_tells_nothing() -> None:
-    found = read_load(ENGINE_TABLE["sglang"], page("vllm", "under_load"), 7.0)
+    found = read_load(metrics_of("sglang"), page("vllm", "under_load"), 7.0)
     assert found == replace(LoadSample(7.0))
 
 
