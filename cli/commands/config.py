@@ -143,9 +143,11 @@ def run_check(ctx: Context, options: CheckOptions) -> Exit:
         ctx.out.json({"source": config.source, "ok": True, "problems": [], "warnings": noted})
         return Exit.OK
     regions = units.plural(len(config.regions), "region")
+    from rich.markup import escape
+
     ctx.out.done(f"{options.path} is right: {regions}, {units.plural(len(config.backends), 'backend')}")
     for warning in noted:
-        ctx.out.warn(warning)
+        ctx.out.warn(escape(warning))
     return Exit.OK
 
 
@@ -190,14 +192,16 @@ def run_reload(ctx: Context, options: ReloadOptions) -> None:
     if options.as_json:
         ctx.out.json(answer)
         return
-    if not answer["changed"]:
-        ctx.out.done(f"nothing has changed, generation {answer['generation']}")
-        return
     from rich.markup import escape
 
-    ctx.out.done(f"generation {answer['generation']} is in force")
+    if answer["changed"]:
+        ctx.out.done(f"generation {answer['generation']} is in force")
+    else:
+        ctx.out.done(f"nothing has changed, generation {answer['generation']}")
     for change in answer["changes"]:
         ctx.out.line(f"  {_coloured(escape(change))}")
+    for warning in answer.get("warnings", ()):
+        ctx.out.warn(escape(warning))
 
 
 def run_schema(ctx: Context, options: SchemaOptions) -> None:

@@ -140,10 +140,17 @@ def run_list(ctx: Context, options: ListOptions) -> None:
 
     made = Table(("id", "name", "tenant", "plan", "created", ""), drop=("created", "tenant"))
     for key in found:
-        word = state("down", text="revoked") if key["revoked"] else ""
+        word = _word(key)
         name, tenant = escape(key["name"]), escape(key["tenant"])
         made.add_row(key["id"], f"[bold]{name}[/]", tenant, key["plan"], units.clock(key["created_s"]), word)
     ctx.out.line(made)
+
+
+def _word(key: Json) -> str:
+    """Why a key is refused; empty when it is not."""
+    if key["revoked"]:
+        return state("down", text="revoked")
+    return state("down", text="plan missing") if key.get("plan_missing") else ""
 
 
 def run_show(ctx: Context, options: KeyOptions) -> None:
@@ -154,7 +161,7 @@ def run_show(ctx: Context, options: KeyOptions) -> None:
     from rich.markup import escape
 
     rows = {
-        "key": f"[bold]{escape(key['name'])}[/]  {state('down', text='revoked') if key['revoked'] else state('ok')}",
+        "key": f"[bold]{escape(key['name'])}[/]  {_word(key) or state('ok')}",
         "id": key["id"],
         "tenant": escape(key["tenant"]),
         "plan": key["plan"],

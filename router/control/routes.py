@@ -199,7 +199,8 @@ async def show_config(request: web.Request, control: ControlPlane) -> web.Stream
 
 async def reload_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     result = await control.reloader.reload("admin API")
-    return reply({"changed": result.changed, "generation": result.generation, "changes": list(result.changes)})
+    keys = [views.key(k) for k in await control.store.list_keys()]
+    return reply(views.reloaded(result, control.reloader.config, keys))
 
 
 async def list_policies(request: web.Request, control: ControlPlane) -> web.StreamResponse:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
-from router.config import Config, Region, dump
+from router.config import Config, Region, dump, warnings
 from router.control.plane import ControlPlane
-from router.control.reload import ConfigReloader
+from router.control.reload import ConfigReloader, Reloaded
 from router.core.backend import Backend
 from router.core.health import State
 from router.core.policy import list_policies
 from router.store.base import Key, LimitState
+from router.store.keys import missing_plans
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
 
@@ -174,6 +175,18 @@ def key(entry: Key) -> dict[str, Any]:
         "plan": entry.plan.name,
         "created_s": entry.created_s,
         "revoked": entry.revoked,
+        "plan_missing": entry.plan_missing,
+    }
+
+
+def reloaded(result: Reloaded, config: Config, keys: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """``keys`` as ``key`` shows them."""
+    refused = [(k["plan"], k["id"], k["name"]) for k in keys if k["plan_missing"] and not k["revoked"]]
+    return {
+        "changed": result.changed,
+        "generation": result.generation,
+        "changes": list(result.changes),
+        "warnings": [*warnings(config), *missing_plans(refused)],
     }
 
 

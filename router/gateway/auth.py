@@ -16,7 +16,8 @@ def anonymous_key(plan: Plan) -> Key:
 
 
 class Authenticator:
-    """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), always with the same body."""
+    """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), always with the same body, and
+    "forbidden" for a key whose plan is not in the configuration: no other plan may stand in for its limits."""
 
     def __init__(self, section: AuthSection, plans: dict[str, Plan], keys: KeyRing) -> None:
         self._keys = keys
@@ -25,6 +26,9 @@ class Authenticator:
 
     def key_of(self, secret: bytes | None) -> Key:
         if secret is not None and (key := self._keys.lookup(secret)) is not None and not key.revoked:
+            if key.plan_missing:
+                detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
+                raise RouterError("forbidden", detail)
             return key
         if self._open:
             return self._anonymous

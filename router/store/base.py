@@ -24,6 +24,8 @@ class Key:
     plan: Plan
     created_s: float  # wall clock
     revoked: bool
+    #: The configuration has no plan of this name: the key may do nothing. ``plan`` then has its name and no room.
+    plan_missing: bool = False
 
 
 class Reservation(Value):
@@ -104,7 +106,7 @@ class Store(Protocol):
         """Give back what is held, and disconnect."""
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
-        """Put new plans in force for every key. A key whose plan is gone falls back to ``default``."""
+        """Put new plans in force for every key. A key whose plan is gone gets ``plan_missing``."""
 
     def reserve_now(
         self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from router.store.base import Key
 PEPPER_ENV = "ROUTER_KEY_PEPPER"
 SECRET_PREFIX = "mr-"  # noqa: S105
 _CACHE_ENTRIES = 8192
+#: So many keys are named in a line about a plan that is missing.
+_NAMED_MAX = 5
+
+_log = logging.getLogger("router.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Ring:
     Only secrets that were found are cached, so that guesses cannot push out what is used.
     """
 
-    __slots__ = ("_by_digest", "_by_id", "_cache", "_pepper", "_plans", "_records", "loaded")
+    __slots__ = ("_by_digest", "_by_id", "_cache", "_pepper", "_plans", "_records", "_said_missing", "loaded")
 
     def __init__(self, plans: Mapping[str, Plan]) -> None:
         self._plans = dict(plans)
@@ -82,6 +87,7 @@ class Ring:
         self._by_id: dict[str, Key] = {}
         self._by_digest: dict[bytes, Key] = {}
         self._cache: dict[bytes, Key] = {}
+        self._said_missing: list[str] = []
         self.loaded = False
 
     def __repr__(self) -> str:
@@ -126,6 +132,7 @@ class Ring:
         self._cache = {}
         self._pepper = pepper
         self.loaded = True
+        self._say_missing()
 
     def put(self, record: KeyRecord) -> Key:
         """Add or replace one key."""
@@ -140,7 +147,37 @@ class Ring:
         self._by_id = {i: self._key(r) for i, r in self._records.items()}
         self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
         self._cache = {}
+        self._say_missing()
 
     def _key(self, record: KeyRecord) -> Key:
-        plan = self._plans.get(record.plan) or self._plans["default"]
-        return Key(record.id, record.name, record.tenant, plan, record.created_s, record.revoked)
+        plan = self._plans.get(record.plan)
+        missing = plan is None
+        if plan is None:
+            plan = _no_room(record.plan)
+        return Key(record.id, record.name, record.tenant, plan, record.created_s, record.revoked, missing)
+
+    def _say_missing(self) -> None:
+        """Once for each change: which plans keys have that the configuration does not."""
+        lines = missing_plans((k.plan.name, k.id, k.name) for k in self.all() if k.plan_missing and not k.revoked)
+        if lines != self._said_missing:
+            self._said_missing = lines
+            for line in lines:
+                _log.warning("%s", line)
+
+
+def _no_room(name: str) -> Plan:
+    """Stands for a plan that is not in the configuration: should anything forget to ask, it lets nothing in."""
+    return Plan(name, concurrent=0)
+
+
+def missing_plans(refused: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A line for every plan that the configuration has not, from (plan, key id, key name) of the keys it leaves out."""
+    missing: dict[str, list[str]] = {}
+    for plan, key_id, name in refused:
+        missing.setdefault(plan, []).append(f"{key_id} ({name})")
+    return [
+        f'the plan "{plan}" is not in the configuration: {len(names)} key(s) that have it are refused: '
+        + ", ".join(names[:_NAMED_MAX])
+        + (" and others" if len(names) > _NAMED_MAX else "")
+        for plan, names in sorted(missing.items())
+    ]

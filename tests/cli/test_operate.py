@@ -108,6 +108,19 @@ def test_reload_lists_what_it_changed(play: Play) -> None:
     assert play.out == "✓ generation 4 is in force\n  regions.eu: added, 1 backend(s)\n"
 
 
+def test_a_reload_and_the_list_of_keys_name_what_has_lost_its_plan(play: Play) -> None:
+    line = 'the plan "eu" is not in the configuration: 1 key(s) that have it are refused: key_1 (me)'
+    play.admin.answers = {
+        RELOAD: {"changed": False, "generation": 4, "changes": [], "warnings": [line, "[plans.x] odd"]},
+        ("GET", "/admin/v1/keys"): {"data": [KEY | {"plan": "eu", "plan_missing": True}]},
+    }
+    config.run_reload(play.context, config.ReloadOptions(as_json=False))
+    assert line in " ".join(play.err.split())
+    assert "[plans.x] odd" in play.err
+    keys.run_list(play.context, keys.ListOptions(revoked=False, as_json=False))
+    assert "plan missing" in play.out
+
+
 def test_a_refused_reload_lists_every_problem(play: Play) -> None:
     error = StatusError(422, {"message": "The file has 2 problems.", "problems": ["a:1: x", "a:2: y"]})
     play.admin.answers = {RELOAD: error}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 
-from router.config import Plan
+from router.config import AuthSection, Plan
 from router.core.quota import Account, Cost, Grant, Limits, Standing, Verdict, month_of
 from router.errors import RouterError
+from router.gateway.auth import Authenticator
 from router.store.answers import limit_states, limits_of, refusal
 from router.store.base import Key, Refusal, Reservation
 from router.store.degraded import PROBE_S, PROBE_S_MAX, Breaker, Share
@@ -285,11 +287,11 @@ def test_a_ring_finds_keys_by_their_secret_only() -> None:
     with pytest.raises(RouterError) as caught:
         ring.lookup(b"mr-x")
     assert caught.value.code == "store_unavailable"
-    record, secret = new_key("a", "gone", None, 5.0, b"pepper")
+    record, secret = new_key("a", "default", None, 5.0, b"pepper")
     ring.load([record], b"pepper")
     key = ring.lookup(secret.encode())
     assert key is not None
-    assert (key.plan, key.tenant) == (PLAN, "a")  # a plan that is gone: default
+    assert (key.plan, key.tenant, key.plan_missing) == (PLAN, "a", False)
     assert ring.lookup(secret.encode()) is key
     assert ring.lookup(secret.encode() + b"x") is None
     assert ring.lookup(record.digest.encode()) is None
@@ -297,6 +299,32 @@ def test_a_ring_finds_keys_by_their_secret_only() -> None:
     ring.load([record], b"other")
     assert ring.lookup(secret.encode()) is None  # also from the cache
     assert ring.all() == [ring.get(record.id)]
+
+
+def test_a_key_whose_plan_is_gone_is_refused_with_the_reason_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    europe = Plan("eu", residency=("eu",))
+    ring = Ring({"default": PLAN, "eu": europe})
+    record, secret = new_key("a", "eu", None, 5.0, b"pepper")
+    other, _ = new_key("b", "eu", None, 6.0, b"pepper")
+    revoked = dataclasses.replace(new_key("c", "eu", None, 7.0, b"pepper")[0], revoked=True)
+    ring.load([record, other, revoked], b"pepper")
+    for mode in ("keys", "open"):
+        authenticator = Authenticator(AuthSection(mode=mode), {"default": PLAN}, ring)
+        assert authenticator.key_of(secret.encode()).plan is europe
+        ring.set_plans({"default": PLAN, "europe": europe})
+        with pytest.raises(RouterError, match='"eu"') as caught:
+            authenticator.key_of(secret.encode())
+        assert caught.value.code == "forbidden"
+        ring.set_plans({"default": PLAN, "eu": europe})
+    assert authenticator.key_of(secret.encode()).plan is europe
+    caplog.clear()
+    ring.set_plans({"default": PLAN})
+    ring.set_plans({"default": PLAN})
+    ring.load([record, other, revoked], b"pepper")
+    (said,) = [r.getMessage() for r in caplog.records]
+    assert record.id in said
+    assert other.id in said
+    assert revoked.id not in said
 
 
 def test_a_record_survives_its_encoding_and_holds_no_secret() -> None:

@@ -262,7 +262,20 @@ async def _config(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     result = await fanout.reloader.reload("admin API")
-    return reply({"changed": result.changed, "generation": result.generation, "changes": list(result.changes)})
+    return reply(views.reloaded(result, fanout.reloader.config, await _keys(fanout)))
+
+
+async def _keys(fanout: Fanout) -> list[Any]:
+    """As the first worker that answers shows them."""
+    for link in fanout.links():
+        try:
+            answer = await link.ask("GET", f"{_V1}/keys", b"", "application/json")
+        except WorkerGoneError:
+            continue
+        if answer.status == 200:
+            data: list[Any] = answer.document["data"]
+            return data
+    return []
 
 
 async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:

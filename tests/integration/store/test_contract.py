@@ -114,7 +114,12 @@ async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
     assert key.plan.requests_per_minute == 20
     store.set_plans({"default": PLANS["default"]})
     key = ring(store).lookup(secret.encode())  # type: ignore[assignment]
-    assert key.plan.name == "default"
+    assert key.plan_missing
+    assert key.plan.name == "small"
+    assert isinstance(await take(store, key), Refusal), "not even code that forgets to ask lets it in"
+    store.set_plans(PLANS)
+    key = ring(store).lookup(secret.encode())  # type: ignore[assignment]
+    assert not key.plan_missing
 
 
 async def test_the_answer_tells_where_the_limits_stand(store: Store) -> None:
