@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
 _log = logging.getLogger("router.tasks")
 _running: set[asyncio.Task[Any]] = set()
+
+#: Before a loop that failed is started again.
+PAUSE_S = 0.5
+PAUSE_S_MAX = 15.0
+#: A loop that ran for this long is well again.
+STEADY_S = 60.0
+#: Different failures of one loop that are logged in a row.
+SAID_MAX = 8
 
 T = TypeVar("T")
 
@@ -26,6 +34,36 @@ def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) ->
     _running.discard(task)
     if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, expected):
         _log.error("task %s failed", task.get_name(), exc_info=exc)
+
+
+def supervise(loop: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> asyncio.Task[None]:
+    """Start a loop that should run until it is cancelled, and start it again when something unforeseen ends it.
+
+    The pauses before a new start grow from PAUSE_S to PAUSE_S_MAX. A failure is logged with its traceback; the same
+    one again is not, until the loop has run for STEADY_S without any.
+    """
+    return spawn(_kept_running(loop, name), name=name)
+
+
+async def _kept_running(loop: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    now_s = asyncio.get_running_loop().time
+    said: set[str] = set()
+    pause_s = PAUSE_S
+    while True:
+        began_s = now_s()
+        try:
+            await loop()
+            return
+        except Exception as error:
+            if now_s() - began_s >= STEADY_S:
+                said.clear()
+                pause_s = PAUSE_S
+            what = f"{type(error).__name__}: {error}"
+            if what not in said and len(said) < SAID_MAX:
+                said.add(what)
+                _log.exception("task %s failed; it is started again", name)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
 
 async def stop(*tasks: asyncio.Task[Any] | None) -> None:

@@ -12,7 +12,7 @@ import logging
 from router.core.fleet import Fleet
 from router.errors import RouterError
 from router.store.base import Store
-from router.tasks import spawn, stop
+from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.control")
 
@@ -33,7 +33,7 @@ class Drains:
     async def start(self) -> None:
         """Take over what the store says, then keep in line with it."""
         await self.sync()
-        self._task = spawn(self._loop(), name="drains")
+        self._task = supervise(self._loop, name="drains")
 
     async def stop(self) -> None:
         await stop(self._task)

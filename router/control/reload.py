@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from router import clock
 from router.config import Config, diff, load, warnings
 from router.errors import ConfigError
-from router.tasks import spawn, stop
+from router.tasks import spawn, stop, supervise
 
 _log = logging.getLogger("router.control")
 
@@ -79,7 +79,7 @@ class ConfigReloader:
 
     def start(self, *, signals: bool = True) -> None:
         """Watch the file and, with ``signals``, SIGHUP."""
-        self._task = spawn(self._watch(), name="config watch")
+        self._task = supervise(self._watch, name="config watch")
         if signals:
             self._signals = True
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)

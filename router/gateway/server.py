@@ -79,7 +79,7 @@ class Server:
                 ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if tls is not None else None,
                 ssl_shutdown_timeout=_TLS_CLOSE_TIMEOUT_S if tls is not None else None,
             )
-        self._sweeper = spawn(self._sweep(), name="sweep connections")
+        self._sweeper = supervise(self._sweep, name="sweep connections")
 
     async def adopt(self, client: socket.socket) -> None:
         """Serve a client that was accepted elsewhere. Raises OSError when it is gone or does not speak TLS."""

@@ -157,7 +157,7 @@ class Courier:
     async def _carry(self, batch: _Batch) -> None:
         try:
             replies = await self._link.run(batch.commands)
-        except LinkError as error:
+        except Exception as error:  # LinkError, and what nobody foresaw: those who wait must hear of both
             if not batch.expired:
                 self._health.failed(str(error))
             batch.fail(str(error))

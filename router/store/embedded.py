@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from router.store.base import StoreError
-from router.tasks import spawn, stop
+from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.store")
 
@@ -71,7 +71,7 @@ class EmbeddedValkey:
     async def start(self) -> None:
         """Start the server and wait until it listens. Raises StoreError."""
         await self._launch()
-        self._watch = spawn(self._keep_running(), name="embedded valkey")
+        self._watch = supervise(self._keep_running, name="embedded valkey")
 
     async def stop(self) -> None:
         await stop(self._watch)

@@ -21,7 +21,7 @@ import orjson
 from router.store.base import Store
 from router.store.courier import LinkError
 from router.store.shared import SharedStore
-from router.tasks import spawn, stop
+from router.tasks import stop, supervise
 
 PERIOD_S = 0.1
 #: The same while nobody else is there.
@@ -124,7 +124,7 @@ class FleetExchange:
 
     async def start(self) -> None:
         if self._store is not None:
-            self._task = spawn(self._loop(), name="fleet exchange")
+            self._task = supervise(self._loop, name="fleet exchange")
 
     async def stop(self) -> None:
         await stop(self._task)

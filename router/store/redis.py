@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -24,6 +25,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -40,6 +42,12 @@ _CANNOT_WORK = (BusyLoadingError, ClusterDownError, NoPermissionError, OutOfMemo
 _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "UNKILLABLE")
 
 
+#: How the client library says that the store is away or cannot work. All else is a fault of that library, or ours.
+_FORESEEN = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
+
+_log = logging.getLogger("router.store")
+
+
 class RedisLink:
     """A Link to the server, sentinels or cluster of ``url``."""
 
@@ -47,6 +55,7 @@ class RedisLink:
         self._url = url
         self._opened: _Opened | None = None
         self._closed = False
+        self._said: set[type[BaseException]] = set()
 
     def __repr__(self) -> str:
         return f"<RedisLink {urlsplit(self._url).scheme}>"
@@ -62,8 +71,8 @@ class RedisLink:
                     again = await self._pipeline([_by_text(commands[i]) for i in unknown])
                     for i, reply in zip(unknown, again, strict=True):
                         replies[i] = reply
-        except (RedisError, OSError, TimeoutError) as error:
-            raise LinkError(_why(error)) from None
+        except BaseException as error:
+            raise self._failure(error) from None
         for reply in replies:
             if isinstance(reply, Exception):
                 self._judge(reply)
@@ -86,8 +95,8 @@ class RedisLink:
                 while True:
                     if await pubsub.get_message(timeout=None) is not None:
                         heard()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise LinkError(_why(error)) from None
+        except BaseException as error:
+            raise self._failure(error) from None
         finally:
             await opened.close()
 
@@ -105,6 +114,19 @@ class RedisLink:
         for words in commands:
             pipeline.execute_command(*words)
         return await pipeline.execute(raise_on_error=False)
+
+    def _failure(self, error: BaseException) -> BaseException:
+        """What to raise instead: LinkError, whatever redis-py comes up with, unless our own task is being ended."""
+        if isinstance(error, LinkError):
+            return error
+        if not isinstance(error, Exception):
+            task = asyncio.current_task()
+            ends = not isinstance(error, asyncio.CancelledError) or task is None or task.cancelling()
+            return error if ends else LinkError("the call was cancelled by the client library")
+        if not isinstance(error, _FORESEEN) and type(error) not in self._said:
+            self._said.add(type(error))
+            _log.error("the client library of the store failed in a way that was not foreseen", exc_info=error)
+        return LinkError(_why(error))
 
     def _judge(self, reply: Exception) -> None:
         """Raise LinkError if an answer means that the server cannot work."""
@@ -133,7 +155,7 @@ class _Opened(NamedTuple):
 
     async def close(self) -> None:
         for client in (self.client, *self.guides):
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(Exception):  # it is thrown away, whatever it says
                 async with asyncio.timeout(PATIENCE_S):
                     await client.aclose()
 

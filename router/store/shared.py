@@ -35,7 +35,7 @@ from router.store.scripts import (
     read_reserve,
     reserve_args,
 )
-from router.tasks import spawn, stop
+from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.store")
 
@@ -142,9 +142,9 @@ class SharedStore:
         else:
             _log.warning("the store is away (%s); until it is back: %s", self._breaker.reason, self._on_down)
         self._tasks = [
-            spawn(self._ledger.run(), name="store ledger"),
-            spawn(self._beats(), name="store heartbeat"),
-            spawn(self._listen(), name="store listener"),
+            supervise(self._ledger.run, name="store ledger"),
+            supervise(self._beats, name="store heartbeat"),
+            supervise(self._listen, name="store listener"),
         ]
 
     async def stop(self) -> None:
