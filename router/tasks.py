@@ -8,16 +8,16 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from router.complaint import Complaint
+
 _log = logging.getLogger("router.tasks")
 _running: set[asyncio.Task[Any]] = set()
 
 #: Before a loop that failed is started again.
 PAUSE_S = 0.5
 PAUSE_S_MAX = 15.0
-#: A loop that ran for this long is well again.
+#: A loop that ran for this long is started again after the shortest pause.
 STEADY_S = 60.0
-#: Different failures of one loop that are logged in a row.
-SAID_MAX = 8
 
 T = TypeVar("T")
 
@@ -39,29 +39,29 @@ def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) ->
 def supervise(loop: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> asyncio.Task[None]:
     """Start a loop that should run until it is cancelled, and start it again when something unforeseen ends it.
 
-    The pauses before a new start grow from PAUSE_S to PAUSE_S_MAX. A failure is logged with its traceback; the same
-    one again is not, until the loop has run for STEADY_S without any.
+    The pauses before a new start grow from PAUSE_S to PAUSE_S_MAX. A failure is logged with its traceback, the same
+    one again ever more rarely. A cancellation that nobody asked for, as a library may leak one, is such a failure too.
     """
     return spawn(_kept_running(loop, name), name=name)
 
 
 async def _kept_running(loop: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     now_s = asyncio.get_running_loop().time
-    said: set[str] = set()
+    complaint = Complaint()
     pause_s = PAUSE_S
     while True:
         began_s = now_s()
         try:
             await loop()
             return
-        except Exception as error:
-            if now_s() - began_s >= STEADY_S:
-                said.clear()
-                pause_s = PAUSE_S
-            what = f"{type(error).__name__}: {error}"
-            if what not in said and len(said) < SAID_MAX:
-                said.add(what)
-                _log.exception("task %s failed; it is started again", name)
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            if complaint.worth_a_line(f"{type(error).__name__}: {error}", now_s()):
+                _log.error("task %s failed; it is started again", name, exc_info=error)
+        if now_s() - began_s >= STEADY_S:
+            pause_s = PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_S_MAX)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from router import clock
+from router.complaint import Complaint
 from router.core.fleet import Fleet
 from router.errors import RouterError
 from router.store.base import Store
@@ -27,6 +29,7 @@ class Drains:
         self._drained: set[str] = set()  # names of regions and backends
         self._applied: set[str] = set()
         self._unsent: dict[str, bool] = {}
+        self._complaint = Complaint()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -58,8 +61,10 @@ class Drains:
             try:
                 runtime = await self._store.get_runtime()
             except RouterError as exc:
-                _log.warning("drains cannot be read: %s", exc)
+                self._complain(f"drains cannot be read: {exc}")
                 return
+            if self._complaint.settled():
+                _log.info("drains are in line with the store again")
             self._drained = {key.removeprefix(_PREFIX) for key in runtime if key.startswith(_PREFIX)}
             self._bring_in_line()
 
@@ -88,9 +93,13 @@ class Drains:
                 await self._store.set_runtime(_PREFIX + name, "1" if wanted else None)
                 del self._unsent[name]
         except RouterError as exc:
-            _log.warning("drains cannot be shared: %s", exc)
+            self._complain(f"drains cannot be shared: {exc}")
             return False
         return True
+
+    def _complain(self, text: str) -> None:
+        if self._complaint.worth_a_line(text, clock.monotonic_s()):
+            _log.warning("%s", text)
 
     async def _loop(self) -> None:
         while True:

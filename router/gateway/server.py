@@ -22,7 +22,7 @@ from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
 from router.gateway.paths import PING, Own, model_of, own, takes_posts
-from router.tasks import spawn, stop
+from router.tasks import stop, supervise
 from router.telemetry.journal import Record
 from router.telemetry.sink import Telemetry
 from router.wire.flow import Flow

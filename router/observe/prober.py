@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
+from router.complaint import Complaint
 from router.core.fleet import Fleet
 from router.core.traits import TRAITS
 from router.core.types import BackendSpec
 from router.observe.client import Answer, AskFailedError, EngineClient, Failure
-from router.observe.complaint import Complaint
 
 _log = logging.getLogger("router.observe")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from router.complaint import Complaint
 from router.core.fleet import Fleet
 from router.core.traits import TRAITS
 from router.core.types import BackendSpec, LoadSample
 from router.observe.client import AskFailedError, EngineClient, Failure
-from router.observe.complaint import Complaint
 from router.observe.engines import LoadReader, knows_load
 from router.observe.exposition import PAGE_BYTES_MAX
 

@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from router import clock
+from router.complaint import Complaint
 from router.store.base import StoreError
 from router.tasks import stop, supervise
 
@@ -111,15 +113,18 @@ class EmbeddedValkey:
     async def _keep_running(self) -> None:
         """Start the server again if it ends by itself; the routers put back what they know."""
         path = Path(self.url.removeprefix("unix://"))
+        complaint = Complaint()
         while True:
             await asyncio.sleep(_WATCH_S)
             if not await _listens(path):
-                _log.warning("the embedded Valkey has ended; it is started again")
+                if complaint.worth_a_line("ended", clock.monotonic_s()):
+                    _log.warning("the embedded Valkey has ended; it is started again")
                 await asyncio.to_thread(self._end)
                 try:
                     await self._launch()
                 except StoreError as error:
-                    _log.error("%s", error)
+                    if complaint.worth_a_line(str(error), clock.monotonic_s()):
+                        _log.error("%s", error)
 
     def _end(self) -> None:
         process, self._process = self._process, None

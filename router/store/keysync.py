@@ -97,7 +97,7 @@ class KeySync:
 
     async def get_runtime(self) -> dict[str, str]:
         (fields,) = await self._run(("HGETALL", RUNTIME))
-        self._runtime = {name.decode(): value.decode() for name, value in fields.items()}
+        self._runtime = {n.decode(errors="replace"): v.decode(errors="replace") for n, v in fields.items()}
         return dict(self._runtime)
 
     async def _load(self) -> None:

@@ -43,7 +43,8 @@ _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "
 
 
 #: How the client library says that the store is away or cannot work. All else is a fault of that library, or ours.
-_FORESEEN = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
+#: RuntimeError is uvloop's word for a connection that was reset and is written to.
+_FORESEEN = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError, RuntimeError)
 
 _log = logging.getLogger("router.store")
 
@@ -73,9 +74,11 @@ class RedisLink:
                         replies[i] = reply
         except BaseException as error:
             raise self._failure(error) from None
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception):
                 self._judge(reply)
+            elif command.script is not None and not isinstance(reply, list):
+                raise LinkError("something answers that does not know our scripts")
         return replies
 
     async def drop(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from router.complaint import Complaint
 from router.config import Plan
 from router.core.quota import Cost, Standing, Verdict
 from router.errors import RouterError
@@ -92,6 +93,7 @@ class SharedStore:
         self._routers = 1
         self._mark: bytes | None = None  # of the data in the store: another one, and it was lost
         self._breaker = Breaker()
+        self._complaint = Complaint()
         self._scripts = load_scripts()
         self._courier = Courier(link, self)
         self._sync = KeySync(link, self.keys)
@@ -402,10 +404,24 @@ class SharedStore:
             except LinkError as error:
                 self.failed(str(error))
             except StoreError as error:
-                _log.error("%s", error)
+                if self._complaint.worth_a_line(str(error), self._monotonic_s()):
+                    _log.error("%s", error)
 
     async def _beat(self) -> None:
-        """Say that this router is alive and hear what has changed. A write, so that a read-only replica is no store."""
+        """Say that this router is alive and hear what has changed. Raises StoreError, and LinkError for all else: what
+        the store holds may be unreadable in ways that nobody foresaw."""
+        try:
+            await self._sign_of_life()
+        except (LinkError, StoreError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            if self._complaint.worth_a_line(what, self._monotonic_s()):
+                _log.error("the store holds something that was not foreseen", exc_info=error)
+            raise LinkError(what) from None
+
+    async def _sign_of_life(self) -> None:
+        """A write, so that a read-only replica is no store."""
         sent_s = self._monotonic_s()
         args: list[Word] = [self.router, SILENCE_MS, secrets.token_hex(8)]
         beat = call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)

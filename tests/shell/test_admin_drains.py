@@ -134,3 +134,13 @@ async def test_other_shared_state_is_left_alone(store: Shared) -> None:
     await one.sync()
     assert draining(fleet) == set()
     assert await store.get_runtime() == {"something:else": "1"}
+
+
+async def test_a_store_that_comes_and_goes_is_said_once(store: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    one, _ = router(store)
+    for n in range(20):
+        store.away = n % 3 > 0
+        await one.sync()
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "drains cannot be read: store_unavailable: The shared store is away."
+    ]

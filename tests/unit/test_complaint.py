@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.observe.complaint import Complaint
+from router.complaint import Complaint
 
 
 def lines_of(complaint: Complaint, texts: list[str], step_s: float = 1.0) -> list[tuple[float, str]]:

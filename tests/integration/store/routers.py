@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from router.config import Plan
 from router.store.base import Key
+from router.store.courier import Link
 from router.store.redis import RedisLink
 from router.store.shared import SharedStore
 
@@ -29,8 +30,14 @@ async def router(
 def new_store(
     url: str, plan: Plan | None = None, *, name: str = "r", on_down: str = "share", lease_s: float = 15.0
 ) -> SharedStore:
+    return store_on(RedisLink(url), plan, name=name, on_down=on_down, lease_s=lease_s)
+
+
+def store_on(
+    link: Link, plan: Plan | None = None, *, name: str = "r", on_down: str = "share", lease_s: float = 15.0
+) -> SharedStore:
     return SharedStore(
-        RedisLink(url),
+        link,
         {"default": plan or Plan("default")},
         router_name=name,
         on_down=on_down,
