@@ -40,7 +40,6 @@ from sim.text import tokenizer
 _BODY_BYTES = 64 * 1024 * 1024
 _ABORTS_KEPT = 10_000
 _STOPPING = "cannot schedule new futures after shutdown"
-_SGLANG_HEALTH_S = 1.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -152,9 +151,8 @@ class Server:
 
     async def drain(self, timeout_s: float = 30.0) -> None:
         """End as this kind of engine does on SIGTERM, at most that late."""
-        how = {"vllm": "error", "sglang": "finish", "llamacpp": "silence"}[self.shape.name]
         self.unlisten()
-        self.faults.add({"kind": "drain", "how": how}, self.now_s())
+        self.faults.add({"kind": "drain", "how": self.shape.drains_by}, self.now_s())
         self.control.apply()
         if self.generations:
             self._idle = asyncio.Event()
@@ -216,8 +214,7 @@ class Server:
 
     def json(self, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
         headers = headers if headers is not None else self.shape.headers(stream=False, status=status)
-        suffix = "; charset=utf-8" if self.shape.name == "llamacpp" else ""
-        headers["Content-Type"] = f"application/json{suffix}"
+        headers["Content-Type"] = f"application/json{self.shape.json_suffix}"
         response = web.Response(status=status, body=orjson.dumps(body), headers=headers)
         if headers.get("Connection") == "close":
             response.force_close()
@@ -225,7 +222,7 @@ class Server:
 
     async def _body(self, request: web.BaseRequest) -> dict[str, Any]:
         raw = await request.read()
-        content_type = "" if self.shape.name == "llamacpp" else request.headers.get("Content-Type", "")
+        content_type = request.headers.get("Content-Type", "") if self.shape.minds_content_type else ""
         return read_json(self.shape, raw, content_type)
 
     # ---- generating
@@ -399,9 +396,8 @@ class Server:
         drain = self.faults.find("drain", now_s)
         if drain is not None and drain.params["how"] == "finish":
             return web.Response(status=503, headers=self.shape.headers(stream=False, status=200))
-        if self.shape.name == "sglang":
-            # It generates a token to be sure, and looks for it once a second.
-            await asyncio.sleep(_SGLANG_HEALTH_S)
+        if self.shape.health_s:
+            await asyncio.sleep(self.shape.health_s)
             await self.live.thawed.wait()
         body = self.shape.health()
         headers = self.shape.headers(stream=False, status=200)
@@ -427,7 +423,7 @@ class Server:
         if how == "garbage":
             page = "<html>\x00 502 Bad Gateway {{{ vllm:num_requests_running NaN NaN 1e999\n" * 3
         elif how == "renamed":
-            page = page.replace("vllm:", "vllm_v9:").replace("sglang:", "sgl2:").replace("llamacpp:", "llama9:")
+            page = page.replace(f"{self.shape.name}:", "renamed:")
         elif how == "huge":
             return await _huge(request, page, headers)
         elif how == "gzip_bomb":

@@ -191,7 +191,7 @@ class Generation:
             self._end(progress)
         headers = self._shape.headers(stream=False, status=200)
         wanted = self._request.headers.get("endpoint-load-metrics-format")
-        if self._shape.name == "vllm" and wanted in ("JSON", "TEXT"):
+        if self._shape.reports_load and wanted in ("JSON", "TEXT"):
             headers["endpoint-load-metrics"] = _orca(wanted, server.view())
         return server.json(self._shape.answer(self._call, [p.choice for p in self._progress]), 200, headers)
 

@@ -83,13 +83,12 @@ class Reader:
         if asked_to_continue and generation_prompt:
             refuse(shape, "both_flags")
         last_role = messages[-1].get("role") if messages else None
-        # llama.cpp goes on with a trailing assistant message unasked.
-        continues = asked_to_continue or (shape.name == "llamacpp" and last_role == "assistant")
+        continues = asked_to_continue or (shape.continues_unasked and last_role == "assistant")
         context, partial = self._template(messages, continues, generation_prompt)
         call = self._call("chat", [context])
         if continues:
             call.partial = partial
-            if last_role != "assistant" and shape.name == "vllm":
+            if last_role != "assistant" and shape.keeps_last_role:
                 call.role = str(last_role)
         return call
 
@@ -137,7 +136,7 @@ class Reader:
     def model(self) -> str:
         asked = self._body.get("model")
         if asked is None:
-            return "default" if self._shape.name == "sglang" else self._shape.model
+            return self._shape.default_model or self._shape.model
         if asked != self._shape.model:
             refuse(self._shape, "model", value=asked)
         return str(asked)
@@ -214,8 +213,8 @@ class Reader:
             sampled=temperature > 0,
             seed=int(self._number("seed", 0)) if body.get("seed") is not None else None,
             logprobs=self._logprobs(kind),
-            echo=bool(body.get("echo")) and shape.name != "llamacpp",
-            return_token_ids=bool(body.get("return_token_ids")) and shape.name != "llamacpp",
+            echo=bool(body.get("echo")) and shape.tells_tokens,
+            return_token_ids=bool(body.get("return_token_ids")) and shape.tells_tokens,
             ignore_eos=bool(body.get("ignore_eos")),
         )
         if call.return_token_ids and stream and kind == "chat":
@@ -241,14 +240,14 @@ class Reader:
         if self._body.get(field) is None:
             if room <= 0:
                 refuse(shape, "context", prompt=prompt_tokens, output=1)
-            return max(0, room if kind == "chat" or shape.name == "llamacpp" else min(16, room))
+            return max(0, room if kind == "chat" or shape.completes_to_the_end else min(16, room))
         wanted = int(self._number(field, 0))
         if wanted < 1:
             refuse(shape, "max_tokens_low", value=wanted)
-            wanted = room if wanted < 0 else (0 if shape.name == "sglang" else 1)
+            wanted = room if wanted < 0 else shape.tokens_for_zero
         if wanted > shape.context_tokens:
             refuse(shape, "max_tokens_high", value=wanted)
-        if room <= 0 or (wanted > room and shape.name == "vllm"):
+        if room <= 0 or (wanted > room and shape.counts_maximum):
             refuse(shape, "context", prompt=prompt_tokens, output=wanted)
         return min(wanted, max(0, room))
 

@@ -151,11 +151,13 @@ def _die_with(parent: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """What ``python -m sim.run`` does: one engine, as a child of a fleet."""
+    from sim.shapes import SHAPES
+
     parser = argparse.ArgumentParser(prog="python -m sim.run", description="Serve one simulated engine.")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--engine", default="vllm", choices=("vllm", "sglang", "llamacpp"))
+    parser.add_argument("--engine", default="vllm", choices=tuple(SHAPES))
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--rtt-ms", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

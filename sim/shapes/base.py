@@ -147,6 +147,30 @@ class Shape(ABC):
     aborts_unstreamed: bool  # stops generating when the client of a plain request leaves
     requests_per_connection: int | None = None
     head_health: bool = False
+    #: how it ends running requests on SIGTERM: error | finish | silence
+    drains_by: str
+    #: what its JSON answers have behind ``application/json``
+    json_suffix: str = ""
+    #: it wants to be told that a body is JSON
+    minds_content_type: bool = True
+    #: /health generates a token and takes this long
+    health_s: float = 0.0
+    #: it goes on with a trailing assistant message unasked
+    continues_unasked: bool = False
+    #: an answer that goes on has the role of the last message, whatever it is
+    keeps_last_role: bool = False
+    #: the model a request is for that names none; None: the one that is served
+    default_model: str | None = None
+    #: knows ``echo`` and ``return_token_ids``
+    tells_tokens: bool = True
+    #: an answer without a maximum may fill the context on /v1/completions, too; else it has 16 tokens
+    completes_to_the_end: bool = False
+    #: output tokens of a request that asks for none
+    tokens_for_zero: int = 1
+    #: answers ``endpoint-load-metrics-format`` with its load
+    reports_load: bool = False
+    #: refuses a request whose prompt and maximum together are over the context
+    counts_maximum: bool = False
 
     def __init__(self, model: str, context_tokens: int, sequences: int) -> None:
         self.model = model

@@ -27,6 +27,12 @@ def _json_type(value: Any) -> str:
 
 class LlamaCpp(Shape):
     name = "llamacpp"
+    drains_by = "silence"
+    json_suffix = "; charset=utf-8"
+    minds_content_type = False
+    continues_unasked = True
+    tells_tokens = False
+    completes_to_the_end = True
     version = "b11549"
     headers_at_once = False
     aborts_unstreamed = False

@@ -32,6 +32,11 @@ def _invalid(problem: str, loc: str, message: str, shown: str) -> Refusal:
 
 class SGLang(Shape):
     name = "sglang"
+    drains_by = "finish"
+    # It generates a token to be sure, and looks for it once a second.
+    health_s = 1.0
+    default_model = "default"
+    tokens_for_zero = 0
     version = "0.5.23"
     headers_at_once = False
     aborts_unstreamed = True

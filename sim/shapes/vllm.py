@@ -44,6 +44,10 @@ def _shown(value: Any) -> str:
 
 class Vllm(Shape):
     name = "vllm"
+    drains_by = "error"
+    keeps_last_role = True
+    counts_maximum = True
+    reports_load = True
     version = "0.32.0"
     headers_at_once = True
     aborts_unstreamed = True

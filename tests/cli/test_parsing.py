@@ -28,6 +28,7 @@ from cli.commands import (
 from cli.commands.traffic import Filters
 from cli.context import Context
 from cli.errors import Exit
+from sim.shapes import SHAPES
 
 
 class Recorder(Context):
@@ -204,3 +205,7 @@ def test_a_wrong_line_is_a_usage_error(line: str) -> None:
     result = CliRunner().invoke(build(), line.split(), obj=Recorder())
     assert result.exit_code == Exit.USAGE
     assert "Usage:" in result.output
+
+
+def test_every_simulated_engine_can_be_started() -> None:
+    assert {engine.value for engine in sim.Engine} == set(SHAPES)
