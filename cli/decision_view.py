@@ -17,6 +17,7 @@ STRUCK = {
     "model": "does not serve the model",
     "residency": "outside the allowed jurisdictions",
     "pin": "another region was asked for",
+    "kept": "another backend keeps the response it continues",
     "draining": "draining",
     "ejected": "ejected: it failed",
     "probation": "on its way back, trials taken",

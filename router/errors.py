@@ -29,6 +29,10 @@ CODES: dict[str, ErrorCode] = {
     "unauthorized": ErrorCode(401, Blame.CLIENT, "authentication_error", "No valid API key."),
     "forbidden": ErrorCode(403, Blame.CLIENT, "permission_error", "The key may not do this."),
     "not_found": ErrorCode(404, Blame.CLIENT, "invalid_request_error", "There is no such path."),
+    "response_not_found": ErrorCode(404, Blame.CLIENT, "invalid_request_error", "There is no such response."),
+    "previous_response_not_found": ErrorCode(
+        404, Blame.CLIENT, "invalid_request_error", "What the request continues is not there."
+    ),
     "unknown_model": ErrorCode(404, Blame.CLIENT, "invalid_request_error", "No backend serves this model."),
     "method_not_allowed": ErrorCode(405, Blame.CLIENT, "invalid_request_error", "The path has no such method."),
     "request_timeout": ErrorCode(408, Blame.CLIENT, "invalid_request_error", "The request did not arrive in time."),

@@ -20,6 +20,7 @@ from router.config.model import (
     ModelTarget,
     Plan,
     ProbesSection,
+    ResponsesSection,
     RouterSection,
     StoreSection,
     TimeoutsSection,
@@ -298,6 +299,21 @@ SECTIONS: tuple[Section, ...] = (
             Key("connections", "integer", "Most client connections.", low=1, high=10**6),
             Key("queue", "integer", "Most requests that wait for a place.", low=0, high=10**6),
             Key("buffered_bytes", "integer", "Request bodies held at once, together.", low=2**20, high=2**40),
+        ),
+    ),
+    Section(
+        "responses",
+        "Responses that backends keep under an id, for `previous_response_id` and `/v1/responses/{id}`.",
+        ResponsesSection,
+        (
+            Key(
+                "ttl_s",
+                "number",
+                "Seconds for which routers remember which backend keeps a response. 0: not at all, and requests that "
+                "continue one go anywhere.",
+                low=0,
+                high=90 * _DAY_S,
+            ),
         ),
     ),
     Section(

@@ -88,6 +88,11 @@ class LimitsSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponsesSection:
+    ttl_s: float = 21_600.0
+
+
+@dataclass(frozen=True, slots=True)
 class JournalSection:
     records: int = 10_000  # kept in memory
     path: str | None = None  # JSON lines on disk, for router replay
@@ -120,6 +125,7 @@ class Config:
     models: dict[str, ModelAlias] = field(default_factory=dict)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    responses: ResponsesSection = field(default_factory=ResponsesSection)
     journal: JournalSection = field(default_factory=JournalSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()

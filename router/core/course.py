@@ -38,7 +38,7 @@ class Stop(Enum):
 
 
 #: What decides whether a free place is of use to a waiting request.
-WaitKind = tuple[str, frozenset[str] | None, str | None, str, frozenset[str]]
+WaitKind = tuple[str, frozenset[str] | None, tuple[str | None, str | None], str, frozenset[str]]
 
 
 class Course(Value, eq=False):
@@ -107,7 +107,8 @@ class Course(Value, eq=False):
     def kind(self) -> WaitKind:
         """Equal for requests that the same free places are of use to."""
         request = self.request
-        return request.model, request.residency, request.pin_region, self.policy.name, self.tried
+        pins = (request.pin_region, request.pin_backend)
+        return request.model, request.residency, pins, self.policy.name, self.tried
 
     def _judge(self, backend: str, outcome: Outcome, now_s: float, *, begun: bool) -> Stop | None:
         params = self.fleet.params

@@ -16,6 +16,7 @@ class Struck(Enum):
     MODEL = "model"  # does not serve it
     RESIDENCY = "residency"
     PIN = "pin"
+    KEPT = "kept"  # another backend keeps the response that it continues
     DRAINING = "draining"
     EJECTED = "ejected"
     PROBATION = "probation"  # on its way back, trial places taken

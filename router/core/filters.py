@@ -76,7 +76,7 @@ def strike(
     full = False
     for b in pool.ready:
         why = unfit(b, request, exclude)
-        if why is None:
+        if why is None and not request.light:
             if b.inflight >= b.limit:
                 why = Struck.SATURATED
             elif b.state is State.PROBATION and len(b.trials) >= params.trial_places:
@@ -115,4 +115,6 @@ def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck
         return Struck.RESIDENCY
     if request.pin_region is not None and b.region != request.pin_region:
         return Struck.PIN
+    if request.pin_backend is not None and b.name != request.pin_backend:
+        return Struck.KEPT
     return Struck.TRIED if b.name in exclude else None

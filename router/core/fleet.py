@@ -202,6 +202,7 @@ class Fleet:
             or not candidates
             or request.residency is not None
             or request.pin_region is not None
+            or request.pin_backend is not None
         ):
             candidates, struck = strike(pool, request, exclude, self.params, rng, now_s)
             if not candidates:
@@ -209,7 +210,7 @@ class Fleet:
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.lanes[model].price
-        if policy.binds_late and price[3][0] > self._patience_s[request.priority] and not exclude:
+        if policy.binds_late and price[3][0] > self._patience_s[request.priority] and not exclude and not request.light:
             wait = self._hold(request, candidates, ranking, struck, now_s)
             if wait is not None:
                 return wait
@@ -317,6 +318,10 @@ class Fleet:
         busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in untried)
         if busy or again_s <= until_s:
             return Wait(until_s, candidates, again_s)
+        if request.pin_backend is not None and fitting:
+            why = reasons[request.pin_backend].value
+            detail = f"Only backend {request.pin_backend} keeps what this request continues, and it is {why}."
+            return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
         if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):
             where = f"region {request.pin_region}" if request.pin_region is not None else "an allowed jurisdiction"
             reason = RejectReason.NO_BACKEND if request.residency is None else RejectReason.RESIDENCY
@@ -419,6 +424,8 @@ class Fleet:
 
     def _answered(self, lease: Lease, b: Backend, now_s: float, usage: Usage | None) -> None:
         """A whole answer came."""
+        if lease.request.light:
+            return
         if lease.first_token_s is None:
             self._succeeded(lease, b, now_s)
         elif usage is not None:

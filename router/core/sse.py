@@ -115,6 +115,11 @@ class StreamWatch:
         return self._usage or Usage(output_tokens=self.events)
 
     @property
+    def tail(self) -> bytes:
+        """The beginning of an event that is not whole yet."""
+        return self._tail
+
+    @property
     def held_bytes(self) -> int:
         return len(self._tail)
 

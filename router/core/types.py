@@ -75,6 +75,10 @@ class Request(Value):
     deadline_s: float = float("inf")
     #: whether its first token can be seen; a whole answer in one piece teaches nothing about first tokens
     stream: bool = True
+    #: the engine computes nothing for it: it needs no place, and teaches nothing
+    light: bool = False
+    #: the only backend that can serve it: the keeper of the response that it continues or asks about
+    pin_backend: str | None = None
 
 
 @dataclass(slots=True)

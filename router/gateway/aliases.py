@@ -43,6 +43,13 @@ class Aliases:
         first = self._pick(alias, rng) if alias.targets else model
         return (first, *(name for name in alias.fallbacks if name != first))
 
+    def may_be(self, model: str, served: str) -> bool:
+        """Whether ``served`` can be what answers for ``model``."""
+        alias = self._models.get(model)
+        if alias is None:
+            return served == model
+        return served in ([t.model for t in alias.targets] or [model]) or served in alias.fallbacks
+
     @staticmethod
     def _pick(alias: ModelAlias, rng: Rng) -> str:
         mark = rng.random() * sum(target.weight for target in alias.targets)

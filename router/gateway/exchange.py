@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from router.core.course import Course
     from router.core.types import Lease, Request, Usage
     from router.gateway.ingress import Ask, Envelope
+    from router.gateway.keepers import Keeper
     from router.gateway.relay import Relay
     from router.store.base import Key, Reservation
     from router.telemetry.journal import Record
@@ -47,6 +48,7 @@ class Exchange(msgspec.Struct, eq=False):
     ask: Ask | None = None
     need: Request | None = None
     course: Course | None = None
+    keeper: Keeper | None = None  # of what it continues or asks about
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
     relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun

@@ -16,7 +16,7 @@ from router.core.sse import StreamKind
 from router.core.types import Priority, Value
 from router.errors import RouterError
 from router.gateway.auth import secret_of
-from router.gateway.paths import own, path_of, query_of, takes_posts
+from router.gateway.paths import kept_id, own, path_of, query_of, takes_posts
 from router.wire.head import RequestHead, connection_options
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
@@ -63,15 +63,23 @@ class _Body(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
+    conversation: msgspec.Raw = msgspec.Raw()
+
+
+class _Reference(msgspec.Struct):
+    id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_reference_decoder = msgspec.json.Decoder(str | _Reference | None)
 
 
 @dataclass(slots=True, eq=False)
 class Envelope:
     """The head of a request, understood as far as routing needs. Shared by requests with the same head: not altered."""
 
+    method: bytes
     path: bytes  # in its one spelling, see paths.py
     target: bytes  # path and query, for the backend
     shown_path: str  # for records
@@ -94,8 +102,17 @@ class Envelope:
     trace_id: str | None = None
     #: whether it is for a backend; the router answers everything else by itself
     routed: bool = True
+    #: the response that a backend keeps, and that this asks about
+    kept: str | None = None
     #: the web page's, if the client is a browser
     origin: bytes | None = None
+
+
+class Kept(Value):
+    """Something that a backend keeps under an id. ``param``: the member of the body that names it; None: the path."""
+
+    id: str
+    param: str | None = None
 
 
 class Ask(Value, eq=False):
@@ -108,6 +125,8 @@ class Ask(Value, eq=False):
     max_tokens: int | None
     prompt_bytes: int
     blocks: tuple[int, ...]
+    #: what it continues or asks about
+    kept: Kept | None = None
 
 
 def envelope_of(head: RequestHead) -> Envelope:
@@ -125,7 +144,9 @@ def _understand(head: RequestHead) -> Envelope:
     passed = headers if not hop_by_hop else {n: v for n, v in headers.items() if n not in hop_by_hop}
     content_type = passed.get(b"content-type", b"application/json")
     forwarded = [b"%b: %b\r\n" % (name, passed[name]) for name in FORWARDED if name in passed]
+    kept = kept_id(head.method, path)
     envelope = Envelope(
+        head.method,
         path,
         target=path + query_of(head.target),
         shown_path=path[:256].decode("latin-1"),
@@ -134,7 +155,8 @@ def _understand(head: RequestHead) -> Envelope:
         content_type=content_type,
         multipart=content_type.startswith(b"multipart/"),
         lines=b"content-type: %b\r\n%b" % (content_type, b"".join(forwarded)),
-        routed=head.method == b"POST" and own(path) is None,
+        routed=kept is not None or (head.method == b"POST" and own(path) is None),
+        kept=kept,
         origin=headers.get(b"origin"),
     )
     given = headers.get(b"x-request-id")
@@ -163,6 +185,9 @@ def read(envelope: Envelope, data: bytes) -> Ask:
     """Peek at the body. Raises RouterError: invalid_request, not_found, unsupported_encoding."""
     if envelope.problem is not None:
         raise RouterError(*envelope.problem)
+    if envelope.kept is not None:
+        streamed = b"stream=true" in query_of(envelope.target).lower()
+        return Ask(envelope, "", streamed, 1, None, 0, (), Kept(envelope.kept))
     prompt: bytes | memoryview
     if envelope.multipart:
         body, prompt = _read_multipart(data), memoryview(data)
@@ -186,7 +211,26 @@ def read(envelope: Envelope, data: bytes) -> Ask:
         int(min(limit, TOKENS_MAX)) if limit is not None and limit > 0 else None,
         len(prompt),
         blocks,
+        _continued(body) if envelope.kind is StreamKind.RESPONSES else None,
     )
+
+
+def _continued(body: _Body) -> Kept | None:
+    """What a request for a response goes on from."""
+    for param in ("previous_response_id", "conversation"):
+        raw = getattr(body, param)
+        if raw and (name := reference(raw)):
+            return Kept(name, param)
+    return None
+
+
+def reference(raw: msgspec.Raw) -> str | None:
+    """An id, or the ``id`` of an object; None if it is neither: that is for the engine to judge."""
+    try:
+        found = _reference_decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return None
+    return found.id if isinstance(found, _Reference) else found
 
 
 def _read_json(data: bytes) -> _Body:

@@ -15,11 +15,13 @@ import orjson
 from router import clock
 from router.config import Config, TimeoutsSection
 from router.core.admission import WaitQueue
+from router.core.backend import Backend
 from router.core.course import Course, Stop
 from router.core.decisions import Dispatch, Reject, RejectReason, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.policy import Policy
+from router.core.sse import StreamKind
 from router.core.tokens import TokenEstimator
 from router.core.types import Lease, Priority, Request, Rng
 from router.errors import RouterError
@@ -28,7 +30,8 @@ from router.gateway.aliases import Aliases, rewrite_model
 from router.gateway.auth import Authenticator
 from router.gateway.cors import Cors
 from router.gateway.exchange import ClientGone, Exchange, PassedOn
-from router.gateway.ingress import Ask
+from router.gateway.ingress import Ask, Kept
+from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.poison import Poison
 from router.gateway.relay import Relay
 from router.gateway.waiting import Place
@@ -96,6 +99,7 @@ class Lifecycle:
         self._queue = queue
         self._rng = rng
         self._tokens = TokenEstimator()
+        self.keepers = Keepers(store)
         self.date = responses.DateHeader(clock.wall_s())
         self._poison = Poison()
         self._loop = asyncio.get_running_loop()
@@ -109,7 +113,7 @@ class Lifecycle:
         try:
             x.key = key = self.settings.authenticator.key_of(x.envelope.secret)
             x.ask = ask = ingress.read(x.envelope, x.request.body)
-            x.need = need = self._understand(x, key, ask)
+            x.need = need = self._understand(x, key, ask) if ask.kept is None else await self._follow(x, key, ask)
             x.reservation = self._reserve_now(x, key, need) or await self._reserve(x, key, need)
             await self._answer(x, ask, need)
         except RouterError as error:
@@ -143,6 +147,45 @@ class Lifecycle:
         record.prompt_tokens, record.max_output_tokens = need.prompt_tokens, need.max_output_tokens
         record.prefix_blocks, record.tokens_per_block = ask.blocks, need.tokens_per_block
         return need
+
+    async def _follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
+        """Understand a request that only one backend can serve: it continues or asks about what that one keeps."""
+        kept = ask.kept
+        assert kept is not None
+        finding = self.keepers.find(key.tenant, kept.id)
+        keeper = await spawn(finding, name=f"find keeper for {x.record.request_id}", expected=(RouterError,))
+        backend = None if keeper is None else self.fleet.backends.get(keeper.backend)
+        if keeper is None or backend is None:
+            if self._may_go_anywhere(kept):
+                return self._understand(x, key, ask)
+            raise gone(kept)
+        if kept.param is None:
+            ask.model = keeper.model
+        elif not self._keeps_model(backend, self._models_of(ask, keeper)):
+            raise gone(kept)
+        x.keeper = keeper
+        need = self._understand(x, key, ask)
+        need.pin_backend = keeper.backend
+        if kept.param is None:  # nothing is computed
+            need.light = True
+            need.prompt_tokens = need.max_output_tokens = x.record.prompt_tokens = x.record.max_output_tokens = 0
+        return need
+
+    def _keeps_model(self, backend: Backend, models: tuple[str, ...]) -> bool:
+        """False: others serve these models, and this backend does not."""
+        if backend.models is None or any(map(backend.serves, models)):
+            return True
+        return not any(model in self.fleet.models() for model in models)
+
+    def _may_go_anywhere(self, kept: Kept) -> bool:
+        """Conversations may be made elsewhere; and nothing is known when no notes are made."""
+        return kept.param == "conversation" or (kept.param is not None and self.settings.config.responses.ttl_s <= 0)
+
+    def _models_of(self, ask: Ask, keeper: Keeper | None) -> tuple[str, ...]:
+        """The models to try, in order. Who continues a response stays with the model that made it, if it may."""
+        if keeper is not None and self.settings.aliases.may_be(ask.model, keeper.model):
+            return (keeper.model,)
+        return self.settings.aliases.route(ask.model, self._rng)
 
     def _may_choose(self, policy: str) -> bool:
         return self.settings.config.router.policy_header and policy in self.settings.policies
@@ -225,7 +268,7 @@ class Lifecycle:
         self._poison.check(x.request.body, x.arrival_s)
         settings, chosen, record = self.settings, x.envelope.policy, x.record
         policy = settings.policy if chosen is None else settings.policies[chosen]
-        x.course = course = Course(self.fleet, policy, need, settings.aliases.route(ask.model, self._rng))
+        x.course = course = Course(self.fleet, policy, need, self._models_of(ask, x.keeper))
         record.policy = policy.name
         failure: AttemptEnd | None = None
         while True:
@@ -315,7 +358,8 @@ class Lifecycle:
         body, served = x.request.body, x.record.served_model
         if served != ask.model:
             body = rewrite_model(body, orjson.dumps(served))
-        before, after = pool.head
+        method = ask.envelope.method
+        before, after = pool.head if method == b"POST" else pool.head_of(method)
         long = len(body) > _LONG_BODY_BYTES
         data = b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
             before,
@@ -399,6 +443,8 @@ class Lifecycle:
             framing += responses.rate_limit_lines(x.reservation)
         if x.envelope.origin is not None:
             framing += self.settings.cors.lines(x.envelope.origin)
+        if x.envelope.kind is StreamKind.RESPONSES:
+            self._keep(x, lease, relay)
         record.ttft_s = now_s - x.arrival_s
         record.status = relay.status
         x.answered = True
@@ -414,10 +460,20 @@ class Lifecycle:
             (now_s - lease.started_s) * 1000,
         )
 
+    def _keep(self, x: Exchange, lease: Lease, relay: Relay) -> None:
+        """The client is about to learn the id of a response: note who keeps it."""
+        ttl_s = self.settings.config.responses.ttl_s
+        if x.key is not None and ttl_s > 0:
+            self.keepers.remember(x.key.tenant, relay.beginning, Keeper(lease.backend, lease.request.model), ttl_s)
+
     # what follows a failure
 
     def _upstream_error(self, x: Exchange, end: AttemptEnd, backend: str) -> RouterError:
         """What the client is told when no other backend may be asked."""
+        kept = x.ask.kept if x.ask is not None else None
+        if x.keeper is not None and kept is not None and end.status == 404 and kept.id.encode() in end.body:
+            self.keepers.forget(x.record.tenant, kept.id)  # the engine has started anew, or has let it go
+            return gone(kept)
         if end.outcome is Outcome.CLIENT_ERROR:
             return PassedOn(end)
         if end.outcome is Outcome.OVERLOADED:

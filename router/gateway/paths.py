@@ -23,6 +23,9 @@ _ROUTED = re.compile(
     rb"/(?:v1/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.:-]+)*|v2/(?:rerank|embed)"
     rb"|tokenize|detokenize|rerank|score|pooling|classify)"
 )
+_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_.:-]{1,256})(/[a-z_]+)?")
+#: What may be done with a response that a backend keeps.
+_KEPT = {(b"GET", None), (b"DELETE", None), (b"GET", b"/input_items"), (b"POST", b"/cancel")}
 _MODELS = b"/v1/models"
 #: SageMaker asks by GET, vLLM answers to POST as well.
 PING = b"/ping"
@@ -84,6 +87,20 @@ def _spelled(path: bytes) -> bytes:
 def own(path: bytes) -> Own | None:
     """What the router answers to this path by itself; None: it is for a backend, or for nobody."""
     return OWN.get(path) or (Own.MODELS if path.startswith(_MODELS + b"/") else None)
+
+
+def kept_id(method: bytes, path: bytes) -> str | None:
+    """The id of the response that this asks about, which only the backend that keeps it can answer; else None."""
+    match = _RESPONSE.fullmatch(path)
+    if match is None or (method, match.group(2)) not in _KEPT:
+        return None
+    return match.group(1).decode()
+
+
+def kept_methods(path: bytes) -> bytes:
+    """The methods that ``kept_id`` knows for this path, for ``allow``."""
+    match = _RESPONSE.fullmatch(path)
+    return b", ".join(sorted(m for m, part in _KEPT if match is not None and part == match.group(2)))
 
 
 def model_of(path: bytes) -> str:

@@ -104,6 +104,11 @@ class Relay(Signal[AttemptEnd]):
         return self._watch is not None
 
     @property
+    def beginning(self) -> bytes:
+        """At the commit: everything that has come so far."""
+        return self._held + self._watch.tail if self._watch is not None else self._held
+
+    @property
     def usage(self) -> Usage | None:
         """Tokens of the answer so far, None if nothing can be said."""
         if self._watch is not None:

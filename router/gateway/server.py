@@ -21,7 +21,7 @@ from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
-from router.gateway.paths import PING, Own, model_of, own, takes_posts
+from router.gateway.paths import PING, Own, kept_methods, model_of, own, takes_posts
 from router.tasks import stop, supervise
 from router.telemetry.journal import Record
 from router.telemetry.sink import Telemetry
@@ -130,6 +130,8 @@ class Server:
             return
         record = Record(request_id.decode(), clock.wall_s())
         record.path, record.body_bytes = envelope.shown_path, len(request.body)
+        if envelope.kept is not None:
+            record.method = envelope.method.decode()
         x = Exchange(connection, request, envelope, request_id, clock.monotonic_s(), record)
         connection.exchange = x
         self._lifecycle.live.add(x)
@@ -206,8 +208,8 @@ class Server:
 
 def _no_such(path: bytes, method: bytes) -> RouterError:
     """Why nobody answers to this method here."""
-    if takes_posts(path):
-        return RouterError("method_not_allowed", headers=(("allow", "POST"),))
+    if (methods := kept_methods(path)) or takes_posts(path):
+        return RouterError("method_not_allowed", headers=(("allow", (methods or b"POST").decode()),))
     if method not in _GET:
         return RouterError("method_not_allowed", headers=(("allow", ALLOWED_METHODS.decode()),))
     return RouterError("not_found")

@@ -54,6 +54,11 @@ class Pool:
             lines.append(f"authorization: Bearer {key}\r\n")
         return f"POST {prefix}".encode(), "".join(lines).encode("latin-1")
 
+    def head_of(self, method: bytes) -> tuple[bytes, bytes]:
+        """``head`` for another method than POST."""
+        before, after = self.head
+        return method + before.removeprefix(b"POST"), after
+
     def take(self, now_s: float) -> Outbound | None:
         """A warm connection, or None."""
         while self._idle:

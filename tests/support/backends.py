@@ -120,7 +120,7 @@ async def say_hello(call: Call) -> None:
 
 
 class ScriptedBackend:
-    """``async with ScriptedBackend(behaviour) as b``: probes are answered well, every POST by ``behaviour``."""
+    """``async with ScriptedBackend(behaviour) as b``: probes are answered well, all else by ``behaviour``."""
 
     def __init__(self, behaviour: Behaviour = say_hello, *, model: str = "m") -> None:
         self.behaviour = behaviour
@@ -182,7 +182,7 @@ class ScriptedBackend:
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
-        if head.startswith(b"GET"):
+        if head.startswith(b"GET") and not head.startswith(b"GET /v1/responses/"):
             await self._get(head, writer)
             return True
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
