@@ -138,7 +138,7 @@ class HttpRemote:
 
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
-        heads = {"accept": "application/json", **(headers or {})}
+        heads = {"accept": "application/json", "x-router-admin": "1", **(headers or {})}
         raw = None
         if body is not None:
             raw = json.dumps(body).encode()

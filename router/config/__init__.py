@@ -1,13 +1,15 @@
 """regions.toml: one schema, loaded whole or refused whole.
 
 ``model`` the values · ``keys`` every key, once · ``reader`` checks by that table · ``places`` lines of keys ·
-``checks`` what no key knows alone · ``loader`` all of these in order · ``present`` dump and diff · ``jsonschema``.
+``checks`` what no key knows alone · ``advice`` what is allowed and odd · ``loader`` all of these in order ·
+``present`` dump and diff · ``jsonschema``.
 """
 
 from __future__ import annotations
 
 from router.config.address import is_loopback, split_address
-from router.config.checks import secret, warnings
+from router.config.advice import warnings
+from router.config.checks import secret
 from router.config.example import EXAMPLE
 from router.config.jsonschema import schema
 from router.config.loader import load, parse

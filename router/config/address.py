@@ -17,6 +17,8 @@ _REDIS_SCHEMES = (
     "rediss+cluster",
     "unix",
 )
+#: Ends of an URL that is one route of an engine, not the engine.
+_ROUTES = ("/completions", "/responses", "/messages", "/embeddings", "/v1/models", "/metrics", "/health")
 #: Cloud metadata by name; by address it is link-local.
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"})
 _METADATA_V6 = ipaddress.ip_address("fd00:ec2::254")
@@ -66,6 +68,20 @@ def same_port(a: str, b: str) -> bool:
     (host_a, port_a), (host_b, port_b) = split_address(a), split_address(b)
     everywhere = {"0.0.0.0", "::"}
     return port_a == port_b != 0 and (host_a == host_b or bool({host_a, host_b} & everywhere))
+
+
+def calls(url: str, address: str) -> bool:
+    """Does the URL lead to a listener at ``address`` on this machine? Port 0, a port yet unknown, is called by none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host, own_port = split_address(address)
+    except ValueError:
+        return False
+    if not parts.hostname or port != own_port:
+        return False
+    everywhere = host in ("0.0.0.0", "::")
+    return parts.hostname == host or (is_loopback(parts.hostname) and (everywhere or is_loopback(host)))
 
 
 def url_problem(text: str) -> str | None:
@@ -126,8 +142,11 @@ def without_password(url: str) -> str:
 def _path_problem(parts: SplitResult) -> str | None:
     if parts.query or parts.fragment or "?" in parts.geturl() or "#" in parts.geturl():
         return "must not hold a query or a fragment"
-    if parts.path.rstrip("/").endswith("/v1"):
+    path = parts.path.lower().rstrip("/")
+    if path.endswith("/v1"):
         return "ends in /v1: leave that off, the path of each request is added to it"
+    if ending := next((e for e in _ROUTES if path.endswith(e)), None):
+        return f"ends in {ending}: leave that off, the path of each request is added to it"
     return None
 
 

@@ -1,20 +1,19 @@
-"""What no key can know alone: names that must be unique or exist, secrets that must be there, settings that clash."""
+"""What no key can know alone: names that must be unique or exist, secrets that must be there, settings that clash.
+
+A name that leads nowhere is refused here when it would permit something or could never work. What is allowed and yet
+probably not meant is in ``advice``.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from router.config.address import has_password, is_loopback, listen_problem, redis_problem, same_port, split_address
+from router.config.address import calls, is_loopback, listen_problem, redis_problem, same_port, split_address
 from router.config.model import Config
 from router.config.reader import Reader, did_you_mean
 from router.core.policy import POLICIES
-
-_TOKEN_LENGTH = 16
-#: A path such as /v1beta/openai or /api/paas/v4: an API that is not below /v1.
-_VERSIONED = re.compile(r"://[^/]*/(?:.*/)?v[0-9]+(?:alpha|beta)?[0-9]*(?:/|\Z)")
 
 
 def secret(name: str, env: Mapping[str, str] | None = None) -> str | None:
@@ -28,13 +27,23 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
     _check_open(reader, config)
     _check_names(reader, config)
     _check_models(reader, config)
+    _check_residency(reader, config)
+    _check_urls(reader, config)
+    _check_sizes(reader, config)
+    _check_files(reader, config)
     if env is not None:
         _check_secrets(reader, document, config, env)
 
 
-def warnings(config: Config) -> list[str]:
-    """What is allowed and yet probably not meant."""
-    return list(_warnings(config))
+def check_whole(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
+    """A file that was cut off can be good TOML: one that names no backend must say that none is meant."""
+    regions = document.get("regions")
+    if config.backends or reader.problems or regions == []:
+        return
+    if isinstance(regions, list) and any(isinstance(r, dict) and r.get("backends") == [] for r in regions):
+        return
+    what = "names no backend" if document else "is empty"
+    reader.problem((), f"{what}, so nobody can be served. Is it cut off? `regions = []` says that none is meant")
 
 
 def _check_router(reader: Reader, config: Config) -> None:
@@ -119,6 +128,46 @@ def _check_models(reader: Reader, config: Config) -> None:
             reader.problem((*path, "fallbacks"), "a model cannot be its own fallback")
 
 
+def _check_residency(reader: Reader, config: Config) -> None:
+    """A plan that no region can serve refuses every request of its keys; only some unknown names are a warning."""
+    jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction}
+    if not config.regions:
+        return
+    for plan in config.plans.values():
+        if plan.residency and jurisdictions.isdisjoint(plan.residency):
+            name = plan.residency[0]
+            hint = did_you_mean(name, jurisdictions)
+            reader.problem(("plans", plan.name, "residency"), f'no region has the jurisdiction "{name}"{hint}')
+
+
+def _check_urls(reader: Reader, config: Config) -> None:
+    """A router that is its own backend asks itself for ever."""
+    for index, region in enumerate(config.regions):
+        for position, backend in enumerate(region.backends):
+            for name in ("listen", "admin"):
+                if calls(backend.url, getattr(config.router, name)):
+                    path = ("regions", index, "backends", position, "url")
+                    reader.problem(path, f"is this router's own address, [router] {name}")
+
+
+def _check_sizes(reader: Reader, config: Config) -> None:
+    limits = config.limits
+    if limits.body_bytes > limits.buffered_bytes:
+        text = f"is above buffered_bytes, {limits.buffered_bytes}: no body of that size would ever be let in"
+        reader.problem(("limits", "body_bytes"), text)
+
+
+def _check_files(reader: Reader, config: Config) -> None:
+    """The journal is appended to; nothing else may be written there."""
+    if config.journal.path is None:
+        return
+    journal = os.path.realpath(config.journal.path)
+    others = {"this file": config.source, "tls_cert": config.router.tls_cert, "tls_key": config.router.tls_key}
+    for name, path in others.items():
+        if path is not None and os.path.realpath(path) == journal:
+            reader.problem(("journal", "path"), f"is the path of {name}")
+
+
 def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapping[str, str]) -> None:
     if (name := config.auth.admin_token_env) is not None and (problem := _secret_problem(name, env)):
         reader.problem(("auth", "admin_token_env"), problem)
@@ -146,54 +195,3 @@ def _secret_problem(name: str, env: Mapping[str, str]) -> str | None:
 def _redis_value_problem(value: str) -> str | None:
     problem = redis_problem(value)
     return f"what the environment variable holds {problem}" if problem else None
-
-
-def _warnings(config: Config) -> Iterator[str]:
-    if not config.backends:
-        yield "no backends: every request will be answered 404 or 503"
-    if "*" in config.cors.origins and config.auth.mode == "open":
-        yield (
-            '[cors] origins: with [auth] mode = "open", "*" lets every web page that somebody visits use the backends '
-            "through that person's browser; name the origins"
-        )
-    if config.store.redis is not None and has_password(config.store.redis):
-        yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
-    if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
-        yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
-    for backend in config.backends:
-        if _VERSIONED.search(backend.url):
-            yield f"{backend.name}: url ends below a version, and the router adds /v1 to it"
-        if backend.max_inflight < config.router.workers:
-            yield f"{backend.name}: max_inflight is below [router] workers, each of which sends at least one request"
-    yield from _same_url(config)
-    jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction}
-    for plan in config.plans.values():
-        if missing := [j for j in plan.residency if j not in jurisdictions]:
-            hint = did_you_mean(missing[0], jurisdictions)
-            yield f'[plans.{plan.name}] residency: no region has the jurisdiction "{missing[0]}"{hint}'
-    if all(b.models for b in config.backends):
-        served = {m for b in config.backends for m in b.models}
-        yield from _unserved(config, served)
-    if any(p.budget_usd_month is not None for p in config.plans.values()) and not any(
-        m.price_input_usd_per_mtok or m.price_output_usd_per_mtok for m in config.models.values()
-    ):
-        yield "a plan has budget_usd_month but no model has a price_usd_per_mtok: nothing will be charged to it"
-
-
-def _same_url(config: Config) -> Iterator[str]:
-    seen: dict[str, str] = {}
-    for backend in config.backends:
-        other = seen.setdefault(backend.url, backend.name)
-        if other != backend.name:
-            yield f"{backend.name} has the same url as {other}: its load will be counted twice"
-
-
-def _unserved(config: Config, served: Iterable[str]) -> Iterator[str]:
-    known = set(served)
-    for alias in config.models.values():
-        for model in [t.model for t in alias.targets] or [alias.name]:
-            if known and model not in known:
-                yield f'[models.{alias.name}]: no backend serves "{model}"{did_you_mean(model, known)}'
-        for model in alias.fallbacks:
-            if model not in known and model not in config.models:
-                yield f'[models.{alias.name}] fallbacks: no backend serves "{model}"{did_you_mean(model, known)}'

@@ -57,11 +57,16 @@ def load(path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, 
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise ConfigError(source, [f"{source}:{line}: is not UTF-8"]) from None
-    return parse(text, source, env=env, secrets=secrets)
+    return parse(text, source, env=env, secrets=secrets, whole=True)
 
 
-def parse(text: str, source: str, *, env: Mapping[str, str] | None = None, secrets: bool = True) -> Config:
-    """Check the text of a regions.toml. ``source`` names it in problems. Raises ConfigError with all problems."""
+def parse(
+    text: str, source: str, *, env: Mapping[str, str] | None = None, secrets: bool = True, whole: bool = False
+) -> Config:
+    """Check the text of a regions.toml. ``source`` names it in problems. Raises ConfigError with all problems.
+
+    ``whole``: this is what a router would run, so it must name a backend or say that there is none.
+    """
     try:
         document = tomllib.loads(text)
     except RecursionError:
@@ -71,6 +76,8 @@ def parse(text: str, source: str, *, env: Mapping[str, str] | None = None, secre
     reader = Reader(source, document, locate(text.replace("\r\n", "\n")))
     config = _build(reader, document, source, os.environ if env is None else env)
     checks.check(reader, document, config, (os.environ if env is None else env) if secrets else None)
+    if whole:
+        checks.check_whole(reader, document, config)
     if reader.problems:
         raise ConfigError(source, reader.problems)
     return config

@@ -51,6 +51,12 @@ class Plan:
     priority: str = "standard"
     residency: tuple[str, ...] = ()
 
+    @property
+    def unlimited(self) -> bool:
+        """Does it limit nothing, neither how much nor where?"""
+        limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrent, self.budget_usd_month)
+        return not self.residency and all(limit is None for limit in limits)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelTarget:

@@ -1,7 +1,10 @@
 """Who may use the admin API: the holder of the token, and on loopback without a token whoever is on this machine.
 
-Not a web page that an operator visits: no request with an ``Origin`` is answered, and without a token the ``Host``
-must be an address or localhost, so that no foreign name can be pointed at the listener (DNS rebinding).
+Not a web page that an operator visits, though it may send requests through a browser on this machine:
+
+- whatever ``Origin``, ``Sec-Fetch-Site`` or ``Referer`` shows to come from another site is refused;
+- without a token the ``Host`` must be an address or localhost, so that no foreign name can be pointed at the listener
+  (DNS rebinding), and what changes something needs a header that a page cannot send to another site unasked.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -18,6 +22,11 @@ from router.control.replies import failure
 _GUESSES = 10
 _WINDOW_S = 10.0
 _PEERS_MAX = 1024
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+#: What a browser says of a request that no page of another site has made: by the address bar, or from the same origin.
+_OWN_SITES = frozenset({"none", "same-origin"})
+#: Any value will do: a form or a link cannot send it, and for a script's request the browser asks first.
+ADMIN_HEADER = "X-Router-Admin"
 
 
 class Guard:
@@ -30,12 +39,10 @@ class Guard:
 
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to a request that may not pass; None when it may."""
-        if "Origin" in request.headers:
+        if is_foreign(request.headers):
             return failure(403, "forbidden", "Requests of web pages are not answered.")
         if self._token is None:
-            if _is_local_name(request.headers.get("Host", "")):
-                return None
-            return failure(403, "forbidden", "Without a token, use the address or localhost in the URL.")
+            return _refusal_without_token(request)
         peer = request.remote or ""
         if self._too_many(peer):
             response = failure(429, "too_many_attempts", "Too many wrong tokens; wait a moment.")
@@ -64,12 +71,44 @@ class Guard:
             self._guesses.popitem(last=False)
 
 
-def _is_local_name(host: str) -> bool:
-    name = host
+def _refusal_without_token(request: web.Request) -> web.Response | None:
+    if not is_local_name(request.headers.get("Host", "")):
+        return failure(403, "forbidden", "Without a token, use the address or localhost in the URL.")
+    if request.method in _SAFE or ADMIN_HEADER in request.headers or request.content_type == "application/json":
+        return None
+    text = f"What changes something needs the header {ADMIN_HEADER}: 1, or Content-Type: application/json."
+    return failure(403, "forbidden", text)
+
+
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Do the headers show that a page of another site made the request? Programs send none of these three."""
+    if "Origin" in headers:
+        return True
+    if headers.get("Sec-Fetch-Site", "none").strip().lower() not in _OWN_SITES:
+        return True
+    referer = headers.get("Referer")
+    return referer is not None and _authority(referer) != headers.get("Host", "").strip().lower()
+
+
+def _authority(url: str) -> str | None:
+    """HOST:PORT as the URL has it; None when it has none."""
+    try:
+        parts = urlsplit(url.strip())
+        return parts.netloc.lower() if parts.scheme in ("http", "https") and parts.netloc else None
+    except ValueError:
+        return None
+
+
+def is_local_name(host: str) -> bool:
+    """Is it localhost or an address, with or without a port?"""
+    name, rest = host, ""
     if host.startswith("["):
-        name = host[1:].partition("]")[0]
+        name, _, rest = host[1:].partition("]")
+        rest = rest.removeprefix(":") if rest.startswith(":") else rest and "no port"
     elif host.count(":") == 1:
-        name = host.partition(":")[0]
+        name, _, rest = host.partition(":")
+    if rest and not (rest.isascii() and rest.isdigit()):
+        return False
     if name.lower() == "localhost":
         return True
     try:

@@ -96,7 +96,7 @@ class ConfigReloader:
             self._seen = _signature(self.config.source)
             try:
                 new = await asyncio.to_thread(load, self.config.source)
-                _refuse_emptiness(self.config, new)
+                _refuse_losses(self.config, new)
                 changes = diff(self.config, new)
                 await _call(self._renew)
                 if changes:
@@ -184,11 +184,20 @@ async def _take_back(apply: Applier, old: Config, new: Config) -> None:
         _log.exception("the old configuration cannot be put back everywhere: restart the router")
 
 
-def _refuse_emptiness(old: Config, new: Config) -> None:
-    """A file that was cut off can be good TOML. Losing some regions may be meant; losing all never is."""
+def _refuse_losses(old: Config, new: Config) -> None:
+    """A file that was cut off can be good TOML. Losing some regions may be meant; losing all never is.
+
+    The plan default is always there: gone from the file, it would let its keys go where they may not.
+    """
+    problems = []
     if old.backends and not new.backends:
-        text = f"{new.source}: would remove every backend; restart the router if that is meant"
-        raise ConfigError(new.source, [text])
+        problems.append("would remove every backend; restart the router if that is meant")
+    if old.plans["default"].residency and new.plans["default"].unlimited:
+        problems.append(
+            "[plans.default]: would lose its residency and all its limits; restart the router if that is meant"
+        )
+    if problems:
+        raise ConfigError(new.source, [f"{new.source}: {problem}" for problem in problems])
 
 
 def _signature(path: str) -> _Signature | None:

@@ -95,7 +95,7 @@ def test_config_check_without_a_file(tmp_path: Path) -> None:
 
 
 def test_config_check_may_leave_secrets_out(tmp_path: Path) -> None:
-    (tmp_path / "regions.toml").write_text('[auth]\nadmin_token_env = "NOT_SET_ANYWHERE"\n')
+    (tmp_path / "regions.toml").write_text('regions = []\n[auth]\nadmin_token_env = "NOT_SET_ANYWHERE"\n')
     assert "NOT_SET_ANYWHERE" in router("config", "check", cwd=tmp_path).err
     assert router("config", "check", "--no-secrets", cwd=tmp_path).code == 0
 

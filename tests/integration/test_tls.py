@@ -117,7 +117,9 @@ async def test_sessions_resume_and_certificates_are_renewed_by_a_reload(tmp_path
                 await asyncio.sleep(0.05)
         made.key.write_text("no key")
         answer = await asyncio.to_thread(
-            subprocess.run, ["curl", "-s", "-X", "POST", r.admin + "/admin/v1/config/reload"], capture_output=True
+            subprocess.run,
+            ["curl", "-s", "-X", "POST", "-H", "x-router-admin: 1", r.admin + "/admin/v1/config/reload"],
+            capture_output=True,
         )
         assert "tls_cert" in orjson.loads(answer.stdout)["error"]["problems"][0]
         (await asyncio.to_thread(handshake, r, trusting(other))).close()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from router.control.routes import ROUTES
@@ -22,7 +23,7 @@ PATHS = ("/metrics", "/admin/v1/status", "/admin/v1/keys", "/admin/v1/openapi.js
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
     path = tmp_path / "regions.toml"
-    path.write_text("[[regions]]\nname = 'r'\n")
+    path.write_text("[[regions]]\nname = 'r'\nbackends = []\n")
     async with administering(path, TOKEN) as made:
         yield made
 
@@ -30,7 +31,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
 @pytest.fixture
 async def loopback(tmp_path: Path) -> AsyncIterator[Admin]:
     path = tmp_path / "regions.toml"
-    path.write_text("[[regions]]\nname = 'r'\n")
+    path.write_text("[[regions]]\nname = 'r'\nbackends = []\n")
     async with administering(path) as made:
         yield made
 
@@ -145,18 +146,93 @@ async def test_no_answer_holds_a_secret(
         assert not [text for text in texts if secret in text]
 
 
-async def test_a_web_page_is_not_answered(loopback: Admin) -> None:
-    for origin in ("http://evil.example", "null", loopback.url):
-        headers = {"Origin": origin}
-        body = await loopback.post("/admin/v1/regions/r/drain", status=403, headers=headers)
-        assert body["error"]["code"] == "forbidden"
-    await loopback.post("/admin/v1/regions/r/drain")
+#: What browsers send with the requests of a page on another site, and what such a page can make them send.
+FOREIGN: list[dict[str, str]] = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "http://127.0.0.1:8080"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "Cross-Site "},
+    {"Sec-Fetch-Site": "whatever comes next"},
+    {"Sec-Fetch-Site": ""},
+    {"Referer": "http://evil.example/page"},
+    {"Referer": "http://evil.example"},
+    {"Referer": "http://127.0.0.1/"},
+    {"Referer": "http://127.0.0.1:8080/another-port"},
+    {"Referer": "http://{host}@evil.example/"},
+    {"Referer": "http://evil.example/{host}"},
+    {"Referer": "ftp://{host}/"},
+    {"Referer": "http://[/"},
+    {"Referer": ""},
+]
+#: A form's content types; none; and what only looks like JSON.
+FORMS = [
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "text/plain",
+    "text/plain; application/json",
+    "application/jsonx",
+    "",
+]
+UNSAFE = [route for route in ROUTES if route.method != "GET"]
+
+
+def filled(path: str) -> str:
+    return path.replace("{", "").replace("}", "")
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_a_web_page_is_not_answered(loopback: Admin, guarded: Admin, headers: dict[str, str]) -> None:
+    for admin, token in ((loopback, {}), (guarded, bearer(TOKEN))):
+        sent = {n: v.replace("{host}", urlsplit(admin.url).netloc) for n, v in headers.items()} | token
+        sent |= {"X-Router-Admin": "1", "Content-Type": "application/json"}
+        for method, path in [("GET", "/admin/v1/status"), *((r.method, filled(r.path)) for r in UNSAFE)]:
+            body = await admin.ask(method, path, 403, headers=sent)
+            assert body["error"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}, {"Referer": "own"}]
+)
+async def test_programs_and_the_address_bar_are_answered(loopback: Admin, headers: dict[str, str]) -> None:
+    sent = {name: value.replace("own", loopback.url + "/metrics") for name, value in headers.items()}
+    await loopback.get("/admin/v1/status", headers=sent)
+    await loopback.post("/admin/v1/regions/r/drain", headers=sent)
+
+
+@pytest.mark.parametrize("content_type", FORMS)
+async def test_what_changes_something_needs_a_header_that_no_form_can_send(loopback: Admin, content_type: str) -> None:
+    """Old browsers send neither Origin nor Sec-Fetch-Site nor, if a page asks for it, Referer."""
+    async with aiohttp.ClientSession() as browser:
+        for route in UNSAFE:
+            url, headers = loopback.url + filled(route.path), {"Content-Type": content_type}
+            async with browser.request(route.method, url, data=b"{}", headers=headers) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (403, "forbidden"), route.path
+        async with browser.post(loopback.url + "/admin/v1/regions/r/drain", json={}) as response:
+            assert response.status == 200
+    await loopback.post("/admin/v1/regions/r/resume")
+
+
+async def test_the_token_is_such_a_header(guarded: Admin) -> None:
+    await guarded.post("/admin/v1/regions/r/drain", headers=bearer(TOKEN))
+    await guarded.post("/admin/v1/regions/r/resume", {}, 401)
 
 
 async def test_a_foreign_name_for_loopback_is_not_answered(loopback: Admin) -> None:
-    for host in ("evil.example", "evil.example:9090", "127.0.0.1.evil.example", ""):
+    names = (
+        "evil.example",
+        "evil.example:9090",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1]evil.example",
+        "[::1].evil.example:1",
+    )
+    for host in (*names, "localhost.evil.example", "evil@127.0.0.1", "127.0.0.1:evil", "127.0.0.1:80:80"):
         await loopback.get("/admin/v1/status", 403, headers={"Host": host})
-    for host in ("localhost:9090", "127.0.0.1", "[::1]:9090", "10.0.0.1:9090"):
+        await loopback.post("/admin/v1/regions/r/drain", {}, 403, headers={"Host": host})
+    for host in ("localhost:9090", "127.0.0.1", "[::1]:9090", "[::1]", "10.0.0.1:9090", "LOCALHOST"):
         await loopback.get("/admin/v1/status", headers={"Host": host})
 
 

@@ -17,7 +17,7 @@ from router.control.reload import ConfigReloader
 from router.errors import ConfigError
 from tests.unit.test_config_bad import CASES, Bad
 
-GOOD = '[router]\npolicy = "ttft"\n[[regions]]\nname = "us-east"\n'
+GOOD = '[router]\npolicy = "ttft"\n[[regions]]\nname = "us-east"\nbackends = []\n'
 
 
 class Applied:
@@ -135,13 +135,34 @@ async def test_no_bad_file_takes_the_place_of_a_good_one(file: Path, case: Bad) 
 
 
 async def test_a_file_that_lost_its_regions_is_refused(file: Path) -> None:
-    backends = GOOD + '[[regions.backends]]\nname = "a"\nurl = "http://127.0.0.1:1"\n'
-    file.write_text(backends)
+    file.write_text(GOOD.replace("[]", '[{name = "a", url = "http://127.0.0.1:1"}]'))
     reloader = ConfigReloader(load(file), [])
-    for text in ("", GOOD, '[router]\npolicy = "ttft"\n'):
+    texts = {
+        "": "is empty",
+        "# a comment": "is empty",
+        '[router]\npolicy = "ttft"\n': "names no backend",
+        GOOD.replace("backends = []", ""): "names no backend",
+        GOOD: "would remove every backend",
+        "regions = []": "would remove every backend",
+    }
+    for text, why in texts.items():
         file.write_text(text)
-        with pytest.raises(ConfigError, match="would remove every backend"):
+        with pytest.raises(ConfigError, match=why):
             await reloader.reload("test")
+
+
+async def test_a_file_that_lost_the_residency_of_the_default_plan_is_refused(file: Path) -> None:
+    regions = GOOD.replace(
+        "backends = []", 'jurisdiction = "eu"\nbackends = [{name = "a", url = "http://127.0.0.1:1"}]'
+    )
+    file.write_text(regions + '[plans.default]\nresidency = ["eu"]\n')
+    reloader = ConfigReloader(load(file), [])
+    for text in (regions, regions + "[plans.europe]\nresidency = ['eu']\n", regions + "[plans.default]\n"):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="would lose its residency"):
+            await reloader.reload("test")
+    file.write_text(regions + "[plans.default]\nconcurrent = 5\n")
+    assert (await reloader.reload("test")).changed, "a plan that is written out is meant"
 
 
 async def test_what_cannot_be_put_in_force_is_taken_back_everywhere(file: Path) -> None:

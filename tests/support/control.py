@@ -104,7 +104,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
     await observer.start()
     runner = await start_admin(control, listener(), token)
     host, port = runner.addresses[0][:2]
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers={"X-Router-Admin": "1"}) as session:
         admin = Admin(control, session, f"http://{host}:{port}", path)
         try:
             yield admin

@@ -46,7 +46,7 @@ tokens_per_minute   = 200_000
 concurrent          = 64
 budget_usd_month    = 500.0
 priority            = "interactive"
-residency           = ["eu"]
+residency           = ["us"]
 
 [models.chat]
 targets   = [{ model = "llama-3.1-8b", weight = 95 }, { model = "llama-3.1-8b-fp8", weight = 5 }]
@@ -96,7 +96,7 @@ def test_every_value_arrives() -> None:
     assert config.router.policy_header is True
     assert config.router.chaos is True
     assert config.plans["default"].tokens_per_minute == 200_000
-    assert config.plans["default"].residency == ("eu",)
+    assert config.plans["default"].residency == ("us",)
     chat = config.models["chat"]
     assert [(t.model, t.weight) for t in chat.targets] == [("llama-3.1-8b", 95.0), ("llama-3.1-8b-fp8", 5.0)]
     assert (chat.price_input_usd_per_mtok, chat.price_output_usd_per_mtok) == (0.05, 0.15)
@@ -179,7 +179,7 @@ def test_diff_names_what_changes_and_what_has_to_wait() -> None:
         "plans.default.concurrent: 64 -> null",
         "plans.default.budget_usd_month: 500.0 -> null",
         'plans.default.priority: "interactive" -> "standard"',
-        'plans.default.residency: ["eu"] -> []',
+        'plans.default.residency: ["us"] -> []',
         "plans.gold: added",
         "regions.us-east.backends.a.max_inflight: 128 -> 64",
         "regions.eu-west: added, 0 backend(s)",
@@ -195,7 +195,7 @@ def test_moving_regions_around_changes_nothing() -> None:
 def test_warnings_name_what_is_probably_not_meant() -> None:
     text = """
 [plans.default]
-residency = ["uk"]
+residency = ["us", "uk"]
 budget_usd_month = 1.0
 [models.chat]
 targets = [{ model = "lama-3" }]
@@ -269,7 +269,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     path = tmp_path / "regions.toml"
     path.write_bytes(b'\xef\xbb\xbf[router]\r\nname = "x"\r\nworkers = 0\r\n')
     assert f"{path}:3: " in str(_problem(path))
-    path.write_bytes(b'\xef\xbb\xbf[router]\r\nname = "x"\r\n')
+    path.write_bytes(b'\xef\xbb\xbfregions = []\r\n[router]\r\nname = "x"\r\n')
     assert load(path).router.name == "x"
 
 

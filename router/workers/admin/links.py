@@ -13,6 +13,7 @@ import orjson
 from yarl import URL
 
 from router.config import Config
+from router.control.guard import ADMIN_HEADER
 from router.control.worker_routes import Adoption
 from router.telemetry.stats import Window
 
@@ -61,7 +62,7 @@ class WorkerLink:
         url = URL(_HOST + path, encoded=True)
         try:
             async with self._session.request(
-                method, url, data=body, headers={"Content-Type": content_type}, allow_redirects=False
+                method, url, data=body, headers={"Content-Type": content_type, ADMIN_HEADER: "1"}, allow_redirects=False
             ) as response:
                 return Answer(
                     response.status,

@@ -1,0 +1,116 @@
+"""What a configuration may say and probably does not mean: told by check, start and reload alike.
+
+What would permit something that nobody asked for, or could never work, is no advice but a problem (``checks``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from router.config.address import has_password, is_loopback
+from router.config.checks import secret
+from router.config.model import Config
+from router.config.reader import did_you_mean
+
+_TOKEN_LENGTH = 16
+#: A piece of a path that names the version of an API, as /v1beta/openai and /api/paas/v4 have.
+_VERSION = re.compile(r"v\d+([a-z]+\d*)?")
+
+
+def warnings(config: Config) -> list[str]:
+    """Everything that is allowed and yet probably not meant, a line each."""
+    return [text for part in _PARTS for text in part(config)]
+
+
+def _general(config: Config) -> Iterator[str]:
+    if not config.backends:
+        yield "no backends: every request will be answered 404 or 503"
+    if "*" in config.cors.origins and config.auth.mode == "open":
+        yield (
+            '[cors] origins: with [auth] mode = "open", "*" lets every web page that somebody visits use the backends '
+            "through that person's browser; name the origins"
+        )
+    if config.store.redis is not None and has_password(config.store.redis):
+        yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
+    if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
+        yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
+
+
+def _plans(config: Config) -> Iterator[str]:
+    plans = config.plans
+    if len(plans) > 1 and plans["default"].unlimited:
+        yield "[plans.default] sets no limit: keys that name no plan, and open mode, have none"
+    if config.auth.mode == "open" and any(not plan.unlimited for name, plan in plans.items() if name != "default"):
+        yield '[auth] mode = "open": who sends no key has the plan default, whatever the other plans say'
+    jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction and r.backends}
+    for plan in plans.values():
+        if missing := [j for j in plan.residency if j not in jurisdictions]:
+            hint = did_you_mean(missing[0], jurisdictions)
+            text = f'no region with a backend has the jurisdiction "{missing[0]}"{hint}'
+            yield f"[plans.{plan.name}] residency: {text}"
+
+
+def _backends(config: Config) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for backend in config.backends:
+        other = seen.setdefault(backend.url, backend.name)
+        if other != backend.name:
+            yield f"{backend.name} has the same url as {other}: its load will be counted twice"
+        if backend.max_inflight < config.router.workers:
+            yield f"{backend.name}: max_inflight is below [router] workers, each of which sends at least one request"
+        parts = urlsplit(backend.url)
+        if any(_VERSION.fullmatch(piece) for piece in parts.path.lower().split("/")):
+            asked = f"{parts.path}/v1/chat/completions"
+            yield f"{backend.name}: /v1 is added to its url, so that it is asked for {asked}: is that a path it has?"
+        if backend.key_env is not None and parts.scheme == "http" and _is_public(parts.hostname or ""):
+            yield f"{backend.name}: key_env sends its key over http://, readable on the way"
+        if config.router.policy == "cheapest" and not backend.cost_usd_hour:
+            yield f"{backend.name}: has no cost_usd_hour, so the policy cheapest takes it for free"
+
+
+def _models(config: Config) -> Iterator[str]:
+    served = _served(config)
+    if served is None:
+        return
+    for alias in config.models.values():
+        for model in [t.model for t in alias.targets] or [alias.name]:
+            if served and model not in served:
+                yield f'[models.{alias.name}]: no backend serves "{model}"{did_you_mean(model, served)}'
+        for model in alias.fallbacks:
+            if model not in served and model not in config.models:
+                yield f'[models.{alias.name}] fallbacks: no backend serves "{model}"{did_you_mean(model, served)}'
+
+
+def _prices(config: Config) -> Iterator[str]:
+    """A model without a price costs a budget nothing."""
+    if all(plan.budget_usd_month is None for plan in config.plans.values()):
+        return
+    priced = {m.name for m in config.models.values() if m.price_input_usd_per_mtok or m.price_output_usd_per_mtok}
+    if not priced:
+        yield "a plan has budget_usd_month but no model has a price_usd_per_mtok: nothing will be charged to it"
+    elif free := sorted(({m.name for m in config.models.values()} | (_served(config) or set())) - priced):
+        more = f" and {len(free) - 3} more" if len(free) > 3 else ""
+        names = ", ".join(free[:3])
+        yield f"a plan has budget_usd_month, to which these models charge nothing, having no price: {names}{more}"
+
+
+_PARTS: tuple[Callable[[Config], Iterator[str]], ...] = (_general, _plans, _backends, _models, _prices)
+
+
+def _served(config: Config) -> set[str] | None:
+    """Every model that is served; None when that is not known before backends are asked."""
+    if not all(backend.models for backend in config.backends):
+        return None
+    return {model for backend in config.backends for model in backend.models}
+
+
+def _is_public(host: str) -> bool:
+    if is_loopback(host):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith((".local", ".internal", ".svc", ".lan"))

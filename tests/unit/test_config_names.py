@@ -1,0 +1,144 @@
+"""Nothing fails open: a name that leads nowhere is refused, or told, and never becomes a permissive default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.config import EXAMPLE, load, parse, warnings
+from router.config.keys import BACKEND_KEYS, REGION_KEYS, SECTIONS, Key
+from router.errors import ConfigError
+
+ONE = '[[regions]]\nname = "a"\njurisdiction = "us"\nbackends = [{{name = "x", url = "http://10.0.0.1", {0}}}]\n'
+FLEET = ONE.format('models = ["m"]')
+
+#: Every key that holds text: a file in which it names what is not there, and words of the problem that refuses it.
+REFUSED: dict[str, tuple[str, str]] = {
+    "router.name": ('[router]\nname = "a b"\n' + FLEET, "may hold only"),
+    "router.region": ('[router]\nregion = "b"\n' + FLEET, "none of [[regions]]"),
+    "router.listen": ('[router]\nlisten = "nowhere"\n' + FLEET, "HOST:PORT"),
+    "router.admin": ('[router]\nadmin = "nowhere"\n' + FLEET, "HOST:PORT"),
+    "router.policy": ('[router]\npolicy = "best"\n' + FLEET, "no policy"),
+    "router.tls_cert": ('[router]\ntls_cert = "/none.pem"\n' + FLEET, "tls_key"),
+    "router.tls_key": ('[router]\ntls_key = "/none.pem"\n' + FLEET, "tls_cert"),
+    "store.redis": ('[store]\nredis = "env:NONE"\n' + FLEET, "NONE is not set"),
+    "store.on_down": ('[store]\non_down = "none"\n' + FLEET, "must be one of"),
+    "auth.mode": ('[auth]\nmode = "none"\n' + FLEET, "must be one of"),
+    "auth.admin_token_env": ('[auth]\nadmin_token_env = "EMPTY"\n' + FLEET, "EMPTY is empty"),
+    "plans.priority": ('[plans.p]\npriority = "none"\n' + FLEET, "must be one of"),
+    "plans.residency": ('[plans.p]\nresidency = ["eu", "uk"]\n' + FLEET, 'no region has the jurisdiction "eu"'),
+    "models.targets.model": ('[models.m]\ntargets = [{model = "n"}]\n' + FLEET, "hides the model"),
+    "journal.path": ('[journal]\npath = "regions.toml"\n' + FLEET, "is the path of this file"),
+    "backends.name": (FLEET.replace('"x"', '"x/y"'), "may hold only"),
+    "backends.url": (FLEET.replace("10.0.0.1", "127.0.0.1:9090"), "own address"),
+    "backends.engine": (ONE.format('engine = "none"'), "must be one of"),
+    "backends.models": (ONE.format('models = ["m", "m"]'), "twice"),
+    "backends.key_env": (ONE.format('key_env = "NONE"'), "NONE is not set"),
+    "regions.name": (FLEET.replace('"a"', '""'), "may hold only"),
+    "regions.jurisdiction": (FLEET.replace('"us"', '""'), "lower-case"),
+}
+#: The same for what is allowed and told by check, start and reload.
+TOLD: dict[str, tuple[str, str]] = {
+    "plans.residency": ('[plans.p]\nresidency = ["us", "uk"]\n' + FLEET, 'the jurisdiction "uk"'),
+    "models.targets.model": ('[models.c]\ntargets = [{model = "n"}]\n' + FLEET, 'no backend serves "n"'),
+    "models.fallbacks": ('[models.m]\nfallbacks = ["n"]\n' + FLEET, 'no backend serves "n"'),
+    "models": ("[models.c]\n" + FLEET, 'no backend serves "c"'),
+    "plans": ("[plans.p]\nconcurrent = 1\n" + FLEET, "[plans.default] sets no limit"),
+    "plans.budget_usd_month": (
+        "[plans.p]\nbudget_usd_month = 1\n[models.c.price_usd_per_mtok]\ninput = 1\n" + FLEET,
+        "having no price: m",
+    ),
+    "backends.cost_usd_hour": ('[router]\npolicy = "cheapest"\n' + FLEET, "takes it for free"),
+    "backends.url": (FLEET.replace("10.0.0.1", "h/v1beta/openai"), "asked for /v1beta/openai/v1/chat/completions"),
+    "backends.key_env": (ONE.replace("10.0.0.1", "api.example.com").format('key_env = "KEY"'), "readable on the way"),
+}
+ENV = {"EMPTY": " ", "KEY": "k"}
+
+
+def text_keys() -> set[str]:
+    def names(prefix: str, keys: tuple[Key, ...]) -> set[str]:
+        found = {f"{prefix}.{key.name}" for key in keys if key.kind in ("string", "strings")}
+        for key in keys:
+            found |= names(f"{prefix}.{key.name}", key.inner) if key.name != "backends" else set()
+        return found
+
+    sections = [names(section.name, section.keys) for section in SECTIONS]
+    return set().union(*sections, names("backends", BACKEND_KEYS), names("regions", REGION_KEYS))
+
+
+def test_every_key_that_holds_text_is_judged() -> None:
+    assert text_keys() <= set(REFUSED) | set(TOLD), "a new key: what if it names what is not there?"
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_a_name_that_leads_nowhere_is_refused(key: str) -> None:
+    text, words = REFUSED[key]
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "regions.toml", env=ENV, whole=True)
+    assert any(words in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_a_name_that_leads_nowhere_is_told(key: str) -> None:
+    text, words = TOLD[key]
+    found = warnings(parse(text, "regions.toml", env=ENV, whole=True))
+    assert any(words in warning for warning in found), found
+
+
+@pytest.mark.parametrize("path", ["/v1beta/openai", "/api/paas/v4", "/openai/v2", "/V3", "/compatible-mode/v1/x"])
+def test_an_address_with_a_version_in_its_path_is_told_of(path: str) -> None:
+    found = warnings(parse(FLEET.replace("10.0.0.1", f"api.example.com{path}"), "x", env={}))
+    assert [w for w in found if f"{path}/v1/chat/completions" in w]
+
+
+@pytest.mark.parametrize("path", ["/openai", "/vllm", "/v", "/team/v", "/versions"])
+def test_other_prefixes_are_not(path: str) -> None:
+    assert not warnings(parse(FLEET.replace("10.0.0.1", f"api.example.com{path}"), "x", env={}))
+
+
+@pytest.mark.parametrize("ending", ["/v1", "/v1/", "/v1/chat/completions", "/openai/responses", "/v1/models/"])
+def test_the_address_of_one_route_is_refused(ending: str) -> None:
+    with pytest.raises(ConfigError, match="leave that off"):
+        parse(FLEET.replace("10.0.0.1", f"api.example.com{ending}"), "x", env={})
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "own"),
+    [
+        ("127.0.0.1:8000", "http://localhost:8000", True),
+        ("127.0.0.1:8000", "http://[::1]:8000", True),
+        ("0.0.0.0:80", "http://127.0.0.1", True),
+        ("10.0.0.1:8000", "http://10.0.0.1:8000", True),
+        ("10.0.0.1:8000", "http://127.0.0.1:8000", False),
+        ("127.0.0.1:8000", "http://127.0.0.1:8001", False),
+        ("0.0.0.0:8000", "http://10.0.0.7:8000", False),
+    ],
+)
+def test_a_router_is_not_its_own_backend(listen: str, url: str, own: bool) -> None:
+    text = f'[router]\nlisten = "{listen}"\n' + FLEET.replace("http://10.0.0.1", url)
+    if own:
+        with pytest.raises(ConfigError, match="own address"):
+            parse(text, "x", env={})
+    else:
+        parse(text, "x", env={})
+
+
+def test_a_body_that_may_never_come_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no body of that size"):
+        parse("[limits]\nbody_bytes = 2_000_000\nbuffered_bytes = 1_048_576\n" + FLEET, "x", env={})
+
+
+@given(st.integers(0, EXAMPLE.index('  url    = "http://127.0.0.1:8000"')))
+def test_no_file_that_is_cut_before_its_first_backend_is_right(size: int) -> None:
+    with pytest.raises(ConfigError):
+        parse(EXAMPLE[:size], "regions.toml", env={}, whole=True)
+
+
+@pytest.mark.parametrize("text", ["regions = []\n", '[[regions]]\nname = "a"\nbackends = []\n'])
+def test_no_backends_may_be_meant(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "regions.toml"
+    path.write_text(text)
+    assert load(path).backends == ()
