@@ -41,8 +41,8 @@ def _general(config: Config) -> Iterator[str]:
 
 def _plans(config: Config) -> Iterator[str]:
     plans = config.plans
-    if len(plans) > 1 and plans["default"].unlimited:
-        yield "[plans.default] sets no limit: keys that name no plan, and open mode, have none"
+    if len(plans) > 1 and not plans["default"].written:
+        yield "[plans.default] is missing: keys that name no plan, and open mode, have no limits and no residency"
     if config.auth.mode == "open" and any(not plan.unlimited for name, plan in plans.items() if name != "default"):
         yield '[auth] mode = "open": who sends no key has the plan default, whatever the other plans say'
     jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction and r.backends}

@@ -144,7 +144,7 @@ def _named(reader: Reader, document: dict[str, Any], section: Section) -> dict[s
 
 def _plans(reader: Reader, document: dict[str, Any]) -> dict[str, Plan]:
     plans = {name: Plan(name, **values) for name, values in _named(reader, document, _BY_NAME["plans"]).items()}
-    return {"default": Plan("default")} | plans
+    return {"default": Plan("default", written=False)} | plans
 
 
 def _models(reader: Reader, document: dict[str, Any]) -> dict[str, ModelAlias]:

@@ -50,6 +50,8 @@ class Plan:
     budget_usd_month: float | None = None
     priority: str = "standard"
     residency: tuple[str, ...] = ()
+    #: False for the plan ``default`` of a file that does not have it
+    written: bool = True
 
     @property
     def unlimited(self) -> bool:
@@ -127,7 +129,7 @@ class Config:
     store: StoreSection = field(default_factory=StoreSection)
     auth: AuthSection = field(default_factory=AuthSection)
     cors: CorsSection = field(default_factory=CorsSection)
-    plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default")})
+    plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default", written=False)})
     models: dict[str, ModelAlias] = field(default_factory=dict)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)

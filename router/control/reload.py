@@ -192,10 +192,8 @@ def _refuse_losses(old: Config, new: Config) -> None:
     problems = []
     if old.backends and not new.backends:
         problems.append("would remove every backend; restart the router if that is meant")
-    if old.plans["default"].residency and new.plans["default"].unlimited:
-        problems.append(
-            "[plans.default]: would lose its residency and all its limits; restart the router if that is meant"
-        )
+    if old.plans["default"].residency and not new.plans["default"].written:
+        problems.append("would lose the residency of [plans.default]; write that table without one if that is meant")
     if problems:
         raise ConfigError(new.source, [f"{new.source}: {problem}" for problem in problems])
 

@@ -32,6 +32,8 @@ policy = "p2c"
 interval = 3600
 timeout = 0.3
 
+[plans.default]
+
 [plans.gold]
 requests_per_minute = 100
 tokens_per_minute = 1000

@@ -221,22 +221,6 @@ def test_every_origin_in_open_mode_is_warned_of() -> None:
         assert len([w for w in found if "every web page" in w]) == count
 
 
-@pytest.mark.parametrize(
-    ("url", "warned"),
-    [
-        ("https://a.example/v1beta/openai", True),
-        ("https://a.example/api/paas/v4", True),
-        ("https://a.example/v2/", True),
-        ("https://a.example/openai", False),
-        ("https://a.example/team-v2", False),
-        ("https://a.example", False),
-    ],
-)
-def test_a_url_with_a_version_is_warned_of(url: str, warned: bool) -> None:
-    text = f"[[regions]]\nname = 'a'\nbackends = [{{name = 'x', url = '{url}'}}]"
-    assert bool([w for w in warnings(parse(text, "x", env={})) if "adds /v1" in w]) is warned
-
-
 def test_a_short_admin_token_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "[auth]\nadmin_token_env = 'T'\n[[regions]]\nname = 'a'\nbackends = [{name = 'x', url = 'http://h'}]"
     for token, count in (("short", 1), ("long-enough-to-be-one", 0)):

@@ -28,6 +28,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "store.on_down": ('[store]\non_down = "none"\n' + FLEET, "must be one of"),
     "auth.mode": ('[auth]\nmode = "none"\n' + FLEET, "must be one of"),
     "auth.admin_token_env": ('[auth]\nadmin_token_env = "EMPTY"\n' + FLEET, "EMPTY is empty"),
+    "cors.origins": ('[cors]\norigins = ["chat.example.com"]\n' + FLEET, "must be"),
     "plans.priority": ('[plans.p]\npriority = "none"\n' + FLEET, "must be one of"),
     "plans.residency": ('[plans.p]\nresidency = ["eu", "uk"]\n' + FLEET, 'no region has the jurisdiction "eu"'),
     "models.targets.model": ('[models.m]\ntargets = [{model = "n"}]\n' + FLEET, "hides the model"),
@@ -46,7 +47,7 @@ TOLD: dict[str, tuple[str, str]] = {
     "models.targets.model": ('[models.c]\ntargets = [{model = "n"}]\n' + FLEET, 'no backend serves "n"'),
     "models.fallbacks": ('[models.m]\nfallbacks = ["n"]\n' + FLEET, 'no backend serves "n"'),
     "models": ("[models.c]\n" + FLEET, 'no backend serves "c"'),
-    "plans": ("[plans.p]\nconcurrent = 1\n" + FLEET, "[plans.default] sets no limit"),
+    "plans": ("[plans.p]\nconcurrent = 1\n" + FLEET, "[plans.default] is missing"),
     "plans.budget_usd_month": (
         "[plans.p]\nbudget_usd_month = 1\n[models.c.price_usd_per_mtok]\ninput = 1\n" + FLEET,
         "having no price: m",
