@@ -11,14 +11,12 @@ from enum import Enum
 from urllib.parse import unquote_to_bytes
 
 _SLASHES = re.compile(rb"//+")
-#: Azure's paths name the deployment, and its SDK names it in the body, too: that one counts.
-_AZURE = re.compile(rb"/openai/deployments/[^/]+(?=/.)")
-#: ``/v1`` once, several times, or below the ``/openai`` of Azure and Groq.
-_VERSION = re.compile(rb"(?:/openai)?(?:/v1)+(?=/|\Z)")
+_API = rb"(?:chat/completions|completions|embeddings|responses|messages|models|moderations|audio|images)(?=/|\Z)"
+#: Azure and Groq have the API below ``/openai``. Azure's paths may name a model, too: that of the body counts.
+_OPENAI = re.compile(rb"/openai(?:/deployments/[^/]+)?(?=/v1(?:/|\Z)|/" + _API + rb")")
+_VERSION = re.compile(rb"(?:/v1)+(?=/|\Z)")
 #: Paths of the API that begin so are known without their ``/v1``, too.
-_WITHOUT_VERSION = re.compile(
-    rb"/(?:chat/completions|completions|embeddings|responses|messages|models|moderations|audio|images)(?=/|\Z)"
-)
+_WITHOUT_VERSION = re.compile(rb"/" + _API)
 _ROUTED = re.compile(
     rb"/(?:v1/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.:-]+)*|v2/(?:rerank|embed)"
     rb"|tokenize|detokenize|rerank|score|pooling|classify)"
@@ -77,8 +75,8 @@ def _spelled(path: bytes) -> bytes:
     path = _SLASHES.sub(b"/", path)
     if len(path) > 1:
         path = path.removesuffix(b"/")
-    if (azure := _AZURE.match(path)) is not None:
-        path = path[azure.end() :]
+    if (openai := _OPENAI.match(path)) is not None:
+        path = path[openai.end() :]
     if (version := _VERSION.match(path)) is not None:
         path = b"/v1" + path[version.end() :]
     return b"/v1" + path if _WITHOUT_VERSION.match(path) is not None else path

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import openai
 import pytest
 
 from tests.conformance.conftest import MODEL, World
 from tests.support.backends import Call, ScriptedBackend, whole
+from tests.support.keeping import KeepingEngine
 from tests.support.router import RouterProcess, Site
 
 MESSAGES = [{"role": "user", "content": "Say something nice about lanterns."}]
@@ -151,3 +154,36 @@ async def test_a_broken_stream_raises() -> None:
                 async for e in stream:
                     text += e.choices[0].delta.content or ""
             assert text == "onetwo"
+
+
+@pytest.mark.parametrize("end", ["/v1", "/v1/", "", "/v1/v1", "/openai/v1", "azure"])
+async def test_responses_and_models_by_any_base_url(end: str) -> None:
+    async with AsyncExitStack() as stack:
+        sites = []
+        for name in "ab":
+            b = await stack.enter_async_context(ScriptedBackend(KeepingEngine(name), model="org/m:7b"))
+            sites.append(Site("r", name, b.url))
+        head = 'policy = "round_robin"\n[auth]\nmode = "open"'
+        r = await stack.enter_async_context(RouterProcess(sites, head=head))
+        if end == "azure":
+            azure = {"azure_endpoint": r.url, "api_version": "2024-10-21"}
+            client: openai.AsyncOpenAI = openai.AsyncAzureOpenAI(**azure, api_key="x", max_retries=0)  # type: ignore[arg-type]
+        else:
+            client = openai.AsyncOpenAI(base_url=r.url + end, api_key="x", max_retries=0)
+        async with client:
+            assert (await client.models.retrieve("org/m:7b")).id == "org/m:7b"
+            made = [(await client.responses.create(model="org/m:7b", input="hi")).id for _ in range(4)]
+            async with client.responses.stream(model="org/m:7b", input="hi") as stream:
+                made.append((await stream.get_final_response()).id)
+            for name in made:
+                again = await client.responses.create(model="org/m:7b", input="and?", previous_response_id=name)
+                assert again.output_text == "hello"
+                assert (await client.responses.retrieve(name)).id == name
+                assert [i.type async for i in client.responses.input_items.list(name)] == ["message"]
+                assert (await client.responses.cancel(name)).status == "cancelled"
+                await client.responses.delete(name)
+                with pytest.raises(openai.NotFoundError):
+                    await client.responses.retrieve(name)
+                with pytest.raises(openai.NotFoundError) as gone:
+                    await client.responses.create(model="org/m:7b", input="and?", previous_response_id=name)
+                assert gone.value.code == "previous_response_not_found"

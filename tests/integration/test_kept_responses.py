@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -14,81 +13,18 @@ import orjson
 import pytest
 
 from tests.integration.conftest import OPEN
-from tests.support.backends import SSE_HEAD, Call, ScriptedBackend, chunk, whole
+from tests.support.backends import ScriptedBackend
+from tests.support.keeping import PATH, Json, KeepingEngine
 from tests.support.router import RouterProcess, Site
 from tests.support.valkey import Valkey
 
 ASK = {"model": "m", "input": "hi"}
-PATH = "/v1/responses"
-Json = dict[str, Any]
-
-
-@dataclass
-class Engine:
-    """Keeps what it has answered, as vLLM does; knows nothing of what others have."""
-
-    name: str
-    kept: dict[str, Json] = field(default_factory=dict)
-    seen: list[str] = field(default_factory=list)
-    busy: asyncio.Event = field(default_factory=asyncio.Event)
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-    serial: Any = field(default_factory=itertools.count)
-
-    async def __call__(self, call: Call) -> None:
-        method, target, _ = call.head.split(b"\r\n", 1)[0].decode().split(" ")
-        self.seen.append(f"{method} {target}")
-        path = target.partition("?")[0]
-        if method == "POST" and path == PATH:
-            await self._make(call, orjson.loads(call.body))
-            return
-        name, _, part = path.removeprefix(f"{PATH}/").partition("/")
-        response = self.kept.get(name)
-        if response is None:
-            await call.send(self._missing(name))
-        elif method == "DELETE":
-            del self.kept[name]
-            await call.send(whole(200, {"id": name, "object": "response", "deleted": True}))
-        elif part == "input_items":
-            await call.send(whole(200, {"object": "list", "data": [{"type": "message"}], "has_more": False}))
-        else:
-            await call.send(whole(200, {**response, "status": "cancelled"} if part == "cancel" else response))
-
-    @staticmethod
-    def _missing(name: str) -> bytes:
-        message = f"Response with id '{name}' not found."
-        return whole(404, {"error": {"message": message, "type": "invalid_request_error", "code": 404}})
-
-    async def _make(self, call: Call, body: Json) -> None:
-        previous = body.get("previous_response_id")
-        if previous is not None and previous not in self.kept:
-            await call.send(self._missing(previous))
-            return
-        name = f"resp_{self.name}{next(self.serial)}"
-        response: Json = {"id": name, "object": "response", "status": "completed", "output": [], "model": "m"}
-        if "conversation" in body:
-            response["conversation"] = {"id": f"conv_{self.name}"}
-        self.kept[name] = response
-        if body.get("wait"):
-            self.busy.set()
-            await self.go.wait()
-        if not body.get("stream"):
-            await call.send(whole(200, {**response, "instructions": "x" * body.get("length", 0)}))
-            return
-        events = [
-            {"type": "response.created", "response": {**response, "status": "in_progress"}},
-            {"type": "response.output_text.delta", "delta": "hello"},
-            {"type": "response.completed", "response": {**response, "usage": {"input_tokens": 3, "output_tokens": 1}}},
-        ]
-        await call.send(SSE_HEAD)
-        for event in events:
-            await call.send(chunk(b"event: %b\ndata: %b\n\n" % (str(event["type"]).encode(), orjson.dumps(event))))
-        await call.send(b"0\r\n\r\n")
 
 
 @dataclass
 class World:
     router: RouterProcess
-    engines: dict[str, Engine]
+    engines: dict[str, KeepingEngine]
     http: aiohttp.ClientSession
     key: str | None = None
 
@@ -116,7 +52,7 @@ HEAD = "[probes]\ninterval = 0.1\ntimeout = 0.5\n"
 async def _world(stack: AsyncExitStack, http: aiohttp.ClientSession, head: str, count: int = 3, **more: Any) -> World:
     engines, sites = {}, []
     for name in "abc"[:count]:
-        engines[name] = engine = Engine(name)
+        engines[name] = engine = KeepingEngine(name)
         b = await stack.enter_async_context(ScriptedBackend(engine))
         sites.append(Site(more.get("regions", {}).get(name, "r"), name, b.url, extra=more.get("extra", "")))
     r = await stack.enter_async_context(RouterProcess(sites, head=head + HEAD))
@@ -270,7 +206,7 @@ async def test_only_the_tenant_finds_it_and_lookups_cost_no_tokens(http: aiohttp
 async def test_the_model_that_made_it_goes_on(http: aiohttp.ClientSession) -> None:
     alias = '[models.chat]\ntargets = [{ model = "m", weight = 1 }, { model = "n", weight = 1 }]\n'
     async with AsyncExitStack() as stack:
-        engines = {name: Engine(name) for name in "mn"}
+        engines = {name: KeepingEngine(name) for name in "mn"}
         sites = []
         for name, engine in engines.items():
             b = await stack.enter_async_context(ScriptedBackend(engine, model=name))
