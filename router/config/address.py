@@ -8,15 +8,6 @@ import socket
 from urllib.parse import SplitResult, urlsplit
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
-_REDIS_SCHEMES = (
-    "redis",
-    "rediss",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-    "unix",
-)
 #: Ends of an URL that is one route of an engine, not the engine.
 _ROUTES = ("/completions", "/responses", "/messages", "/embeddings", "/v1/models", "/metrics", "/health")
 #: Cloud metadata by name; by address it is link-local.
@@ -103,40 +94,6 @@ def url_problem(text: str) -> str | None:
     if port == 0:
         return "port 0 is none"
     return _host_problem(parts.hostname) or _path_problem(parts)
-
-
-def redis_problem(text: str) -> str | None:
-    """What is wrong with ``[store] redis``. The answer never repeats the value."""
-    if text == "embedded":
-        return None
-    try:
-        parts = urlsplit(text)
-        hosts = parts.netloc.rpartition("@")[2]
-        if parts.scheme in ("redis", "rediss"):
-            _ = parts.port
-    except ValueError:
-        return "is no URL (is the port a number from 0 to 65535?)"
-    if parts.scheme not in _REDIS_SCHEMES:
-        return 'must be "embedded" or a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://'
-    if parts.scheme == "unix":
-        return None if parts.path else "has no path to a socket"
-    return None if hosts else "has no host"
-
-
-def has_password(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).password)
-    except ValueError:
-        return False
-
-
-def without_password(url: str) -> str:
-    """The URL for people: the password, if any, replaced by ``***``."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    user = parts.username or ""
-    return parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def _path_problem(parts: SplitResult) -> str | None:

@@ -6,14 +6,16 @@ What would permit something that nobody asked for, or could never work, is no ad
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from router.config.address import has_password, is_loopback
+from router.config.address import is_loopback
 from router.config.checks import secret
 from router.config.model import Config
-from router.config.reader import did_you_mean
+from router.config.redis_url import PATH_OPTIONS, has_password, parse_redis_url, redis_problem
+from router.config.suggest import did_you_mean
 
 _TOKEN_LENGTH = 16
 #: A piece of a path that names the version of an API, as /v1beta/openai and /api/paas/v4 have.
@@ -35,6 +37,7 @@ def _general(config: Config) -> Iterator[str]:
         )
     if config.store.redis is not None and has_password(config.store.redis):
         yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
+    yield from _redis_files(config)
     if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
         yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"
 
@@ -114,3 +117,14 @@ def _is_public(host: str) -> bool:
         return ipaddress.ip_address(host).is_global
     except ValueError:
         return "." in host and not host.endswith((".local", ".internal", ".svc", ".lan"))
+
+
+def _redis_files(config: Config) -> Iterator[str]:
+    redis = config.store.redis
+    if redis is None or redis == "embedded" or redis_problem(redis):
+        return
+    url = parse_redis_url(redis)
+    for prefix, options in (("", url.options), ("sentinel_", url.sentinel_options)):
+        for name in sorted(PATH_OPTIONS & options.keys()):
+            if (not prefix or options[name] != url.options.get(name)) and not os.access(options[name], os.R_OK):
+                yield f"[store] redis: {prefix}{name} names a file that cannot be read"

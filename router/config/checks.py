@@ -10,9 +10,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from router.config.address import calls, is_loopback, listen_problem, redis_problem, same_port, split_address
+from router.config.address import calls, is_loopback, listen_problem, same_port, split_address
 from router.config.model import Config
-from router.config.reader import Reader, did_you_mean
+from router.config.reader import Reader
+from router.config.redis_url import redis_problem
+from router.config.suggest import did_you_mean
 from router.core.policy import POLICIES
 
 

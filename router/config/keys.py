@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from router.config.address import listen_problem, redis_problem, url_problem
+from router.config.address import listen_problem, url_problem
 from router.config.model import (
     AuthSection,
     CorsSection,
@@ -25,6 +25,7 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
 )
+from router.config.redis_url import redis_problem
 from router.core.traits import ENGINES
 from router.core.types import BackendSpec, Priority, RegionSpec
 
@@ -171,7 +172,8 @@ SECTIONS: tuple[Section, ...] = (
                 "redis",
                 "string",
                 'A redis://, rediss://, redis+sentinel:// or redis+cluster:// URL, "env:NAME" to take the URL from the '
-                'environment, or "embedded" for a private Valkey.',
+                'environment, or "embedded" for a private Valkey. Options follow as `?name=value&...`: see the '
+                "[runbook](runbook.md#the-address-of-the-store).",
                 problem=lambda text: env_problem(text[4:]) if text.startswith("env:") else redis_problem(text),
                 secret=True,
             ),

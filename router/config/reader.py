@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from router.config.keys import Key
 from router.config.places import Path, line_of
+from router.config.suggest import did_you_mean
 
 _KIND_NAMES = {
     "string": "a string",
@@ -102,12 +102,6 @@ class Reader:
                 item_after = position + 1 < len(rest) and isinstance(rest[position + 1], int)
                 label += f"{': ' if item_before and not item_after else ' '}{_key_text(part)}"
         return label
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``, did you mean "x"?`` when one of ``known`` is close."""
-    close = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.6)
-    return f', did you mean "{close[0]}"?' if close else ""
 
 
 def _is_kind(value: Any, key: Key) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.config.reader import did_you_mean
+from router.config.suggest import did_you_mean
 from router.errors import RouterError
 from router.telemetry.journal import Record
 

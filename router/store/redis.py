@@ -11,9 +11,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -30,13 +29,13 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from router.config.redis_url import RedisUrl, parse_redis_url
+from router.store.base import StoreError
 from router.store.courier import DEADLINE_S, Command, LinkError
 
 #: A connection that is silent for this long is closed; a whole pipeline has no more either.
 PATIENCE_S = 3 * DEADLINE_S
 _CONNECTIONS = 32
-_SENTINEL_PORT = 26379
-_REDIS_PORT = 6379
 #: Answers that say "the server cannot work now", whatever was asked.
 _CANNOT_WORK = (BusyLoadingError, ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
 _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "UNKILLABLE")
@@ -53,13 +52,16 @@ class RedisLink:
     """A Link to the server, sentinels or cluster of ``url``."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        try:
+            self._url = parse_redis_url(url)
+        except ValueError as error:
+            raise StoreError(f"[store] redis: {error}") from None
         self._opened: _Opened | None = None
         self._closed = False
         self._said: set[type[BaseException]] = set()
 
     def __repr__(self) -> str:
-        return f"<RedisLink {urlsplit(self._url).scheme}>"
+        return f"<RedisLink {self._url.form}>"
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -163,48 +165,21 @@ class _Opened(NamedTuple):
                     await client.aclose()
 
 
-def _open(url: str, socket_timeout: float | None = PATIENCE_S) -> _Opened:
-    scheme, _, rest = url.partition("://")
-    options: dict[str, Any] = {
+def _open(url: RedisUrl, socket_timeout: float | None = PATIENCE_S) -> _Opened:
+    common: dict[str, Any] = {
         "socket_timeout": socket_timeout,
         "socket_connect_timeout": PATIENCE_S,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
-    base, _, kind = scheme.partition("+")
-    if not kind:
-        pool = ConnectionPool.from_url(url, max_connections=_CONNECTIONS, **options)
-        return _Opened(Redis.from_pool(pool))
-    if base == "rediss":
-        options["ssl"] = True
-    credentials, hosts, path, query = _split(rest)
-    options |= credentials
-    if kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in _addresses(hosts, _REDIS_PORT)]
+    options = url.options | common
+    if url.form == "socket":
+        return _Opened(Redis(unix_socket_path=url.path, max_connections=_CONNECTIONS, **options))
+    if url.form == "server":
+        ((host, port),) = url.hosts
+        return _Opened(Redis(host=host, port=port, max_connections=_CONNECTIONS, **options))
+    if url.form == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in url.hosts]
         return _Opened(RedisCluster(startup_nodes=nodes, max_connections=_CONNECTIONS, **options))
-    name, _, db = path.partition("/")
-    sentinel_options = {k: v for k, v in options.items() if k not in credentials} | {
-        name.removeprefix("sentinel_"): value for name, value in query.items() if name.startswith("sentinel_")
-    }
-    sentinel: Any = Sentinel(_addresses(hosts, _SENTINEL_PORT), sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(name or "mymaster", db=int(db or 0))
-    return _Opened(master, tuple(sentinel.sentinels))
-
-
-def _split(rest: str) -> tuple[dict[str, str], str, str, dict[str, str]]:
-    """Credentials, hosts, path and query of a URL that may name several hosts."""
-    rest, _, query = rest.partition("?")
-    netloc, _, path = rest.partition("/")
-    userinfo, _, hosts = netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    credentials = {}
-    if user:
-        credentials["username"] = unquote(user)
-    if password:
-        credentials["password"] = unquote(password)
-    return credentials, hosts, path, dict(parse_qsl(query))
-
-
-def _addresses(hosts: str, port: int) -> list[tuple[str, int]]:
-    pairs = (host.rpartition(":") for host in hosts.split(","))
-    return [(name.strip("[]"), int(number)) if name else (number, port) for name, _, number in pairs]
+    sentinel: Any = Sentinel(url.hosts, sentinel_kwargs=url.sentinel_options | common, **options)  # type: ignore[no-untyped-call]
+    return _Opened(sentinel.master_for(url.primary), tuple(sentinel.sentinels))

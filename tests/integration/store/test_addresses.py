@@ -16,7 +16,9 @@ from router.config import Plan
 from router.store.base import Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
+from tests.support.certificates import Certificate, certificate
 from tests.support.stopwatch import Stopwatch
+from tests.support.tls_front import tls_front
 from tests.support.valkey import Valkey, free_port
 
 PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concurrent=10)
@@ -72,13 +74,15 @@ async def test_a_cluster() -> None:
 
 
 @contextlib.contextmanager
-def sentinel(primary: Valkey, options: str = "") -> Iterator[int]:
+def sentinel(primary: Valkey, options: str = "", *, port: int | None = None) -> Iterator[int]:
+    """The port of a sentinel. ``port``: where it finds the primary, if not where that listens."""
+    watched = port or primary.port
     with tempfile.TemporaryDirectory(prefix="vk-") as folder:
         port = free_port()
         config = Path(folder, "sentinel.conf")
         config.write_text(
             f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile log\n"
-            f"sentinel monitor main 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds main 300\n"
+            f"sentinel monitor main 127.0.0.1 {watched} 1\nsentinel down-after-milliseconds main 300\n"
             f"sentinel failover-timeout main 2000\n{options}"
         )
         with subprocess.Popen([str(get_binary_path()), str(config), "--sentinel"]) as process:
@@ -111,6 +115,64 @@ async def test_a_sentinel_leads_to_the_new_primary() -> None:
                     return taken.source == "store"
 
                 await eventually(served_by_the_new_one, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("tls"), "store")
+
+
+async def answers(store: SharedStore) -> None:
+    """It is up; on a busy machine a handshake takes longer than a request would wait."""
+    await eventually(lambda: store.state == "up")
+    key, secret = await store.create_key("a")
+    assert store.keys.lookup(secret.encode()) == key
+
+
+async def test_a_private_authority_is_honoured_by_one_server(authority: Certificate) -> None:
+    with Valkey(unix=False) as valkey, tls_front(valkey.port, authority) as port:
+        async with router(f"rediss://127.0.0.1:{port}/1?ssl_ca_certs={authority.cert}", PLAN) as store:
+            await answers(store)
+        async with router(f"rediss://127.0.0.1:{port}/1", PLAN) as store:
+            assert store.state == "down", "nobody vouches for the certificate"
+        async with router(f"rediss://127.0.0.1:{port}/1?ssl_cert_reqs=none", PLAN) as store:
+            await answers(store)
+
+
+async def test_a_private_authority_is_honoured_by_sentinels_and_their_primary(authority: Certificate) -> None:
+    with Valkey(unix=False) as valkey, tls_front(valkey.port, authority) as port:
+        # the sentinel tells the port that speaks both, and uses it itself without TLS
+        with sentinel(valkey, port=port) as guide, tls_front(guide, authority) as guide_port:
+            url = f"rediss+sentinel://127.0.0.1:{guide_port}/main/0"
+            async with router(f"{url}?ssl_ca_certs={authority.cert}", PLAN) as store:
+                await answers(store)
+            async with router(url, PLAN) as store:
+                assert store.state == "down"
+            # the sentinels' own authority overrides the other
+            async with router(f"{url}?ssl_ca_certs={authority.cert}&sentinel_ssl_ca_certs=/nowhere", PLAN) as store:
+                assert store.state == "down"
+
+
+async def test_a_private_authority_is_honoured_by_a_cluster(authority: Certificate) -> None:
+    args = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with Valkey(unix=False, args=args) as valkey, tls_front(valkey.port, authority) as port:
+        valkey.command("CONFIG", "SET", "cluster-announce-port", str(port))
+        valkey.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await eventually(lambda: b"cluster_state:ok" in valkey.command("CLUSTER", "INFO"))
+        async with router(f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={authority.cert}", PLAN) as store:
+            await answers(store)
+        async with router(f"rediss+cluster://127.0.0.1:{port}", PLAN) as store:
+            assert store.state == "down"
+
+
+async def test_a_name_and_a_database_are_honoured_in_every_form(tmp_path: Path) -> None:
+    with Valkey(unix=False) as valkey, sentinel(valkey) as guide:
+        for url in (f"redis://127.0.0.1:{valkey.port}/3", f"redis+sentinel://127.0.0.1:{guide}/main/3"):
+            async with router(f"{url}?client_name=meridian", PLAN) as store:
+                await eventually(lambda store=store: store.state == "up")
+                clients = valkey.command("CLIENT", "LIST").decode()
+                assert "name=meridian" in clients
+                assert "db=3" in next(line for line in clients.splitlines() if "name=meridian" in line)
 
 
 def _replicas(port: int) -> int:
