@@ -235,7 +235,7 @@ class Fleet:
         )
         if not dry_run:
             self._count(lease, b, now_s)
-            if policy.observes:
+            if policy.observes and not request.light:
                 lease.observer = policy
                 policy.dispatched(lease, now_s)
         reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
@@ -346,7 +346,7 @@ class Fleet:
         lease.first_token_s = now_s
         b = self._by_name[lease.backend]
         b.stirred = True
-        if b.prefilled(lease):
+        if b.prefilled(lease) and not lease.request.light:
             self._learn(lease, b, now_s)
         if b.trials:
             b.trials.discard(lease)
@@ -456,7 +456,7 @@ class Fleet:
                 self._generation += 1
         old_engine = lease.started_s < b.born_s
         lane = b.lanes.get(lease.request.model)
-        if consequence.sample is Sample.CENSORED and lane is not None and not old_engine:
+        if consequence.sample is Sample.CENSORED and lane is not None and not old_engine and not lease.request.light:
             lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
         if fault in (Fault.HARD, Fault.SOFT) and not old_engine:
             # A request that failed elsewhere before may be the cause itself.

@@ -18,7 +18,7 @@ from router.gateway.ingress import Kept, reference
 from router.store.base import Store
 
 _KIND = "response"
-_ID_LENGTH_MAX = 256
+_ID_LENGTH_MAX = 512
 #: Another router may have made the note a moment ago: it is looked for once more, after this many seconds.
 _AGAIN_S = 0.05
 
@@ -40,7 +40,7 @@ class _Event(msgspec.Struct):
     response: _Made | None = None
 
 
-_FIRST_ID = re.compile(rb'"id"\s*:\s*"(resp[A-Za-z0-9_.:-]{1,250})"')
+_FIRST_ID = re.compile(rb'"id"\s*:\s*"(resp[!#-\[\]-~]{1,508})"')
 _made_decoder = msgspec.json.Decoder(_Made)
 _event_decoder = msgspec.json.Decoder(_Event)
 

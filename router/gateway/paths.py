@@ -21,7 +21,7 @@ _ROUTED = re.compile(
     rb"/(?:v1/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.:-]+)*|v2/(?:rerank|embed)"
     rb"|tokenize|detokenize|rerank|score|pooling|classify)"
 )
-_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_.:-]{1,256})(/[a-z_]+)?")
+_RESPONSE = re.compile(rb"/v1/responses/([^/]{1,2048})(/[a-z_]+)?")
 #: What may be done with a response that a backend keeps.
 _KEPT = {(b"GET", None), (b"DELETE", None), (b"GET", b"/input_items"), (b"POST", b"/cancel")}
 _MODELS = b"/v1/models"
@@ -90,9 +90,9 @@ def own(path: bytes) -> Own | None:
 def kept_id(method: bytes, path: bytes) -> str | None:
     """The id of the response that this asks about, which only the backend that keeps it can answer; else None."""
     match = _RESPONSE.fullmatch(path)
-    if match is None or (method, match.group(2)) not in _KEPT:
+    if match is None or b".." in path or (method, match.group(2)) not in _KEPT:
         return None
-    return match.group(1).decode()
+    return unquote_to_bytes(match.group(1)).decode("utf-8", "replace")
 
 
 def kept_methods(path: bytes) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from router.core.decisions import Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.outcomes import Outcome
-from tests.support.fleets import Driver, ask, fleet_of
+from tests.support.fleets import MODEL, Driver, ask, fleet_of
 
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a")
 
@@ -46,3 +48,17 @@ def test_a_full_keeper_makes_wait_and_a_light_request_needs_no_place() -> None:
     assert b.mean_uncached_tokens == learned
     driver.fleet.end(running, Outcome.OK, 0.2)
     assert b.inflight == 0
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_a_light_request_teaches_nothing(light: bool) -> None:
+    driver = Driver(fleet_of("us-east/a"))
+    fit = driver.fleet.backends["us-east/a"].lanes[MODEL].fit if driver.serve(0.0) else None
+
+    def learned() -> list[float]:
+        return [getattr(fit, name) for name in ("_n", "_sy", "residual_s", "error_s")]
+
+    before = learned()
+    driver.serve(0.01, ttft_s=0.01, light=light, prompt_tokens=0)
+    driver.fail(0.02, Outcome.FIRST_TOKEN_TIMEOUT, light=light, prompt_tokens=0)
+    assert (learned() == before) is light
