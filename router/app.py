@@ -42,7 +42,8 @@ from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
 from router.upstream.chaos import Chaos
-from router.upstream.pool import Pools
+from router.upstream.pool import Network, Pools
+from router.wire.sockets import tune
 
 _log = logging.getLogger("router")
 
@@ -63,6 +64,7 @@ def listen(address: str, *, option: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tune(listener)
         listener.bind((host, port))
         listener.listen(4096)
     except OSError as error:
@@ -118,7 +120,8 @@ class App:
         self.fleet = Fleet(self._params, router_region=config.router.region)
         name = config.router.name if worker is None else f"{config.router.name}#{worker}"
         self.store: Store = open_store(config, router_name=name)
-        self._pools = Pools(clock.monotonic_s)
+        self._network = Network.new(clock.monotonic_s)
+        self._pools = Pools(self._network)
         self.telemetry = _telemetry(config, self._models, access=access, human=human)
         self._queue = WaitQueue[Place](self._params)
         self._policies = {name: make(self._params) for name, make in POLICIES.items()}
@@ -132,7 +135,9 @@ class App:
             rng=rng,
         )
         self.server = Server(config, self.lifecycle, self.telemetry, self.not_ready)
-        self._observer = Observer(self.fleet, config, rng=rng, refused=self.lifecycle.backend_refused)
+        self._observer = Observer(
+            self.fleet, config, names=self._network.names, rng=rng, refused=self.lifecycle.backend_refused
+        )
         self._drains = Drains(self.fleet, self.store)
         self._chaos = Chaos(self._pools, clock.monotonic_s)
         self._exchange = FleetExchange(
@@ -143,8 +148,7 @@ class App:
             news=self.fleet.take_prefix_news,
             learned=self.fleet.observe_prefix,
         )
-        renew = self._tls.renew if self._tls is not None else None
-        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=renew)
+        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=self._renew_tls)
         self._control = ControlPlane(
             reloader=self.reloader,
             fleet=self.fleet,
@@ -180,6 +184,8 @@ class App:
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
         self.fleet.apply(config.backends, clock.monotonic_s())
+        self._network.names.age_s = config.timeouts.name_age
+        self._network.connection_age_s = config.timeouts.connection_age
         self._pools.apply(config.backends)
         if not config.router.chaos:
             self._chaos.stop_all()
@@ -193,6 +199,13 @@ class App:
         self.server.reload(new)
         gone = {b.name for b in old.backends} - {b.name for b in new.backends}
         self.telemetry.metrics.forget(gone)
+
+    def _renew_tls(self) -> None:
+        """Certificates may have been renewed in their files. Raises ConfigError."""
+        if self._tls is not None:
+            self._tls.renew()
+        self._pools.renew_tls()
+        self._observer.renew_tls()
 
     def _announce(self, generation: int) -> None:
         self.telemetry.generation = generation
@@ -241,8 +254,7 @@ class App:
         stack.callback(self._pools.close)
         stack.callback(self._chaos.stop_all)
         await self._survey()
-        tls = self._tls.context if self._tls is not None else None
-        await self.server.start(self._listeners.clients if self._worker is None else None, tls)
+        self.server.start(self._listeners.clients if self._worker is None else None, self._tls)
         _collect_seldom()
 
     async def _survey(self) -> None:
@@ -263,11 +275,13 @@ class App:
         stack.push_async_callback(runner.cleanup)
 
     async def stop(self) -> None:
-        """Let running requests end within ``[timeouts] drain``, then stop everything in the reverse order."""
+        """Serve on for ``[timeouts] lead``, let running requests end within ``drain``, then stop everything in the
+        reverse order."""
+        timeouts = self.reloader.config.timeouts
         left = len(self.lifecycle.live)
         if left:
             _log.info("draining: %d request(s) in progress", left)
-        if not await self.server.drain(self.reloader.config.timeouts.drain):
+        if not await self.server.drain(timeouts.drain, lead_s=timeouts.lead):
             _log.warning("drain time is over: the remaining requests were ended")
         await self._stack.aclose()
 
@@ -285,6 +299,7 @@ class App:
     def shut_down(self) -> None:
         """Begin to drain; if that has begun already, end the requests at once."""
         if self.stopping.is_set():
+            self.server.hurry = True
             for x in list(self.lifecycle.live):
                 x.inbound.abort()
         self.stopping.set()

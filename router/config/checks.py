@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.config.address import calls, is_loopback, listen_problem, same_port, split_address
+from router.config.certificates import authorities_problem, chain_problem
 from router.config.model import Config
 from router.config.reader import Reader
 from router.config.redis_url import redis_problem
@@ -35,6 +36,7 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
     _check_files(reader, config)
     if env is not None:
         _check_secrets(reader, document, config, env)
+        _check_tls_files(reader, document, config)
 
 
 def check_whole(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
@@ -69,6 +71,8 @@ def _check_router(reader: Reader, config: Config) -> None:
     if (router.tls_cert is None) is not (router.tls_key is None):
         name, other = ("tls_cert", "tls_key") if router.tls_key is None else ("tls_key", "tls_cert")
         reader.problem(("router", name), f"needs {other} beside it")
+    if router.tls_client_ca is not None and router.tls_cert is None:
+        reader.problem(("router", "tls_client_ca"), "needs tls_cert and tls_key beside it")
     addresses_good = listen_problem(router.listen) is None and listen_problem(router.admin) is None
     if addresses_good and same_port(router.listen, router.admin):
         reader.problem(("router", "admin"), f'has the same port as listen, "{router.listen}"')
@@ -183,6 +187,33 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
         for position, backend in enumerate(region.backends):
             if backend.key_env is not None and (problem := _secret_problem(backend.key_env, env)):
                 reader.problem(("regions", index, "backends", position, "key_env"), problem)
+
+
+def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
+    """Each table that names files, once: a region's files stand for all its backends."""
+    tables: list[tuple[tuple[str | int, ...], Any]] = [(("router",), document.get("router"))]
+    for index, region in enumerate(config.regions):
+        table = document["regions"][index]
+        tables.append((("regions", index), table))
+        for position, backend in enumerate(table["backends"] if region.backends else ()):
+            tables.append((("regions", index, "backends", position), backend))
+    for path, table in tables:
+        if isinstance(table, dict):
+            _check_tls_table(reader, path, {k: v for k, v in table.items() if isinstance(v, str)})
+
+
+def _check_tls_table(reader: Reader, path: tuple[str | int, ...], table: Mapping[str, str]) -> None:
+    cert, key = table.get("tls_cert"), table.get("tls_key")
+    if cert and key:
+        if problem := chain_problem(cert, key):
+            reader.problem((*path, "tls_cert"), problem)
+    elif (cert or key) and path != ("router",):
+        reader.problem(
+            (*path, "tls_cert" if cert else "tls_key"), f"needs {'tls_key' if cert else 'tls_cert'} beside it"
+        )
+    for name in ("tls_ca", "tls_client_ca"):
+        if (ca := table.get(name)) and (problem := authorities_problem(ca)):
+            reader.problem((*path, name), problem)
 
 
 def _secret_problem(name: str, env: Mapping[str, str]) -> str | None:

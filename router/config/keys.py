@@ -37,6 +37,7 @@ MODEL = re.compile(r"[!-~]{1,200}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _DAY_S = 86_400.0
 
 
@@ -133,6 +134,10 @@ def _file_problem(text: str) -> str | None:
     return None if text and text.isprintable() and not text.endswith("/") else "must be the path of a file"
 
 
+def _host_problem(text: str) -> str | None:
+    return None if _HOST.fullmatch(text) else "must be a host name"
+
+
 SECTIONS: tuple[Section, ...] = (
     Section(
         "router",
@@ -161,6 +166,12 @@ SECTIONS: tuple[Section, ...] = (
                 problem=_file_problem,
             ),
             Key("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+            Key(
+                "tls_client_ca",
+                "string",
+                "PEM file with authorities: clients must show a certificate from one of them. Needs tls_cert.",
+                problem=_file_problem,
+            ),
         ),
     ),
     Section(
@@ -287,7 +298,38 @@ SECTIONS: tuple[Section, ...] = (
                 above=0,
                 high=_DAY_S,
             ),
+            Key(
+                "client_stall",
+                "number",
+                "A client that takes less than 1 KiB of its waiting answer in this time is cut off.",
+                above=0,
+                high=_DAY_S,
+            ),
+            Key(
+                "lead",
+                "number",
+                "When this router stops: from not ready to the end of listening, so that balancers notice. Default: 5 "
+                "under Kubernetes, else 0.",
+                low=0,
+                high=_DAY_S,
+                computed=True,
+            ),
             Key("drain", "number", "For streams to finish when this router stops.", low=0, high=_DAY_S),
+            Key(
+                "connection_age",
+                "number",
+                "Longest use of a connection to a backend; a request in progress ends in peace.",
+                above=0,
+                high=_DAY_S,
+            ),
+            Key(
+                "name_age",
+                "number",
+                "Until the addresses of a backend's host name are asked for again, beside the requests. Addresses that "
+                "are known are used until new ones are.",
+                low=0.1,
+                high=_DAY_S,
+            ),
         ),
     ),
     Section(
@@ -340,6 +382,24 @@ SECTIONS: tuple[Section, ...] = (
     ),
 )
 
+#: For a backend, or for all backends of a region that do not say otherwise.
+TLS_KEYS: tuple[Key, ...] = (
+    Key(
+        "tls_ca",
+        "string",
+        "PEM file with the authorities of the certificates of https:// backends. Default: those of the system.",
+        problem=_file_problem,
+    ),
+    Key("tls_cert", "string", "PEM file with the certificate to show to https:// backends.", problem=_file_problem),
+    Key("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+    Key(
+        "tls_server_name",
+        "string",
+        "The host name that the backend's certificate is for. Default: that of the url.",
+        problem=_host_problem,
+    ),
+)
+
 BACKEND_KEYS: tuple[Key, ...] = (
     Key("name", "string", "Name within the region: `a` in us-east is us-east/a.", problem=name_problem, required=True),
     Key("url", "string", "http:// or https:// address, without /v1.", problem=url_problem, required=True, secret=True),
@@ -354,12 +414,14 @@ BACKEND_KEYS: tuple[Key, ...] = (
         problem=env_problem,
         secret=True,
     ),
+    *TLS_KEYS,
 )
 
 REGION_KEYS: tuple[Key, ...] = (
     Key("name", "string", "Name of the region.", problem=name_problem, required=True),
     Key("location", "numbers", "[latitude, longitude] in degrees.", problem=_location_problem),
     Key("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
+    *TLS_KEYS,
     Key("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
 )
 

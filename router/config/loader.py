@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from router.config import checks
-from router.config.keys import BACKEND_KEYS, NAME, REGION_KEYS, SECTIONS, Section, model_problem, name_problem
+from router.config.keys import BACKEND_KEYS, NAME, REGION_KEYS, SECTIONS, TLS_KEYS, Section, model_problem, name_problem
 from router.config.model import (
     AuthSection,
     Config,
@@ -34,6 +34,8 @@ from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 
 _FILE_BYTES = 4 * 1024 * 1024
+#: Kubernetes takes about as long to tell everybody that a pod is about to end.
+LEAD_KUBERNETES_S = 5.0
 _BY_NAME = {s.name: s for s in SECTIONS}
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
@@ -108,7 +110,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         cors=CorsSection(**values("cors")),
         plans=_plans(reader, document),
         models=_models(reader, document),
-        timeouts=TimeoutsSection(**values("timeouts")),
+        timeouts=_timeouts(values("timeouts"), env),
         limits=LimitsSection(**values("limits")),
         responses=ResponsesSection(**values("responses")),
         journal=JournalSection(**values("journal")),
@@ -122,6 +124,11 @@ def _store(reader: Reader, values: dict[str, Any], env: Mapping[str, str]) -> St
     if redis is not None and redis.startswith("env:"):
         values["redis"] = env.get(redis[4:], "").strip() or redis
     return StoreSection(**values)
+
+
+def _timeouts(values: dict[str, Any], env: Mapping[str, str]) -> TimeoutsSection:
+    values.setdefault("lead", LEAD_KUBERNETES_S if env.get("KUBERNETES_SERVICE_HOST") else 0.0)
+    return TimeoutsSection(**values)
 
 
 def _named(reader: Reader, document: dict[str, Any], section: Section) -> dict[str, dict[str, Any]]:
@@ -171,18 +178,23 @@ def _regions(reader: Reader, document: dict[str, Any]) -> tuple[Region, ...]:
     for index, table in enumerate(tables):
         values = reader.table(table, REGION_KEYS, ("regions", index))
         backends = values.pop("backends", [])
+        tls = {key.name: values.pop(key.name) for key in TLS_KEYS if key.name in values}
         spec = RegionSpec(**({"name": f"#{index + 1}"} | values))
-        regions.append(Region(spec, _backends(reader, backends, spec, index)))
+        regions.append(Region(spec, _backends(reader, backends, spec, index, tls)))
     return tuple(regions)
 
 
-def _backends(reader: Reader, tables: list[Any], region: RegionSpec, index: int) -> tuple[BackendSpec, ...]:
+def _backends(
+    reader: Reader, tables: list[Any], region: RegionSpec, index: int, tls: dict[str, str]
+) -> tuple[BackendSpec, ...]:
     backends = []
     for position, table in enumerate(tables):
         values = reader.table(table, BACKEND_KEYS, ("regions", index, "backends", position))
         short = values.pop("name", f"#{position + 1}")
         url = values.pop("url", "").rstrip("/")
-        backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **values))
+        own = ("tls_cert", "tls_key")
+        inherited = {k: v for k, v in tls.items() if k not in own or not any(name in values for name in own)}
+        backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **(inherited | values)))
     return tuple(backends)
 
 

@@ -20,6 +20,7 @@ class RouterSection:
     chaos: bool = False
     tls_cert: str | None = None  # path of the certificate chain of the clients' listener; None: plain HTTP
     tls_key: str | None = None  # path of its private key
+    tls_client_ca: str | None = None  # path of the authorities of clients' certificates; None: clients need none
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ class TimeoutsSection:
     token_gap: float = 60.0
     answer: float = 600.0  # a whole answer that is not streamed
     request_body: float = 30.0
+    client_stall: float = 30.0  # a client that takes nothing of its answer
+    lead: float = 0.0  # from not ready to the end of listening; default from a file under Kubernetes: 5
     drain: float = 300.0
+    connection_age: float = 300.0  # of a connection to a backend
+    name_age: float = 10.0  # of the addresses of a backend's host name
 
 
 @dataclass(frozen=True, slots=True)

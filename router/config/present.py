@@ -19,6 +19,7 @@ AT_START_ONLY = frozenset(
         "router.workers",
         "router.tls_cert",
         "router.tls_key",
+        "router.tls_client_ca",
         "store.redis",
         "auth.admin_token_env",
         "limits.connections",
@@ -32,7 +33,8 @@ AT_START_ONLY = frozenset(
 
 def dump(config: Config) -> dict[str, Any]:
     """The configuration in the shape of the file, defaults filled in. Secrets are not in it: keys are held by
-    reference only, and a password in the store's URL is replaced."""
+    reference only, and a password in the store's URL is replaced. What a region says for all its backends stands at
+    each of them."""
     document: dict[str, Any] = {}
     for section in SECTIONS:
         value = getattr(config, section.name)
@@ -43,7 +45,7 @@ def dump(config: Config) -> dict[str, Any]:
     if config.store.redis is not None:
         document["store"]["redis"] = without_password(config.store.redis)
     document["regions"] = [
-        {key.name: _plain(getattr(region.spec, key.name)) for key in REGION_KEYS if key.name != "backends"}
+        {key.name: _plain(getattr(region.spec, key.name, None)) for key in REGION_KEYS if key.name != "backends"}
         | {
             "backends": [
                 {key.name: _plain(getattr(backend, key.name)) for key in BACKEND_KEYS}

@@ -53,6 +53,10 @@ class BackendSpec:
     max_inflight: int = 256
     cost_usd_hour: float = 0.0
     key_env: str | None = None
+    tls_ca: str | None = None  # path of the authorities that may vouch for it; None: those of the system
+    tls_cert: str | None = None  # path of the certificate that we show it, and its key
+    tls_key: str | None = None
+    tls_server_name: str | None = None  # the name its certificate is for; None: that of the url
 
 
 class Request(Value):

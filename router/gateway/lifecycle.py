@@ -596,6 +596,10 @@ class Lifecycle:
         self._pools.sweep()
         self.offer_places()
 
+    def close_idle(self) -> None:
+        """Close the connections to backends that no request uses."""
+        self._pools.drop_idle()
+
     def _expire_relays(self, now_s: float) -> None:
         """End the relays whose patience is over, and find out when the next one's will be."""
         self._next_due_s = _INFINITE_S

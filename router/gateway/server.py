@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -22,15 +21,21 @@ from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
 from router.gateway.paths import PING, Own, kept_methods, model_of, own, takes_posts
+from router.gateway.tls import ServerTls
 from router.tasks import stop, supervise
 from router.telemetry.journal import Record
 from router.telemetry.sink import Telemetry
+from router.wire.acceptor import Acceptor
+from router.wire.descriptors import Descriptors
 from router.wire.flow import Flow
 from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
 
 _log = logging.getLogger("router.gateway")
 
 SWEEP_S = 0.05
+#: A connection on which nothing has happened for this long has no request on its way.
+FAREWELL_S = 1.0
+_LOOK_S = 0.05
 _HANDSHAKE_TIMEOUT_S = 8.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
@@ -44,7 +49,12 @@ def limits_of(config: Config) -> Limits:
         buffered_bytes=config.limits.buffered_bytes,
         connections=config.limits.connections,
         body_timeout_s=config.timeouts.request_body,
+        stall_s=config.timeouts.client_stall,
     )
+
+
+def _descriptors_of(config: Config) -> Descriptors:
+    return Descriptors(sum(backend.max_inflight for backend in config.backends))
 
 
 class Server:
@@ -58,32 +68,27 @@ class Server:
         self._lifecycle = lifecycle
         self._telemetry = telemetry
         self._not_ready = not_ready
-        self._server: asyncio.Server | None = None
+        self.acceptor: Acceptor | None = None
+        self._descriptors = _descriptors_of(config)
+        self.hurry = False  # the drain is over, whatever runs
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = b"req-%b-" % os.urandom(6).hex().encode()
         self._id_count = 0
-        self._tls: ssl.SSLContext | None = None
+        self._tls: ServerTls | None = None
 
     # life
 
-    async def start(self, listener: socket.socket | None, tls: ssl.SSLContext | None = None) -> None:
+    def start(self, listener: socket.socket | None, tls: ServerTls | None = None) -> None:
         """Serve the clients of a listener. None: whoever accepts them hands them to ``adopt``."""
         self._tls = tls
         if listener is not None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                lambda: Inbound(self.gate, self),
-                sock=listener,
-                backlog=4096,
-                ssl=tls,
-                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if tls is not None else None,
-                ssl_shutdown_timeout=_TLS_CLOSE_TIMEOUT_S if tls is not None else None,
-            )
+            self.acceptor = Acceptor(listener, self, adopt=self.adopt)
+            self.acceptor.start()
         self._sweeper = supervise(self._sweep, name="sweep connections")
 
     async def adopt(self, client: socket.socket) -> None:
         """Serve a client that was accepted elsewhere. Raises OSError when it is gone or does not speak TLS."""
-        tls = self._tls
+        tls = self._tls.context if self._tls is not None else None
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: Inbound(self.gate, self),
             client,
@@ -92,15 +97,20 @@ class Server:
             ssl_shutdown_timeout=_TLS_CLOSE_TIMEOUT_S if tls is not None else None,
         )
 
-    async def drain(self, timeout_s: float) -> bool:
-        """Stop accepting, let running requests end. True if all did within ``timeout_s``; the rest is cut off."""
+    async def drain(self, timeout_s: float, *, lead_s: float = 0.0) -> bool:
+        """Serve on for ``lead_s``, with answers that end their connections; then stop accepting, and let running
+        requests end. True if all did within ``timeout_s``; the rest is cut off.
+
+        A kept connection on which nothing happens is closed only when it has been quiet for FAREWELL_S: before that, a
+        request may be on its way. It gets its answer.
+        """
         self.gate.closing = self._lifecycle.closing = True
-        if self._server is not None:
-            self._server.close()
-        self.gate.close_idle()
+        began_s = clock.monotonic_s()
+        await self._wait(lambda: False, began_s + lead_s)
+        if self.acceptor is not None:
+            self.acceptor.close()
         deadline_s = clock.monotonic_s() + timeout_s
-        while self._lifecycle.live and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - an event would cost each request
-            await asyncio.sleep(0.05)
+        await self._wait(lambda: self._all_left(began_s), deadline_s)
         clean = not self._lifecycle.live
         for x in list(self._lifecycle.live):
             if x.flow is not None:
@@ -111,8 +121,34 @@ class Server:
         await stop(self._sweeper)
         return clean
 
+    async def _wait(self, over: Callable[[], bool], until_s: float) -> None:
+        while not over() and not self.hurry and clock.monotonic_s() < until_s:  # noqa: ASYNC110 - an event would cost each request
+            await asyncio.sleep(_LOOK_S)
+
+    def _all_left(self, began_s: float) -> bool:
+        """Close the connections that are quiet; whether none is left. ``began_s``: since when answers say goodbye."""
+        quiet_s = clock.monotonic_s() - FAREWELL_S
+        if quiet_s >= began_s:
+            self.gate.close_quiet(quiet_s)
+        arriving = self.acceptor is not None and self.acceptor.arriving
+        return not (arriving or self._lifecycle.live or self.gate.connections)
+
     def reload(self, config: Config) -> None:
+        self._descriptors = _descriptors_of(config)
         self.gate.reload(limits_of(config))
+
+    # wire.acceptor.Room
+
+    def has_room(self, arriving: int, fd: int) -> bool:
+        descriptors = self._descriptors
+        if len(self.gate.connections) + arriving >= descriptors.clients_max:
+            return False
+        return fd < descriptors.top and (fd >= 0 or not descriptors.scarce())
+
+    def make_room(self) -> None:
+        """Clients that keep a connection without using it leave for those who wait; so do our own to backends."""
+        self.gate.close_quiet(clock.monotonic_s() - FAREWELL_S)
+        self._lifecycle.close_idle()
 
     async def _sweep(self) -> None:
         while True:

@@ -6,20 +6,27 @@ request fails. No redirects, no proxies of the environment, no compression: a pa
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from router import clock
 from router.core.types import BackendSpec
+from router.errors import ConfigError
+from router.wire.names import Address, Names
+from router.wire.sockets import tune
+from router.wire.tls import ClientTls, tls_of
 
 #: Engines close idle connections after 5 s.
 _KEEPALIVE_S = 4.0
-_DNS_TTL_S = 10
+#: A probe waits for the first look-up of a name, up to its own time limit.
+_NAME_PATIENCE_S = 60.0
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -53,12 +60,21 @@ class Answer:
 class EngineClient:
     """GETs from engines. Make it inside a running loop; ``close`` it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names | None = None) -> None:
+        """``names``: those that requests use, too."""
+        self._names = names or Names(clock.monotonic_s)
+        self._tls: dict[str, tuple[BackendSpec, ClientTls | None]] = {}
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(_connection_opened)
         trace.on_connection_reuseconn.append(_connection_reused)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=_DNS_TTL_S),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=_KEEPALIVE_S,
+                resolver=_Resolver(self._names),
+                use_dns_cache=False,
+                socket_factory=_socket,
+            ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "meridian-router"},
@@ -68,6 +84,16 @@ class EngineClient:
 
     async def close(self) -> None:
         await self._session.close()
+
+    def renew_tls(self) -> None:
+        """Read the TLS files again, for new connections."""
+        self._tls.clear()
+
+    def _tls_of(self, spec: BackendSpec) -> ClientTls | None:
+        known = self._tls.get(spec.name)
+        if known is None or known[0] != spec:
+            known = self._tls[spec.name] = (spec, tls_of(spec))
+        return known[1]
 
     async def get(
         self,
@@ -86,12 +112,15 @@ class EngineClient:
         ready = SimpleNamespace(at_s=clock.monotonic_s(), fresh=False)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
+            tls = self._tls_of(spec)
             async with self._session.get(
                 spec.url + path,
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 trace_request_ctx=ready,
+                ssl=tls if tls is not None else True,
+                server_hostname=spec.tls_server_name,
             ) as response:
                 rtt_s = clock.monotonic_s() - ready.at_s
                 chunks: list[bytes] = []
@@ -100,9 +129,49 @@ class EngineClient:
         except AskFailedError:
             raise
         except TimeoutError:
+            if not self._names.of(urlsplit(spec.url).hostname or "").addresses:
+                raise AskFailedError(Failure.NAME, "the host name cannot be resolved: no name server answers") from None
             raise AskFailedError(Failure.TIMEOUT, f"no answer within {timeout_s:g} s") from None
+        except ConfigError as exc:
+            raise AskFailedError(Failure.TLS, f"TLS failed: {exc.problems[0]}") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as exc:
             raise _failed(exc) from None
+
+
+class _Resolver(aiohttp.abc.AbstractResolver):
+    """The names that requests use, in the order in which they try addresses."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[aiohttp.abc.ResolveResult]:
+        name = self._names.of(host)
+        name.sweep()
+        await name.resolve(_NAME_PATIENCE_S)
+        return [_result(host, port, address) for address in name.in_order()]
+
+    async def close(self) -> None:
+        """Nothing of it is left."""
+
+
+def _socket(found: aiohttp.connector.AddrInfoType) -> socket.socket:
+    made = socket.socket(found[0], found[1], found[2])
+    tune(made)
+    return made
+
+
+def _result(host: str, port: int, address: Address) -> aiohttp.abc.ResolveResult:
+    scope = f"%{address.more[1]}" if len(address.more) > 1 and address.more[1] else ""
+    return {
+        "hostname": host,
+        "host": address.host + scope,
+        "port": port,
+        "family": address.family,
+        "proto": 0,
+        "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    }
 
 
 async def _connection_opened(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
@@ -134,7 +203,7 @@ def _failed(exc: Exception) -> AskFailedError:
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         return AskFailedError(Failure.NAME, "the host name cannot be resolved")
     if isinstance(exc, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)):
-        return AskFailedError(Failure.TLS, f"TLS failed: {type(exc).__name__}")
+        return AskFailedError(Failure.TLS, f"TLS failed: {_tls_reason(exc)}")
     if isinstance(os_error, ConnectionRefusedError):
         return AskFailedError(Failure.REFUSED, "connection refused")
     if isinstance(exc, aiohttp.ClientConnectorError):
@@ -142,3 +211,13 @@ def _failed(exc: Exception) -> AskFailedError:
     if isinstance(exc, (ConnectionError, aiohttp.ServerDisconnectedError)):
         return AskFailedError(Failure.PROTOCOL, "the connection was closed before an answer")
     return AskFailedError(Failure.PROTOCOL, f"no valid HTTP answer: {type(exc).__name__}")
+
+
+def _tls_reason(exc: Exception) -> str:
+    """In words: which certificate is no good, and why."""
+    inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None) or exc
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"the backend's certificate is refused: {inner.verify_message.rstrip('.') or 'not valid'}"
+    if isinstance(inner, ssl.SSLError) and inner.reason:
+        return inner.reason.replace("_", " ").lower()
+    return type(inner).__name__

@@ -17,6 +17,7 @@ from router.observe.client import EngineClient
 from router.observe.prober import Prober, Verdict
 from router.observe.scraper import Scraper
 from router.tasks import spawn, stop
+from router.wire.names import Names
 
 _log = logging.getLogger("router.observe")
 
@@ -43,6 +44,7 @@ class Observer:
         fleet: Fleet,
         config: Config,
         *,
+        names: Names | None = None,
         now_s: Callable[[], float] = clock.monotonic_s,
         rng: Rng | None = None,
         refused: Callable[[str], None] | None = None,
@@ -52,12 +54,13 @@ class Observer:
         self._now_s = now_s
         self._rng = rng if rng is not None else random.Random()
         self._refused = refused
+        self._names = names
         self._client: EngineClient | None = None
         self._watches: dict[str, _Watch] = {}
 
     async def start(self) -> None:
         """Begin to watch; the first probes go out at once."""
-        self._client = EngineClient()
+        self._client = EngineClient(self._names)
         self.reload(self._config)
 
     async def stop(self) -> None:
@@ -83,6 +86,11 @@ class Observer:
         for name, spec in wanted.items():
             if name not in self._watches:
                 self._watches[name] = self._watch(spec)
+
+    def renew_tls(self) -> None:
+        """Read the TLS files of the backends again, for new connections."""
+        if self._client is not None:
+            self._client.renew_tls()
 
     @property
     def surveyed(self) -> bool:

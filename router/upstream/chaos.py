@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from router.core.sse import StreamKind, StreamWatch
 from router.core.types import BackendSpec
-from router.upstream.pool import ConnectError, Pool, Pools
+from router.upstream.pool import ConnectError, Network, Pool, Pools
 from router.wire.head import Headers
 from router.wire.outbound import Outbound, Sink
 
@@ -49,7 +49,7 @@ class Chaos:
     def start(self, backend: str, fault: Fault, for_s: float) -> None:
         """In place of the one that runs there, if one does. Raises KeyError for a backend there is none of."""
         self.stop(backend)
-        pool = FaultyPool(self._pools[backend].spec, self._now_s, fault)
+        pool = FaultyPool(self._pools[backend].spec, self._pools.network, fault)
         timer = asyncio.get_running_loop().call_later(for_s, self.stop, backend)
         self._running[backend] = _Running(fault, pool, self._now_s() + for_s, timer)
         self._pools.replace(backend, pool)
@@ -61,7 +61,7 @@ class Chaos:
             return False
         running.timer.cancel()
         if self._pools.get(backend) is running.pool:  # a reload may have been faster
-            self._pools.replace(backend, Pool(running.pool.spec, self._now_s))
+            self._pools.replace(backend, Pool(running.pool.spec, self._pools.network))
         return True
 
     def stop_all(self) -> None:
@@ -81,8 +81,8 @@ class Chaos:
 class FaultyPool(Pool):
     """Every attempt connects anew, and meets the fault."""
 
-    def __init__(self, spec: BackendSpec, now_s: Callable[[], float], fault: Fault) -> None:
-        super().__init__(spec, now_s)
+    def __init__(self, spec: BackendSpec, network: Network, fault: Fault) -> None:
+        super().__init__(spec, network)
         self._fault = fault
 
     def take(self, now_s: float) -> Outbound | None:

@@ -1,41 +1,86 @@
-"""Keep-alive connections to one backend. Each backend has its own pool: a dead region cannot hold up another."""
+"""Keep-alive connections to one backend. Each backend has its own pool: a dead region cannot hold up another.
+
+A host name may have several addresses, and they change. Requests go to the addresses in turn; each has a shelf for its
+idle connections. Connections to an address that the name no longer has are not used again, and none is used for longer
+than ``Network.connection_age_s``: also behind one address machines come and go.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from router.core.traits import TRAITS
 from router.core.types import BackendSpec
 from router.errors import RouterError
-from router.upstream.tls import ClientTls
+from router.wire.dial import dial
 from router.wire.head import AnswerHeads
+from router.wire.names import Address, Name, Names, UnknownNameError
 from router.wire.outbound import Outbound
+from router.wire.sockets import SHORTAGE
+from router.wire.tls import tls_of
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: be gone before them.
 IDLE_LIMIT_S = 4.0
+CONNECTION_AGE_S = 300.0
+#: Ages differ by as much, so that connections of the same moment do not all end in the same moment.
+_AGE_SPREAD = 0.2
+#: Out of descriptors, idle connections are closed; after this long their descriptors are free.
+_RELIEF_S = 0.02
 
 
 class ConnectError(RouterError):
-    """A backend could not be connected to: connect_timeout or upstream_unreachable."""
+    """A backend could not be connected to: connect_timeout or upstream_unreachable; or this router is out of
+    descriptors or the like, which is nobody else's fault: router_exhausted."""
+
+
+@dataclass(slots=True)
+class Network:
+    """What the pools of a process share. A reload may change the ages."""
+
+    now_s: Callable[[], float]
+    names: Names
+    connection_age_s: float = CONNECTION_AGE_S
+    #: closes what this process can do without, when it is out of descriptors
+    relieve: Callable[[], None] = lambda: None
+
+    @classmethod
+    def new(cls, now_s: Callable[[], float]) -> Network:
+        return cls(now_s, Names(now_s))
+
+
+@dataclass(slots=True, eq=False)
+class Shelf:
+    """The connections to one address. ``known``: the backend's name still has it."""
+
+    address: Address | None
+    idle: deque[Outbound] = field(default_factory=deque)  # the warmest last
+    connections: int = 0  # idle, in use, and being made
+    known: bool = True
 
 
 class Pool:
     """Connections to one backend: ``take`` a warm one or ``connect`` a new one; idle ones come back of themselves."""
 
-    def __init__(self, spec: BackendSpec, now_s: Callable[[], float]) -> None:
+    def __init__(self, spec: BackendSpec, network: Network) -> None:
+        """Raises ConfigError for TLS files that cannot be used."""
         parts = urlsplit(spec.url)
         self.spec = spec
-        self._now_s = now_s
-        self._host = parts.hostname or ""
-        self._tls = ClientTls() if parts.scheme == "https" else None
+        self._network = network
+        self._now_s = network.now_s
+        self._name: Name = network.names.of(parts.hostname or "")
+        self._tls = tls_of(spec)
         self._sessions: set[Outbound] = set()  # connections whose TLS session is yet to be kept
         self._port = parts.port or (443 if self._tls else 80)
         self._heads = AnswerHeads()
-        self._idle: deque[Outbound] = deque()  # the warmest last
+        self._shelves = [Shelf(None)]  # one at least: before its address is known as well
+        self._turn = 0
+        self._version = -1  # of the name, when the shelves were set up
         self.open: set[Outbound] = set()
         self.closed = False
         self.region = spec.region.name
@@ -45,7 +90,7 @@ class Pool:
         self.stamp = f"x-router-region: {self.region}\r\nx-router-backend: {spec.name}\r\n".encode()
 
     def __repr__(self) -> str:
-        return f"<Pool {self.spec.name} open={len(self.open)} idle={len(self._idle)}>"
+        return f"<Pool {self.spec.name} open={len(self.open)} idle={sum(len(s.idle) for s in self._shelves)}>"
 
     def _request_head(self, prefix: str, netloc: str) -> tuple[bytes, bytes]:
         """What stands before and after the path in every request to this backend."""
@@ -60,9 +105,15 @@ class Pool:
         return method + before.removeprefix(b"POST"), after
 
     def take(self, now_s: float) -> Outbound | None:
-        """A warm connection, or None."""
-        while self._idle:
-            connection = self._idle.pop()
+        """A warm connection to the address whose turn it is, or None."""
+        shelves = self._shelves
+        if len(shelves) > 1:
+            self._turn = (self._turn + 1) % len(shelves)
+            idle = shelves[self._turn].idle
+        else:
+            idle = shelves[0].idle
+        while idle:
+            connection = idle.pop()
             fresh = now_s - connection.idle_since_s < IDLE_LIMIT_S
             if fresh and connection.usable and not connection.transport.is_closing():
                 return connection
@@ -70,25 +121,79 @@ class Pool:
         return None
 
     async def connect(self, timeout_s: float) -> Outbound:
-        """A new connection. Runs in a task. Raises ConnectError."""
-        loop = asyncio.get_running_loop()
+        """A new connection, to the address that has the fewest. Runs in a task. Raises ConnectError."""
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(
-                    self._new,
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=self._host if self._tls else None,
-                )
+                try:
+                    return await self._connect()
+                except OSError as error:
+                    if error.errno not in SHORTAGE:
+                        raise
+                self._network.relieve()
+                await asyncio.sleep(_RELIEF_S)
+                return await self._connect()
         except TimeoutError:
             raise ConnectError("connect_timeout", "did not accept a connection in time") from None
-        except OSError:
+        except UnknownNameError:
+            raise ConnectError("upstream_unreachable", "has a host name that cannot be resolved") from None
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise ConnectError("router_exhausted", f"({error.strerror})") from None
             raise ConnectError("upstream_unreachable", "could not be reached") from None
+
+    async def _connect(self) -> Outbound:
+        await self._name.resolve()
+        self._arrange()
+        shelf = min(self._shelves, key=lambda s: s.connections)
+        shelf.connections += 1
+        try:
+            sock, address = await dial(self._name, self._port, shelf.address)
+            if address != shelf.address and (other := self._shelf_of(address)) is not None:
+                shelf.connections -= 1
+                shelf = other
+                shelf.connections += 1
+            try:
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    self._new,
+                    sock=sock,
+                    ssl=self._tls,
+                    server_hostname=(self.spec.tls_server_name or self._name.host) if self._tls else None,
+                )
+            except BaseException:
+                sock.close()
+                raise
+        except BaseException:
+            shelf.connections -= 1
+            raise
+        connection.shelf = shelf
+        age_s = self._network.connection_age_s * (1 - _AGE_SPREAD * random.random())
+        connection.until_s = self._now_s() + age_s
         self.open.add(connection)
         if self._tls is not None:
             self._sessions.add(connection)
+        if not connection.usable:
+            self._lost(connection)  # in between
         return connection
+
+    def _shelf_of(self, address: Address) -> Shelf | None:
+        return next((s for s in self._shelves if s.address == address), None)
+
+    def _arrange(self) -> None:
+        """Have a shelf for every address that connections are spread over."""
+        if self._version == self._name.version:
+            return
+        self._version = self._name.version
+        old = {s.address: s for s in self._shelves}
+        usual = self._name.usual or self._name.addresses
+        if not usual:
+            return
+        self._shelves = [old[a] if a in old else Shelf(a) for a in usual]
+        for shelf in old.values():
+            if shelf in self._shelves:
+                continue
+            shelf.known = False
+            while shelf.idle:
+                self._drop(shelf.idle.pop())
 
     def _new(self) -> Outbound:
         return Outbound(self._returned, self._lost, self._heads)
@@ -99,29 +204,46 @@ class Pool:
             self._returned(task.result())
 
     def sweep(self) -> None:
-        """Close what has been idle too long."""
+        """Close what has been idle too long, and follow the name."""
+        self._name.sweep()
+        self._arrange()
         oldest_s = self._now_s() - IDLE_LIMIT_S
-        while self._idle and self._idle[0].idle_since_s <= oldest_s:
-            self._drop(self._idle.popleft())
+        for shelf in self._shelves:
+            idle = shelf.idle
+            while idle and idle[0].idle_since_s <= oldest_s:
+                self._drop(idle.popleft())
+
+    def renew_tls(self) -> None:
+        """Read the TLS files again, for new connections. Raises ConfigError and keeps what it had."""
+        if self._tls is not None:
+            self._tls = tls_of(self.spec)
 
     def close(self) -> None:
         """No new use; connections in use end with their request."""
         self.closed = True
-        while self._idle:
-            self._drop(self._idle.pop())
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        for shelf in self._shelves:
+            while shelf.idle:
+                self._drop(shelf.idle.pop())
 
     def _returned(self, connection: Outbound) -> None:
-        if self.closed:
+        now_s = self._now_s()
+        shelf = connection.shelf
+        if self.closed or now_s >= connection.until_s or not shelf.known:
             self._drop(connection)
             return
         if self._tls is not None and connection in self._sessions:
             self._sessions.discard(connection)
             self._tls.remember(connection.transport.get_extra_info("ssl_object"))
-        connection.idle_since_s = self._now_s()
-        self._idle.append(connection)
+        connection.idle_since_s = now_s
+        shelf.idle.append(connection)
 
     def _lost(self, connection: Outbound) -> None:
-        self.open.discard(connection)
+        if connection in self.open:
+            self.open.discard(connection)
+            connection.shelf.connections -= 1
         self._sessions.discard(connection)
         # It may stand among the idle ones: it is unusable now, and thrown away when its turn comes.
 
@@ -133,19 +255,25 @@ class Pool:
 class Pools:
     """One pool per backend, kept in step with the configuration."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        self._now_s = now_s
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        network.relieve = self.drop_idle
         self._pools: dict[str, Pool] = {}
 
     def apply(self, specs: tuple[BackendSpec, ...]) -> None:
+        """Raises ConfigError for TLS files that cannot be used; then nothing has changed."""
         wanted = {spec.name: spec for spec in specs}
-        for name, pool in list(self._pools.items()):
-            if wanted.get(name) != pool.spec:
+        kept = {name: pool for name, pool in self._pools.items() if wanted.get(name) == pool.spec}
+        new = {name: Pool(spec, self.network) for name, spec in wanted.items() if name not in kept}
+        for name, pool in self._pools.items():
+            if name not in kept:
                 pool.close()
-                del self._pools[name]
-        for name, spec in wanted.items():
-            if name not in self._pools:
-                self._pools[name] = Pool(spec, self._now_s)
+        self._pools = kept | new
+
+    def renew_tls(self) -> None:
+        """Read the TLS files of all backends again. Raises ConfigError."""
+        for pool in self._pools.values():
+            pool.renew_tls()
 
     def __getitem__(self, backend: str) -> Pool:
         return self._pools[backend]
@@ -161,6 +289,11 @@ class Pools:
     def sweep(self) -> None:
         for pool in self._pools.values():
             pool.sweep()
+
+    def drop_idle(self) -> None:
+        """Close every connection that nobody uses."""
+        for pool in self._pools.values():
+            pool.drop_idle()
 
     def close(self) -> None:
         for pool in self._pools.values():

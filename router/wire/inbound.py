@@ -39,7 +39,8 @@ class Limits:
     pace_bytes: int = 8 * 1024
     idle_timeout_s: float = 75.0
     linger_timeout_s: float = 2.0
-    write_stall_s: float = 60.0
+    stall_s: float = 30.0  # a client must take stall_bytes of its answer, or all of it, every stall_s
+    stall_bytes: int = 1024
     write_high_bytes: int = 64 * 1024
     pipelined_bytes: int = 64 * 1024
 
@@ -116,7 +117,7 @@ class Gate:
             (self.paces, limits.pace_s, Inbound.pace_expired),
             (self.idle, limits.idle_timeout_s, Inbound.idle_expired),
             (self.lingering, limits.linger_timeout_s, Inbound.abort),
-            (self.stalled, limits.write_stall_s, Inbound.abort),
+            (self.stalled, limits.stall_s, Inbound.stall_expired),
         ):
             for _ in range(min(len(waiting), _SWEEP_MAX)):
                 connection, since_s = next(iter(waiting.items()))
@@ -125,10 +126,11 @@ class Gate:
                 del waiting[connection]
                 act(connection)
 
-    def close_idle(self) -> None:
-        """Close every connection that has no request in progress."""
-        for connection in list(self.idle):
-            connection.close()
+    def close_quiet(self, before_s: float) -> None:
+        """Close the connections on which nothing has happened since ``before_s`` and no request has begun."""
+        for waiting in (self.idle, self.heads):
+            for connection in [c for c, since_s in waiting.items() if since_s <= before_s]:
+                connection.close_quiet()
 
     def forget(self, connection: Inbound) -> None:
         self.connections.discard(connection)
@@ -152,6 +154,7 @@ class Inbound(asyncio.Protocol):
         "_pieces",
         "_pumping",
         "_reading_paused",
+        "_unsent_bytes",
         "busy",
         "exchange",
         "paused",
@@ -174,6 +177,7 @@ class Inbound(asyncio.Protocol):
         self._pumping = False
         self._discarding = False
         self._reading_paused = False
+        self._unsent_bytes = 0  # of the answer, at the last look at a client that takes nothing
         self.busy = False
         self.paused = False
         self.exchange: Any = None
@@ -214,7 +218,7 @@ class Inbound(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
-        self._gate.stalled[self] = self._gate.now_s()
+        self._stall()
         self._handler.writable(self, False)
 
     def resume_writing(self) -> None:
@@ -249,7 +253,7 @@ class Inbound(asyncio.Protocol):
         self._discarding = True
         gate = self._gate
         if self.transport.get_write_buffer_size() and self in gate.connections:
-            gate.stalled.setdefault(self, gate.now_s())
+            self._stall()
         self.transport.close()
 
     def abort(self) -> None:
@@ -273,6 +277,11 @@ class Inbound(asyncio.Protocol):
         else:
             self.close()
 
+    def close_quiet(self) -> None:
+        """Close, unless a request has begun or stands unread in the socket."""
+        if not self._buffer and not self._has_unread():
+            self.close()
+
     def head_expired(self) -> None:
         if self._buffer.strip(b"\r\n"):
             self._give_up("The head of the request did not arrive in time.")
@@ -280,6 +289,27 @@ class Inbound(asyncio.Protocol):
             self._gate.heads[self] = self._gate.now_s()
         else:
             self.close()
+
+    def _stall(self) -> None:
+        """From now on the client has to take something."""
+        if self not in self._gate.stalled:
+            self._gate.stalled[self] = self._gate.now_s()
+            self._unsent_bytes = self._unsent()
+
+    def _unsent(self) -> int:
+        """Bytes of the answer that the client has not taken, here and in the socket."""
+        queued = array("i", [0])
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return queued[0] + self.transport.get_write_buffer_size()
+
+    def stall_expired(self) -> None:
+        """Cut the client off, unless it reads on, however slowly."""
+        before_bytes, self._unsent_bytes = self._unsent_bytes, self._unsent()
+        if before_bytes - self._unsent_bytes < self._gate.limits.stall_bytes:
+            self.abort()
+        else:
+            self._gate.stalled[self] = self._gate.now_s()
 
     def _has_unread(self) -> bool:
         """Whether bytes stand in the socket that the loop, held up or just about to, has not read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -66,8 +66,10 @@ class Outbound(asyncio.Protocol):
         "answered",
         "idle_since_s",
         "served",
+        "shelf",
         "sink",
         "transport",
+        "until_s",
         "usable",
     )
 
@@ -87,6 +89,8 @@ class Outbound(asyncio.Protocol):
         self.usable = True
         self.answered = False
         self.idle_since_s = 0.0
+        self.shelf: Any = None  # where its pool keeps it while it is idle
+        self.until_s = 0.0  # when its pool takes it out of use
         self._head: AnswerHead | None = None  # of the answer in progress
         self._buffer = b""  # a head that is not whole yet
         self._interim = 0

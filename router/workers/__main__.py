@@ -23,7 +23,7 @@ from router.errors import ConfigError
 from router.store.base import StoreError
 from router.telemetry import logs
 from router.telemetry.writer import LineWriter, StreamSink
-from router.workers.acceptor import Acceptor
+from router.workers.acceptor import FairAcceptor
 from router.workers.board import Board
 from router.workers.orders import Orders
 
@@ -45,15 +45,16 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
     app.reloader.generation = app.telemetry.generation = orders.generation
     board = Board(orders.board_fd, orders.seats)
     os.close(orders.board_fd)
-    acceptor = Acceptor(
+    app.server.acceptor = acceptor = FairAcceptor(
         listeners.clients,
+        app.server,
         board,
         orders.worker,
         adopt=app.server.adopt,
         clients=lambda: len(app.server.gate.connections),
     )
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, app.shut_down)
+    loop.add_signal_handler(signal.SIGTERM, _told_to_stop, app, parent)
     loop.add_reader(0, _parent_gone, app)
     try:
         await app.start()
@@ -62,12 +63,21 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
             os.write(1, b"ready\n")
         await app.stopping.wait()
     finally:
-        acceptor.close()
         await app.stop()
+        acceptor.close()
         loop.remove_reader(0)
         board.close()
     if os.getppid() != parent:
         _tidy_up(Path(admin_path))
+
+
+def _told_to_stop(app: App, parent: int) -> None:
+    """A second signal ends the requests, but not that which the system sends when the parent has died: it comes beside
+    the end of our input, in either order."""
+    if os.getppid() == parent:
+        app.shut_down()
+    else:
+        app.stopping.set()
 
 
 def _tidy_up(path: Path) -> None:
@@ -82,7 +92,8 @@ def _parent_gone(app: App) -> None:
         return
     asyncio.get_running_loop().remove_reader(0)
     # Nobody else would end us if the drain did not.
-    signal.alarm(int(app.reloader.config.timeouts.drain) + _END_S)
+    timeouts = app.reloader.config.timeouts
+    signal.alarm(int(timeouts.lead + timeouts.drain) + _END_S)
     if not app.stopping.is_set():
         _log.error("the parent process is gone: this worker drains and ends")
         app.stopping.set()

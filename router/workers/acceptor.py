@@ -7,15 +7,11 @@ moment; if they are still there after it, the others are busy, and it takes them
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 
-from router.tasks import spawn
+from router.wire.acceptor import Acceptor, Room
 from router.workers.board import Board
-
-_log = logging.getLogger("router.workers")
 
 #: How many clients a worker may be ahead of the one with the fewest.
 AHEAD_MAX = 1
@@ -27,55 +23,42 @@ BATCH_ALONE = 256
 HANGS_S = 0.1
 #: The board is also written when clients have left.
 _NOTE_S = 0.1
-#: When the process or the machine is out of file descriptors or memory.
-_PAUSE_S = 1.0
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Acceptor:
-    """``adopt`` serves an accepted client; ``clients`` says how many there are."""
+class FairAcceptor(Acceptor):
+    """``clients`` says how many clients this worker has."""
 
     def __init__(
         self,
         listener: socket.socket,
+        room: Room,
         board: Board,
         worker: int,
         *,
         adopt: Callable[[socket.socket], Awaitable[None]],
         clients: Callable[[], int],
     ) -> None:
-        self._listener = listener
+        super().__init__(listener, room, adopt=adopt)
         self._board = board
         self._worker = worker
-        self._adopt = adopt
         self._clients = clients
-        self._arriving = 0  # accepted, not yet among the clients
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._noting: asyncio.TimerHandle | None = None
         self._yielded = False
         self._in_vain = 0  # times in a row
-        self._closed = False
 
     def start(self) -> None:
         self._note_regularly()
-        self._loop.add_reader(self._listener, self._ready)
+        super().start()
 
     def close(self) -> None:
-        """Take no more clients and close this process's copy of the socket."""
-        if self._closed:
-            return
-        self._closed = True
-        for timer in (self._timer, self._noting):
-            if timer is not None:
-                timer.cancel()
-        self._loop.remove_reader(self._listener)
+        if self._noting is not None:
+            self._noting.cancel()
+        super().close()
         self._board.leave(self._worker)
-        self._listener.close()
 
     @property
     def _mine(self) -> int:
-        return self._clients() + self._arriving
+        return self._clients() + self.arriving
 
     def _ready(self) -> None:
         """There are clients to take. One at a time: between two, others may take theirs."""
@@ -93,41 +76,8 @@ class Acceptor:
         self._in_vain = self._in_vain + 1 if self._yielded and taken == batch else 0
         self._yielded = False
 
-    def _take(self) -> bool:
-        try:
-            client, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return False
-        except OSError as error:
-            if error.errno in _SHORT:
-                _log.warning("no client can be taken for a moment: %s", error.strerror)
-                self._rest(_PAUSE_S)
-            return False
-        client.setblocking(False)
-        self._arriving += 1
+    def _taken(self) -> None:
         self._board.write(self._worker, self._mine)
-        spawn(self._welcome(client), name="client arrives", expected=(OSError,))
-        return True
-
-    async def _welcome(self, client: socket.socket) -> None:
-        try:
-            await self._adopt(client)
-        except BaseException:
-            client.close()
-            raise
-        finally:
-            self._arriving -= 1
-
-    def _rest(self, seconds: float) -> None:
-        """Leave the clients that wait to others for a while."""
-        self._loop.remove_reader(self._listener)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._rested)
-
-    def _rested(self) -> None:
-        self._timer = None
-        self._loop.add_reader(self._listener, self._ready)
 
     def _note_regularly(self) -> None:
         self._board.write(self._worker, self._mine)

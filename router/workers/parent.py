@@ -74,7 +74,8 @@ class Parent:
         _log.info("%s", greeting(config))
 
     async def _stop_crew(self) -> None:
-        await self._crew.stop(self._reloader.config.timeouts.drain)
+        timeouts = self._reloader.config.timeouts
+        await self._crew.stop(timeouts.lead + timeouts.drain)
 
     async def _put_in_force(self, _: Config, new: Config) -> None:
         changed = new != self._reloader.config
@@ -84,6 +85,7 @@ class Parent:
         """Certificates are read by each worker; here first, so that a bad one is refused once."""
         if self._tls is not None:
             self._tls.renew()
+        if self._tls is not None or any(b.tls_ca or b.tls_cert for b in self._reloader.config.backends):
             await self._crew.adopt(self._reloader.config, self._reloader.generation)
 
     def _shut_down(self) -> None:

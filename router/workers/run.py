@@ -13,6 +13,7 @@ from router.errors import ConfigError
 from router.store.base import StoreError
 from router.telemetry import logs
 from router.telemetry.writer import LineWriter, StreamSink
+from router.wire.descriptors import raise_limit
 from router.workers.crew import StartError
 from router.workers.parent import Parent
 
@@ -21,6 +22,7 @@ _log = logging.getLogger("router")
 
 def run(config: Config, *, log_format: str = "auto") -> int:
     """Run a router until it is told to stop. Returns the exit code. ``log_format``: auto, json or human."""
+    raise_limit()
     human = log_format == "human" or (log_format == "auto" and sys.stderr.isatty())
     writer = LineWriter(StreamSink(2), name="log")
     undo = logs.set_up(writer, human=human)

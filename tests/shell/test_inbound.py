@@ -265,7 +265,7 @@ async def test_a_body_must_keep_its_pace(rig: Rig) -> None:
 
 async def test_a_client_that_does_not_read_its_last_answer_is_cut_off(rig: Rig) -> None:
     """Also when so little is left to write that writing was never paused."""
-    rig.gate.limits = replace(LIMITS, write_high_bytes=64 * 1024 * 1024, write_stall_s=0.3)
+    rig.gate.limits = replace(LIMITS, write_high_bytes=64 * 1024 * 1024, stall_s=0.3)
     _, writer = await asyncio.open_connection(*rig.address, limit=1024)
     rig.echo.hold = True
     writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")

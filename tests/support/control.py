@@ -29,7 +29,7 @@ from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.upstream.chaos import Chaos
-from router.upstream.pool import Pools
+from router.upstream.pool import Network, Pools
 
 
 @dataclass
@@ -72,7 +72,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
     telemetry = Telemetry(Journal(100), Metrics(labels), Stats(labels, clock.monotonic_s))
     observer = Observer(fleet, config)
 
-    pools = Pools(clock.monotonic_s)
+    pools = Pools(Network.new(clock.monotonic_s))
     pools.apply(config.backends)
 
     def put_in_force(old: Config, new: Config) -> None:

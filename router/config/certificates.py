@@ -1,0 +1,47 @@
+"""The files of certificates, keys and authorities that a configuration names: can they be used?"""
+
+from __future__ import annotations
+
+import ssl
+
+
+def load_chain(context: ssl.SSLContext, cert: str, key: str) -> str | None:
+    """Give ``context`` a certificate. The reason why that cannot be done, or None."""
+    try:
+        context.load_cert_chain(cert, key, _no_password)
+    except (OSError, ValueError) as error:
+        return _reason(error)
+    return None
+
+
+def chain_problem(cert: str, key: str) -> str | None:
+    """Why a certificate and its key cannot be used, or None."""
+    for path in (cert, key):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            return f"{path} cannot be read: {_reason(error)}"
+    problem = load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
+    return f"cannot be used with tls_key {key}: {problem}" if problem is not None else None
+
+
+def authorities_problem(path: str) -> str | None:
+    """Why a file of authorities cannot be used, or None."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        return _reason(error)
+    return None if context.cert_store_stats()["x509_ca"] else "holds no certificate of an authority"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):  # an OSError as well, whose own text is a place in OpenSSL's code
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _no_password() -> str:
+    """A router that starts by itself cannot ask anybody."""
+    raise ValueError("the key is encrypted; a router cannot ask for its password")

@@ -1,0 +1,133 @@
+"""Takes clients from a listening socket, as long as there are descriptors for them and their requests.
+
+A client that cannot be taken waits in the system's queue, where it costs nothing; accepting goes on as soon as there is
+room. (What asyncio and libuv do instead, when descriptors are used up, is to close those that wait, or to spin.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from router.tasks import spawn
+from router.wire.sockets import SHORTAGE
+
+_log = logging.getLogger("router.clients")
+
+#: Clients taken in one turn of the loop.
+BATCH = 64
+#: Out of room, it is looked again this soon.
+PAUSE_S = 0.1
+#: The log says at most this often that there is no room.
+_TOLD_S = 60.0
+
+
+class Room(Protocol):
+    """Who knows how many clients there may be."""
+
+    def has_room(self, arriving: int, fd: int) -> bool:
+        """Whether one more may come in, beside the ``arriving`` that are no clients yet. ``fd``: the descriptor of the
+        last one, or -1."""
+
+    def make_room(self) -> None:
+        """Clients wait outside: give up what nobody needs."""
+
+
+class Acceptor:
+    """``adopt`` serves an accepted client."""
+
+    def __init__(
+        self, listener: socket.socket, room: Room, *, adopt: Callable[[socket.socket], Awaitable[None]]
+    ) -> None:
+        self._listener = listener
+        self._room = room
+        self._adopt = adopt
+        self.arriving = 0  # accepted, not yet among the clients
+        self._last_fd = -1
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_s = float("-inf")
+        self._closed = False
+
+    def start(self) -> None:
+        self._loop.add_reader(self._listener, self._ready)
+
+    def close(self) -> None:
+        """Take those who have connected, then no more, and close this process's copy of the socket."""
+        if self._closed:
+            return
+        while self._take():
+            pass
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _ready(self) -> None:
+        """There are clients to take."""
+        for _ in range(BATCH):
+            if not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Take one client. False: there is none, or no room."""
+        if not self._room.has_room(self.arriving, self._last_fd):
+            self._pause("they or their requests would use up the file descriptors of this process (ulimit -n)")
+            return False
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno not in SHORTAGE:
+                raise
+            self._pause(error.strerror or str(error))
+            return False
+        client.setblocking(False)
+        self._last_fd = client.fileno()
+        self.arriving += 1
+        self._taken()
+        spawn(self._welcome(client), name="client arrives", expected=(OSError,))
+        return True
+
+    def _taken(self) -> None:
+        """One more is arriving."""
+
+    async def _welcome(self, client: socket.socket) -> None:
+        try:
+            await self._adopt(client)
+        except BaseException:
+            client.close()
+            raise
+        finally:
+            self.arriving -= 1
+
+    def _pause(self, why: str) -> None:
+        now_s = self._loop.time()
+        if now_s - self._told_s > _TOLD_S:
+            self._told_s = now_s
+            _log.warning("clients have to wait until they are let in: %s", why)
+        self._room.make_room()
+        self._rest(PAUSE_S)
+
+    def _rest(self, seconds: float) -> None:
+        """Leave the clients that wait where they are for a while."""
+        if self._closed:
+            return
+        self._loop.remove_reader(self._listener)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._timer = None
+        self._last_fd = -1
+        if self._room.has_room(self.arriving, self._last_fd):
+            self._loop.add_reader(self._listener, self._ready)
+        else:
+            self._room.make_room()
+            self._rest(PAUSE_S)

@@ -1,0 +1,27 @@
+"""What every TCP socket of the router has in common, and the errors that are this process's own shortage."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+#: A connection that says nothing is asked whether it is there after this long: before the gateways on the way forget
+#: it (AWS NLB 350 s, Azure 240 s), so that an answer that takes minutes arrives and a dead peer is noticed.
+KEEPALIVE_IDLE_S = 60
+KEEPALIVE_INTERVAL_S = 15
+KEEPALIVE_PROBES = 4
+
+#: This process or machine has run out of something: descriptors, memory, local ports. Never the fault of the peer.
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def tune(sock: socket.socket) -> None:
+    """Keepalive, and no delay of small writes. The connections accepted by a listener inherit both from it."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # macOS has the second
+    if idle is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE_S)
+    for name, value in (("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
