@@ -39,7 +39,8 @@ def authorities_problem(path: str) -> str | None:
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError):  # an OSError as well, whose own text is a place in OpenSSL's code
         return (error.reason or str(error)).replace("_", " ").lower()
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
 
 
 def _no_password() -> str:

@@ -24,6 +24,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "router.policy": ('[router]\npolicy = "best"\n' + FLEET, "no policy"),
     "router.tls_cert": ('[router]\ntls_cert = "/none.pem"\n' + FLEET, "tls_key"),
     "router.tls_key": ('[router]\ntls_key = "/none.pem"\n' + FLEET, "tls_cert"),
+    "router.tls_client_ca": ('[router]\ntls_client_ca = "/none.pem"\n' + FLEET, "needs tls_cert"),
     "store.redis": ('[store]\nredis = "env:NONE"\n' + FLEET, "NONE is not set"),
     "store.on_down": ('[store]\non_down = "none"\n' + FLEET, "must be one of"),
     "auth.mode": ('[auth]\nmode = "none"\n' + FLEET, "must be one of"),
@@ -38,7 +39,16 @@ REFUSED: dict[str, tuple[str, str]] = {
     "backends.engine": (ONE.format('engine = "none"'), "must be one of"),
     "backends.models": (ONE.format('models = ["m", "m"]'), "twice"),
     "backends.key_env": (ONE.format('key_env = "NONE"'), "NONE is not set"),
+    **{
+        f"backends.{key}": (ONE.replace("http:", "https:").format(f'{key} = "/none.pem"'), words)
+        for key, words in (("tls_ca", "no such file"), ("tls_cert", "tls_key"), ("tls_key", "tls_cert"))
+    },
+    "backends.tls_server_name": (ONE.format('tls_server_name = "a b"'), "host name"),
     "regions.name": (FLEET.replace('"a"', '""'), "may hold only"),
+    "regions.tls_ca": (FLEET.replace("backends", 'tls_ca = "/none.pem"\nbackends'), "no such file"),
+    "regions.tls_cert": (FLEET.replace("backends", 'tls_cert = "/none.pem"\nbackends'), "tls_key"),
+    "regions.tls_key": (FLEET.replace("backends", 'tls_key = "/none.pem"\nbackends'), "tls_cert"),
+    "regions.tls_server_name": (FLEET.replace("backends", 'tls_server_name = "a b"\nbackends'), "host name"),
     "regions.jurisdiction": (FLEET.replace('"us"', '""'), "lower-case"),
 }
 #: The same for what is allowed and told by check, start and reload.
