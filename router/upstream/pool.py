@@ -165,6 +165,14 @@ class Pool:
         except BaseException:
             shelf.connections -= 1
             raise
+        self.admit(connection, shelf)
+        return connection
+
+    def admit(self, connection: Outbound, shelf: Shelf | None = None) -> None:
+        """A new connection is one of this pool's from now on. Its ``shelf`` has counted it."""
+        if shelf is None:
+            shelf = self._shelves[0]
+            shelf.connections += 1
         connection.shelf = shelf
         age_s = self._network.connection_age_s * (1 - _AGE_SPREAD * random.random())
         connection.until_s = self._now_s() + age_s
@@ -173,7 +181,6 @@ class Pool:
             self._sessions.add(connection)
         if not connection.usable:
             self._lost(connection)  # in between
-        return connection
 
     def _shelf_of(self, address: Address) -> Shelf | None:
         return next((s for s in self._shelves if s.address == address), None)

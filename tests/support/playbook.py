@@ -201,7 +201,7 @@ class Backend:
             raise ConnectError("connect_timeout", "did not accept a connection in time")
         outbound, wire = self.pool._new(), Wire()
         outbound.connection_made(wire)  # type: ignore[arg-type]
-        self.pool.open.add(outbound)
+        self.pool.admit(outbound)
         self.connections.append(Connection(outbound, wire))
         return outbound
 
