@@ -70,6 +70,8 @@ class Fleet:
         self._next_solve_s = float("-inf")
         self._next_gray_s = float("-inf")
         self._next_return_s = float("inf")  # a Retry-After runs out
+        #: backends that were ejected since the last look because they do not answer: what is there may never end
+        self.silenced: list[str] = []
         self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
         self._patience_s = {
             Priority.INTERACTIVE: params.late_queue_s,
@@ -469,7 +471,7 @@ class Fleet:
                 unreachable=outcome is Outcome.UNREACHABLE,
             )
             if event is not None:
-                self._fire(b, event, now_s)
+                self._fire(b, event, now_s, silent=outcome is Outcome.FIRST_TOKEN_TIMEOUT)
         b.refresh(now_s, self.neutral)
 
     def _note_full(self, b: Backend) -> None:
@@ -499,7 +501,8 @@ class Fleet:
 
     # -- health -----------------------------------------------------------------------------------------------------
 
-    def _fire(self, b: Backend, event: Event, now_s: float) -> None:
+    def _fire(self, b: Backend, event: Event, now_s: float, *, silent: bool = False) -> None:
+        """``silent``: the event is that no answer came in time."""
         if event in JUDGED and not self._may_eject(b):
             event = Event.FAULT
         if not b.health.fire(event, now_s):
@@ -507,6 +510,8 @@ class Fleet:
         self._generation += 1
         if b.state is _EJECTED:
             b.trials.clear()
+            if b.health.down or silent:
+                self.silenced.append(b.name)
             if b.health.down:
                 b.prefix.clear()
         if b.state is _PROBATION:

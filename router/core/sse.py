@@ -1,10 +1,11 @@
-"""Watches a server-sent event stream go by: where events end, when content starts, how the answer ended.
+"""Watches a server-sent event stream go by: when content starts, how the answer ends, what it cost.
 
-The bytes themselves are never changed. JSON is parsed only before the first content token and for the few events that
-carry an ending, an error or a usage. Searching raw bytes is safe because inside a JSON string every quote is escaped
-and no line break occurs: ``"finish_reason":"`` and a line that starts with ``data: [DONE]`` can only be structure,
-never text of the model. Most events need no search at all: once an ordinary one was parsed, its bytes from
-``"finish_reason":null`` on are known, and an event that ends in the very same bytes is ordinary too.
+The bytes of the engine go on as they came; only a usage that nobody asked for is taken out. JSON is parsed only before
+the first content token and for the few events that carry an ending, an error or a usage. Searching raw bytes is safe
+because inside a JSON string every quote is escaped and no line break occurs: ``"finish_reason":"`` and a line that
+starts with ``data: [DONE]`` can only be structure, never text of the model. Most events need no search at all: once an
+ordinary one was parsed, its bytes from ``"finish_reason":null`` on are known, and an event that ends in the very same
+bytes is ordinary too.
 
 What real engines taught (vLLM, SGLang, llama.cpp): errors come inside 200 streams and are followed by ``[DONE]``;
 a missing ``[DONE]`` need not be a failure; comments and role-only events are no progress.
@@ -14,19 +15,17 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import orjson
 
+from router.core.endings import as_error, error_in, failed_finish, is_finish
+from router.core.framing import BOM, ERROR, count_data_lines, end_of_events, events_of, fields_of
 from router.core.types import Usage
+from router.core.usage import merged, read_usage
 
 #: An event larger than this is passed on in parts and no longer inspected.
 EVENT_LIMIT_BYTES = 1024 * 1024
-
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class StreamKind(Enum):
@@ -38,44 +37,58 @@ class StreamKind(Enum):
     OTHER = "other"  # judged by its framing alone
 
 
+_DONE = b"[DONE]"
+#: Of every error, whatever its shape, one of these is part.
+_ERRORS = (b"error", b'"detail"', _DONE)
 _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
-    StreamKind.CHAT: (
-        b'"finish_reason":"',
-        b'"finish_reason": "',
-        b'"usage"',
-        b'"error"',
-        b"[DONE]",
+    StreamKind.CHAT: (b'"finish_reason":"', b'"finish_reason": "', b'"usage"', *_ERRORS),
+    StreamKind.RESPONSES: (
+        b"response.completed",
+        b"response.incomplete",
+        b"response.failed",
+        b"response.cancelled",
+        *_ERRORS,
     ),
-    StreamKind.RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed", b'"error"'),
-    StreamKind.MESSAGES: (b"message_start", b"message_delta", b"message_stop", b'"error"'),
-    StreamKind.OTHER: (b'"error"',),
+    StreamKind.MESSAGES: (b"message_start", b"message_delta", b"message_stop", *_ERRORS),
+    StreamKind.OTHER: _ERRORS,
 }
 
-#: More tokens than this no answer has.
-_COUNT_MAX = 1 << 40
 #: Where the part of an ordinary event begins that all ordinary events of a stream have in common.
-_UNFINISHED = re.compile(rb'"finish_reason": ?null')
-
+_UNFINISHED = re.compile(rb'"finish_reason": ?(?:null|"")')
+#: A usage with the comma before it, or the one after it.
+_OBJECT = rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*+"|\{(?:[^{}"]|"(?:[^"\\]|\\.)*+")*+\})*+\}'
+_USAGE = re.compile(rb',\s*+"usage"\s*+:\s*+' + _OBJECT + rb'|"usage"\s*+:\s*+' + _OBJECT + rb"\s*+,\s*+")
 #: No event ends so.
 _NOT_KNOWN = b"\0"
 
-_RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_FAILED_RESPONSES = frozenset({"response.failed", "response.cancelled"})
+_ENDED_RESPONSES = frozenset({"response.completed", "response.incomplete"})
+#: Members of an event that hold no content.
+_NO_CONTENT = frozenset({"id", "object", "created", "model", "usage", "type"})
 
 
 class StreamWatch:
     """Follows one stream. Feed it every body byte in order; forward what ``feed`` returns.
 
-    started    a content token (or an ending) has been seen: the moment to commit
+    choices    how many choices the whole answer has; ``prompts`` of them at least (some engines ignore ``n``)
+    hides_usage   the client has not asked for a usage and is shown none
+
+    started    a content token (or a good ending) has been seen: the moment to commit
+    done       the engine has said that nothing more comes
     error      the in-band error object of the engine, if one came; nothing from it on is returned by ``feed``
     usage      tokens as reported, or counted from the content events
     """
 
     __slots__ = (
+        "_begun",
         "_choices",
+        "_ended",
         "_finished",
+        "_hides_usage",
         "_kind",
         "_markers",
         "_ordinary",
+        "_prompts",
         "_sum_usage",
         "_tail",
         "_usage",
@@ -85,12 +98,24 @@ class StreamWatch:
         "started",
     )
 
-    def __init__(self, kind: StreamKind, *, choices: int = 1, sum_usage: bool = False) -> None:
+    def __init__(
+        self,
+        kind: StreamKind,
+        *,
+        choices: int = 1,
+        prompts: int = 1,
+        sum_usage: bool = False,
+        hides_usage: bool = False,
+    ) -> None:
         self._kind = kind
         self._markers = _MARKERS[kind]
-        self._choices = choices
+        self._choices = choices if kind is StreamKind.CHAT else 1
+        self._prompts = prompts
         self._sum_usage = sum_usage  # llama.cpp: one usage per choice
+        self._hides_usage = hides_usage
+        self._begun: set[int] = set()  # choices seen; complete only where there may be several
         self._finished: set[int] = set()
+        self._ended = False  # the API's own last event has come
         self._ordinary = _NOT_KNOWN  # how an event with nothing but content ends
         self._tail = b""
         self._usage: Usage | None = None
@@ -102,13 +127,21 @@ class StreamWatch:
     def complete(self, *, framed: bool) -> bool:
         """Whether the answer is whole. ``framed``: the HTTP framing ended cleanly.
 
-        A clean end with some choice finished will do: there are engines that ignore ``n``.
+        Without a clean end and without ``[DONE]`` every choice must have finished. With one, those must have that have
+        begun, and one for each prompt: there are engines that ignore ``n``, and some that never tell a reason.
         """
-        if self.error is not None:
+        if self.error is not None or not self.started:
             return False
         if self._kind is StreamKind.OTHER:
-            return framed
-        return self.done or len(self._finished) >= (1 if framed else self._choices)
+            return framed or self.done
+        if self._kind is not StreamKind.CHAT:
+            return self._ended
+        finished = len(self._finished)
+        if finished >= self._choices:
+            return True
+        if not finished:
+            return self.done and len(self._begun) >= self._prompts
+        return (framed or self.done) and finished >= self._prompts and self._begun <= self._finished
 
     @property
     def usage(self) -> Usage:
@@ -145,28 +178,27 @@ class StreamWatch:
             return data
         return self._search(data)
 
+    def flush(self) -> bytes:
+        """The stream has ended: what was kept back, which is no whole event."""
+        tail, self._tail = self._tail, b""
+        return self._search(tail) if tail else b""
+
     def _search(self, data: bytes) -> bytes:
         if self.error is not None:
             return b""
-        self.events += _data_lines(data)
-        if self.started:
+        if self.done:
+            return data
+        self.events += count_data_lines(data)
+        if self.started and (self._choices == 1 or len(self._begun) >= self._choices):
             for marker in self._markers:
                 if marker in data:
                     return self._inspect(data)
             return data
         return self._inspect(data)
 
-    def flush(self) -> bytes:
-        """The stream has ended: what was kept back, which is no whole event."""
-        tail, self._tail = self._tail, b""
-        if not tail or self.error is not None:
-            return b""
-        self.events += _data_lines(tail)
-        return self._inspect(tail)
-
     def _assemble(self, data: bytes) -> bytes:
         buffer = self._tail + data if self._tail else data
-        cut = max((at + len(end) for end in _EVENT_ENDS if (at := buffer.rfind(end)) >= 0), default=0)
+        cut = end_of_events(buffer, len(buffer) - len(data))
         if not cut:
             if len(buffer) <= EVENT_LIMIT_BYTES:
                 self._tail = buffer
@@ -176,59 +208,94 @@ class StreamWatch:
         return buffer[:cut]
 
     def _inspect(self, data: bytes) -> bytes:
-        start = 0
-        plain = b"\r" not in data
-        while start < len(data):
-            if plain:
-                end = data.find(b"\n\n", start) + 2
-            else:
-                match = _EVENT_END.search(data, start)
-                end = match.end() if match else 0
-            event = data[start : end if end >= 2 else len(data)]
+        out: list[bytes] = []
+        start = copied = 0
+        for event in events_of(data):
+            if self.done:
+                self.events -= count_data_lines(data[start:])
+                break
             if not event.endswith(self._ordinary) or event.count(b"\n") != 2:
-                self._event(event)
+                shown = self._event(event)
                 if self.error is not None:
-                    self.events -= _data_lines(data[start:])
-                    return data[:start]
+                    self.events -= count_data_lines(data[start:])
+                    data = data[:start]
+                    break
+                if shown is not event:
+                    out += (data[copied:start], shown)
+                    copied = start + len(event)
             start += len(event)
-        return data
+        return b"".join((*out, data[copied:])) if out else data
 
-    def _event(self, event: bytes) -> None:
+    def _event(self, event: bytes) -> bytes:
+        """Take in one event. Returns what of it the client gets: nearly always the event itself."""
+        name = b""
         if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
-            payload = event[5:-2].strip()
+            payloads = [event[5:-2].strip()]
         else:
-            payload = b"\n".join([line[5:].strip() for line in _LINE_END.split(event) if line.startswith(b"data:")])
-        if not payload:
-            return
-        if payload.startswith(b"[DONE]"):
-            self.done = self.done or self._kind is StreamKind.CHAT
+            if not self.started and event.startswith(BOM):
+                event_text = event.removeprefix(BOM)
+                self.events += count_data_lines(event_text) - count_data_lines(event)
+            else:
+                event_text = event
+            name, lines = fields_of(event_text)
+            payloads = _payloads_of(lines)
+        shown = event
+        for payload in payloads:
+            if payload and self._payload(name, payload, event):
+                shown = b"" if len(payloads) == 1 and self._is_all_usage(payload) else _without_usage(event)
+        return shown
+
+    def _payload(self, name: bytes, payload: bytes, event: bytes) -> bool:
+        """Returns whether it holds a usage that is to be hidden."""
+        if payload == _DONE:
+            self.done = True
             self.events -= 1
-            return
+            return False
         try:
             message = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            return  # one malformed line passes through: the stream may well go on
-        if isinstance(message, dict):
+            if name == ERROR:
+                self._fail(as_error(payload.decode("utf-8", "replace")))
+            elif self._kind is StreamKind.OTHER:
+                self.started = True
+            return False  # one malformed line passes through: the stream may well go on
+        if name == ERROR:
+            self._fail(as_error(message))
+        elif isinstance(message, dict):
             ordinary = self._message(message)
             if ordinary and self._choices == 1 and (match := _UNFINISHED.search(event)) is not None:
                 self._ordinary = event[match.start() :] if event.endswith(b"\n\n") else _NOT_KNOWN
+            return self._hides_usage and bool(message.get("usage"))
+        elif message is not None and self._kind is StreamKind.OTHER:
+            self.started = True
+        return False
+
+    def _fail(self, error: dict[str, Any]) -> None:
+        self.error = error
+        self._ordinary = _NOT_KNOWN
+
+    @staticmethod
+    def _is_all_usage(payload: bytes) -> bool:
+        return not orjson.loads(payload).get("choices")
 
     def _message(self, message: dict[str, Any]) -> bool:
         """Take in one event. Returns whether it was ordinary: content, and nothing that ends or counts it."""
-        error = message.get("error")
-        if error and not message.get("choices"):
-            self.error = error if isinstance(error, dict) else {"message": str(error)}
-            self._ordinary = _NOT_KNOWN
-            return False
         finished = len(self._finished)
-        if self._kind is StreamKind.CHAT:
+        if self._kind is StreamKind.CHAT or isinstance(message.get("choices"), list):
             content = self._chat(message)
-        elif self._kind is StreamKind.RESPONSES:
-            content = self._responses(message)
-        elif self._kind is StreamKind.MESSAGES:
-            content = self._messages(message)
         else:
-            content = True
+            error = error_in(message)
+            if error is not None:
+                self._fail(error)
+                return False
+            if self._kind is StreamKind.RESPONSES:
+                content = self._responses(message)
+            elif self._kind is StreamKind.MESSAGES:
+                content = self._messages(message)
+            else:
+                content = any(value for name, value in message.items() if name not in _NO_CONTENT)
+        if self.error is not None:
+            return False
         if not content:
             self.events -= 1
             return False
@@ -236,29 +303,54 @@ class StreamWatch:
         return len(self._finished) == finished and not message.get("usage")
 
     def _chat(self, message: dict[str, Any]) -> bool:
+        choices = message.get("choices")
+        if not choices or not isinstance(choices, list):
+            if (error := error_in(message)) is not None:
+                self._fail(error)
+            else:
+                self._take_usage(message.get("usage"))
+            return False
         self._take_usage(message.get("usage"))
-        choices = message.get("choices") or ()
         # Once it runs, every event is a token: half a character arrives as an empty text.
-        content = self.started and bool(choices)
+        content, ended = self.started, False
         for choice in choices:
             if not isinstance(choice, dict):
                 continue
-            if choice.get("finish_reason") is not None:
-                self._finished.add(choice.get("index") or 0)
-                self.started = True
-            delta = choice.get("delta")
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
+            self._begun.add(index)
+            reason = choice.get("finish_reason")
+            end = None if reason is None else is_finish(reason)
+            if end is False:
+                self._fail(as_error(message.get("error") or failed_finish(reason)))
+                return False
+            if end:
+                self._finished.add(index)
+                self.started = ended = True
+            delta = choice.get("delta") or choice.get("message")
             if choice.get("text") or (isinstance(delta, dict) and any(v for k, v in delta.items() if k != "role")):
                 content = True
+        if message.get("error") and not (ended or content):
+            self._fail(as_error(message["error"]))
+            return False
         return content
 
     def _responses(self, message: dict[str, Any]) -> bool:
         kind = str(message.get("type"))
-        if kind in _RESPONSES_ENDS:
-            self.started = self.done = True
-            response = message.get("response")
-            if isinstance(response, dict):
-                self._take_usage(response.get("usage"))
-        return kind.endswith(".delta")
+        if kind not in _ENDED_RESPONSES and kind not in _FAILED_RESPONSES:
+            return kind.endswith(".delta")
+        response = message.get("response")
+        response = response if isinstance(response, dict) else {}
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        if kind in _FAILED_RESPONSES or response.get("error"):
+            self._fail(as_error(response.get("error") or {"message": f"The engine says {kind}."}))
+        elif is_finish(reason) is False:
+            self._fail(failed_finish(reason))
+        else:
+            self.started = self.done = self._ended = True
+            self._take_usage(response.get("usage"))
+        return False
 
     def _messages(self, message: dict[str, Any]) -> bool:
         kind = message.get("type")
@@ -267,93 +359,41 @@ class StreamWatch:
             self._take_usage(inner.get("usage") if isinstance(inner, dict) else None)
         elif kind == "message_delta":
             self._take_usage(message.get("usage"))
+            delta = message.get("delta")
+            reason = delta.get("stop_reason") if isinstance(delta, dict) else None
+            end = is_finish(reason)
+            if end is False:
+                self._fail(failed_finish(reason))
+            self.started = self.started or end is True
         elif kind == "message_stop":
-            self.started = self.done = True
+            self.done = True
+            self._ended = self.started
         return kind == "content_block_delta"
 
     def _take_usage(self, usage: object) -> None:
         read = read_usage(usage)
-        if read is None:
-            return
-        last = self._usage
-        if last is not None:
-            if self._sum_usage:
-                read.output_tokens += last.output_tokens
-            read.prompt_tokens = read.prompt_tokens or last.prompt_tokens
-            if read.cached_tokens is None:
-                read.cached_tokens = last.cached_tokens
-        self._usage = read
+        if read is not None:
+            self._usage = merged(self._usage, read, add_output=self._sum_usage)
 
 
-def _data_lines(data: bytes) -> int:
-    """How many lines begin with ``data:``; inside the text of a model no line begins."""
-    count = data.count(b"\ndata:") + data.startswith(b"data:")
-    return count + data.count(b"\rdata:") if b"\r" in data else count
+def _payloads_of(lines: list[bytes]) -> list[bytes]:
+    """The data of one event. Lines that make no JSON together but do alone are events of a server that forgets the
+    empty line between them."""
+    joined = b"\n".join(lines).strip()
+    if len(lines) < 2 or _is_json(joined):
+        return [joined]
+    apart = [line.strip() for line in lines]
+    return apart if all(not line or line == _DONE or _is_json(line) for line in apart) else [joined]
 
 
-def read_usage(usage: object) -> Usage | None:
-    """A ``usage`` object of OpenAI's APIs or of Anthropic's messages; None if it is neither."""
-    if not isinstance(usage, dict):
-        return None
-    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
-    output = _count(usage.get("completion_tokens", usage.get("output_tokens")))
-    if prompt is None and output is None:
-        return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("cache_read_input_tokens")
-    return Usage(prompt or 0, output or 0, _count(cached), True)
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: _Count | None = None
-
-
-class _UsagePeek(msgspec.Struct):
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _AnswerPeek(msgspec.Struct):
-    usage: _UsagePeek | None = None
-
-
-_answer_decoder = msgspec.json.Decoder(_AnswerPeek)
-#: Up to here the whole answer is decoded, beyond it only the usage at its end.
-_PEEK_BYTES = 4096
-
-
-def usage_in(body: bytes) -> Usage | None:
-    """What the usage in a whole answer (or in the end of one) tells, None if there is none."""
-    if len(body) <= _PEEK_BYTES:
-        try:
-            usage = _answer_decoder.decode(body).usage
-        except msgspec.MsgspecError:
-            usage = None  # the end of an answer, or no usage of OpenAI's chat
-        if usage is not None and usage.completion_tokens is not None:
-            details = usage.prompt_tokens_details
-            cached = details.cached_tokens if details is not None else None
-            return Usage(usage.prompt_tokens, usage.completion_tokens, cached, True)
-    at = body.rfind(b'"usage"')
-    begin = body.find(b"{", at + 7) if at >= 0 else -1
-    end, depth = begin, 0
-    while begin >= 0:
-        close = body.find(b"}", end) + 1
-        if not close:
-            return None
-        depth += body.count(b"{", end, close) - 1
-        end = close
-        if depth <= 0:
-            try:
-                return read_usage(orjson.loads(body[begin:end]))
-            except orjson.JSONDecodeError:
-                return None
-    return None
-
-
-def _count(value: object) -> int | None:
-    """A number of tokens as told; None if it cannot be one."""
-    return value if isinstance(value, int) and 0 <= value <= _COUNT_MAX else None
+def _without_usage(event: bytes) -> bytes:
+    """The event without its member ``usage``. One that holds the word more than once is left as it is."""
+    return _USAGE.sub(b"", event) if event.count(b'"usage"') == 1 else event

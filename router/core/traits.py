@@ -45,6 +45,8 @@ class Traits:
     load: LoadMetrics | None = None
     #: a stream of several choices has one usage for each choice, and they add up
     sums_usage: bool = False
+    #: streams take ``stream_options``; None: the first answer tells
+    takes_usage_option: bool | None = True
 
 
 TRAITS: dict[str, Traits] = {
@@ -92,7 +94,7 @@ TRAITS: dict[str, Traits] = {
         ),
         sums_usage=True,
     ),
-    "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models"),
+    "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models", takes_usage_option=None),
     "router": Traits("another router of ours, one hop away", probe_path="/readyz"),
 }
 

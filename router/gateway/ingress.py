@@ -63,6 +63,7 @@ class _Body(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
     previous_response_id: msgspec.Raw = msgspec.Raw()
     conversation: msgspec.Raw = msgspec.Raw()
 
@@ -73,6 +74,7 @@ class _Reference(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Body)
 _reference_decoder = msgspec.json.Decoder(str | _Reference | None)
+_prompts_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(slots=True, eq=False)
@@ -121,12 +123,16 @@ class Ask(Value, eq=False):
     envelope: Envelope
     model: str
     stream: bool
-    choices: int
+    choices: int  # of all prompts together
     max_tokens: int | None
     prompt_bytes: int
     blocks: tuple[int, ...]
     #: what it continues or asks about
     kept: Kept | None = None
+    #: how many prompts the choices are of
+    prompts: int = 1
+    #: as JSON; empty if there are none
+    stream_options: bytes = b""
 
 
 def envelope_of(head: RequestHead) -> Envelope:
@@ -199,6 +205,8 @@ def read(envelope: Envelope, data: bytes) -> Ask:
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
     limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
+    n = body.n if body.n is not None and body.n > 1 else 1
+    prompts = _prompts_in(body.prompt) if body.prompt else 1
     blocks: tuple[int, ...] = ()
     if len(prompt) > PREFIX_BLOCK_BYTES:
         # the closing bracket is left off so that a longer conversation still begins with this one
@@ -207,11 +215,13 @@ def read(envelope: Envelope, data: bytes) -> Ask:
         envelope,
         body.model,
         body.stream is True,
-        min(body.n, CHOICES_MAX) if body.n is not None and body.n > 1 else 1,
+        min(n * prompts, CHOICES_MAX),
         int(min(limit, TOKENS_MAX)) if limit is not None and limit > 0 else None,
         len(prompt),
         blocks,
         _continued(body) if envelope.kind is StreamKind.RESPONSES else None,
+        min(prompts, CHOICES_MAX),
+        bytes(body.stream_options),
     )
 
 
@@ -231,6 +241,15 @@ def reference(raw: msgspec.Raw) -> str | None:
     except msgspec.MsgspecError:
         return None
     return found.id if isinstance(found, _Reference) else found
+
+
+def _prompts_in(prompt: msgspec.Raw) -> int:
+    """How many prompts a body of /v1/completions holds: a text or a list of token ids is one, a list of these many."""
+    begin = bytes(memoryview(prompt)[:64]).split()
+    text = b"".join(begin[:2])
+    if not text.startswith((b'["', b"[[")):
+        return 1
+    return max(1, len(_prompts_decoder.decode(prompt)))
 
 
 def _read_json(data: bytes) -> _Body:

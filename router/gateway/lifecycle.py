@@ -34,6 +34,7 @@ from router.gateway.ingress import Ask, Kept
 from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.poison import Poison
 from router.gateway.relay import Relay
+from router.gateway.upstream_body import ask_for_usage, asks_for_usage, refuses_the_option, wants_usage
 from router.gateway.waiting import Place
 from router.store.base import Key, Refusal, Reservation, Store
 from router.tasks import spawn
@@ -51,6 +52,8 @@ _OK = Outcome.OK
 _ACTUAL, _DELIVERED, _REFUND = Charge.ACTUAL, Charge.DELIVERED, Charge.REFUND
 _WORDS = {outcome: outcome.value for outcome in Outcome}
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+#: Statuses of an engine that does not understand what it is asked.
+_NOT_UNDERSTOOD = frozenset({400, 422})
 #: A body longer than this is written beside its head, not copied behind it.
 _LONG_BODY_BYTES = 16 * 1024
 
@@ -326,11 +329,14 @@ class Lifecycle:
         x.lease, x.relay = lease, None
         end = _GONE  # unless the attempt comes to an end of its own
         try:
-            data = self._upstream_bytes(x, ask, pool)
+            asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
+            data = self._upstream_bytes(x, ask, pool, ask_usage=asked)
             outbound = pool.take(now_s) or await self._connect(pool)
             end = await self._send(x, ask, pool, outbound, data, now_s)
             if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
                 end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
+            if asked:
+                end = await self._without_option(x, ask, pool, end, now_s)
         except ConnectError as error:
             end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
         except ConnectionResetError:
@@ -343,6 +349,21 @@ class Lifecycle:
             self._end_attempt(x, lease, pool, end)
         return end
 
+    async def _without_option(self, x: Exchange, ask: Ask, pool: Pool, end: AttemptEnd, now_s: float) -> AttemptEnd:
+        """The stream was asked for its usage. An engine that may not know the option gets the client's own body."""
+        known = pool.takes_usage_option
+        if end.outcome is _OK:
+            pool.takes_usage_option = True
+        elif end.status in _NOT_UNDERSTOOD and (known is None or refuses_the_option(end.body)):
+            data = self._upstream_bytes(x, ask, pool, ask_usage=False)
+            end = await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
+            if end.status not in _NOT_UNDERSTOOD:
+                pool.takes_usage_option = False
+                _log.info(
+                    "backend %s does not take stream_options: streams are charged by their events", pool.spec.name
+                )
+        return end
+
     async def _connect(self, pool: Pool) -> Outbound:
         """A new connection, made in a task of its own. If the client leaves meanwhile, it is kept for the next one."""
         connecting = pool.connect(self.settings.timeouts.connect)
@@ -353,11 +374,13 @@ class Lifecycle:
             task.add_done_callback(pool.keep_for_later)
             raise
 
-    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool) -> tuple[bytes, ...]:
+    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[bytes, ...]:
         """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
         body, served = x.request.body, x.record.served_model
         if served != ask.model:
             body = rewrite_model(body, orjson.dumps(served))
+        if ask_usage:
+            body = ask_for_usage(body, ask.stream_options)
         method = ask.envelope.method
         before, after = pool.head if method == b"POST" else pool.head_of(method)
         long = len(body) > _LONG_BODY_BYTES
@@ -382,7 +405,8 @@ class Lifecycle:
             due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
         if due_s < self._next_due_s:
             self._next_due_s = due_s
-        x.relay = relay = Relay(self, x, pool, outbound, now_s, due_s - now_s)
+        hides = ask.stream and not (ask.stream_options and wants_usage(ask))
+        x.relay = relay = Relay(self, x, ask, pool, outbound, now_s, due_s - now_s, hides_usage=hides)
         outbound.send(data, relay)
         return relay
 
@@ -427,7 +451,9 @@ class Lifecycle:
         if length is None:
             if relay.is_stream:
                 self.fleet.first_token(lease, now_s)
-            self._next_due_s = min(self._next_due_s, relay.be_patient(now_s, self.settings.timeouts.token_gap))
+            timeouts = self.settings.timeouts
+            due_s = relay.be_patient(now_s, timeouts.token_gap, timeouts.answer)
+            self._next_due_s = min(self._next_due_s, due_s)
             framing = b"transfer-encoding: chunked\r\n" if head.http11 else b""
             x.keep_alive = head.keep_alive and head.http11
         else:
@@ -451,7 +477,7 @@ class Lifecycle:
         return _ANSWER_HEAD % (
             responses.status_line(relay.status),
             self.date.line,
-            relay.passed.lines,
+            relay.passed.lines if length is not None else relay.passed.stream_lines,
             framing,
             x.request_id,
             relay.pool.stamp,
@@ -465,6 +491,10 @@ class Lifecycle:
         ttl_s = self.settings.config.responses.ttl_s
         if x.key is not None and ttl_s > 0:
             self.keepers.remember(x.key.tenant, relay.beginning, Keeper(lease.backend, lease.request.model), ttl_s)
+
+    def shorten(self, relay: Relay, patience_s: float) -> None:
+        """The relay has less time from now on."""
+        self._next_due_s = min(self._next_due_s, relay.be_patient(clock.monotonic_s(), patience_s))
 
     # what follows a failure
 
@@ -593,6 +623,10 @@ class Lifecycle:
         self.date.at(clock.wall_s())
         if now_s >= self._next_due_s:
             self._expire_relays(now_s)
+        if self.fleet.silenced:
+            silenced, self.fleet.silenced = self.fleet.silenced, []
+            for backend in silenced:
+                self._leave(backend, "does not answer any more")
         self._pools.sweep()
         self.offer_places()
 
@@ -614,10 +648,16 @@ class Lifecycle:
                 self._next_due_s = due_s
 
     def backend_refused(self, backend: str) -> None:
-        """Nobody listens there any more: what still waits for its first token from there is tried elsewhere at once."""
+        """Nobody listens there any more."""
+        self._leave(backend, "refuses connections")
+
+    def _leave(self, backend: str, detail: str) -> None:
+        """What still waits for its first token from there is tried elsewhere at once, whole answers too; a stream that
+        has begun goes on for as long as it is not silent."""
         for x in list(self.live):
             if x.relay is not None and x.lease is not None and x.lease.backend == backend:
-                x.relay.give_up("refuses connections")
+                x.relay.give_up(detail)
+                x.relay.doubt()
 
 
 def _has_all(x: Exchange) -> bool:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import orjson
-
+from router.core import whole
+from router.core.forms import First, Form, first_of
+from router.core.framing import begins_a_stream
 from router.core.outcomes import Outcome
-from router.core.sse import StreamKind, StreamWatch, usage_in
+from router.core.sse import StreamWatch
 from router.core.types import Usage
+from router.core.usage import usage_at_end
 from router.gateway.responses import Passed, passed_of
-from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, retry_after_s, status_of_error
+from router.upstream.answers import end_of_whole, no_answer, reported
+from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, retry_after_s
 from router.wire.flow import Signal
 
 if TYPE_CHECKING:
     from router.gateway.exchange import Exchange
+    from router.gateway.ingress import Ask
     from router.upstream.pool import Pool
     from router.wire.head import Headers
     from router.wire.outbound import Outbound
@@ -31,6 +35,10 @@ HOLD_WHOLE_BYTES = 256 * 1024
 _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
+#: An engine that has said everything has this long to end its answer, in seconds; then the router ends it.
+_DONE_GRACE_S = 0.25
+#: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds.
+_DOUBTED_SILENCE_S = 5.0
 
 
 class Owner(Protocol):
@@ -42,24 +50,34 @@ class Owner(Protocol):
     def commit(self, x: Exchange, relay: Relay, length: int | None) -> bytes:
         """The client is answered from now on: the head of the answer. ``length``: of a whole answer, else None."""
 
+    def shorten(self, relay: Relay, patience_s: float) -> None:
+        """Let the relay be patient for no longer than this from now on."""
+
 
 class Relay(Signal[AttemptEnd]):
     """One attempt's answer (a wire.outbound.Sink).
 
     ``patience_s`` is how long it may take to the first token, or to the whole answer, and after the commit to the next
-    event.
+    event. Comments are a sign of life then, and bear ``comments_s`` without an event: engines send nothing else while
+    they hold back a tool call.
     """
 
     __slots__ = (
+        "_ask",
         "_chunks",
+        "_comments_s",
+        "_ending",
         "_error",
         "_headers",
         "_held",
+        "_hides_usage",
         "_inbound",
+        "_life_s",
         "_outbound",
         "_owner",
         "_patience_s",
         "_progress_s",
+        "_reported_usage",
         "_tail",
         "_watch",
         "_x",
@@ -74,21 +92,29 @@ class Relay(Signal[AttemptEnd]):
         self,
         owner: Owner,
         x: Exchange,
+        ask: Ask,
         pool: Pool,
         outbound: Outbound,
         began_s: float,
         patience_s: float,
+        *,
+        hides_usage: bool,
     ) -> None:
         self.is_set = False
         self._flow = None
         self._owner = owner
         self._x = x
+        self._ask = ask
         self._inbound = x.inbound
+        self._hides_usage = hides_usage
         self.pool = pool
         self._outbound = outbound
         self._progress_s = began_s
         self._patience_s = patience_s
+        self._life_s = self._comments_s = 0.0
+        self._ending = False  # everything was said; only the end of the answer is waited for
         self._watch: StreamWatch | None = None  # of a stream
+        self._reported_usage: Usage | None = None  # of a whole answer that was held
         self._held = self._tail = b""
         self._chunks = False  # the client is being answered in chunks
         self.committed = False
@@ -113,7 +139,7 @@ class Relay(Signal[AttemptEnd]):
         """Tokens of the answer so far, None if nothing can be said."""
         if self._watch is not None:
             return self._watch.usage
-        return None if not self.status or self._error else usage_in(self._tail or self._held)
+        return usage_at_end(self._tail) if self._tail else self._reported_usage
 
     @property
     def said_all(self) -> bool:
@@ -125,13 +151,16 @@ class Relay(Signal[AttemptEnd]):
     def due_s(self) -> float:
         """When its patience is over."""
         due_s = self._progress_s + self._patience_s
+        if self._life_s > self._progress_s:
+            due_s = max(due_s, min(self._life_s + self._patience_s, self._progress_s + self._comments_s))
         if self.committed and self._inbound.paused:  # the client is the slow one
             return max(due_s, self._owner.coarse_now_s + 1.0)
         return due_s
 
-    def be_patient(self, now_s: float, patience_s: float) -> float:
+    def be_patient(self, now_s: float, patience_s: float, comments_s: float = 0.0) -> float:
         """Wait for as long from now on. Returns until when."""
-        self._progress_s, self._patience_s = now_s, patience_s
+        self._progress_s, self._patience_s, self._comments_s = now_s, patience_s, comments_s
+        self._life_s = 0.0
         return now_s + patience_s
 
     def pause(self, paused: bool) -> None:
@@ -153,12 +182,23 @@ class Relay(Signal[AttemptEnd]):
             self._outbound.abort()
             self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail))
 
+    def doubt(self) -> None:
+        """The backend is not to be trusted any more: a committed answer that falls silent now ends soon."""
+        if self.committed and not self.is_set and self._patience_s > _DOUBTED_SILENCE_S:
+            self._patience_s, self._comments_s = _DOUBTED_SILENCE_S, 0.0
+            self._owner.shorten(self, max(0.0, self.due_s - self._owner.coarse_now_s))
+
     def expire(self) -> None:
         """Nothing came in time: no first token, no whole answer, or no further event."""
         if self.is_set:
             return
         self._outbound.abort()
-        if self.committed:
+        watch = self._watch
+        if self.committed and watch is not None and watch.complete(framed=False):
+            self._stream_end(
+                watch, framed=False
+            )  # an engine that keeps the connection has said everything all the same
+        elif self.committed:
             self.set(self._interrupted("sent no token in time"))
         else:
             detail = "gave no first token in time"
@@ -171,10 +211,18 @@ class Relay(Signal[AttemptEnd]):
         self._headers = headers
         self._error = not 200 <= status < 300
         self.passed = passed = headers.meaning or passed_of(headers)
-        if passed.is_stream and not self._error:
-            ask = self._x.ask
-            assert ask is not None
-            self._watch = StreamWatch(ask.envelope.kind, choices=ask.choices, sum_usage=self.pool.sums_usage)
+        if passed.form is Form.EVENTS and not self._error:
+            self._watch = self._new_watch()
+
+    def _new_watch(self) -> StreamWatch:
+        ask = self._ask
+        return StreamWatch(
+            ask.envelope.kind,
+            choices=ask.choices,
+            prompts=ask.prompts,
+            sum_usage=self.pool.sums_usage,
+            hides_usage=self._hides_usage,
+        )
 
     def on_body(self, data: bytes, framed: bytes | None = None) -> None:
         watch = self._watch
@@ -192,10 +240,14 @@ class Relay(Signal[AttemptEnd]):
             out = watch.feed(data)
             if out:
                 self._write(out)
-                if watch.events != events or watch.done:
-                    self._progress_s = self._owner.coarse_now_s
             if watch.error is not None:
                 self._in_band_error(watch)
+            elif watch.done:
+                self._all_said(watch)
+            elif watch.events != events:
+                self._progress_s = self._owner.coarse_now_s
+            elif out:
+                self._life_s = self._owner.coarse_now_s
 
     def on_end(self, *, framed: bool) -> None:
         if self._watch is not None:
@@ -229,7 +281,7 @@ class Relay(Signal[AttemptEnd]):
         """Up to the first content token everything is held back."""
         events = watch.events
         out = watch.feed(data)
-        if watch.events != events or watch.done:
+        if watch.events != events:
             self._progress_s = self._owner.coarse_now_s
         if watch.error is None or watch.started:
             self._held += out
@@ -237,6 +289,19 @@ class Relay(Signal[AttemptEnd]):
                 self._commit(None)
         if watch.error is not None:
             self._in_band_error(watch)
+        elif watch.done:
+            self._all_said(watch)
+
+    def _all_said(self, watch: StreamWatch) -> None:
+        """The engine says that its answer is over. What becomes of the connection does not matter any more."""
+        if self._ending:
+            return
+        self._ending = True
+        if watch.complete(framed=True):
+            self._owner.shorten(self, _DONE_GRACE_S)
+        else:
+            self._outbound.abort()
+            self._stream_end(watch, framed=True)
 
     def _in_band_error(self, watch: StreamWatch) -> None:
         """Engines report their own death, a full queue or a bad request inside a 200 stream."""
@@ -244,18 +309,7 @@ class Relay(Signal[AttemptEnd]):
         if self.committed:
             self.set(self._interrupted("reported an error of its engine"))
             return
-        error = watch.error or {}
-        status = status_of_error(error)
-        self.set(
-            AttemptEnd(
-                outcome_of_status(status),
-                "upstream_error",
-                status,
-                f"failed with status {status}",
-                body=orjson.dumps({"error": error}),
-                content_type=b"application/json",
-            )
-        )
+        self.set(reported(watch.error or {}))
 
     def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:
         rest = watch.flush()
@@ -283,28 +337,60 @@ class Relay(Signal[AttemptEnd]):
             self._write(data)
         elif not self._error:
             self._held = self._held + data if self._held else data
-            if len(self._held) > HOLD_WHOLE_BYTES:
-                self._commit(None)
+            if self.passed.form is not Form.JSON or self._ask.stream:
+                self._begin_early()
+            elif len(self._held) > HOLD_WHOLE_BYTES:
+                self._commit_unread()
         elif len(self._held) < _ERROR_BODY_BYTES:
             self._held += data
 
-    def _whole_end(self, *, framed: bool) -> None:
-        if not self.committed:
-            if not framed and not _is_json(self._held):
-                detail = "cut its answer"
-                self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True))
-                return
-            if not self._held and self.status == 200 and self._x.envelope.kind is not StreamKind.OTHER:
-                detail = "gave an empty answer"
-                self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", self.status, detail=detail))
-                return
-            self._commit(len(self._held))
-        elif not framed and self._chunks:
-            self.set(self._interrupted("cut the answer"))
-            return
+    def _begin_early(self) -> None:
+        """Pass on an answer as it comes that is not a stream of events, or does not say so."""
+        begin, promised = self._held, self._ask.envelope.path in whole.PROMISED
+        first = first_of(self.passed.form, begin, streams=self._ask.stream, promised=promised)
+        if first is First.PASS:
+            self._commit(None)
+        elif first is First.EVENTS:
+            self._begin_events()
+        elif not isinstance(first, First):
+            self._outbound.abort()
+            self.set(reported(first))
+        elif len(begin) > HOLD_WHOLE_BYTES:
+            self._commit_unread()
+
+    def _begin_events(self) -> StreamWatch:
+        """What is held is the beginning of a stream of events."""
+        begin, self._held = self._held, b""
+        self._watch = watch = self._new_watch()
+        self._stream_begin(watch, begin)
+        return watch
+
+    def _commit_unread(self) -> None:
+        """Too long to be held to its end."""
+        if whole.looks_good(self._ask.envelope.path, self._held) and not whole.is_page(self._held):
+            self._commit(None)
         else:
-            self._write_end()
-        self.set(DELIVERED)
+            self._outbound.abort()
+            self.set(no_answer(self.status, "gave an answer that is not what was asked for"))
+
+    def _whole_end(self, *, framed: bool) -> None:
+        if self.committed:
+            if not framed and self._chunks:
+                self.set(self._interrupted("cut the answer"))
+            else:
+                self._write_end()
+                self.set(DELIVERED)
+            return
+        if self._ask.stream and begins_a_stream(self._held):
+            watch = self._begin_events()
+            if not self.is_set:
+                self._stream_end(watch, framed=framed)
+            return
+        path, form = self._ask.envelope.path, self.passed.form
+        end, self._reported_usage = end_of_whole(path, self.status, form, self._held, framed=framed)
+        if end is DELIVERED:
+            self._commit(len(self._held))
+        self.set(end)
 
     def _error_end(self) -> AttemptEnd:
         if 300 <= self.status < 400:
@@ -357,11 +443,3 @@ class Relay(Signal[AttemptEnd]):
 
     def _interrupted(self, detail: str) -> AttemptEnd:
         return AttemptEnd(Outcome.TRUNCATED, "stream_interrupted", self.status, detail)
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return True

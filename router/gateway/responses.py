@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import orjson
 
+from router.core.forms import Form, form_of
 from router.errors import RouterError
 from router.store.base import Refusal, Reservation
 from router.wire.head import Headers, connection_options
@@ -53,23 +54,43 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
 
 
+#: Proxies are told to let every part of a stream through at once.
+_UNBUFFERED = b"x-accel-buffering: no\r\n"
+_UNCACHED = b"cache-control: no-cache\r\n"
+
+
 @dataclass(slots=True, eq=False)
 class Passed:
-    """What of a backend's headers matters to the client. Shared by answers with the same head."""
+    """What of a backend's headers matters to the client. Shared by answers with the same head.
+
+    ``stream_lines`` are for an answer that is passed on as it comes.
+    """
 
     lines: bytes
-    is_stream: bool
+    stream_lines: bytes
+    form: Form
 
 
 def passed_of(headers: Headers) -> Passed:
     """Made once per distinct head of a backend, and kept with it."""
     named = b", ".join([value for name, value in headers if name == b"connection"])
     names = PASSED - connection_options({b"connection": named})  # what is named there was meant for this router
-    headers.meaning = passed = Passed(
-        b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers if name in names]),
-        any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers),
+    passed = [(name, value) for name, value in headers if name in names]
+    kept = [(name, value) for name, value in passed if name != b"cache-control" or _forbids_caching(value)]
+    stream = [b"%b: %b\r\n" % field for field in kept]
+    if not any(name == b"cache-control" for name, _ in kept):
+        stream.append(_UNCACHED)
+    found = dict(headers)
+    headers.meaning = meaning = Passed(
+        b"".join([b"%b: %b\r\n" % field for field in passed]),
+        b"".join((*stream, _UNBUFFERED)),
+        form_of(found.get(b"content-type", b""), found.get(b"content-encoding", b"")),
     )
-    return passed
+    return meaning
+
+
+def _forbids_caching(value: bytes) -> bool:
+    return b"no-cache" in value.lower() or b"no-store" in value.lower()
 
 
 def error_body(error: RouterError) -> bytes:

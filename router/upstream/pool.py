@@ -85,6 +85,8 @@ class Pool:
         self.closed = False
         self.region = spec.region.name
         self.sums_usage = TRAITS[spec.engine].sums_usage
+        #: whether the engine takes ``stream_options``; None until it has been seen
+        self.takes_usage_option = TRAITS[spec.engine].takes_usage_option
         self.head = self._request_head(parts.path.rstrip("/"), parts.netloc)
         #: header lines that tell a client who has answered
         self.stamp = f"x-router-region: {self.region}\r\nx-router-backend: {spec.name}\r\n".encode()

@@ -20,7 +20,8 @@ from typing import Any, cast
 import msgspec
 
 from router.config.loader import parse
-from router.core.sse import StreamKind, StreamWatch, usage_in
+from router.core.sse import StreamKind, StreamWatch
+from router.core.usage import usage_at_end
 from router.errors import ConfigError, RouterError
 from router.gateway import ingress
 from router.gateway.aliases import rewrite_model
@@ -204,7 +205,7 @@ def dispatched(data: bytes) -> list[bytes]:
 
 
 def usage(data: bytes) -> None:
-    found = usage_in(data)
+    found = usage_at_end(data)
     assert found is None or (found.prompt_tokens >= 0 and found.output_tokens >= 0)
 
 

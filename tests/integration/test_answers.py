@@ -26,7 +26,7 @@ def sites(*backends: ScriptedBackend) -> list[Site]:
 
 
 async def test_a_whole_answer_arrives_byte_for_byte(http: aiohttp.ClientSession) -> None:
-    body = b'{ "id" : "c1",\t"choices":[], "big":123456789012345678901234567890, "usage":{"prompt_tokens":3,"completion_tokens":2}, "x":"\\u0000\\ud83d\\ude00" }\n'
+    body = b'{ "id" : "c1",\t"choices":[{"finish_reason":"stop"}], "big":123456789012345678901234567890, "usage":{"prompt_tokens":3,"completion_tokens":2}, "x":"\\u0000\\ud83d\\ude00" }\n'
 
     async def odd(call: Call) -> None:
         await call.send(whole(200, body))
@@ -139,7 +139,8 @@ async def test_any_split_of_any_stream_and_any_body(
     document = json.dumps({"stream": True, **ASK, **{f"x{k}": v for k, v in extra.items()}}).encode()
     async with http.post(r.url + CHAT, data=document, headers={"content-type": "application/json"}) as reply:
         assert await reply.read() == body
-    assert b.calls[-1].body == document
+    asked = b'{"stream_options":{"include_usage":true},' + document[1:]
+    assert b.calls[-1].body == asked
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ async def test_any_path_below_v1_that_names_a_model(
     world: tuple[RouterProcess, ScriptedBackend], http: aiohttp.ClientSession
 ) -> None:
     r, b = world
-    for path in ("/v1/embeddings", "/v1/rerank", "/v1/audio/speech", "/v1/some/new-thing", "/tokenize"):
+    for path in ("/v1/images/variations", "/v1/rerank", "/v1/audio/speech", "/v1/some/new-thing", "/tokenize"):
         async with http.post(r.url + path, json={"model": "m", "input": "x"}) as reply:
             assert reply.status == 200, path
         assert b.calls[-1].head.startswith(b"POST " + path.encode() + b" ")

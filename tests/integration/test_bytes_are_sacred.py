@@ -121,7 +121,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 CUTS = st.lists(st.integers(0, 1 << 16), max_size=6)
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
+HEAD = b"POST /v1/anything HTTP/1.1\r\nhost: a\r\n"  # a route that promises nothing
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
 
 
 @WITH_ROUTER
@@ -180,4 +181,4 @@ def test_streams_arrive_as_they_were_written(
     stream = (text + LAST + end * 2 + "data: [DONE]" + end * 2).encode()
     world.script.pieces = cut(SSE_HEAD + b"".join(map(chunk, cut(stream, cuts))) + b"0\r\n\r\n", writes)
     body = b'{"model":"m","stream":true}'
-    assert world.ask(HEAD + b"content-length: %d\r\n\r\n%b" % (len(body), body)) == stream
+    assert world.ask(CHAT + b"content-length: %d\r\n\r\n%b" % (len(body), body)) == stream

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.sse import EVENT_LIMIT_BYTES, StreamKind, StreamWatch, read_usage
+from router.core.sse import EVENT_LIMIT_BYTES, StreamKind, StreamWatch
 from router.core.types import Usage
+from router.core.usage import read_usage
 from tests.support import captures
 
 STREAMS = captures.streams()
@@ -166,7 +167,7 @@ def test_nonsense_is_no_usage(usage: object) -> None:
 
 
 def test_usage_of_other_apis() -> None:
-    assert read_usage({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 3}) == Usage(5, 2, 3, True)
+    assert read_usage({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 3}) == Usage(8, 2, 3, True)
     assert read_usage({"prompt_tokens": 5, "total_tokens": 5}) == Usage(5, 0, None, True)
 
 

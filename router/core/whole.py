@@ -1,0 +1,178 @@
+"""Whether a whole answer is what its route promises. A 200 with anything else is a failure of the engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import orjson
+
+from router.core.endings import FINISHED, as_error, error_in, failed_finish, is_finish
+from router.core.types import Usage
+from router.core.usage import COUNT_MAX, read_usage, usage_at_end
+
+#: The list that an answer of these routes must hold.
+PROMISED = {
+    b"/v1/chat/completions": "choices",
+    b"/v1/completions": "choices",
+    b"/v1/responses": "output",
+    b"/v1/messages": "content",
+    b"/v1/embeddings": "data",
+    b"/v1/images/generations": "data",
+    b"/v1/images/edits": "data",
+    b"/v1/moderations": "results",
+}
+#: Their text answers hold nothing when nobody speaks.
+_MAY_BE_EMPTY = frozenset({b"/v1/audio/transcriptions", b"/v1/audio/translations"})
+_FAILED = frozenset({"failed", "cancelled"})
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _Chat(msgspec.Struct, gc=False):
+    """What a good chat completion looks like. Anything else is read in full."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    error: None = None
+
+
+class _Member(msgspec.Struct, gc=False):
+    """The other answers in so far as they can be long: what is good in them is passed over, not read."""
+
+    output: list[msgspec.Raw] | None = None
+    content: list[msgspec.Raw] | None = None
+    data: list[msgspec.Raw] | None = None
+    results: list[msgspec.Raw] | None = None
+    error: None = None
+    status: str | None = None
+    stop_reason: str | None = None
+    incomplete_details: msgspec.Raw | None = None
+
+
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_member = msgspec.json.Decoder(_Member).decode
+
+
+class Verdict(NamedTuple):
+    """``error`` is None for a good answer. ``usage`` is None when the answer does not tell."""
+
+    usage: Usage | None = None
+    error: dict[str, Any] | None = None
+
+
+def judge(path: bytes, body: bytes) -> Verdict:
+    """Of a whole 200 in JSON, or in what its engine passes off as such."""
+    promised = PROMISED.get(path)
+    if promised == "choices":
+        try:
+            answer = _decode_chat(body)
+        except (msgspec.MsgspecError, RecursionError):
+            return _judge_closely(promised, body)
+        for choice in answer.choices:
+            if choice.finish_reason not in FINISHED:
+                return _judge_closely(promised, body)
+        usage = answer.usage
+        if not answer.choices or (usage is not None and usage.completion_tokens is None):
+            return _judge_closely(promised, body)
+        if usage is None:
+            return _GOOD
+        details = usage.prompt_tokens_details
+        cached = details.cached_tokens if details is not None else None
+        return Verdict(Usage(usage.prompt_tokens, usage.completion_tokens or 0, cached, True))
+    if promised is not None:
+        try:
+            found = _decode_member(body)
+        except (msgspec.MsgspecError, RecursionError):
+            return _judge_closely(promised, body)
+        odd = found.status in _FAILED or found.incomplete_details is not None
+        if getattr(found, promised) and not odd and is_finish(found.stop_reason) is not False:
+            return Verdict(usage_at_end(body))
+    return _judge_closely(promised, body)
+
+
+def looks_good(path: bytes, begin: bytes) -> bool:
+    """Whether the beginning of an answer that is too long to be held may be that of a good one."""
+    promised = PROMISED.get(path)
+    return promised is None or (begin.lstrip()[:1] == b"{" and b'"%b"' % promised.encode() in begin)
+
+
+def empty_is_failure(path: bytes, *, text: bool) -> bool:
+    """Whether a 200 with nothing in it is a failure. ``text``: its content type is plain text."""
+    return not (text and path in _MAY_BE_EMPTY)
+
+
+def is_page(body: bytes) -> bool:
+    """A web page: the welcome of a proxy, a login, an error page; never an answer of a model."""
+    begin = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower()
+    return begin.startswith((b"<!doctype html", b"<html", b"<head"))
+
+
+_GOOD = Verdict()
+
+
+def _judge_closely(promised: str | None, body: bytes) -> Verdict:
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if promised is not None or is_page(body):
+            return _failure("is not JSON" if not is_page(body) else "is a web page")
+        return _GOOD
+    if not isinstance(message, dict):
+        return _GOOD if promised is None else _failure(f"lacks `{promised}`")
+    error = _error_of(promised, message)
+    return Verdict(read_usage(message.get("usage")), error)
+
+
+def _error_of(promised: str | None, message: dict[str, Any]) -> dict[str, Any] | None:
+    found = message.get(promised) if promised is not None else None
+    if not isinstance(found, list):
+        error = error_in(message)
+        if error is None and promised is not None:
+            return _failure(f"lacks `{promised}`").error
+        return error
+    if message.get("error"):
+        return as_error(message["error"])
+    if message.get("status") in _FAILED:
+        return {"message": f"The engine says that the answer is {message['status']}.", "type": "server_error"}
+    details = message.get("incomplete_details")
+    endings = [message.get("stop_reason"), details.get("reason") if isinstance(details, dict) else None]
+    if promised == "choices":
+        if not found:
+            return _failure("holds no choice").error
+        endings = [choice.get("finish_reason") if isinstance(choice, dict) else "" for choice in found]
+        if not all(is_finish(end) or _says(choice) for end, choice in zip(endings, found, strict=True)):
+            bad = next((end for end in endings if is_finish(end) is False), None)
+            return failed_finish(bad) if bad is not None else _failure("holds nothing").error
+    elif promised == "content" and not found and not is_finish(message.get("stop_reason")):
+        return _failure("holds nothing").error
+    bad = next((end for end in endings if is_finish(end) is False), None)
+    return failed_finish(bad) if bad is not None else None
+
+
+def _says(choice: object) -> bool:
+    """Whether a choice without a finish reason holds anything."""
+    if not isinstance(choice, dict):
+        return False
+    message = choice.get("message")
+    return bool(choice.get("text")) or (
+        isinstance(message, dict) and any(value for name, value in message.items() if name != "role")
+    )
+
+
+def _failure(what: str) -> Verdict:
+    return Verdict(error={"message": f"The engine's answer {what}.", "type": "server_error", "code": 500})

@@ -1,0 +1,52 @@
+"""What a 200 means once its content is known: to the end of the attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from router.core import whole
+from router.core.forms import Form
+from router.core.outcomes import Outcome
+from router.core.types import Usage
+from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, status_of_error
+
+
+def reported(error: dict[str, Any]) -> AttemptEnd:
+    """The engine has reported an error inside a 200."""
+    status = status_of_error(error)
+    return AttemptEnd(
+        outcome_of_status(status),
+        "upstream_error",
+        status,
+        f"failed with status {status}",
+        body=orjson.dumps({"error": error}),
+        content_type=b"application/json",
+    )
+
+
+def no_answer(status: int, detail: str) -> AttemptEnd:
+    """What came is not what was asked for."""
+    return AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", status, detail=detail)
+
+
+def end_of_whole(path: bytes, status: int, form: Form, body: bytes, *, framed: bool) -> tuple[AttemptEnd, Usage | None]:
+    """Of an answer that was held to its end. ``framed``: its length or its last chunk says that it is whole."""
+    if not framed and not _is_json(body):
+        detail = "cut its answer"
+        return AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True), None
+    if not body:
+        if status == 200 and whole.empty_is_failure(path, text=form is Form.TEXT):
+            return no_answer(status, "gave an empty answer"), None
+        return DELIVERED, None  # 204 and its kind
+    usage, error = whole.judge(path, body)
+    return (DELIVERED, usage) if error is None else (reported(error), None)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
