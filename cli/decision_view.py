@@ -22,6 +22,7 @@ STRUCK = {
     "ejected": "ejected: it failed",
     "probation": "on its way back, trials taken",
     "not_before": "asked us to come later",
+    "failing": "failed lately, others come first",
     "saturated": "full",
     "tried": "tried before",
 }
@@ -94,6 +95,7 @@ _REMEDY = {
     "ejected": "it is well again",
     "probation": "its trials succeed",
     "not_before": "the time it asked for passes",
+    "failing": "it serves a request again",
     "residency": "its jurisdiction is allowed",
     "pin": "its region is asked for",
     "model": "it serves the model",

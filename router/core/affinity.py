@@ -107,6 +107,11 @@ class PrefixIndex:
         self._used[-1].append(fresh)
         return fresh
 
+    def discard(self, blocks: Sequence[int]) -> None:
+        """These were not computed after all."""
+        for block in blocks:
+            self.known.pop(block, None)
+
     def _begin_generation(self) -> None:
         known, used = self.known, self._used
         self._generation += 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from statistics import fmean
 
 from router.core.affinity import PrefixIndex, place_seed
 from router.core.cost import Price, Rates, kv_pressure_s, peers_share, work_s
-from router.core.estimator import Backlog, Line, RttEstimate, Service, TtftFit
+from router.core.estimator import Backlog, Line, Recent, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
 from router.core.params import Params
+from router.core.standing import Standing
 from router.core.types import BackendSpec, Lease, LoadSample, Request
 
 _RATES = Rates()
@@ -17,19 +19,32 @@ _HALF_MILLIONTH = 5e-7
 _DONE_MAX = 0.9
 
 
+class Habit:
+    """What one kind of time usually is at a backend, slowly averaged, and how often in a row it was far too long."""
+
+    __slots__ = ("marks", "most_s", "usual_s")
+
+    def __init__(self) -> None:
+        self.marks = 0
+        self.usual_s: float | None = None
+        #: more than this is far too long
+        self.most_s = float("inf")
+
+
 class Lane:
     """One model on one backend: its fit, its rates and its price."""
 
     __slots__ = (
         "curve",
+        "first_tokens",
         "fit",
         "fixed_s",
-        "gray_marks",
         "model",
         "mpair_s",
         "place",
         "price",
         "queue_toll",
+        "queued",
         "rate",
         "rates",
         "request_s",
@@ -38,7 +53,8 @@ class Lane:
         "stall",
         "token_s",
         "toll",
-        "usual_s",
+        "whole",
+        "wholes",
     )
 
     def __init__(self, model: str, fit: TtftFit) -> None:
@@ -50,10 +66,19 @@ class Lane:
         self.set_rates(_RATES)
         #: see ``Fleet``: the same for all backends of a model
         self.toll = self.shared_queue_s = 0.0
-        #: how often in a row it was found far slower than its siblings
-        self.gray_marks = 0
-        #: what a typical first token takes here, slowly averaged; None: not known yet
-        self.usual_s: float | None = None
+        #: what first tokens took that waited for others more than for themselves, without the network
+        self.queued = Recent(fit.params)
+        #: how long answers in one piece take, whose first token nobody sees
+        self.whole = Recent(fit.params)
+        #: what is usual here, of first tokens and of whole answers, see ``gray``
+        self.first_tokens, self.wholes = Habit(), Habit()
+
+    def begin_anew(self) -> None:
+        """It was judged by these times; whether it has got better, only new ones can tell."""
+        self.fit.begin_anew()
+        self.queued.begin_anew()
+        self.whole.begin_anew()
+        self.first_tokens.marks = self.wholes.marks = 0
 
     def set_rates(self, rates: Rates) -> None:
         """Take these from now on. What ``Backend.reprice`` multiplies with what is ahead is made of them here."""
@@ -108,6 +133,15 @@ class Neutral:
         self.rtt_s = rtt_s
         self.others_inflight = 0.0
         self.pressure_s = 0.0
+
+    def learn(self, backends: Collection[Backend], params: Params, now_s: float) -> None:
+        """Take the mean of those that are known now."""
+        rtts = [b.rtt.mean_s for b in backends if b.rtt.mean_s is not None]
+        self.rtt_s = fmean(rtts) if rtts else params.rtt_unknown_s
+        loads = [(b, load) for b in backends if (load := b.fresh_load(now_s)) is not None]
+        self.others_inflight = fmean(b.scraped_inflight for b, _ in loads) if loads else 0.0
+        pressures = [kv_pressure_s(load.kv_ratio, params) for _, load in loads if load.kv_ratio is not None]
+        self.pressure_s = fmean(pressures) if pressures else 0.0
 
 
 class Backend:
@@ -165,6 +199,7 @@ class Backend:
         "seed",
         "service",
         "spec",
+        "standing",
         "stirred",
         "tokens_per_block",
         "trials",
@@ -224,6 +259,7 @@ class Backend:
         self.not_before_s = float("-inf")
         self.last_end_s = float("-inf")
         self.failure_chance = 0.0
+        self.standing = Standing(params)
         self.rtt = RttEstimate(params)
         self.load: LoadSample | None = None
         self.scraped_inflight = self.scraped_tokens = 0.0
@@ -291,6 +327,20 @@ class Backend:
     def usable(self, now_s: float) -> bool:
         """May get requests: not draining, not ejected, not asked to stay away."""
         return not self.draining and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether ``comes_last`` has to be asked at all."""
+        return self.standing.doubtful or self.health.last_probe_ok is False
+
+    def comes_last(self, now_s: float, *, retry: bool) -> bool:
+        """It failed lately, or its probe fails and nothing comes: others are to be preferred. A retry is no trial."""
+        health = self.health
+        if health.state is State.EJECTED and not health.gray:  # used in panic only
+            return True
+        if retry and health.state is State.PROBATION:
+            return True
+        return self.standing.comes_last(now_s, health.last_probe_ok is False, retry=retry)
 
     def fresh_load(self, now_s: float) -> LoadSample | None:
         """The last scrape, or None when it is too old to mean anything."""

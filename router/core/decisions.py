@@ -22,6 +22,7 @@ class Struck(Enum):
     PROBATION = "probation"  # on its way back, trial places taken
     NOT_BEFORE = "not_before"  # asked us to come later
     SATURATED = "saturated"  # at max_inflight or at the learned limit
+    FAILING = "failing"  # its latest attempts failed, or its probe does and nothing comes: others come first
     TRIED = "tried"  # this request was there already
 
 

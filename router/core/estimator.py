@@ -131,6 +131,10 @@ class TtftFit:
         self.at_s = float("-inf")
 
     @property
+    def params(self) -> Params:
+        return self._params
+
+    @property
     def samples(self) -> float:
         """Samples that are not forgotten yet."""
         return self._n
@@ -181,6 +185,11 @@ class TtftFit:
         self.residual_s += params.residual_weight * bounded_s
         self.at_s = now_s
         self.error_s += params.error_weight * (abs(error_s) - self.error_s)
+
+    def begin_anew(self) -> None:
+        """What was learned of this backend alone holds no longer."""
+        self._forget(0.0)
+        self.residual_s, self.pace, self.line = 0.0, 1.0, self.common
 
     def solve(self, common: Line, now_s: float) -> None:
         """Bring ``pace`` up to date with the samples, and with it ``line``, the multiple of ``common``."""
@@ -384,6 +393,35 @@ def common_speed(faded: Iterable[tuple[float, float]], params: Params) -> float:
     return sum_of_logs / samples
 
 
+class Recent:
+    """The mean of the latest times of one kind."""
+
+    __slots__ = ("_memory_s", "_weight", "at_s", "mean_s", "samples")
+
+    def __init__(self, params: Params) -> None:
+        self._weight = params.whole_weight
+        self._memory_s = params.fit_memory_s
+        self.mean_s = 0.0
+        #: how many there were, without a pause of ``fit_memory_s``
+        self.samples = 0
+        self.at_s = float("-inf")
+
+    def begin_anew(self) -> None:
+        self.samples = 0
+
+    def add(self, time_s: float, now_s: float) -> None:
+        if now_s - self.at_s > self._memory_s:
+            self.begin_anew()
+        self.samples += 1
+        self.at_s = now_s
+        weight = self._weight if self.samples * self._weight > 1.0 else 1.0 / self.samples
+        self.mean_s += weight * (time_s - self.mean_s)
+
+    def known(self, samples: float, since_s: float) -> bool:
+        """Whether there are so many of them, the latest no older than ``since_s``."""
+        return self.samples >= samples and self.at_s >= since_s
+
+
 Pace = tuple[float, float]
 
 
@@ -422,20 +460,24 @@ class Service:
     """How an engine serves what it has accepted: decode time of an answer, places in its batch, rates.
 
     The places are learned: an engine that serves the same number in scrape after scrape while others wait has that many
-    places for now, and so has one whose KV cache is full. Waiting alone is no proof: a request waits for the prefill of
-    others, too. Until there is proof the places are unknown, and unknown means no predicted wait.
+    places for now, unless it was seen to serve more; and so has one whose KV cache is full. Waiting alone is no proof:
+    a request waits for the prefill of others, too. Until there is proof the places are unknown, and unknown means no
+    predicted wait. What requests refute by being served long before a place could be free is dropped.
 
     Rates are exponentially forgotten counts: an event adds ``1 / rate_memory_s``, a tick takes off what has aged.
     """
 
     __slots__ = (
         "_full_scrapes",
+        "_most_running",
         "_mpairs",
         "_n",
+        "_outran",
         "_params",
         "_rated_s",
         "_requests",
         "_running",
+        "_services",
         "_solved_s",
         "_sr",
         "_srr",
@@ -462,6 +504,7 @@ class Service:
         self._params = params
         #: mean time from first to last token
         self.mean_s = params.service_prior_s
+        self._services = 1.0  # that the mean is of; the prior is one
         #: mean tokens of an answer: of those seen here, and of those seen anywhere
         self.answer_tokens = self.expected_tokens = params.answer_prior_tokens
         #: time between two tokens: alone, and what each other request in the batch adds
@@ -473,6 +516,8 @@ class Service:
         self.slots_at_s = float("-inf")
         self._full_scrapes = 0  # in a row
         self._running = 0.0  # in the last of them
+        self._most_running = 0.0  # ever
+        self._outran = 0  # requests in a row that refute the places
         #: what we send there, requests and uncached prompt tokens
         self.asked_per_s = 0.0
         self.asked_tokens_per_s = 0.0
@@ -497,8 +542,17 @@ class Service:
             self._srr += weight * requests * requests
             self._sy += weight * itl_s
             self._sry += weight * requests * itl_s
-        self.mean_s += params.service_weight * (max(decode_s, params.service_min_s) - self.mean_s)
+        self.took(decode_s)
         self.output_tokens_per_s += output_tokens / params.rate_memory_s
+
+    def took(self, decode_s: float) -> None:
+        """An answer took so long from its first token to its last, as far as that is known."""
+        params, services = self._params, self._services
+        weight = params.service_weight
+        if services * weight < 1.0:  # the first ones replace the prior quickly
+            self._services = services + 1.0
+            weight = 1.0 / self._services
+        self.mean_s += weight * ((decode_s if decode_s > params.service_min_s else params.service_min_s) - self.mean_s)
 
     @property
     def sums(self) -> Sums:
@@ -525,9 +579,11 @@ class Service:
     def seen(self, running: float, waiting: float, kv_ratio: float | None, now_s: float) -> None:
         """A scrape told how many it serves, how many it lets wait, and how full its KV cache is."""
         params = self._params
-        if waiting < 1.0 or running < 1.0:
+        memory_full = kv_ratio is not None and kv_ratio >= params.kv_full_ratio
+        self._most_running = max(self._most_running, running)
+        if waiting < 1.0 or running < 1.0 or (running < self._most_running and not memory_full):
             self._full_scrapes = 0
-        elif running == self._running or (kv_ratio is not None and kv_ratio >= params.kv_full_ratio):
+        elif running == self._running or memory_full:
             self._full_scrapes += 1
         else:
             self._full_scrapes = 1
@@ -535,8 +591,22 @@ class Service:
         if self._full_scrapes >= params.slots_scrapes:
             self.slots = running
             self.slots_at_s = now_s
+            self._outran = 0
         elif running > self.slots:
             self.slots = float("inf")
+
+    def outran(self, came_s: float, requests: float) -> None:
+        """A request that met ``requests`` others, which take all the places, was served after ``came_s``. When several
+        in a row are served long before a place could be free, there are more places than that."""
+        wait_s = (requests + 1.0 - self.slots) * self.place_s
+        if came_s >= wait_s * self._params.slots_refuted_ratio:
+            self._outran = 0
+            return
+        self._outran += 1
+        if self._outran >= self._params.slots_refuted_times:
+            self.slots = float("inf")
+            self._full_scrapes = self._outran = 0
+            self._most_running = max(self._most_running, requests + 1.0)
 
     def tick(self, now_s: float, requests_total: int, tokens_total: int, mpairs_total: float = 0.0) -> int:
         """Bring the rates up to date with the counts so far. Returns how many requests were new."""

@@ -29,7 +29,7 @@ class Pool:
         self.struck: tuple[Strike, ...] = ()
         #: ejected ones, for when nothing else is left
         self.down: tuple[Backend, ...] = ()
-        #: no backend in ``ready`` is in probation or in its slow start
+        #: no backend in ``ready`` is in probation, in its slow start or in doubt
         self.plain = True
         #: ready ones were so few that judgement is ignored
         self.panic = False
@@ -63,7 +63,8 @@ def sort_out(backends: Iterable[Backend], model: str, params: Params, generation
         ejected = [b for b in ejected if b.health.down]
     struck += [(b.name, Struck.EJECTED) for b in ejected]
     pool.ready, pool.struck, pool.down = Lineup.of(ready, model), tuple(struck), tuple(ejected)
-    pool.plain = all(b.state is not State.PROBATION and b.health.share(now_s) == 1.0 for b in ready)
+    served = (State.HEALTHY, State.SUSPECT)
+    pool.plain = all(b.state in served and b.health.share(now_s) == 1.0 and not b.doubtful for b in ready)
     return pool
 
 
@@ -86,9 +87,10 @@ def strike(
             kept.append(b)
         else:
             struck.append((b.name, why))
-    if not pool.plain:
+    if kept and not pool.plain:
+        kept = _put_last(kept, struck, now_s, retry=bool(exclude))
         _hold_back(kept, struck, rng, now_s)
-    if not kept and not full:
+    elif not kept and not full:
         # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
         kept = [
             b
@@ -98,6 +100,18 @@ def strike(
         names = {b.name for b in kept}
         struck = [entry for entry in struck if entry[0] not in names]
     return kept, struck
+
+
+def _put_last(kept: list[Backend], struck: list[Strike], now_s: float, *, retry: bool) -> list[Backend]:
+    """Those that failed lately come last: without them, if others are left. A retry does not go there at all: when all
+    fail, trying again only multiplies the load."""
+    last = {b for b in kept if b.comes_last(now_s, retry=retry)}
+    if not last or (len(last) == len(kept) and not retry):
+        return kept
+    if len(last) == len(kept):
+        last = {b for b in kept if b.comes_last(now_s, retry=False)}
+    struck += [(b.name, Struck.FAILING) for b in kept if b in last]
+    return [b for b in kept if b not in last]
 
 
 def _hold_back(kept: list[Backend], struck: list[Strike], rng: Rng, now_s: float) -> None:

@@ -11,20 +11,21 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import exp
-from statistics import fmean
 
+from router.core.audit import audit
 from router.core.backend import Backend, Neutral, cached_tokens
-from router.core.cost import distance_rtt_s, kv_pressure_s, predicted_ttft_s, prompt_pairs, work_s
+from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_speed, common_tokens, prior_line
 from router.core.explain import Candidates
 from router.core.filters import Pool, Strike, sort_out, strike, unfit
-from router.core.gray import find_gray
+from router.core.gray import find_gray, still_gray
 from router.core.health import JUDGED, Event, State
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
 from router.core.retry import RetryBudget
+from router.core.tolls import charge_tolls
 from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
 _OK = Outcome.OK
@@ -279,10 +280,14 @@ class Fleet:
             b.retries_total += 1
         if request.prefix_blocks:
             about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
-            fresh = b.prefix.insert(request.prefix_blocks, about)
+            lease.fresh_blocks = fresh = b.prefix.insert(request.prefix_blocks, about)
             if fresh and request.residency is None:  # of the others not even hashes leave
                 self._prefix_news.append((b.name, fresh))
             b.tokens_per_block = request.tokens_per_block
+        standing = b.standing
+        standing.unanswered += 1
+        if standing.failed_in_row:
+            standing.tried(now_s)
         if b.inflight >= b.limit:
             self._full.add(b)
         b.reprice()
@@ -350,6 +355,7 @@ class Fleet:
         b.stirred = True
         if b.prefilled(lease) and not lease.request.light:
             self._learn(lease, b, now_s)
+            self._refute(lease, b, now_s - lease.started_s)
         if b.trials:
             b.trials.discard(lease)
         self._succeeded(lease, b, now_s)
@@ -374,17 +380,32 @@ class Fleet:
         if queue_s > takes_s:
             # It waited for others more than for itself: that tells of the backlog, not of the engine.
             fit.note(error_s, now_s)
+            lane.queued.add(ttft_s - rates.rtt_s, now_s)
         else:
             tokens = tokens * rates.slowness + lease.uncached_tokens
             mpairs = mpairs * rates.slowness + lease.pairs * 1e-6
             fit.add(tokens, requests, ttft_s - rates.rtt_s, error_s, now_s, mpairs=mpairs)
 
+    def _refute(self, lease: Lease, b: Backend, came_s: float) -> None:
+        """A first token or a whole answer came after ``came_s``: sooner than the places that we know of allow?"""
+        price = lease.price
+        if price is not None and b.service.slots <= price[3][3]:
+            b.service.outran(came_s, price[3][3])
+
     def _succeeded(self, lease: Lease, b: Backend, now_s: float) -> None:
+        if lease.probation and b.health.gray and still_gray(lease, b, now_s):
+            self._fire(b, Event.GRAY, now_s)
+            return
         event = b.health.success(now_s, lease.started_s, lease.request.tenant)
         if event is not None:
             self._fire(b, event, now_s)
+        standing = b.standing
+        standing.unanswered = 0
         if b.failure_chance:
             b.failure_chance *= 1.0 - self.params.failure_weight
+            if standing.doubtful:
+                standing.served()
+                self._generation += 1
 
     def end(
         self,
@@ -430,6 +451,12 @@ class Fleet:
             return
         if lease.first_token_s is None:
             self._succeeded(lease, b, now_s)
+            took_s = now_s - lease.started_s
+            lane = b.lanes.get(lease.request.model)
+            if lane is not None and lease.started_s >= b.born_s:
+                lane.whole.add(took_s, now_s)
+            b.service.took(max(0.0, took_s - (lease.predicted_ttft_s or 0.0)))
+            self._refute(lease, b, took_s)
         elif usage is not None:
             before = lease.price[3][3] if lease.price is not None else b.inflight
             requests = (before + b.inflight + b.others_inflight) / 2
@@ -449,6 +476,9 @@ class Fleet:
             b.failures_total += 1
             b.last_error = outcome.value
             b.failure_chance += self.params.failure_weight * (1.0 - b.failure_chance)
+            if not b.standing.doubtful:
+                self._generation += 1
+            b.standing.failed(b.failure_chance, now_s)
         if outcome is Outcome.OVERLOADED:
             b.lower_limit(lease, now_s)
             self._note_full(b)
@@ -456,6 +486,8 @@ class Fleet:
                 b.not_before_s = max(b.not_before_s, now_s + min(retry_after_s, self.params.retry_after_max_s))
                 self._next_return_s = min(self._next_return_s, b.not_before_s)
                 self._generation += 1
+        if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
+            b.prefix.discard(lease.fresh_blocks)
         old_engine = lease.started_s < b.born_s
         lane = b.lanes.get(lease.request.model)
         if consequence.sample is Sample.CENSORED and lane is not None and not old_engine and not lease.request.light:
@@ -508,10 +540,14 @@ class Fleet:
         if not b.health.fire(event, now_s):
             return
         self._generation += 1
+        self._next_return_s = min(self._next_return_s, now_s + self.params.slow_start_s)
         if b.state is _EJECTED:
             b.trials.clear()
             if b.health.down or silent:
                 self.silenced.append(b.name)
+            if event is Event.GRAY:
+                for lane in b.lanes.values():
+                    lane.begin_anew()
             if b.health.down:
                 b.prefix.clear()
         if b.state is _PROBATION:
@@ -522,6 +558,7 @@ class Fleet:
     def _pardon(self, b: Backend, now_s: float) -> None:
         """It is back: what drove requests away was another time and must not keep the trials away."""
         b.failure_chance = 0.0
+        b.standing.served()
         for lane in b.lanes.values():
             lane.fit.residual_s = 0.0
         b.refresh(now_s, self.neutral)
@@ -540,11 +577,15 @@ class Fleet:
         """The verdict of one active probe. It takes several to change anything."""
         if (b := self._by_name.get(backend)) is None:
             return
-        was_away = b.health.away
+        was_away, was_doubtful = b.health.away, b.doubtful
         if (event := b.health.probe(ok, now_s)) is not None:
             self._fire(b, event, now_s)
         if was_away and not b.health.away:
             self._pardon(b, now_s)
+            self._generation += 1
+            self._next_return_s = min(self._next_return_s, now_s + self.params.slow_start_s)
+        if was_doubtful is not b.doubtful:
+            self._generation += 1
 
     def reset(self, backend: str, now_s: float) -> None:
         """An operator says it is well: an ejected backend gets its trials at once."""
@@ -596,17 +637,17 @@ class Fleet:
         params = self.params
         self._next_tick_s = now_s + params.tick_s
         if now_s >= self._next_return_s:
-            self._next_return_s = min(
-                (b.not_before_s for b in self.backends.values() if b.not_before_s > now_s), default=float("inf")
-            )
             self._generation += 1
+            slow_s = params.slow_start_s
+            times_s = [t for b in self.backends.values() for t in (b.not_before_s, b.health.welcome_s + slow_s)]
+            self._next_return_s = min((time_s for time_s in times_s if time_s > now_s), default=float("inf"))
         everywhere = now_s >= self._next_solve_s
         if everywhere:
             passed_s = 0.0 if self._solved_s == float("-inf") else max(0.0, now_s - self._solved_s)
             self._solved_s, self._next_solve_s = now_s, now_s + params.solve_s
             self._solve(now_s)
-            self._know_neutral(now_s)
-            self._charge_tolls()
+            self.neutral.learn(self.backends.values(), self.params, now_s)
+            charge_tolls(self._serving, self.params)
             keep_chance = exp(-passed_s / params.failure_memory_s)
             keep_residual = exp(-passed_s / params.residual_memory_s)
             for b in self._by_name.values():
@@ -651,46 +692,6 @@ class Fleet:
             service.expected_tokens = tokens
             service.solve(pace, now_s)
 
-    def _charge_tolls(self) -> None:
-        """How many come later, and how busy it is for them: the same at all backends of a model.
-
-        Those who come later go where the queue is short by then, so the rate here and now says little.
-        """
-        params = self.params
-        for model, serving in self._serving.items():
-            lanes = [(b, lane) for b in serving if b.state is not _EJECTED and (lane := b.lanes.get(model)) is not None]
-            if not lanes:
-                continue
-            demands = [b.demand(lane.fit.line) for b, lane in lanes]
-            utilisation = min(fmean([work for _, work in demands]), params.toll_utilisation_max)
-            toll = params.toll_ratio * fmean([per_s for per_s, _ in demands]) / (1.0 - utilisation)
-            queue_s = fmean([lane.price[3][0] for _, lane in lanes])
-            for _, lane in lanes:
-                lane.toll, lane.shared_queue_s = toll, queue_s
-
-    def _know_neutral(self, now_s: float) -> None:
-        """The mean of what is known, for what is not."""
-        neutral, params = self.neutral, self.params
-        rtts = [b.rtt.mean_s for b in self.backends.values() if b.rtt.mean_s is not None]
-        neutral.rtt_s = fmean(rtts) if rtts else params.rtt_unknown_s
-        loads = [(b, load) for b in self.backends.values() if (load := b.fresh_load(now_s)) is not None]
-        neutral.others_inflight = fmean(b.scraped_inflight for b, _ in loads) if loads else 0.0
-        pressures = [kv_pressure_s(load.kv_ratio, params) for _, load in loads if load.kv_ratio is not None]
-        neutral.pressure_s = fmean(pressures) if pressures else 0.0
-
     def audit(self) -> None:
         """Raises ``AssertionError`` if any count disagrees with the live leases."""
-        for b in self._by_name.values():
-            mine = [lease for lease in self.leases if lease.backend == b.name]
-            waiting = [lease for lease in mine if lease in b.pending or lease in b.unseen]
-            assert b.inflight == len(mine), f"{b.name}: {b.inflight} counted, {len(mine)} leases"
-            assert len(waiting) == len(b.pending) + len(b.unseen), f"{b.name}: pending leases that have ended"
-            tokens = sum(lease.uncached_tokens for lease in waiting)
-            pairs = sum(prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) for lease in waiting)
-            assert b.inflight_pairs == pairs, f"{b.name}: {b.inflight_pairs} pairs, {pairs} leased"
-            assert b.inflight_uncached_tokens == tokens, (
-                f"{b.name}: {b.inflight_uncached_tokens} tokens, {tokens} leased"
-            )
-            assert (b.inflight >= b.limit) == (b in self._full), f"{b.name}: wrongly listed as full or free"
-        strangers = {lease.backend for lease in self.leases} - self._by_name.keys()
-        assert not strangers, f"leases on unknown backends: {strangers}"
+        audit(self._by_name, self.leases, self._full)

@@ -1,53 +1,108 @@
 """Gray slowness: a backend that answers, passes its probes, and is far slower than it should be.
 
-Compared is what the fits say of one and the same typical request, so neither load nor distance counts. A backend is
-found gray when it is far above the median of its model's backends (by median absolute deviations, which a sick one
-cannot stretch) and far above what is usual for itself: a smaller GPU is slow, not sick.
+Compared is what one and the same typical request takes: its first token by the fits, so neither load nor distance
+counts; or what first tokens really took where they waited for others; and where answers come in one piece, so that
+nobody sees a first token, what they take on average. The latter two count against a backend only while it is sent
+about as much as those that are quick: a queue is not its fault.
+
+A backend is found gray when it is far above the median of its model's backends (by median absolute deviations, which a
+sick one cannot stretch) and either far above what is usual for itself, since a smaller GPU is slow and not sick, or so
+far above the median that no smaller GPU explains it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 
-from router.core.backend import Backend, Lane
+from router.core.backend import Backend, Habit, Lane
 from router.core.health import State
 from router.core.params import Params
+from router.core.types import Lease
 
 #: found so often in a row before it is believed
 _LOOKS = 2
 
+_Lanes = list[tuple[Backend, Lane]]
+
 
 def find_gray(serving: Iterable[Backend], model: str, params: Params, now_s: float) -> list[Backend]:
     """Those of a model's backends that were found gray for the second time in a row. Call it at regular intervals."""
+    lanes = [(b, lane) for b in serving if b.state is not State.EJECTED and (lane := b.lanes.get(model)) is not None]
+    gray = _slow_first_tokens(lanes, params, now_s)
+    gray += [b for b in _slow_answers(lanes, params, now_s) if b not in gray]
+    return gray
+
+
+def still_gray(lease: Lease, b: Backend, now_s: float) -> bool:
+    """Whether a trial of a backend that was found gray, answered now, was too slow again."""
+    lane = b.lanes.get(lease.request.model)
+    if lane is None or lease.started_s < b.health.since_s:
+        return False
+    habit = lane.wholes if lease.first_token_s is None else lane.first_tokens
+    return now_s - lease.started_s > habit.most_s
+
+
+def _slow_first_tokens(lanes: _Lanes, params: Params, now_s: float) -> list[Backend]:
+    since_s = now_s - params.gray_interval_s
+    fitted = [lane for _, lane in lanes if lane.fit.samples >= params.gray_samples]
     lanes = [
         (b, lane)
-        for b in serving
-        if b.state is not State.EJECTED
-        and (lane := b.lanes.get(model)) is not None
-        and lane.fit.samples >= params.gray_samples
+        for b, lane in lanes
+        if lane in fitted or lane.queued.known(params.gray_samples, since_s) or b.overdue(now_s) >= params.gray_overdue
     ]
-    if len(lanes) < params.gray_backends:
+    if not fitted or len(lanes) < params.gray_backends:
         return []
-    typical = tuple(median(column) for column in zip(*(lane.fit.typical for _, lane in lanes), strict=True))
-    times_s = [_time_s(b, lane, typical, params, now_s) for b, lane in lanes]
-    middle_s = median(times_s)
-    spread_s = median(abs(time_s - middle_s) for time_s in times_s)
-    most_s = middle_s + max(params.gray_floor_s, params.gray_mads * spread_s)
-    return [b for (b, lane), time_s in zip(lanes, times_s, strict=True) if _gray_again(lane, time_s, most_s, params)]
+    typical = tuple(median(column) for column in zip(*(lane.fit.typical for lane in fitted), strict=True))
+    fitted_s = [_first_token_s(b, lane, typical, params, now_s) for b, lane in lanes]
+    queued_s = [lane.queued.mean_s if lane.queued.known(params.gray_samples, since_s) else 0.0 for _, lane in lanes]
+    seen_s = [max(pair) for pair in zip(fitted_s, queued_s, strict=True)]
+    excused = _asked_too_much(lanes, seen_s, params)
+    times_s = [own if b in excused else seen for (b, _), own, seen in zip(lanes, fitted_s, seen_s, strict=True)]
+    return _outliers(lanes, times_s, lambda lane: lane.first_tokens, params)
 
 
-def _time_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:
+def _first_token_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:
     """What a typical first token takes here, by what came and by what should have come."""
     late_s = b.late_s(now_s) if b.overdue(now_s) >= params.gray_overdue else 0.0
     return lane.fit.line.predict_s(*typical) + max(lane.fit.residual_s, late_s)
 
 
-def _gray_again(lane: Lane, time_s: float, most_s: float, params: Params) -> bool:
-    usual_s = time_s if lane.usual_s is None else lane.usual_s
-    if time_s <= max(most_s, params.gray_factor * usual_s):
-        lane.gray_marks = 0
-        lane.usual_s = usual_s + params.gray_usual_weight * (time_s - usual_s)
+def _slow_answers(lanes: _Lanes, params: Params, now_s: float) -> list[Backend]:
+    lanes = [(b, lane) for b, lane in lanes if lane.whole.known(params.gray_samples, now_s - params.fit_memory_s)]
+    if len(lanes) < params.gray_backends:
+        return []
+    times_s = [lane.whole.mean_s for _, lane in lanes]
+    excused = _asked_too_much(lanes, times_s, params)
+    return [b for b in _outliers(lanes, times_s, lambda lane: lane.wholes, params) if b not in excused]
+
+
+def _asked_too_much(lanes: _Lanes, times_s: list[float], params: Params) -> set[Backend]:
+    """Those that are sent far more than any that is quick."""
+    middle_s = median(times_s)
+    quick = [b for (b, _), time_s in zip(lanes, times_s, strict=True) if time_s <= middle_s]
+    most = params.gray_share_factor * max(b.service.asked_tokens_per_s for b in quick)
+    return {b for b, _ in lanes if b.service.asked_tokens_per_s > most}
+
+
+def _outliers(lanes: _Lanes, times_s: list[float], habit_of: Callable[[Lane], Habit], params: Params) -> list[Backend]:
+    middle_s = median(times_s)
+    spread_s = median(abs(time_s - middle_s) for time_s in times_s)
+    most_s = middle_s + max(params.gray_floor_s, params.gray_mads * spread_s)
+    sick_s = max(most_s, params.gray_siblings_factor * middle_s)
+    return [
+        b
+        for (b, lane), time_s in zip(lanes, times_s, strict=True)
+        if _gray_again(habit_of(lane), time_s, most_s, sick_s, params)
+    ]
+
+
+def _gray_again(habit: Habit, time_s: float, most_s: float, sick_s: float, params: Params) -> bool:
+    usual_s = time_s if habit.usual_s is None else habit.usual_s
+    habit.most_s = min(sick_s, max(most_s, params.gray_factor * usual_s))
+    if time_s <= habit.most_s:
+        habit.marks = 0
+        habit.usual_s = usual_s + params.gray_usual_weight * (time_s - usual_s)
         return False
-    lane.gray_marks = (lane.gray_marks + 1) % _LOOKS
-    return lane.gray_marks == 0
+    habit.marks = (habit.marks + 1) % _LOOKS
+    return habit.marks == 0

@@ -109,6 +109,7 @@ class Health:
     """
 
     __slots__ = (
+        "_away_since_s",
         "_bad",
         "_bad_before",
         "_consecutive",
@@ -128,6 +129,7 @@ class Health:
         "away",
         "down",
         "ejections",
+        "gray",
         "last_probe_ok",
         "last_probe_s",
         "last_token_s",
@@ -147,6 +149,9 @@ class Health:
         self.down = False
         #: a connection or a probe failed, and probes have not been good since
         self.away = False
+        self._away_since_s = now_s
+        #: the present ejection, or the probation after it, is for being far slower than others
+        self.gray = False
         #: ejections that are not forgotten yet
         self.ejections = 0
         #: start of the slow start, -inf when there is none
@@ -206,7 +211,7 @@ class Health:
             self._faulty_tenant = tenant
         if unreachable:
             self._unreachable += 1
-            self.away = True
+            self._leave(now_s)
             self._probes_good = 0
             if self._unreachable >= params.unreachable_limit:
                 return Event.DOWN
@@ -228,10 +233,14 @@ class Health:
         self._probes = (self._probes << 1 | (not ok)) & ((1 << params.probe_window) - 1)
         self._probes_seen += 1
         self._probes_good = self._probes_good + 1 if ok else 0
-        self.away = self.away or not ok
+        if not ok:
+            self._leave(now_s)
         if self._probes_good >= params.probe_rise:
+            returns = self.away and now_s - self._away_since_s >= params.away_ramp_s
             self.away = False
             if self.state is not _E:
+                if returns:  # nobody had asked it meanwhile, so it was never ejected; it begins slowly all the same
+                    self.welcome_s = now_s
                 return Event.PROBES_GOOD
             hold_s = min(params.down_hold_s * (self.ejections - 1), params.down_hold_max_s)
             return Event.PROBES_GOOD if self.down and now_s >= self.since_s + hold_s else None
@@ -266,6 +275,8 @@ class Health:
             self._clear_consecutive()
         elif effect is not Effect.NONE:
             self._carry_out(effect, now_s)
+            if effect in (Effect.EJECT_DOWN, Effect.EJECT_JUDGED):
+                self.gray = event is Event.GRAY
         if event is Event.RESET:
             self._forget_faults(now_s)
             self.ejections = 0
@@ -287,6 +298,7 @@ class Health:
             self._forget_faults(now_s)
             self.until_s = float("inf")
             self.welcome_s = now_s
+            self.gray = False
         else:
             self.down = effect is Effect.EJECT_DOWN
             self.ejections += 1
@@ -309,6 +321,10 @@ class Health:
             and self._good_tenant not in (None, self._faulty_tenant)
             and now_s - self._good_tenant_s <= self._params.failure_window_s
         )
+
+    def _leave(self, now_s: float) -> None:
+        if not self.away:
+            self.away, self._away_since_s = True, now_s
 
     def _clear_consecutive(self) -> None:
         self._consecutive = 0.0

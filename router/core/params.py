@@ -106,6 +106,13 @@ class Params:
     #: the chance is forgotten with this time constant
     failure_memory_s: float = 10.0
 
+    #: attempts that failed in a row, or a chance of failing, from which on other backends come first ...
+    failing_in_row: int = 2
+    failing_chance: float = 0.4
+    #: ... for this long, twice as long after each further failure, up to this
+    failing_hold_s: float = 0.5
+    failing_hold_max_s: float = 10.0
+
     # -- service ----------------------------------------------------------------------------------------------------
     #: weight of one answer in the mean decode time
     service_weight: float = 0.1
@@ -128,6 +135,9 @@ class Params:
     slots_scrapes: int = 3
     #: from this KV use on, requests wait for memory
     kv_full_ratio: float = 0.95
+    #: requests in a row that are served in less than this share of the predicted wait for a place refute the places
+    slots_refuted_ratio: float = 0.5
+    slots_refuted_times: int = 3
     #: what is known of the places is trusted this long after the last such scrape
     slots_memory_s: float = 30.0
     #: time constant of rates: requests and tokens sent there, tokens delivered
@@ -207,6 +217,8 @@ class Params:
     trials_needed: int = 3
     #: probation without any trial ends after this time, if nothing speaks against it
     probation_s: float = 30.0
+    #: one that was away this long without being ejected begins slowly, too
+    away_ramp_s: float = 3.0
     #: share of decisions a returning backend takes part in, rising to all over this time (Envoy's slow start)
     slow_start_s: float = 30.0
     slow_start_min_ratio: float = 0.10
@@ -220,12 +232,18 @@ class Params:
     gray_floor_s: float = 1.0
     #: ... and this many times slower than it usually is itself: a smaller GPU is slow, not sick
     gray_factor: float = 3.0
+    #: ... or this many times slower than the median: no smaller GPU is that slow
+    gray_siblings_factor: float = 25.0
+    #: first tokens that waited for others count as slowness up to this many times of what quick ones are sent
+    gray_share_factor: float = 1.5
+    #: weight of one whole answer in their mean time
+    whole_weight: float = 0.1
     #: weight of one look in what is usual
-    gray_usual_weight: float = 0.05
+    gray_usual_weight: float = 0.02
     #: first tokens overdue at the same time before lateness alone is proof
     gray_overdue: int = 3
     #: looked at this often; ejected when found twice in a row
-    gray_interval_s: float = 5.0
+    gray_interval_s: float = 2.0
     #: needs this many backends and this many first tokens from each
     gray_backends: int = 3
     gray_samples: float = 5.0

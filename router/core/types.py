@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -133,4 +134,6 @@ class Lease(Value, eq=False):
     retry: bool = False
     #: what the backend cost at the decision, see cost.Price: the features its first token is learned with
     price: Price | None = None
+    #: prefix blocks that the backend has only if this attempt comes to something
+    fresh_blocks: Sequence[int] = ()
     observer: Observer | None = None

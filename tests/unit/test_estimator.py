@@ -158,7 +158,7 @@ class TestService:
     def test_places_are_unknown_until_somebody_waits(self) -> None:
         service = Service(PARAMS, 0.0)
         for i in range(10):
-            service.seen(running=200, waiting=0, kv_ratio=0.9, now_s=float(i))
+            service.seen(running=20, waiting=0, kv_ratio=0.9, now_s=float(i))
         assert service.slots == float("inf")
         assert service.place_s == 0.0
         for i in range(3):
@@ -188,6 +188,39 @@ class TestService:
         assert service.slots == 4
         service.seen(running=9, waiting=1, kv_ratio=None, now_s=3.0)
         assert service.slots == float("inf")
+
+    def test_there_are_no_fewer_places_than_were_ever_taken(self) -> None:
+        service = Service(PARAMS, 0.0)
+        service.seen(running=5, waiting=0, kv_ratio=0.1, now_s=0.0)
+        for i in range(1, 10):
+            service.seen(running=1, waiting=1, kv_ratio=0.1, now_s=float(i))
+        assert service.slots == float("inf")
+        for i in range(10, 13):
+            service.seen(running=3, waiting=9, kv_ratio=0.99, now_s=float(i))
+        assert service.slots == 3, "long prompts fill the memory: fewer fit"
+
+    def test_places_that_requests_refute_are_dropped(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for i in range(3):
+            service.seen(running=1, waiting=1, kv_ratio=0.1, now_s=float(i))
+        assert service.slots == 1
+        for came_s in (0.1, 0.1, 60.0, 0.1, 0.1):
+            service.outran(came_s, 2.0)
+            assert service.slots == 1
+        service.outran(0.1, 2.0)
+        assert service.slots == float("inf")
+        for i in range(3, 9):
+            service.seen(running=1, waiting=1, kv_ratio=0.1, now_s=float(i))
+        assert service.slots == float("inf"), "three were served at a time"
+
+    def test_whole_answers_tell_how_long_a_place_is_taken(self) -> None:
+        service = Service(PARAMS, 0.0)
+        for _ in range(10):
+            service.took(0.1)
+        assert service.mean_s < 0.6, "the first answers replace the guess"
+        for _ in range(50):
+            service.took(0.1)
+        assert service.mean_s == pytest.approx(0.1, rel=0.05)
 
     def test_a_free_place_comes_at_the_rate_of_answers(self) -> None:
         service = Service(PARAMS, 0.0)
