@@ -417,7 +417,8 @@ class Lifecycle:
             if not relay.is_set:
                 relay.abort()
             if relay.committed:
-                x.usage = relay.usage
+                if not lease.request.light:  # a response that is shown tells the usage of when it was made
+                    x.usage = relay.usage
                 x.record.reply_bytes = relay.delivered_bytes
             status = end.status or relay.status or None
         outcome = end.outcome

@@ -191,6 +191,8 @@ async def test_only_the_tenant_finds_it_and_lookups_cost_no_tokens(http: aiohttp
         name, _ = await world.make(max_output_tokens=10)
         for _ in range(30):
             assert (await world.ask("GET", f"{PATH}/{name}"))[0] == 200
+        # the usage of the response is charged once, and what is shown of it later is not
+        assert (await world.ask("POST", PATH, {**ASK, "max_output_tokens": 10}))[0] == 200
         for method, path, body in (
             ("GET", f"{PATH}/{name}", None),
             ("GET", f"{PATH}/{name}/input_items", None),

@@ -15,6 +15,7 @@ PATH = "/v1/responses"
 Json = dict[str, Any]
 
 _PART: Json = {"type": "output_text", "text": "hello", "annotations": []}
+_USAGE: Json = {"input_tokens": 500, "output_tokens": 100, "total_tokens": 600}
 _ITEM: Json = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [_PART]}
 
 
@@ -59,7 +60,14 @@ class KeepingEngine:
             await call.send(self._missing(previous))
             return
         name = f"resp_{self.name}{next(self.serial)}"
-        response: Json = {"id": name, "object": "response", "status": "completed", "output": [_ITEM], "model": "m"}
+        response: Json = {
+            "id": name,
+            "object": "response",
+            "status": "completed",
+            "output": [_ITEM],
+            "model": "m",
+            "usage": _USAGE,
+        }
         if "conversation" in body:
             response["conversation"] = {"id": f"conv_{self.name}"}
         self.kept[name] = response
@@ -70,7 +78,10 @@ class KeepingEngine:
             await call.send(whole(200, {**response, "instructions": "x" * body.get("length", 0)}))
             return
         events = [
-            {"type": "response.created", "response": {**response, "output": [], "status": "in_progress"}},
+            {
+                "type": "response.created",
+                "response": {**response, "output": [], "status": "in_progress", "usage": None},
+            },
             {"type": "response.output_item.added", "item": {**_ITEM, "content": []}},
             {
                 "type": "response.content_part.added",
@@ -79,7 +90,7 @@ class KeepingEngine:
                 "part": {**_PART, "text": ""},
             },
             {"type": "response.output_text.delta", "item_id": "msg_1", "content_index": 0, "delta": "hello"},
-            {"type": "response.completed", "response": {**response, "usage": {"input_tokens": 3, "output_tokens": 1}}},
+            {"type": "response.completed", "response": response},
         ]
         await call.send(SSE_HEAD)
         for number, event in enumerate(events):
