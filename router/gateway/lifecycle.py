@@ -312,6 +312,11 @@ class Lifecycle:
             again_s = self._queue.expected_wait_s(clock.monotonic_s())
             raise RouterError("wait_expired", retry_after_s=again_s, should_retry=True)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return len(self._queue)
+
     def offer_places(self) -> None:
         """Something ended: let those who wait try again, as many as there are places."""
         now_s = clock.monotonic_s()

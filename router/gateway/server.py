@@ -21,6 +21,7 @@ from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
 from router.gateway.paths import PING, Own, kept_methods, model_of, own, takes_posts
+from router.gateway.readers import DeafReaders
 from router.gateway.tls import ServerTls
 from router.tasks import stop, supervise
 from router.telemetry.journal import Record
@@ -70,6 +71,7 @@ class Server:
         self._not_ready = not_ready
         self.acceptor: Acceptor | None = None
         self._descriptors = _descriptors_of(config)
+        self._deaf = DeafReaders()
         self.hurry = False  # the drain is over, whatever runs
         self._sweeper: asyncio.Task[None] | None = None
         self._id_prefix = b"req-%b-" % os.urandom(6).hex().encode()
@@ -150,10 +152,22 @@ class Server:
         self.gate.close_quiet(clock.monotonic_s() - FAREWELL_S)
         self._lifecycle.close_idle()
 
+    def _end_deaf_readers(self) -> None:
+        """Requests wait for places, and clients that do not read hold some."""
+        backends = self._lifecycle.fleet.backends
+
+        def places(name: str) -> float:
+            return backends[name].limit if name in backends else 0.0
+
+        for connection in self._deaf.excess(self.gate.stalled, places, clock.monotonic_s()):
+            connection.reset()
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.gate.sweep()
+            if self.gate.stalled and self._lifecycle.waiting:
+                self._end_deaf_readers()
             self._lifecycle.sweep()
 
     # wire.inbound.Handler

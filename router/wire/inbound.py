@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from router.core.types import Value
 from router.wire.chunked import ChunkedDecoder, ChunkedError
 from router.wire.head import HEAD_END, HeadError, RequestHead, RequestHeads, check_beginning
+from router.wire.sockets import forget_unsent
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
@@ -260,6 +261,13 @@ class Inbound(asyncio.Protocol):
         self._discarding = True
         self.transport.abort()
 
+    def reset(self) -> None:
+        """Cut off a client that does not read: without a reset, the system would hold the rest of the answer for it for
+        minutes."""
+        with contextlib.suppress(OSError, AttributeError):
+            forget_unsent(self.transport.get_extra_info("socket").fileno())
+        self.abort()
+
     def linger(self) -> None:
         """Close after an early answer: read on for a moment so that a reset does not overtake the answer."""
         self._discarding = True
@@ -294,9 +302,9 @@ class Inbound(asyncio.Protocol):
         """From now on the client has to take something."""
         if self not in self._gate.stalled:
             self._gate.stalled[self] = self._gate.now_s()
-            self._unsent_bytes = self._unsent()
+            self._unsent_bytes = self.unsent()
 
-    def _unsent(self) -> int:
+    def unsent(self) -> int:
         """Bytes of the answer that the client has not taken, here and in the socket."""
         queued = array("i", [0])
         with contextlib.suppress(OSError, AttributeError):
@@ -305,9 +313,9 @@ class Inbound(asyncio.Protocol):
 
     def stall_expired(self) -> None:
         """Cut the client off, unless it reads on, however slowly."""
-        before_bytes, self._unsent_bytes = self._unsent_bytes, self._unsent()
+        before_bytes, self._unsent_bytes = self._unsent_bytes, self.unsent()
         if before_bytes - self._unsent_bytes < self._gate.limits.stall_bytes:
-            self.abort()
+            self.reset()
         else:
             self._gate.stalled[self] = self._gate.now_s()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 
 #: A connection that says nothing is asked whether it is there after this long: before the gateways on the way forget
 #: it (AWS NLB 350 s, Azure 240 s), so that an answer that takes minutes arrives and a dead peer is noticed.
@@ -25,3 +26,12 @@ def tune(sock: socket.socket) -> None:
     for name, value in (("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def forget_unsent(fd: int) -> None:
+    """When this connection is closed, its peer is sent a reset, and what it has not read is dropped. Raises OSError."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        sock.detach()
