@@ -34,8 +34,10 @@ _HOST = re.compile(_HOST_PORT)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _DIGITS_MAX = 18
 
-#: Headers that may stand only once in a request.
-_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"expect"})
+#: Headers that may stand only once in a request: where a message ends and goes must be said once …
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+#: … and these must not say two things. The same line twice, as some proxies and clients send it, is one.
+_SINGLE = _FRAMING | {b"authorization", b"content-type", b"x-api-key", b"api-key"}
 #: A head with one of these never comes again: remembering it would push out those that do.
 _UNIQUE = frozenset({b"x-request-id", b"traceparent", b"idempotency-key", b"x-amzn-trace-id"})
 _REMEMBERED_HEADS = 1024
@@ -153,6 +155,16 @@ class _Fields:
     def on_headers_complete(self) -> None:
         self.complete = True
 
+    def drop_equal_lines(self) -> None:
+        """Of the lines that say the same as an earlier one only those stay that tell where a message ends or goes."""
+        seen: set[tuple[bytes, bytes]] = set()
+        kept = Headers()
+        for line in self.listed:
+            if line not in seen or line[0] in _FRAMING:
+                kept.append(line)
+            seen.add(line)
+        self.listed = kept
+
     def joined(self) -> dict[bytes, bytes]:
         headers: dict[bytes, bytes] = {}
         for name, value in self.listed:
@@ -179,6 +191,7 @@ class RequestHeads(_Reader[RequestHead]):
             raise HeadError("The request is not strict HTTP/1.1.") from None
         if len(fields.listed) > self._headers_max:
             raise HeadError(f"More than {self._headers_max} headers.", "headers_too_large")
+        fields.drop_equal_lines()
         headers = fields.joined()
         if len(headers) < len(fields.listed):
             names = [name for name, _ in fields.listed]
