@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from router import stdio
 from router.config import load
 from router.errors import ConfigError
 from router.workers.run import run
 
 if __name__ == "__main__":
+    stdio.keep_open()
     try:
         configuration = load(sys.argv[1] if len(sys.argv) > 1 else "regions.toml")
     except ConfigError as error:

@@ -24,6 +24,7 @@ from router.core.admission import WaitQueue
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.policy import POLICIES
+from router.errors import ConfigError
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.explain import Explainer
@@ -159,7 +160,7 @@ class App:
             chaos=self._chaos,
             explain=Explainer(self.lifecycle, rng),
             ready=self.not_ready,
-            queued=lambda: len(self._queue),
+            queued=lambda: self._queue.by_model,
             now_s=clock.monotonic_s,
             started_s=clock.monotonic_s(),
             version=__version__,
@@ -332,7 +333,11 @@ def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human:
     file = None
     if config.journal.path is not None:
         journal = config.journal
-        sink = RotatingFile(config.journal.path, file_bytes=journal.file_bytes, files=journal.files)
+        try:
+            sink = RotatingFile(config.journal.path, file_bytes=journal.file_bytes, files=journal.files)
+        except OSError as error:
+            problem = f"{config.source}: [journal] path: {config.journal.path} cannot be written: {error.strerror}"
+            raise ConfigError(config.source, [problem]) from None
         file = LineWriter(sink, name="journal")
     return Telemetry(
         Journal(config.journal.records, file),

@@ -282,7 +282,7 @@ def attempts_table(record: Json) -> Table:
     columns = ("attempt", "outcome", "first token", "predicted", "", "lasted")
     made = Table(columns, right=("first token", "predicted"), drop=("", "predicted"))
     for attempt in record["attempts"]:
-        outcome = attempt["outcome"] or "superseded"
+        outcome = attempt["outcome"]
         colour = "green" if outcome == "ok" else "dim" if attempt["outcome"] is None else "yellow"
         kind = "" if attempt["kind"] == "first" else f" [dim]{attempt['kind']}[/]"
         detail = f"  [dim]{escape(attempt['detail'])}[/]" if attempt["detail"] else ""

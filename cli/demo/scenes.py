@@ -174,7 +174,7 @@ class Show:
         if record is None:
             raise CliError(f"the router has no record of {answer.request_id}")
         for attempt in record["attempts"][:-1]:
-            outcome = f"[yellow]{attempt['outcome'] or 'superseded'}[/] at {attempt['backend']}"
+            outcome = f"[yellow]{attempt['outcome']}[/] at {attempt['backend']}"
             screen.line(dotted(outcome, attempt["detail"], "then tried elsewhere"), indent=4)
         screen.line(f"[dim]{why_line(record)}[/]", indent=4)
         return answer

@@ -16,7 +16,9 @@ def samples(control: ControlPlane) -> Iterator[Sample]:
     yield Sample("router_workers", (), 1)
     yield Sample("router_build_info", (control.version,), 1)
     yield Sample("router_config_generation", (), control.reloader.generation)
-    yield Sample("router_queue_length", (), control.queued())
+    queued = control.queued()
+    for model in sorted({*control.fleet.models(), *queued}):
+        yield Sample("router_queue_length", (model,), queued.get(model, 0))
     yield Sample("router_store_up", (), control.store.state == "up")
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from router.upstream.chaos import Chaos
 @dataclass(slots=True)
 class ControlPlane:
     """``ready`` says why this router should get no traffic, or None. ``explain`` answers the body of POST explain with
-    ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place."""
+    ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place,
+    by model."""
 
     reloader: ConfigReloader
     fleet: Fleet
@@ -29,7 +30,7 @@ class ControlPlane:
     chaos: Chaos
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
-    queued: Callable[[], int]
+    queued: Callable[[], Mapping[str, int]]
     now_s: Callable[[], float]
     started_s: float  # monotonic
     version: str

@@ -39,7 +39,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "ready": control.ready() is None,
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s},
-        "traffic": {"inflight": sum(b.inflight for b in backends), "queued": control.queued()}
+        "traffic": {"inflight": sum(b.inflight for b in backends), "queued": sum(control.queued().values())}
         | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
         "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
         "backends": {"total": len(backends), "usable": len(usable)},

@@ -62,6 +62,7 @@ class WaitQueue(Generic[T]):
         #: waiting requests
         self.by_tenant: Counter[str] = Counter()
         self.by_priority: Counter[Priority] = Counter()
+        self.by_model: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -95,6 +96,7 @@ class WaitQueue(Generic[T]):
             self._turns[tenant] = self._turn
         self.by_tenant[tenant] += 1
         self.by_priority[request.priority] += 1
+        self.by_model[request.model] += 1
         return True
 
     def pop(self, now_s: float, fits: Callable[[T], bool] = lambda _: True) -> T | None:
@@ -178,6 +180,10 @@ class WaitQueue(Generic[T]):
         _, priority, tenant = waiter.line
         self.by_priority[priority] -= 1
         self.by_tenant[tenant] -= 1
+        model = waiter.request.model
+        self.by_model[model] -= 1
+        if not self.by_model[model]:
+            del self.by_model[model]
         if not self.by_tenant[tenant]:
             del self.by_tenant[tenant], self._turns[tenant]
         if len(self._deadlines) > 2 * len(self._waiters) + 16:

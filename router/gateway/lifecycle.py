@@ -554,7 +554,7 @@ class Lifecycle:
         """The request ends with an error: as an answer, or in band if the answer has begun."""
         record = x.record
         record.error = error.code
-        record.cause = record.attempts[-1].outcome or "refused" if record.attempts else "refused"
+        record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         if x.answered:
             if x.relay is not None and x.relay.is_stream:
                 x.relay.write_in_band(responses.error_event(error))

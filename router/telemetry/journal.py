@@ -17,6 +17,7 @@ from msgspec import field, to_builtins
 
 from router.core.decisions import Candidate
 from router.core.types import Value
+from router.telemetry.text import TEXT_MAX, clean
 from router.telemetry.writer import LineWriter
 
 #: Records that keep the candidates of their decision: with many backends these outweigh all the rest.
@@ -24,6 +25,15 @@ _DECISIONS_MAX = 2000
 #: In a rush, one in so many usual requests keeps them: what is kept is memory that the next requests find cold.
 _RUSH_KEEPS_ONE_IN = 8
 _SLOW_S = 1.0
+#: Words of records, which metrics have as labels.
+RETRIES = ("retry",)
+REFUSED = "refused"
+LIMITS = ("requests", "tokens", "concurrent", "budget", "store")
+#: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.
+_PART_TEXT_MAX = 120
+_PARTS_MAX = 12
+_BLOCKS_MAX = 1024
+LINE_BYTES_MAX = 64 * 1024
 _SUBSCRIBERS_MAX = 32
 _SUBSCRIBER_QUEUE = 1000
 
@@ -34,11 +44,11 @@ class AttemptRecord(Value):
     backend: str
     region: str
     started_s: float = 0.0
-    outcome: str | None = None  # a value of core.outcomes.Outcome; None: superseded, e.g. the loser of a hedge
+    outcome: str = "ok"  # a value of core.outcomes.Outcome
     ttft_s: float | None = None
     predicted_ttft_s: float | None = None
     status: int | None = None
-    kind: str = "first"  # first | retry | hedge | continue
+    kind: str = "first"  # first, or one of RETRIES
     duration_s: float | None = None
     detail: str | None = None  # what went wrong, for operators
 
@@ -59,7 +69,7 @@ class Record(Value, eq=False):
     stream: bool = False
     status: int = 0
     error: str | None = None  # a code of router.errors
-    cause: str = "ok"  # a value of Outcome, or "refused": no backend was asked
+    cause: str = "ok"  # a value of Outcome, or REFUSED: no backend was asked
     policy: str | None = None
     priority: str | None = None
     residency: tuple[str, ...] | None = None  # jurisdictions that were allowed; None: any
@@ -73,7 +83,7 @@ class Record(Value, eq=False):
     max_output_tokens: int = 0
     cached_tokens: int | None = None
     usage_reported: bool = False
-    limit: str | None = None  # the limit of the key that refused the request
+    limit: str | None = None  # the limit of the key that refused the request, one of LIMITS
     body_bytes: int = 0
     reply_bytes: int = 0
     prefix_blocks: Sequence[int] = ()  # a chain of 32-bit hashes, see core.affinity
@@ -91,13 +101,27 @@ class Record(Value, eq=False):
 
 
 def as_document(record: Record) -> dict[str, Any]:
-    """The record as JSON values, without its decision; the shape of a line in the journal's file."""
-    document = {name: getattr(record, name) for name in _PLAIN_FIELDS}
-    document["backend"] = record.backend
-    document["region"] = record.region
-    document["prefix_blocks"] = list(record.prefix_blocks)
-    document["attempts"] = [to_builtins(attempt) for attempt in record.attempts]
+    """The record as JSON values, without its decision; the shape of a line in the journal's file.
+
+    Every field is bounded, whoever filled it: long texts are cut, and of many attempts the last ones are kept.
+    """
+    document = {name: _bounded(getattr(record, name)) for name in _PLAIN_FIELDS}
+    document["backend"] = _bounded(record.backend)
+    document["region"] = _bounded(record.region)
+    document["prefix_blocks"] = list(record.prefix_blocks[:_BLOCKS_MAX])
+    document["attempts"] = [
+        {name: _bounded(value, _PART_TEXT_MAX) for name, value in to_builtins(attempt).items()}
+        for attempt in record.attempts[-_PARTS_MAX:]
+    ]
     return document
+
+
+def _bounded(value: Any, limit: int = TEXT_MAX) -> Any:
+    if type(value) is str:
+        return clean(value, limit)
+    if type(value) is tuple:
+        return [_bounded(part, _PART_TEXT_MAX) for part in value[:_PARTS_MAX]]
+    return value
 
 
 def decision_document(record: Record) -> dict[str, Any]:

@@ -6,29 +6,27 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import orjson
 
 from router.telemetry.journal import Record
 from router.telemetry.kinds import Kind
+from router.telemetry.text import clean
 from router.telemetry.writer import LineWriter
 
 _TEXT_MAX = 200
 _MESSAGE_MAX = 4000
-_REPEATS = 5
+_REPEATS = 3
+_REPEATS_ALIKE = 20
 _REPEAT_WINDOW_S = 10.0
+_REPEAT_WINDOW_MAX_S = 600.0
+#: What has been quiet for longer than this begins anew.
+_REPEAT_PAUSE_S = 600.0
 _REPEAT_KEYS_MAX = 1000
 #: Things that look like secrets, should one ever reach a message.
 _SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"',]+|\b(sk-)[A-Za-z0-9_-]{6,}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
-
-
-def clean(text: str, limit: int = _TEXT_MAX) -> str:
-    """``text`` without control characters, escape sequences and line separators, cut to ``limit`` characters."""
-    if len(text) > limit:
-        text = f"{text[: limit - 1]}…"
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def redact(text: str) -> str:
@@ -57,18 +55,18 @@ def _shared_json(kind: Kind, generation: int) -> bytes:
     document: dict[str, Any] = {
         "event": "request",
         "status": kind.status,
-        "cause": kind.cause,
+        "cause": clean(kind.cause),
         "method": clean(kind.method, 16),
         "path": clean(kind.path),
         "model": clean(kind.model) if kind.model is not None else None,
-        "backend": kind.backend or None,
+        "backend": clean(kind.backend) or None,
         "attempts": kind.attempts,
         "tenant": clean(kind.tenant),
         "stream": kind.stream,
         "gen": generation,
     }
     if kind.error is not None:
-        document["error"] = kind.error
+        document["error"] = clean(kind.error)
     if kind.served_model is not None and kind.served_model != kind.model:
         document["served_model"] = clean(kind.served_model)
     return orjson.dumps(document)[1:-1]
@@ -90,41 +88,66 @@ def access_text(record: Record, kind: Kind, generation: int) -> bytes:
     at = time.strftime("%H:%M:%S", time.localtime(record.arrival_s + record.duration_s))
     ttft = f" ttft {record.ttft_s * 1000:.0f} ms" if record.ttft_s is not None else ""
     tries = f" attempts {len(record.attempts)}" if len(record.attempts) > 1 else ""
-    why = f" {record.error or record.cause}" if record.cause != "ok" else ""
+    why = f" {clean(record.error or record.cause)}" if record.cause != "ok" else ""
+    backend = clean(record.backend or "-")
     return (
         f"{at} {record.status} {clean(record.method, 16)} {clean(record.path)} {clean(record.model or '-')} -> "
-        f"{record.backend or '-'}{ttft} total {record.duration_s:.2f} s {record.prompt_tokens}+{record.output_tokens} "
+        f"{backend}{ttft} total {record.duration_s:.2f} s {record.prompt_tokens}+{record.output_tokens} "
         f"tokens{tries}{why} {clean(record.request_id)}\n"
     ).encode()
 
 
-class RepeatFilter(logging.Filter):
-    """Lets a message through a few times in ten seconds, then counts; the count comes with the next one let through.
+class _Repeats:
+    """Of each thing that repeats: a few at once, then one after 10 s, 20 s, 40 s, up to ten minutes while it lasts."""
 
-    Messages are the same when logger, level and unformatted text are.
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._seen: dict[Hashable, list[float]] = {}  # since, its length, let through, held back
+
+    def held_back(self, key: Hashable, now_s: float) -> int | None:
+        """How many were held back before this one; None: it is held back itself."""
+        state = self._seen.get(key)
+        if state is None:
+            if len(self._seen) >= _REPEAT_KEYS_MAX:
+                del self._seen[next(iter(self._seen))]
+            self._seen[key] = [now_s, _REPEAT_WINDOW_S, 1, 0]
+            return 0
+        since_s, window_s, let, held = state
+        if now_s - since_s < window_s:
+            if let < self._at_once and window_s == _REPEAT_WINDOW_S:
+                state[2] += 1
+                return 0
+            state[3] += 1
+            return None
+        if held and now_s - since_s < window_s + _REPEAT_PAUSE_S:
+            state[:] = [now_s, min(2 * window_s, _REPEAT_WINDOW_MAX_S), 1, 0]
+        else:
+            state[:] = [now_s, _REPEAT_WINDOW_S, 1, 0]
+        return int(held)
+
+
+class RepeatFilter(logging.Filter):
+    """Holds back lines that repeat, and counts them: the count comes with the next of them that is let through.
+
+    A line that says something new passes although its like goes on: equal lines are limited, and, in larger numbers,
+    lines that differ in their values only.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now_s = now_s
-        self._seen: dict[tuple[str, int, str], list[float]] = {}  # window start, let through, held back
+        self._equal = _Repeats(_REPEATS)
+        self._alike = _Repeats(_REPEATS_ALIKE)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = (record.name, record.levelno, str(record.msg)[:_TEXT_MAX])
         now_s = self._now_s()
-        state = self._seen.get(key)
-        if state is None:
-            if len(self._seen) >= _REPEAT_KEYS_MAX:
-                self._seen.clear()
-            state = self._seen[key] = [now_s, 0, 0]
-        if now_s - state[0] >= _REPEAT_WINDOW_S:
-            if state[2]:
-                record.held_back = int(state[2])
-            state[:] = [now_s, 0, 0]
-        if state[1] >= _REPEATS:
-            state[2] += 1
+        error = record.exc_info[0] if record.exc_info else None
+        alike = (record.name, record.levelno, str(record.msg)[:_TEXT_MAX], error)
+        equal = self._equal.held_back((*alike, record.getMessage()[:_TEXT_MAX]), now_s)
+        if equal is None or (more := self._alike.held_back(alike, now_s)) is None:
             return False
-        state[1] += 1
+        if held_back := equal + more:
+            record.held_back = held_back
         return True
 
 

@@ -16,12 +16,25 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from router.telemetry.journal import AttemptRecord
+from router.core.health import State
+from router.core.outcomes import Outcome
+from router.telemetry.journal import LIMITS, REFUSED, RETRIES, AttemptRecord
 from router.telemetry.kinds import Kind
 from router.telemetry.labels import OTHER, Labels
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
+#: Ten steps for each power of ten, each about a quarter above the one before: so near is a quantile read off them.
+_TENTHS = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+
+
+def _steps(*powers: int) -> tuple[float, ...]:
+    return tuple(float(f"{step}e{power}") for power in powers for step in _TENTHS)
+
+
+#: Close where users notice a difference, wide beyond: at most 40, for each is a line for each child of a histogram.
+_WAITS_S = (0.005, *_steps(-2, -1, 0), 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+_TOKENS_S = (0.001, *_steps(-3)[3:], *_steps(-2), 0.1, 0.125, 0.16, 0.2, 0.5, 1.0, 5.0)
+_OWN_SHARE_S = (*_steps(-4)[::2], *_steps(-3)[::2], 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_ROUGHLY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _SERIES_MAX = 20_000
 _SETTLE_EVERY = 256
 
@@ -30,11 +43,18 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricSpec(NamedTuple):
+    """``values``: all that a label can be, where that is a list of words."""
+
     name: str
     kind: str  # counter | gauge | histogram
     labels: tuple[str, ...]
     help: str
     buckets: tuple[float, ...] = ()
+    values: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+_OUTCOMES = tuple(outcome.value for outcome in Outcome)
+_DIRECTIONS = ("prompt", "output", "cached")
 
 
 METRICS: tuple[MetricSpec, ...] = (
@@ -43,77 +63,88 @@ METRICS: tuple[MetricSpec, ...] = (
         "counter",
         ("model", "region", "backend", "code", "cause"),
         "Requests answered, by HTTP status and by how they ended; region and backend of the last attempt.",
+        values=(("cause", (*_OUTCOMES, REFUSED)),),
     ),
     MetricSpec(
         "router_ttft_seconds",
         "histogram",
         ("model", "region", "backend"),
         "From arrival to the first content token sent to the client.",
-        _SECONDS,
+        _WAITS_S,
     ),
     MetricSpec(
         "router_request_duration_seconds",
         "histogram",
         ("model", "region"),
         "From arrival to the last byte of the answer.",
-        _SECONDS,
+        _WAITS_S,
     ),
     MetricSpec(
         "router_itl_seconds",
         "histogram",
         ("model", "region"),
         "Mean time between two output tokens of a streamed answer.",
-        _SHORT_SECONDS,
+        _TOKENS_S,
     ),
     MetricSpec(
         "router_dispatch_seconds",
         "histogram",
         ("model",),
         "From arrival until the first attempt was sent: the router's own share, the wait for a place included.",
-        _SHORT_SECONDS,
+        _OWN_SHARE_S,
     ),
     MetricSpec(
         "router_queue_wait_seconds",
         "histogram",
         ("model",),
         "Time a request waited because every usable backend was full; requests that did not wait are not in it.",
-        _SECONDS,
+        _ROUGHLY_S,
     ),
     MetricSpec(
         "router_tokens_total",
         "counter",
         ("model", "region", "direction"),
-        "LLM tokens: direction is prompt, output, or cached (the part of prompt that a prefix cache spared).",
+        "LLM tokens; cached is the part of prompt that a prefix cache spared.",
+        values=(("direction", _DIRECTIONS),),
     ),
     MetricSpec(
         "router_attempts_total",
         "counter",
         ("region", "backend", "outcome"),
-        "Attempts at backends, by outcome; superseded is the loser of a hedge.",
+        "Attempts at backends, by outcome.",
+        values=(("outcome", _OUTCOMES),),
     ),
     MetricSpec(
         "router_retries_total",
         "counter",
         ("region", "backend", "kind"),
-        "Attempts after the first: kind is retry, hedge or continue.",
+        "Attempts after the first.",
+        values=(("kind", RETRIES),),
     ),
     MetricSpec(
         "router_ttft_prediction_error_seconds",
         "histogram",
         ("region", "backend"),
         "Absolute difference between the predicted and the observed time to first token of an attempt.",
-        _SECONDS,
+        _ROUGHLY_S,
     ),
     MetricSpec(
         "router_quota_refusals_total",
         "counter",
         ("limit",),
-        "Requests refused because a limit of their key was used up.",
+        "Requests refused because a limit of their key was used up; store: the store was away and on_down is deny.",
+        values=(("limit", LIMITS),),
     ),
     MetricSpec(
         "router_inflight", "gauge", ("region", "backend"), "Attempts this router has in flight, streams included."
     ),
-    MetricSpec("router_backend_state", "gauge", ("region", "backend", "state"), "1 for the state the backend is in."),
+    MetricSpec(
+        "router_backend_state",
+        "gauge",
+        ("region", "backend", "state"),
+        "1 for the state the backend is in.",
+        values=(("state", tuple(state.value for state in State)),),
+    ),
     MetricSpec("router_backend_usable", "gauge", ("region", "backend"), "1 when requests may be sent there."),
     MetricSpec("router_backend_draining", "gauge", ("region", "backend"), "1 while an operator drains it."),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
@@ -125,7 +156,7 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "router_backend_kv_ratio", "gauge", ("region", "backend"), "KV cache in use, 0 to 1, as the engine says."
     ),
-    MetricSpec("router_queue_length", "gauge", (), "Requests that wait for a place."),
+    MetricSpec("router_queue_length", "gauge", ("model",), "Requests that wait for a place."),
     MetricSpec("router_connections", "gauge", (), "Client connections."),
     MetricSpec("router_buffered_bytes", "gauge", (), "Request bodies held."),
     MetricSpec("router_store_up", "gauge", (), "1 when the shared store answers, 0 while it is away."),
@@ -133,7 +164,13 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "router_config_generation", "gauge", (), "How many configurations have been in force, this one included."
     ),
-    MetricSpec("router_log_lines_dropped_total", "counter", ("file",), "Lines lost because writing was too slow."),
+    MetricSpec(
+        "router_log_lines_dropped_total",
+        "counter",
+        ("file",),
+        "Lines lost because writing was too slow, or failed.",
+        values=(("file", ("log", "journal")),),
+    ),
     MetricSpec("router_workers", "gauge", (), "Worker processes that serve clients."),
     MetricSpec("router_worker_deaths_total", "counter", (), "Worker processes that died and were replaced."),
     MetricSpec("router_build_info", "gauge", ("version",), "Always 1."),
@@ -342,7 +379,7 @@ class Metrics:
         for (model, region, backend, status, cause), request in series.requests.items():
             yield Sample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
         for (model, region), counts in series.tokens.items():
-            for direction, count in zip(("prompt", "output", "cached"), counts, strict=True):
+            for direction, count in zip(_DIRECTIONS, counts, strict=True):
                 yield Sample("router_tokens_total", (model, region, direction), count)
         for attempt_labels, attempt in series.attempts.items():
             yield Sample("router_attempts_total", attempt_labels, attempt.attempts)
@@ -354,7 +391,7 @@ class Metrics:
     def _fold_attempts(self, attempts: list[AttemptRecord]) -> None:
         """Count attempts at one backend that ended alike and were made for the same reason."""
         first = attempts[0]
-        key = (first.region, first.backend, first.outcome or "superseded")
+        key = (first.region, first.backend, first.outcome)
         cell = self._series.attempts.get(key)
         if cell is None:
             error = self._series.histogram("router_ttft_prediction_error_seconds", key[:2])
@@ -393,10 +430,14 @@ def table() -> str:
     """METRICS as the Markdown table of docs/metrics.md."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
     lines += [
-        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels) or '-'} | {m.help} |"
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels) or '-'} | {m.help}{_words(m)} |"
         for m in METRICS
     ]
     return "\n".join(lines)
+
+
+def _words(spec: MetricSpec) -> str:
+    return "".join(f" `{label}`: {', '.join(f'`{v}`' for v in values)}." for label, values in spec.values)
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:

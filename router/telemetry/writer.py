@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import select
 import stat
@@ -12,6 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from router import clock
+from router.complaint import Complaint
+
+_log = logging.getLogger("router.telemetry")
+
+#: Lines tell who asked for what: nobody but the router's user reads them.
+_MODE = 0o600
 _QUEUE_BYTES = 16 * 1024 * 1024
 
 
@@ -46,46 +55,61 @@ class StreamSink:
 class RotatingFile:
     """Appends to ``path``; past ``file_bytes`` it becomes ``path.1``, that ``path.2``, up to ``files`` in all.
 
-    Raises OSError when the file cannot be opened. Only whole writes go to one file, so lines stay whole. Several
-    processes may write to one path: each write locks the file and looks whether another process has rotated it.
+    Raises OSError when the file cannot be opened. Only whole writes go to one file, and one that fails half-way is
+    taken back, so lines stay whole. Several processes may write to one path: each write locks the file and looks
+    whether another process has rotated it. All its files can be read by their owner only.
     """
 
     def __init__(self, path: str, *, file_bytes: int, files: int) -> None:
         self._path = Path(path)
         self._file_bytes = file_bytes
         self._files = files
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._open()
+        self._file = self._open()
+        for number in range(1, files):
+            _make_private(self._numbered(number))
 
     def write(self, data: bytes) -> None:
         self._lock()
         try:
-            size = os.fstat(self._file.fileno()).st_size
+            size = os.fstat(self._file).st_size
             if size and size + len(data) > self._file_bytes:
                 self._rotate()
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
+            self._append(data)
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
-    def _open(self) -> None:
-        self._file = self._path.open("ab", buffering=0)
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing: a disk that is full may take a part."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            if (taken := len(data) - len(view)) and stat.S_ISREG((now := os.fstat(self._file)).st_mode):
+                os.ftruncate(self._file, now.st_size - taken)
+            raise
+
+    def _open(self) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        _make_private(file)
+        return file
 
     def _lock(self) -> None:
         """Lock the file that is at ``path`` now. One that was removed is made anew."""
         while True:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
-                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                if os.path.samestat(os.fstat(self._file), self._path.stat()):
                     return
             except FileNotFoundError:
                 pass
-            self._file.close()
-            self._open()
+            other = self._open()
+            os.close(self._file)
+            self._file = other
 
     def _rotate(self) -> None:
         """The next file is locked before the lock on this one is given up."""
@@ -96,12 +120,23 @@ class RotatingFile:
                 source.replace(self._numbered(number))
         if self._files == 1:
             self._path.unlink(missing_ok=True)
-        self._open()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        full.close()
+        following = self._open()
+        fcntl.flock(following, fcntl.LOCK_EX)
+        self._file = following
+        os.close(full)
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+
+def _make_private(file: int | Path) -> None:
+    """Take from others the right to read a file of ours. Not from a device or a pipe, nor where that is not ours."""
+    try:
+        now = os.stat(file)
+        if stat.S_ISREG(now.st_mode) and stat.S_IMODE(now.st_mode) != _MODE and now.st_uid == os.geteuid():
+            os.chmod(file, _MODE)
+    except OSError:
+        return
 
 
 def _whole_lines(data: bytes, at_most: int) -> Iterator[bytes]:
@@ -116,10 +151,18 @@ def _whole_lines(data: bytes, at_most: int) -> Iterator[bytes]:
 
 
 class LineWriter:
-    """Queues bytes for a sink. When the sink is slower than its input, what does not fit is dropped and counted."""
+    """Queues bytes for a sink. When the sink is slower than its input, what does not fit is dropped and counted.
 
-    def __init__(self, sink: Sink, *, name: str, queue_bytes: int = _QUEUE_BYTES) -> None:
+    A sink that fails is told in the log, again ever more rarely while it lasts, and once when it writes again. What is
+    itself the log (``is_log``) can tell only the latter.
+    """
+
+    def __init__(self, sink: Sink, *, name: str, queue_bytes: int = _QUEUE_BYTES, is_log: bool = False) -> None:
         self._sink = sink
+        self._name = name
+        self._is_log = is_log
+        self._complaint = Complaint()
+        self._lost_before = 0
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._queue_bytes = queue_bytes
@@ -158,9 +201,20 @@ class LineWriter:
                 self._queue.clear()
                 self._queued_bytes = 0
             for data in batch:
-                try:
-                    self._sink.write(data)
-                except OSError:
-                    self.errors += 1
-                    self.dropped += data.count(b"\n")
-        self._sink.close()
+                self._write(data)
+        with contextlib.suppress(OSError):
+            self._sink.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._sink.write(data)
+        except OSError as error:
+            self.errors += 1
+            self.dropped += data.count(b"\n")
+            why = error.strerror or type(error).__name__
+            if self._complaint.worth_a_line(why, clock.monotonic_s()) and not self._is_log:
+                _log.error("the %s cannot be written, its lines are lost: %s", self._name, why)
+            return
+        if self._complaint.settled():
+            lost, self._lost_before = self.dropped - self._lost_before, self.dropped
+            _log.warning("the %s is written again; %d line(s) were lost", self._name, lost)

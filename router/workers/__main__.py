@@ -18,6 +18,7 @@ from pathlib import Path
 
 import uvloop
 
+from router import stdio
 from router.app import App, Listeners
 from router.errors import ConfigError
 from router.store.base import StoreError
@@ -104,11 +105,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _follow_the_parent()
+    stdio.keep_open()
     line = sys.stdin.buffer.readline()
     if not line:
         return 0
     orders = Orders.decode(line)
-    writer = LineWriter(StreamSink(2), name="log")
+    writer = LineWriter(StreamSink(2), name="log", is_log=True)
     undo = logs.set_up(writer, human=orders.human)
     listeners = Listeners(socket.socket(fileno=orders.clients_fd), socket.socket(fileno=orders.admin_fd))
     try:

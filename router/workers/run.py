@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from router import stdio
 from router.app import App, ListenError, Listeners
 from router.config import Config, warnings
 from router.errors import ConfigError
@@ -22,9 +23,10 @@ _log = logging.getLogger("router")
 
 def run(config: Config, *, log_format: str = "auto") -> int:
     """Run a router until it is told to stop. Returns the exit code. ``log_format``: auto, json or human."""
+    stdio.keep_open()
     raise_limit()
     human = log_format == "human" or (log_format == "auto" and sys.stderr.isatty())
-    writer = LineWriter(StreamSink(2), name="log")
+    writer = LineWriter(StreamSink(2), name="log", is_log=True)
     undo = logs.set_up(writer, human=human)
     listeners: Listeners | None = None
     try:
@@ -39,7 +41,11 @@ def run(config: Config, *, log_format: str = "auto") -> int:
             await Parent(config, bound, human=human).run()
 
         uvloop.run(alone() if config.router.workers == 1 else with_workers())
-    except (ListenError, StoreError, ConfigError, StartError) as error:
+    except ConfigError as error:
+        for problem in error.problems:
+            _log.error("%s", problem)
+        return 1
+    except (ListenError, StoreError, StartError) as error:
         _log.error("%s", error)
         return 1
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from router.core.decisions import Candidate, Struck
 from router.telemetry import logs
-from router.telemetry.journal import AttemptRecord, Journal, Record, as_document, decision_document
+from router.telemetry.journal import LINE_BYTES_MAX, AttemptRecord, Journal, Record, as_document, decision_document
 from router.telemetry.kinds import kinds_of
 from router.telemetry.traces import TraceParent, parse_traceparent
 from router.telemetry.writer import LineWriter, RotatingFile
@@ -220,20 +222,86 @@ def test_on_a_terminal_a_traceback_is_indented_text(tmp_path: Path) -> None:
     assert "\x1b" not in text
 
 
-def test_a_storm_of_one_message_is_a_few_lines_and_a_count() -> None:
-    now_s = [0.0]
-    repeats = logs.RepeatFilter(lambda: now_s[0])
+class Storm:
+    """Lines over time, and those that are let through."""
 
-    def passes(text: str, *args: object) -> logging.LogRecord | None:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._repeats = logs.RepeatFilter(lambda: self.now_s)
+        self.held_back = 0
+
+    def passes(self, text: str, *args: object) -> bool:
         record = logging.LogRecord("n", logging.ERROR, "", 0, text, args, None)
-        return record if repeats.filter(record) else None
+        passed = self._repeats.filter(record)
+        self.held_back = getattr(record, "held_back", 0)
+        return passed
 
-    assert sum(passes("backend %s failed", n) is not None for n in range(1000)) == 5
-    assert passes("another") is not None
-    now_s[0] = 10.0
-    record = passes("backend %s failed", 1)
-    assert record is not None
-    assert record.held_back == 995  # type: ignore[attr-defined]
+
+def test_a_storm_of_one_line_is_a_few_lines_and_a_count_ever_more_rarely() -> None:
+    storm = Storm()
+    told: list[tuple[float, int]] = []
+    for second in range(3 * 3600):
+        storm.now_s = float(second)
+        if storm.passes("backend %s failed", "a"):
+            told.append((storm.now_s, storm.held_back))
+    assert told[:6] == [(0.0, 0), (1.0, 0), (2.0, 0), (10.0, 7), (30.0, 19), (70.0, 39)]
+    assert {round(b - a) for (a, _), (b, _) in itertools.pairwise(told[-8:])} == {600}
+    assert sum(held_back + 1 for _, held_back in told) == told[-1][0] + 1, "every line is told or counted"
+
+
+def test_what_is_new_is_told_in_the_midst_of_a_storm() -> None:
+    storm = Storm()
+    assert sum(storm.passes("backend %s failed", "a") for _ in range(1000)) == 3
+    assert storm.passes("backend %s failed", "b")
+    assert storm.passes("another")
+    assert sum(storm.passes("backend %s failed", n) for n in range(1000)) == 16, "many alike are a storm, too"
+
+
+def test_what_was_quiet_for_long_begins_anew() -> None:
+    storm = Storm()
+    for _ in range(10):
+        storm.passes("it failed")
+    storm.now_s = 3600.0
+    assert [storm.passes("it failed") for _ in range(5)] == [True, True, True, False, False]
+
+
+def test_what_is_remembered_of_repeats_is_bounded() -> None:
+    storm = Storm()
+    for n in range(20_000):
+        storm.now_s += 10.0
+        storm.passes("%d", n)
+    assert len(storm._repeats._equal._seen) <= 1000
+
+
+# -- how long a line may be ---------------------------------------------------------------------------------------
+
+
+def filled(kind: type[Any], character: str, **given: Any) -> Any:
+    """A record whose every field is as long as its type allows: a new field is bounded, or the tests below fail."""
+    long = character * 50_000
+    by_type: dict[str, Any] = {
+        "str": long,
+        "bool": True,
+        "int": 2**63 - 1,
+        "float": 1234567890.1234567,
+        "tuple[str, ...]": (long,) * 100,
+    }
+    fields = {field.name: str(kind.__annotations__[field.name]) for field in structs.fields(kind)}
+    values = {name: by_type[text.removesuffix(" | None")] for name, text in fields.items() if name not in given}
+    return kind(**values, **given)
+
+
+@pytest.mark.parametrize("character", ["x", "\0", "\u2028", "ü", "\ud800", "\U0001f600", '"', "\\", "\n"], ids=ascii)
+def test_no_line_is_long_whatever_a_record_holds(character: str) -> None:
+    attempts = [filled(AttemptRecord, character)] * 100
+    record = filled(Record, character, attempts=attempts, candidates=(), prefix_blocks=(2**32 - 1,) * 50_000)
+    line = orjson.dumps(as_document(record))
+    assert len(line) <= LINE_BYTES_MAX
+    assert orjson.loads(line).keys() == as_document(Record("id", 0.0)).keys()
+    (kind,) = kinds_of([record])
+    for made in (logs.access_json(record, kind, 1), logs.access_text(record, kind, 1)):
+        assert len(made) <= 8192
+        assert made.count(b"\n") == 1
 
 
 # -- trace context ------------------------------------------------------------------------------------------------

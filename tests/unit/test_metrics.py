@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from bisect import bisect_left
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from router.core.outcomes import Outcome
 from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.labels import Labels
@@ -96,17 +103,17 @@ def test_a_value_on_a_bound_is_within_it() -> None:
 def test_every_attempt_of_a_request_is_counted() -> None:
     attempts = [
         AttemptRecord("us/a", "us", 0.001, "unreachable"),
-        AttemptRecord("eu/a", "eu", 0.1, None, kind="hedge"),
+        AttemptRecord("eu/a", "eu", 0.1, "overloaded", kind="retry"),
         AttemptRecord("eu/b", "eu", 0.2, "truncated", kind="retry"),
-        AttemptRecord("us/b", "us", 1.0, "ok", kind="continue"),
+        AttemptRecord("us/b", "us", 1.0, "ok", kind="retry"),
     ]
     m = metrics()
     fold(m, answered(attempts=attempts, wait_s=0.5))
     assert value(m, "router_requests_total", model="m", region="us", backend="us/b", code="200", cause="ok") == 1
     assert value(m, "router_attempts_total", region="us", backend="us/a", outcome="unreachable") == 1
-    assert value(m, "router_attempts_total", region="eu", backend="eu/a", outcome="superseded") == 1
-    for backend, kind in (("eu/a", "hedge"), ("eu/b", "retry"), ("us/b", "continue")):
-        assert value(m, "router_retries_total", region=backend[:2], backend=backend, kind=kind) == 1
+    assert value(m, "router_attempts_total", region="eu", backend="eu/a", outcome="overloaded") == 1
+    for backend in ("eu/a", "eu/b", "us/b"):
+        assert value(m, "router_retries_total", region=backend[:2], backend=backend, kind="retry") == 1
     assert value(m, "router_queue_wait_seconds_sum", model="m") == 0.5
 
 
@@ -162,10 +169,10 @@ def test_series_of_a_removed_backend_go() -> None:
 def test_gauges_are_read_at_the_scrape() -> None:
     m = metrics()
     depth = [3.0]
-    m.add_source(lambda: [Sample("router_queue_length", (), depth[0])])
-    assert value(m, "router_queue_length") == 3
+    m.add_source(lambda: [Sample("router_queue_length", ("m",), depth[0])])
+    assert value(m, "router_queue_length", model="m") == 3
     depth[0] = 4
-    assert value(m, "router_queue_length") == 4
+    assert value(m, "router_queue_length", model="m") == 4
 
 
 def test_the_page_says_the_same_to_the_reference_parser() -> None:
@@ -204,6 +211,75 @@ def test_the_document_is_the_table() -> None:
     mentioned = set(re.findall(r"router_[a-z_]+", text))
     known = set(SPECS) | {f"{name}_bucket" for name in SPECS}
     assert mentioned <= known
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    """Where the router's own code calls a class by this name."""
+    for path in (DOCS.parent / "router").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+                yield node
+
+
+def words(node: ast.AST | None) -> set[str]:
+    """The string constants of an expression that can be its value."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return {text}
+        case ast.IfExp():
+            return words(node.body) | words(node.orelse)
+    return set()
+
+
+def argument(call: ast.Call, kind: type[Any], name: str) -> ast.AST | None:
+    at = kind.__struct_fields__.index(name)
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    return call.args[at] if at < len(call.args) else named.get(name)
+
+
+def test_every_word_that_is_promised_for_a_label_is_made_and_no_other() -> None:
+    promised = {(spec.name, label): set(values) for spec in METRICS for label, values in spec.values}
+    for name, label in promised:
+        assert label in SPECS[name].labels
+    made = set().union(*(words(argument(call, AttemptRecord, "kind")) for call in calls("AttemptRecord")))
+    assert made == {"first", *promised["router_retries_total", "kind"]}
+    causes = set().union(*(words(argument(call, Record, "cause")) for call in calls("Record")))
+    assert causes <= promised["router_requests_total", "cause"]
+    outcomes = {outcome.value for outcome in Outcome}
+    assert promised["router_attempts_total", "outcome"] == outcomes
+    assert promised["router_requests_total", "cause"] == outcomes | causes
+    assert promised["router_quota_refusals_total", "limit"] == {"store", "requests", "tokens", "concurrent", "budget"}
+    constants = {
+        node.value
+        for path in (DOCS.parent / "router").rglob("*.py")
+        if path.parent.name != "telemetry"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    for (name, label), values in promised.items():
+        if label not in ("direction", "file"):
+            assert values <= constants, f"{name} {label}: nothing outside of telemetry says {values - constants}"
+
+
+def test_no_word_stands_in_the_document_that_nothing_makes() -> None:
+    text = (DOCS / "metrics.md").read_text()
+    for word in ("hedge", "superseded"):
+        assert word not in text
+
+
+@pytest.mark.parametrize("name", ["router_ttft_seconds", "router_request_duration_seconds"])
+@given(st.floats(0.02, 9.9), st.integers(1, 99))
+def test_a_quantile_is_read_within_three_tenths(name: str, middle_s: float, percent: int) -> None:
+    """As histogram_quantile does: linear within the bucket. The values here are all equal, the worst case."""
+    bounds = SPECS[name].buckets
+    i = bisect_left(bounds, middle_s)
+    read_s = bounds[i - 1] + (bounds[i] - bounds[i - 1]) * percent / 100
+    assert abs(read_s - middle_s) <= 0.3 * middle_s
+    assert bounds[i] / bounds[i - 1] < 1.3
+
+
+def test_histograms_have_a_bounded_number_of_buckets() -> None:
+    assert max(len(spec.buckets) for spec in METRICS) <= 40
 
 
 def test_requests_folded_together_count_as_one_by_one() -> None:

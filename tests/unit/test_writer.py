@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import select
+import stat
+import threading
 from pathlib import Path
 
-from router.telemetry.writer import RotatingFile, StreamSink
+import pytest
+
+from router.telemetry.writer import LineWriter, RotatingFile, StreamSink
 
 
 def test_a_pipe_gets_whole_lines_in_pieces_that_it_keeps_together() -> None:
@@ -40,3 +46,112 @@ def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
     file.write(b"two\n")
     file.close()
     assert path.read_text() == "two\n"
+
+
+def test_only_the_owner_reads_the_journal_rotated_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal"
+    path.parent.mkdir()
+    for name in ("journal", "journal.1"):  # of an earlier version
+        (path.parent / name).write_text("old\n")
+        (path.parent / name).chmod(0o644)
+    file = RotatingFile(str(path), file_bytes=100, files=4)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()} == {0o600}
+    for _ in range(5):
+        file.write(b"x" * 90 + b"\n")
+        path.unlink()
+        file.write(b"y" * 90 + b"\n")
+    file.close()
+    assert len(list(path.parent.iterdir())) == 4
+    assert {stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()} == {0o600}
+
+
+def test_a_device_keeps_its_mode() -> None:
+    before = os.stat(os.devnull).st_mode
+    file = RotatingFile(os.devnull, file_bytes=100, files=1)
+    file.write(b"x\n")
+    file.close()
+    assert os.stat(os.devnull).st_mode == before
+
+
+def test_a_write_that_fails_half_way_leaves_no_piece_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    file = RotatingFile(str(path), file_bytes=1000, files=2)
+    file.write(b"one\n")
+    write, room = os.write, [2]
+
+    def small_disk(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = write(fd, bytes(data)[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", small_disk)
+    with pytest.raises(OSError, match="No space"):
+        file.write(b"two\n")
+    monkeypatch.undo()
+    file.write(b"three\n")
+    file.close()
+    assert path.read_text() == "one\nthree\n"
+
+
+def test_a_folder_that_is_gone_for_a_while_does_not_end_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    file = RotatingFile(str(folder / "journal"), file_bytes=1000, files=2)
+    (folder / "journal").unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    for _ in range(3):
+        with pytest.raises(OSError, match="exists"):
+            file.write(b"one\n")
+    folder.unlink()
+    file.write(b"two\n")
+    file.close()
+    assert (folder / "journal").read_text() == "two\n"
+
+
+class FullDisk:
+    """A sink that fails while it is full. ``tried`` is released for each time it does."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.lines = 0
+        self.tried = threading.Semaphore(0)
+
+    def write(self, data: bytes) -> None:
+        if self.full:
+            self.tried.release()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.lines += 1
+
+    def close(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_full_disk_is_told_once_and_its_end_with_the_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "router.telemetry")
+    disk = FullDisk()
+    writer = LineWriter(disk, name="journal")
+    for _ in range(200):
+        writer.put(b"a line\n")
+        assert disk.tried.acquire(timeout=30)
+    disk.full = False
+    writer.put(b"a line\n")
+    writer.close()
+    assert [r.getMessage() for r in caplog.records] == [
+        "the journal cannot be written, its lines are lost: No space left on device",
+        "the journal is written again; 200 line(s) were lost",
+    ]
+    assert disk.lines == 1
+
+
+def test_the_log_tells_afterwards_that_it_could_not_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    disk = FullDisk()
+    writer = LineWriter(disk, name="log", is_log=True)
+    writer.put(b"a\nb\n")
+    assert disk.tried.acquire(timeout=30)
+    assert not caplog.records, "it would have to go where nothing goes"
+    disk.full = False
+    writer.put(b"c\n")
+    writer.close()
+    assert [r.getMessage() for r in caplog.records] == ["the log is written again; 2 line(s) were lost"]
