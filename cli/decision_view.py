@@ -28,7 +28,7 @@ STRUCK = {
 }
 
 #: Terms of policies that do not think in time.
-_NOT_SECONDS = frozenset({"requests", "matched blocks", "usd per hour"})
+_NOT_SECONDS = frozenset({"requests", "matched blocks", "usd per hour", "tokens in flight", "uncached tokens"})
 
 _TERM_STYLE = {
     "rtt": "blue",

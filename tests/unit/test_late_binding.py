@@ -101,4 +101,8 @@ class TestPrefixNews:
 
 
 def test_the_originals_that_hear_nothing_say_so() -> None:
-    assert {name for name, policy in POLICIES.items() if not policy.hears_prefixes} == {"cache_aware", "gie"}
+    assert {name for name, policy in POLICIES.items() if not policy.hears_prefixes} == {
+        "cache_aware",
+        "gie",
+        "llmd",
+    }

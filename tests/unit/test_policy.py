@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -60,7 +61,17 @@ class TestRegistry:
     def test_the_policies_of_the_contract_are_there_and_ttft_is_first(self) -> None:
         assert next(iter(POLICIES)) == "ttft"
         assert {"nearest", "least_inflight", "p2c", "round_robin", "prefix", "cheapest"} < set(POLICIES)
-        assert {"peak_ewma", "session_hash", "cache_aware", "gie", "dynamo", "gorgo", "prequal"} < set(POLICIES)
+        assert {
+            "peak_ewma",
+            "session_hash",
+            "cache_aware",
+            "gie",
+            "llmd",
+            "dynamo",
+            "gorgo",
+            "gorgo2",
+            "prequal",
+        } < set(POLICIES)
 
     def test_each_says_what_it_is_and_where_it_is_from(self) -> None:
         for (name, summary, source), (key, policy) in zip(list_policies(), POLICIES.items(), strict=True):
@@ -418,6 +429,49 @@ class TestPeers:
     def test_gie_takes_unscraped_backends_for_nothing(self) -> None:
         ranking = rank(fleet_of("us-east/a", "us-east/b"), "gie", ask())
         assert ranking.costs == [7.0, 7.0]
+
+    def test_llmd_sticks_until_saturated(self) -> None:
+        fleet = fleet_of("us-east/a", "us-east/b")
+        driver = Driver(fleet, "llmd")
+        know(fleet, "us-east/b", tuple(range(8)))
+        blocks = {"prompt_tokens": 1000, "prefix_blocks": tuple(range(10)), "tokens_per_block": 100.0}
+        few = {"prompt_tokens": 1000, "prefix_blocks": tuple(range(11)), "tokens_per_block": 100.0}
+        driver.send(0.0, exclude=("us-east/a",), prompt_tokens=280_000)
+        sticky = rank(fleet, driver.policy, ask(**blocks))
+        assert sticky.chosen == 1, "eight of ten blocks are 0.8, and 17.6 s of prefill are not yet 18 s"
+        assert sticky.costs == [math.inf, 280_200.0]
+        assert rank(fleet, driver.policy, ask(**few)).costs == [1000.0, 280_200.0], "eight of eleven are too few"
+        driver.send(0.0, exclude=("us-east/a",), prompt_tokens=10_000)
+        broken = rank(fleet, driver.policy, ask(**blocks))
+        assert broken.chosen == 0, "18.2 s are too much"
+        assert "saturated" in broken.reason
+
+    def test_llmd_counts_uncached_tokens_until_the_first_token(self) -> None:
+        fleet = fleet_of("us-east/a", "us-east/b")
+        driver = Driver(fleet, "llmd")
+        lease = driver.send(0.0, prompt_tokens=700)
+        i = list(fleet.backends).index(lease.backend)
+        assert rank(fleet, driver.policy, ask(prompt_tokens=100)).costs[i] == 800.0
+        fleet.first_token(lease, 0.1)
+        assert rank(fleet, driver.policy, ask(prompt_tokens=100)).costs == [100.0, 100.0]
+        fleet.end(lease, Outcome.OK, 0.2)
+        assert rank(fleet, driver.policy, ask(prompt_tokens=100)).costs == [100.0, 100.0]
+
+    def test_gorgo2_weighs_its_terms(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        fleet.observe_rtt("us-east/a", 0.010, 0.0)
+        fleet.observe_rtt("us-west/a", 0.060, 0.0)
+        fleet.observe_load("us-west/a", LoadSample(0.0, kv_ratio=0.5, kv_capacity_tokens=1000.0), 0.0)
+        driver = Driver(fleet, "gorgo2")
+        lease = driver.send(0.0, prompt_tokens=1000)
+        assert lease.backend == "us-east/a"
+        ranking = rank(fleet, driver.policy, ask(prompt_tokens=100))
+        prefill_s = 1.88 * 0.07e-3 * 100
+        expected = [0.0039 + prefill_s + 6.38 * 0.06, 0.39 * 0.06 + prefill_s + 6.38 * 0.06e-3 * 500]
+        assert ranking.costs == pytest.approx(expected)
+        fleet.first_token(lease, 0.1)
+        fleet.end(lease, Outcome.OK, 0.2)
+        assert rank(fleet, driver.policy, ask(prompt_tokens=100)).costs[0] == pytest.approx(0.0039 + prefill_s)
 
     def test_dynamo_counts_blocks(self) -> None:
         fleet = fleet_of("us-east/a", "us-east/b")

@@ -13,7 +13,9 @@ from router.core.policy.cheapest import Cheapest
 from router.core.policy.dynamo import Dynamo
 from router.core.policy.gie import Gie
 from router.core.policy.gorgo import Gorgo
+from router.core.policy.gorgo2 import Gorgo2
 from router.core.policy.least_inflight import LeastInflight
+from router.core.policy.llmd import Llmd
 from router.core.policy.nearest import Nearest
 from router.core.policy.p2c import PowerOfTwo
 from router.core.policy.peak_ewma import PeakEwma
@@ -40,8 +42,10 @@ POLICIES: dict[str, type[Policy]] = {
         SessionHash,
         CacheAware,
         Gie,
+        Llmd,
         Dynamo,
         Gorgo,
+        Gorgo2,
         Prequal,
     )
 }

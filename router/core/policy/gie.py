@@ -1,4 +1,7 @@
-"""The Gateway API inference extension's scheduler: a weighted sum of scores, the highest wins."""
+"""The Gateway API inference extension's scheduler until August 2026: a weighted sum of scores, the highest wins.
+
+What came after it is ``llmd``.
+"""
 
 from __future__ import annotations
 
