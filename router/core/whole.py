@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -68,32 +68,16 @@ _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_member = msgspec.json.Decoder(_Member).decode
 
 
-class Verdict(NamedTuple):
-    """``error`` is None for a good answer. ``usage`` is None when the answer does not tell."""
-
-    usage: Usage | None = None
-    error: dict[str, Any] | None = None
+#: What the answer says of its tokens, and what is wrong with it; a good answer has no error.
+Verdict = tuple[Usage | None, dict[str, Any] | None]
 
 
 def judge(path: bytes, body: bytes) -> Verdict:
     """Of a whole 200 in JSON, or in what its engine passes off as such."""
     promised = PROMISED.get(path)
     if promised == "choices":
-        try:
-            answer = _decode_chat(body)
-        except (msgspec.MsgspecError, RecursionError):
-            return _judge_closely(promised, body)
-        for choice in answer.choices:
-            if choice.finish_reason not in FINISHED:
-                return _judge_closely(promised, body)
-        usage = answer.usage
-        if not answer.choices or (usage is not None and usage.completion_tokens is None):
-            return _judge_closely(promised, body)
-        if usage is None:
-            return _GOOD
-        details = usage.prompt_tokens_details
-        cached = details.cached_tokens if details is not None else None
-        return Verdict(Usage(usage.prompt_tokens, usage.completion_tokens or 0, cached, True))
+        usage = _usage_of_good_chat(body)
+        return (usage, None) if usage is not None else _judge_closely(promised, body)
     if promised is not None:
         try:
             found = _decode_member(body)
@@ -101,8 +85,25 @@ def judge(path: bytes, body: bytes) -> Verdict:
             return _judge_closely(promised, body)
         odd = found.status in _FAILED or found.incomplete_details is not None
         if getattr(found, promised) and not odd and is_finish(found.stop_reason) is not False:
-            return Verdict(usage_at_end(body))
+            return usage_at_end(body), None
     return _judge_closely(promised, body)
+
+
+def _usage_of_good_chat(body: bytes) -> Usage | None:
+    """What nearly all answers are: choices that have finished, and a usage. None if this is not surely one."""
+    try:
+        answer = _decode_chat(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    usage, choices = answer.usage, answer.choices
+    if usage is None or usage.completion_tokens is None or not choices:
+        return None
+    for choice in choices:
+        if choice.finish_reason not in FINISHED:
+            return None
+    details = usage.prompt_tokens_details
+    cached = details.cached_tokens if details is not None else None
+    return Usage(usage.prompt_tokens, usage.completion_tokens, cached, True)
 
 
 def looks_good(path: bytes, begin: bytes) -> bool:
@@ -122,7 +123,7 @@ def is_page(body: bytes) -> bool:
     return begin.startswith((b"<!doctype html", b"<html", b"<head"))
 
 
-_GOOD = Verdict()
+_GOOD: Verdict = None, None
 
 
 def _judge_closely(promised: str | None, body: bytes) -> Verdict:
@@ -134,8 +135,7 @@ def _judge_closely(promised: str | None, body: bytes) -> Verdict:
         return _GOOD
     if not isinstance(message, dict):
         return _GOOD if promised is None else _failure(f"lacks `{promised}`")
-    error = _error_of(promised, message)
-    return Verdict(read_usage(message.get("usage")), error)
+    return read_usage(message.get("usage")), _error_of(promised, message)
 
 
 def _error_of(promised: str | None, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -143,7 +143,7 @@ def _error_of(promised: str | None, message: dict[str, Any]) -> dict[str, Any] |
     if not isinstance(found, list):
         error = error_in(message)
         if error is None and promised is not None:
-            return _failure(f"lacks `{promised}`").error
+            return _failure(f"lacks `{promised}`")[1]
         return error
     if message.get("error"):
         return as_error(message["error"])
@@ -153,13 +153,13 @@ def _error_of(promised: str | None, message: dict[str, Any]) -> dict[str, Any] |
     endings = [message.get("stop_reason"), details.get("reason") if isinstance(details, dict) else None]
     if promised == "choices":
         if not found:
-            return _failure("holds no choice").error
+            return _failure("holds no choice")[1]
         endings = [choice.get("finish_reason") if isinstance(choice, dict) else "" for choice in found]
         if not all(is_finish(end) or _says(choice) for end, choice in zip(endings, found, strict=True)):
             bad = next((end for end in endings if is_finish(end) is False), None)
-            return failed_finish(bad) if bad is not None else _failure("holds nothing").error
+            return failed_finish(bad) if bad is not None else _failure("holds nothing")[1]
     elif promised == "content" and not found and not is_finish(message.get("stop_reason")):
-        return _failure("holds nothing").error
+        return _failure("holds nothing")[1]
     bad = next((end for end in endings if is_finish(end) is False), None)
     return failed_finish(bad) if bad is not None else None
 
@@ -175,4 +175,4 @@ def _says(choice: object) -> bool:
 
 
 def _failure(what: str) -> Verdict:
-    return Verdict(error={"message": f"The engine's answer {what}.", "type": "server_error", "code": 500})
+    return None, {"message": f"The engine's answer {what}.", "type": "server_error", "code": 500}
