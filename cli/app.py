@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -83,8 +86,27 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
+    from router import stdio
+
+    stdio.keep_open()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    build()()
+    try:
+        try:
+            build()()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        _cannot_write(error)
+
+
+def _cannot_write(error: OSError) -> NoReturn:
+    """Nothing more goes to standard output, which would complain again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno == errno.EPIPE:
+        sys.exit(0)
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: cannot write the output: {(error.strerror or str(error)).lower()}\n".encode())
+    sys.exit(1)

@@ -60,7 +60,12 @@ class Remote(Protocol):
 
 def segment(text: str) -> str:
     """``text`` as one piece of a path. The slash of a backend's name stays: us-east/a."""
-    return quote(text, safe="/")
+    return quote(text, safe="/", errors="surrogateescape")
+
+
+def utf8(text: str) -> bytes:
+    """What was typed: Python marks bytes that are not of the locale's encoding, which may be ASCII, as surrogates."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 class HttpRemote:
@@ -138,18 +143,22 @@ class HttpRemote:
 
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
-        heads = {"accept": "application/json", "x-router-admin": "1", **(headers or {})}
+        heads: dict[str, str | bytes] = {"accept": "application/json", "x-router-admin": "1", **(headers or {})}
         raw = None
         if body is not None:
-            raw = json.dumps(body).encode()
+            raw = utf8(json.dumps(body, ensure_ascii=False))
             heads["content-type"] = "application/json"
         if self._token:
-            heads["authorization"] = f"Bearer {self._token}"
+            heads["authorization"] = b"Bearer " + utf8(self._token)
         try:
             connection.connect()
             if patient:
                 connection.sock.settimeout(None)
-            connection.request(method, self._parts.path + path, raw, heads)
+            try:
+                connection.request(method, self._parts.path + path, raw, heads)
+            except ValueError as error:
+                message = "the key or token, or a header, holds what HTTP cannot send"
+                raise CliError(message, code=Exit.USAGE) from error
             yield connection, connection.getresponse()
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from error
@@ -183,7 +192,7 @@ class HttpRemote:
 
 def _with_query(path: str, query: Mapping[str, object]) -> str:
     given = {key: value for key, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+    return f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
 
 
 def _parse(raw: bytes) -> Any:

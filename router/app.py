@@ -9,6 +9,8 @@ import logging
 import random
 import signal
 import socket
+from collections import Counter
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,9 @@ from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
+from router.core.backend import Backend
 from router.core.fleet import Fleet
+from router.core.health import State
 from router.core.params import Params
 from router.core.policy import POLICIES
 from router.errors import ConfigError
@@ -232,9 +236,10 @@ class App:
         """Why this router should get no traffic, or None."""
         if self.server.gate.closing:
             return "shutting down"
-        now_s = clock.monotonic_s()
-        if not any(b.models and b.usable(now_s) for b in self.fleet.backends.values()):
-            return "no usable backend"
+        if (why := why_nobody_is_served(self.fleet.backends.values(), clock.monotonic_s())) is not None:
+            return why
+        if self.reloader.config.auth.mode == "keys" and not self.store.keys.loaded:
+            return "no API key can be checked: the store is away, and was since the start"
         return None
 
     async def start(self) -> None:
@@ -304,6 +309,26 @@ class App:
             for x in list(self.lifecycle.live):
                 x.inbound.abort()
         self.stopping.set()
+
+
+def why_nobody_is_served(backends: Collection[Backend], now_s: float) -> str | None:
+    """What is wrong with all of them; None when one of them may be sent requests, and has answered before."""
+    if not backends:
+        return "no usable backend: the configuration names none"
+    reasons = Counter(filter(None, (_why_not(backend, now_s) for backend in backends)))
+    if sum(reasons.values()) < len(backends):
+        return None
+    return "no usable backend: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+
+
+def _why_not(backend: Backend, now_s: float) -> str | None:
+    if backend.draining:
+        return "draining"
+    if not backend.usable(now_s):
+        return backend.state.value if backend.state is State.EJECTED else "asked to be left alone"
+    if backend.rtt.mean_s is None and not backend.requests_total:
+        return "not heard of yet"
+    return None if backend.models else "without a model"
 
 
 def _collect_seldom() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import units
-from cli.client import Remote, segment
+from cli.client import Remote, segment, utf8
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Table, facts, state
@@ -205,7 +205,9 @@ def find_key(admin: Remote, text: str) -> Json:
             raise
     else:
         return found
-    named = [key for key in admin.get("/admin/v1/keys")["data"] if key["name"] == text and not key["revoked"]]
+    named = [
+        key for key in admin.get("/admin/v1/keys")["data"] if utf8(key["name"]) == utf8(text) and not key["revoked"]
+    ]
     if len(named) == 1:
         return named[0]  # type: ignore[no-any-return]
     if named:

@@ -81,6 +81,9 @@ class LimitState:
 class KeyRing(Protocol):
     """The keys this process knows: a snapshot that outlives an outage of the store."""
 
+    #: Has a snapshot ever been read? Until then no key can be told from a wrong one.
+    loaded: bool
+
     def lookup(self, secret: bytes) -> Key | None:
         """The key with this secret, also a revoked one. No I/O.
 
