@@ -84,17 +84,27 @@ class Course(Value, eq=False):
             self._place += 1
 
     def failed(
-        self, backend: str, outcome: Outcome, now_s: float, *, died: bool = False, begun: bool = False
+        self,
+        backend: str,
+        outcome: Outcome,
+        now_s: float,
+        *,
+        died: bool = False,
+        begun: bool = False,
+        unsent: bool = False,
     ) -> Stop | None:
         """An attempt ended without an answer. Returns None when ``next`` may be asked again, else why not.
 
         ``died``: the backend broke off before it answered, as a process does that is killed by what it was sent.
+        ``unsent``: nothing has left this router, and at once, as with a host name that leads nowhere. It does not count
+        as an attempt: a region without names must not use up the attempts that another one would have served.
         ``begun``: the client has received a part of the answer. Takes a retry from the budget when it allows one.
         """
         fleet = self.fleet
         self.tried |= {backend}
         if outcome is Outcome.UNREACHABLE:
             self.shunned |= fleet.neighbours(backend)
+        self.attempts -= unsent
         self.deaths += died
         self.stop = self._judge(backend, outcome, now_s, begun=begun)
         return self.stop

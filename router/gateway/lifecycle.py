@@ -291,7 +291,7 @@ class Lifecycle:
     def _failed(self, x: Exchange, course: Course, backend: str, end: AttemptEnd) -> None:
         """Note the failure of an attempt. Raises RouterError when there is to be no other."""
         now_s = clock.monotonic_s()
-        stop = course.failed(backend, end.outcome, now_s, died=end.died, begun=x.answered)
+        stop = course.failed(backend, end.outcome, now_s, died=end.died, begun=x.answered, unsent=end.unsent)
         if stop is Stop.DEADLY:
             self._poison.remember(x.request.body, now_s)
         if stop is not None:
@@ -343,7 +343,7 @@ class Lifecycle:
             if asked:
                 end = await self._without_option(x, ask, pool, end, now_s)
         except ConnectError as error:
-            end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail)
+            end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail, unsent=error.unsent)
         except ConnectionResetError:
             end = AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail="closed the connection at once")
         except ClientGone:

@@ -16,6 +16,7 @@ class AttemptEnd:
     status    the backend's status, 0 if it gave none
     stale     the pooled connection was no good: closed under us before the backend saw the request, or what came on it
               was no beginning of an answer. Another connection decides, nobody is at fault yet
+    unsent    there was no address to send it to
     died      the connection broke after the request was sent and before any answer
     body      the backend's error body, for a client error that is passed on
     """
@@ -27,6 +28,7 @@ class AttemptEnd:
     retry_after_s: float | None = None
     stale: bool = False
     died: bool = False
+    unsent: bool = False
     body: bytes = b""
     content_type: bytes = b""
 

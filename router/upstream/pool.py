@@ -38,6 +38,14 @@ class ConnectError(RouterError):
     """A backend could not be connected to: connect_timeout or upstream_unreachable; or this router is out of
     descriptors or the like, which is nobody else's fault: router_exhausted."""
 
+    unsent = False
+
+
+class NoAddressError(ConnectError):
+    """The backend's host name leads nowhere."""
+
+    unsent = True
+
 
 @dataclass(slots=True)
 class Network:
@@ -137,7 +145,7 @@ class Pool:
         except TimeoutError:
             raise ConnectError("connect_timeout", "did not accept a connection in time") from None
         except UnknownNameError:
-            raise ConnectError("upstream_unreachable", "has a host name that cannot be resolved") from None
+            raise NoAddressError("upstream_unreachable", "has a host name that cannot be resolved") from None
         except OSError as error:
             if error.errno in SHORTAGE:
                 raise ConnectError("router_exhausted", f"({error.strerror})") from None

@@ -147,6 +147,17 @@ class TestWaiting:
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a", "eu-west/b")
 
 
+def test_backends_whose_names_lead_nowhere_use_up_no_attempt() -> None:
+    course = course_of(fleet_of(*(f"us-east/{x}" for x in "abcde"), params=Params(attempts_max=2)))
+    seen: set[str] = set()
+    for _ in range(4):
+        backend, stop = fail(course, Outcome.UNREACHABLE, unsent=True)
+        seen.add(backend)
+        assert stop is None
+    assert go(course).backend not in seen, "the only one left is asked"
+    assert course.attempts == 1
+
+
 class CourseMachine(RuleBasedStateMachine):
     """Many courses on one fleet, with outcomes, times, drains, reloads and policies by chance."""
 
