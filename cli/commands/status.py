@@ -69,7 +69,7 @@ def about(status: Json) -> Table:
             "traffic": dotted(*traffic_facts(traffic)),
             "first token": dotted(*ttft_facts(traffic)),
             "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
-            "store": dotted(f"{store['kind']} {state(store['state'])}", rtt),
+            "store": dotted(f"{store['kind']} {state(store['state'])}", rtt, store.get("notice")),
             "config": dotted(router["config_source"], f"generation {router['config_generation']}"),
         }
     )

@@ -38,7 +38,8 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "config_source": os.path.abspath(config.source),
             "ready": control.ready() is None,
         },
-        "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s},
+        "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s}
+        | {"notice": control.store.notice},
         "traffic": {"inflight": sum(b.inflight for b in backends), "queued": sum(control.queued().values())}
         | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
         "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},

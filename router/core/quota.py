@@ -27,7 +27,7 @@ CONCURRENT_WAIT_US = 1_000_000
 #: A clock that goes back by less than this is waited for, by more is believed.
 STEP_BACK_US = MINUTE_US
 
-_NEVER_EXPIRES_US = 1 << 53
+_NEVER_US = 1 << 53
 
 
 class Limits(NamedTuple):
@@ -98,7 +98,12 @@ class Account:
     month: int = 0
     spent_microusd: int = 0
     slots: dict[str, int] = field(default_factory=dict)
-    soonest_us: int = _NEVER_EXPIRES_US  # no slot expires before this
+    soonest_us: int = _NEVER_US  # no slot expires before this
+    born_us: int = 0  # what was seen before that was of an account that has been lost since
+    #: What was put back: when the rates would be whole by it, and the money.
+    back_requests_us: int = 0
+    back_tokens_us: int = 0
+    back_microusd: int = 0
 
     def standing(self) -> Standing:
         return Standing(self.at_us, self.requests_us, self.tokens_us, len(self.slots), self.spent_microusd)
@@ -138,6 +143,7 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
             now_us = at_us
         else:
             account.slots = {s: e for s, e in account.slots.items() if e <= now_us + lease_us}
+            account.born_us = min(account.born_us, now_us)
     if now_us > at_us:
         elapsed_us = now_us - at_us
         account.requests_us = account.requests_us - elapsed_us if account.requests_us > elapsed_us else 0
@@ -145,11 +151,33 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
     account.at_us = now_us
     if account.soonest_us <= now_us:
         account.slots = {s: e for s, e in account.slots.items() if e > now_us}
-        account.soonest_us = min(account.slots.values(), default=_NEVER_EXPIRES_US)
+        account.soonest_us = min(account.slots.values(), default=_NEVER_US)
     if account.day != (day := now_us // DAY_US):
+        if account.day < 0:
+            account.born_us = now_us
         account.day = day
         if account.month != (month := month_of(now_us)):
             account.month, account.spent_microusd = month, 0
+
+
+def put_back(account: Account, limits: Limits, now_us: int, seen: Standing, *, lease_us: int) -> None:
+    """Somebody saw this account before it was lost and began anew: what was used then still counts.
+
+    Several may have seen it at different times. What is put back is the most that any of them saw, and what was used
+    since the account began anew comes on top. Of an account that was not lost nothing changes.
+    """
+    advance(account, now_us, lease_us)
+    if seen.now_us >= account.born_us:
+        return
+    whole_us = min(seen.now_us + seen.requests_us, _NEVER_US)
+    account.requests_us += max(0, whole_us - max(account.back_requests_us, account.at_us))
+    account.back_requests_us = max(account.back_requests_us, whole_us)
+    whole_us = min(seen.now_us + seen.tokens_us, _NEVER_US)
+    account.tokens_us += max(0, whole_us - max(account.back_tokens_us, account.at_us))
+    account.back_tokens_us = max(account.back_tokens_us, whole_us)
+    if limits.budget_microusd is not None and month_of(seen.now_us) == account.month:
+        account.spent_microusd += max(0, seen.spent_microusd - account.back_microusd)
+        account.back_microusd = max(account.back_microusd, seen.spent_microusd)
 
 
 def reserve(

@@ -102,6 +102,10 @@ class Store(Protocol):
     def state(self) -> str:
         """``up`` or ``down``."""
 
+    @property
+    def notice(self) -> str | None:
+        """What an operator should change about the store, if anything."""
+
     async def start(self) -> None:
         """Connect. A store that is away does not stop the router: it starts in state ``down``."""
 

@@ -43,11 +43,15 @@ class Link(Protocol):
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One pipeline; a command that was refused has an exception as its reply. Ends within a few deadlines.
 
-        Raises LinkError if the store did not answer or cannot work: read-only, loading, out of memory.
+        Raises LinkError if the store did not answer or cannot work: read-only, loading, out of memory. What its access
+        list does not permit is a reply.
         """
 
     async def drop(self) -> None:
         """Close every connection; the next command opens new ones and asks again where the store is."""
+
+    async def eviction_policy(self) -> str | None:
+        """What the store does when it is short of memory (``maxmemory-policy``); None: it does not say."""
 
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
         """Call ``heard`` once when subscribed and for every message, until cancelled. Raises LinkError."""

@@ -7,10 +7,11 @@ says so. A store that lost its data gets back what the routers remember; a revoc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.store.base import Key, StoreError
 from router.store.courier import Command, Link, LinkError
@@ -20,10 +21,22 @@ KEYS = "{mr}:keys"
 VERSION = "{mr}:version"
 PEPPER = "{mr}:pepper"
 RUNTIME = "{mr}:runtime"
+#: A field that stays when the last wish is taken back: without it the hash was lost, not emptied.
+RUNTIME_KEPT = "kept"
 CHANNEL = "mr:keys"
 _SCAN = 500
 
 _log = logging.getLogger("router.store")
+
+
+class Known(NamedTuple):
+    """What this router knows to be in the store: no router ever takes a key or the pepper away."""
+
+    keys: int
+    pepper: bool
+
+    def lost_in(self, keys: int, pepper: int) -> bool:
+        return keys < self.keys or (self.pepper and not pepper)
 
 
 class KeySync:
@@ -35,9 +48,14 @@ class KeySync:
         self._lock = asyncio.Lock()  # a key that is made while the snapshot is read must not get lost in between
         self._version = -1
         self._runtime: dict[str, str] = {}
+        self._runtime_kept = False
 
     def __repr__(self) -> str:
         return f"<KeySync version {self._version} {self._ring!r}>"
+
+    def known(self) -> Known:
+        """What the store must hold, as it was given or read already."""
+        return Known(len(self._ring.records), bool(self._ring.pepper))
 
     async def refresh(self, version: int) -> None:
         """Read all keys if ``version``, the store's own, is not the one read last."""
@@ -63,8 +81,7 @@ class KeySync:
         for record in list(self._ring.records.values()):
             verb = "HSET" if record.revoked else "HSETNX"
             await self._run((verb, KEYS, record.id, record.encode()))
-        for name, value in self._runtime.items():
-            await self._run(("HSETNX", RUNTIME, name, value))
+        await self._restore_runtime()
         await self._changed()
 
     async def create(self, name: str, plan: str, tenant: str | None, created_s: float) -> tuple[Key, str]:
@@ -88,17 +105,32 @@ class KeySync:
             return self._ring.put(record)
 
     async def set_runtime(self, name: str, value: str | None) -> None:
+        kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")
         if value is None:
-            await self._run(("HDEL", RUNTIME, name))
+            await self._run(kept, ("HDEL", RUNTIME, name))
             self._runtime.pop(name, None)
         else:
-            await self._run(("HSET", RUNTIME, name, value))
+            await self._run(kept, ("HSET", RUNTIME, name, value))
             self._runtime[name] = value
+        self._runtime_kept = True
 
     async def get_runtime(self) -> dict[str, str]:
+        """A store that has lost it gets back what this router knows."""
         (fields,) = await self._run(("HGETALL", RUNTIME))
+        if fields.pop(RUNTIME_KEPT.encode(), None) is not None:
+            self._runtime_kept = True
+        elif self._runtime_kept:
+            await self._restore_runtime()
+            (fields,) = await self._run(("HGETALL", RUNTIME))
+            fields.pop(RUNTIME_KEPT.encode(), None)
         self._runtime = {n.decode(errors="replace"): v.decode(errors="replace") for n, v in fields.items()}
         return dict(self._runtime)
+
+    async def _restore_runtime(self) -> None:
+        if self._runtime_kept:
+            await self._run(("HSET", RUNTIME, RUNTIME_KEPT, "1"))
+        for name, value in self._runtime.items():
+            await self._run(("HSETNX", RUNTIME, name, value))
 
     async def _load(self) -> None:
         version, stored = await self._run(("GET", VERSION), ("GET", PEPPER))
@@ -115,15 +147,30 @@ class KeySync:
                     records.append(record)
             if not cursor:
                 break
+        if self._ring.pepper and pepper in (b"", self._ring.pepper):
+            records += await self._give_back({record.id for record in records}, pepper)
+            pepper = self._ring.pepper
         self._ring.load(records, pepper)
         self._version = int(version or 0)
+
+    async def _give_back(self, found: set[str], pepper: bytes) -> list[KeyRecord]:
+        """Keys are never taken away: those that are not found were lost. Write them again, and go on with them."""
+        lost = [record for record in self._ring.records.values() if record.id not in found]
+        if not pepper:
+            await self._pepper(self._ring.pepper)
+        for record in lost:
+            await self._run(("HSETNX", KEYS, record.id, record.encode()))
+        return lost
 
     async def _write(self, record: KeyRecord) -> None:
         await self._run(("HSET", KEYS, record.id, record.encode()))
         await self._changed()
 
     async def _changed(self) -> None:
-        await self._run(("INCR", VERSION), ("PUBLISH", CHANNEL, ""))
+        """Where the channel is not permitted, the other routers hear of it at their next heartbeat."""
+        await self._run(("INCRBY", VERSION, 1))
+        with contextlib.suppress(LinkError):
+            await self._run(("PUBLISH", CHANNEL, ""))
 
     async def _pepper(self, candidate: bytes) -> bytes:
         """The pepper. Where there is none yet: of the environment, else the candidate, which the store then keeps."""

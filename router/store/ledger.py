@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from router.core.quota import Standing
+from router.core.quota import Limits, Standing
 from router.store.base import Key
 from router.store.courier import Command, Courier, LinkError, call
 from router.store.purse import Purse, Settlement
@@ -31,6 +32,25 @@ FLUSH_S = 0.025
 WATCH_S = 0.25
 #: A purse that nobody touched for this long is put away.
 FORGET_S = 60.0
+
+
+#: So many accounts with money spent are remembered after their purse was put away.
+MEMORIES_MAX = 16_384
+
+
+class Memory(NamedTuple):
+    """Where an account stood when this router last saw it."""
+
+    key_id: str
+    limits: Limits
+    standing: Standing
+    at_s: float
+
+    def matters(self, now_s: float) -> bool:
+        """Is there anything that time has not given back?"""
+        ago_us = (now_s - self.at_s) * 1e6
+        standing = self.standing
+        return bool(standing.spent_microusd) or max(standing.requests_us, standing.tokens_us) > ago_us
 
 
 class Ledger:
@@ -58,6 +78,7 @@ class Ledger:
         self._watched: set[Purse] = set()
         self._wake = asyncio.Event()
         self.purses: dict[str, Purse] = {}
+        self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were put away, with money spent
 
     def __repr__(self) -> str:
         return f"<Ledger {len(self.purses)} purses, {len(self._watched)} watched, {len(self._dirty)} to visit>"
@@ -66,6 +87,8 @@ class Ledger:
         purse = self.purses.get(key.id)
         if purse is None:
             purse = self.purses[key.id] = Purse(key.id, key.plan, self._monotonic_s(), self._new_slot)
+            if (memory := self._memories.pop(key.id, None)) is not None:
+                purse.note(memory.standing, memory.at_s, None)
         elif purse.plan is not key.plan:
             purse.adopt(key.plan)
         return purse
@@ -83,7 +106,7 @@ class Ledger:
             return
         cost, slots = want
         purse.asking = True
-        args = [*head(purse.limits, self._lease_us), *grant_args(cost, 2 * self._routers(), slots)]
+        args = [*head(purse.limits, self._lease_us, purse.standing), *grant_args(cost, 2 * self._routers(), slots)]
         command = call(self._scripts.grant, account_keys(purse.key_id), args)
         sent_s = self._monotonic_s()
         future = self._courier.post(command, partial(self._granted_late, purse, slots))
@@ -92,7 +115,7 @@ class Ledger:
     def settle_command(self, purse: Purse, message: Settlement) -> Command:
         args = settle_args(message.back, message.month, message.number, message.release, message.renew)
         keys = settle_keys(purse.key_id, self._router)
-        return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us), *args])
+        return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us, purse.standing), *args])
 
     def send(self, purse: Purse, *, everything: bool = False) -> None:
         """Send a settlement if there is something to settle, none is under way, and the store is up."""
@@ -153,6 +176,17 @@ class Ledger:
             purse.close_share(now_us)
             self.touch(purse)
 
+    def put_back(self) -> list[Command]:
+        """The store has lost its data: what tells it where the accounts stood. It takes over the most that any router
+        saw; what was used since then, and seen by none, is forgotten."""
+        now_s = self._monotonic_s()
+        known = [Memory(p.key_id, p.limits, p.standing, p.standing_s) for p in self.purses.values() if p.standing]
+        return [
+            call(self._scripts.look, account_keys(m.key_id), head(m.limits, self._lease_us, m.standing))
+            for m in (*known, *self._memories.values())
+            if m.matters(now_s)
+        ]
+
     def renew_all(self) -> None:
         """The store may have lost its slots: hold them anew."""
         for purse in self.purses.values():
@@ -201,3 +235,8 @@ class Ledger:
     def _put_away(self, now_s: float) -> None:
         for purse in [p for p in self.purses.values() if p.spent_out(now_s, FORGET_S)]:
             del self.purses[purse.key_id]
+            if purse.standing is not None and purse.standing.spent_microusd:
+                memory = Memory(purse.key_id, purse.limits, purse.standing, purse.standing_s)
+                self._memories[purse.key_id] = memory
+                if len(self._memories) > MEMORIES_MAX:
+                    self._memories.popitem(last=False)

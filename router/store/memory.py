@@ -62,6 +62,10 @@ class MemoryStore:
     def state(self) -> str:
         return "up"
 
+    @property
+    def notice(self) -> str | None:
+        return None
+
     async def start(self) -> None:
         """Nothing to connect to."""
 

@@ -20,7 +20,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
-    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -37,7 +36,7 @@ from router.store.courier import DEADLINE_S, Command, LinkError
 PATIENCE_S = 3 * DEADLINE_S
 _CONNECTIONS = 32
 #: Answers that say "the server cannot work now", whatever was asked.
-_CANNOT_WORK = (BusyLoadingError, ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
+_CANNOT_WORK = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError)
 _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "UNKILLABLE")
 
 
@@ -88,6 +87,25 @@ class RedisLink:
         if opened is not None:
             await opened.close()
 
+    async def eviction_policy(self) -> str | None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._policy()
+        except BaseException as error:
+            failure = self._failure(error)
+            if isinstance(failure, LinkError):
+                return None  # it may not be asked, or is away again
+            raise failure from None
+
+    async def _policy(self) -> str | None:
+        client = self._client()
+        if isinstance(client, RedisCluster):
+            answers: list[Any] = list((await client.info("memory", target_nodes=RedisCluster.PRIMARIES)).values())
+        else:
+            answers = [await client.info("memory")]
+        policies = [policy for answer in answers if (policy := answer.get("maxmemory_policy"))]
+        return next((p for p in policies if p != "noeviction"), policies[0] if policies else None)
+
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
         opened = _open(self._url, socket_timeout=None)  # silence is normal here
         try:
@@ -111,14 +129,17 @@ class RedisLink:
         await self.drop()
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        pipeline = self._client().pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
+        return await pipeline.execute(raise_on_error=False)
+
+    def _client(self) -> Redis | RedisCluster:
         if self._closed:
             raise LinkError("the link is closed")
         if self._opened is None:
             self._opened = _open(self._url)
-        pipeline = self._opened.client.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        return await pipeline.execute(raise_on_error=False)
+        return self._opened.client
 
     def _failure(self, error: BaseException) -> BaseException:
         """What to raise instead: LinkError, whatever redis-py comes up with, unless our own task is being ended."""

@@ -51,9 +51,11 @@ def settle_keys(key_id: str, router: str) -> list[str]:
     return [*account_keys(key_id), f"mr:{{{key_id}}}:s:{router}"]
 
 
-def head(limits: Limits, lease_us: int, now_us: int | None = None) -> list[Word]:
-    """The arguments every script of an account begins with. ``now_us`` None: the server's clock."""
-    return ["" if now_us is None else now_us, lease_us, *(-1 if limit is None else limit for limit in limits)]
+def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | None = None) -> list[Word]:
+    """The arguments every script of an account begins with. ``seen`` is where the account stood when it was last seen,
+    ``now_us`` None the server's clock."""
+    memory = "" if seen is None else f"{seen.now_us} {seen.requests_us} {seen.tokens_us} {seen.spent_microusd}"
+    return ["" if now_us is None else now_us, lease_us, *(-1 if limit is None else limit for limit in limits), memory]
 
 
 def reserve_args(cost: Cost, slots: Sequence[str]) -> list[Word]:

@@ -7,32 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from router.complaint import Complaint
 from router.config import Plan
 from router.core.quota import Cost, Standing, Verdict
 from router.errors import RouterError
 from router.store.answers import limit_states, refusal, remaining
-from router.store.base import Key, LimitState, Refusal, Reservation, StoreError
+from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.courier import Command, Courier, Link, LinkError, call
-from router.store.degraded import Breaker, share_of
+from router.store.degraded import share_of
+from router.store.heartbeat import MARK, Heartbeat
 from router.store.keys import Ring
-from router.store.keysync import CHANNEL, VERSION, KeySync
+from router.store.keysync import KeySync
 from router.store.ledger import Ledger
-from router.store.notes import MARKS_MAX, Marks, Notes, note_key
+from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.scripts import (
-    Word,
     account_keys,
     head,
     load_scripts,
-    marks_args,
-    read_marks,
     read_reserve,
     reserve_args,
 )
@@ -43,15 +39,8 @@ _log = logging.getLogger("router.store")
 T = TypeVar("T")
 
 LEASE_S = 15.0
-BEAT_S = 1.0
-#: A router that was silent for this long no longer counts when limits are shared out.
-SILENCE_MS = 5000
-ROUTERS = "{mr}:routers"
-MARK = "{mr}:mark"
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
-MARKS = "{mr}:marks"
-_START_TRIES = 3
 _AWAY_RETRY_S = 1.0
 
 
@@ -88,76 +77,56 @@ class SharedStore:
         self._on_down = on_down
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
-        self._offset_s = wall_s() - monotonic_s()  # from our clock to the server's
         self._lease_us = int(lease_s * 1e6)
-        self._routers = 1
-        self._mark: bytes | None = None  # of the data in the store: another one, and it was lost
-        self._breaker = Breaker()
-        self._complaint = Complaint()
         self._scripts = load_scripts()
-        self._courier = Courier(link, self)
         self._sync = KeySync(link, self.keys)
+        self._notes = Notes()
+        self._marks = Marks(monotonic_s)
+        self._heart = Heartbeat(
+            link,
+            self._scripts,
+            self.router,
+            self._sync,
+            self._marks,
+            on_down=on_down,
+            monotonic_s=monotonic_s,
+            wall_s=wall_s,
+        )
+        self._courier = Courier(link, self._heart)
         self._ledger = Ledger(
             self._courier,
             self._scripts,
             self.router,
             lease_s=lease_s,
             monotonic_s=monotonic_s,
-            routers=lambda: self._routers,
+            routers=lambda: self._heart.routers,
         )
         self._purses = self._ledger.purses
-        self._notes = Notes()
-        self._marks = Marks(monotonic_s)
-        self._beat_now = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<SharedStore {self.router} {self._breaker!r} {self._ledger!r}>"
-
-    # the Health that the courier tells
-
-    @property
-    def up(self) -> bool:
-        return self._breaker.up
-
-    def succeeded(self) -> None:
-        self._breaker.succeeded()
-
-    def failed(self, reason: str) -> None:
-        if self._breaker.failed(reason, self._monotonic_s()):
-            _log.warning("the store is away (%s); until it is back: %s", reason, self._on_down)
-            self._beat_now.set()
+        return f"<SharedStore {self.router} {self._heart!r} {self._ledger!r}>"
 
     @property
     def state(self) -> str:
-        return "up" if self._breaker.up else "down"
+        return "up" if self._heart.up else "down"
+
+    @property
+    def notice(self) -> str | None:
+        return self._heart.notice
 
     async def start(self) -> None:
         if self._server is not None:
             await self._server.start()
-        for _ in range(_START_TRIES):
-            try:
-                await self._beat()
-                break
-            except LinkError as error:
-                self._breaker.failed(str(error), self._monotonic_s())
-        else:
-            _log.warning("the store is away (%s); until it is back: %s", self._breaker.reason, self._on_down)
-        self._tasks = [
-            supervise(self._ledger.run, name="store ledger"),
-            supervise(self._beats, name="store heartbeat"),
-            supervise(self._listen, name="store listener"),
-        ]
+        await self._heart.start(self._ledger)
+        self._task = supervise(self._ledger.run, name="store ledger")
 
     async def stop(self) -> None:
-        await stop(*self._tasks)
-        self._tasks = []
-        if self._breaker.up:
+        await self._heart.stop()
+        await stop(self._task)
+        if self._heart.up:
             await self._ledger.flush()
-            try:
-                await self._link.run([Command(("ZREM", ROUTERS, self.router)), Command(("HDEL", FLEET, self.router))])
-            except LinkError as error:
-                _log.info("the store did not hear that this router stops: %s", error)
+            await self._heart.leave([Command(("HDEL", FLEET, self.router))])
         await self._link.close()
         if self._server is not None:
             await self._server.stop()
@@ -182,7 +151,7 @@ class SharedStore:
             return taken
         if (denied := purse.still_denied(tokens, microusd, now_s)) is not None:
             return denied
-        return None if self._breaker.up else self._alone(purse, Cost(1, tokens, microusd), request_id, now_s)
+        return None if self._heart.up else self._alone(purse, Cost(1, tokens, microusd), request_id, now_s)
 
     async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
         now_s = self._monotonic_s()
@@ -193,7 +162,10 @@ class SharedStore:
         slot, new = purse.slot()
         if not purse.busy or purse.shared_tokens < 2 * tokens or purse.shared_requests < 2:
             self._ledger.send(purse, everything=True)  # it may be what this request lacks
-        args = [*head(purse.limits, self._lease_us), *reserve_args(cost, (slot,) if slot and new else ())]
+        args = [
+            *head(purse.limits, self._lease_us, purse.standing),
+            *reserve_args(cost, (slot,) if slot and new else ()),
+        ]
         command = call(self._scripts.reserve, account_keys(key.id), args)
         try:
             reply = await self._courier.post(command, partial(self._reserved_late, purse, cost, slot if new else None))
@@ -222,7 +194,7 @@ class SharedStore:
             money = 0 if microusd is None else reservation.microusd - microusd
         purse.inflight -= 1
         if purse.share is not None and source in ("share", "allow"):
-            purse.share.settle(Cost(requests, tokens, money), self._server_us(self._monotonic_s()))
+            purse.share.settle(Cost(requests, tokens, money), self._heart.server_us(self._monotonic_s()))
             requests = tokens = money = 0
         purse.put_back(requests, tokens, money, reservation.slot)
         self._ledger.touch(purse)
@@ -248,12 +220,14 @@ class SharedStore:
         """From the store; while it is away, what this router knows and gives out."""
         purse = self._ledger.purse(key)
         try:
-            command = call(self._scripts.look, account_keys(key.id), head(purse.limits, self._lease_us))
+            command = call(self._scripts.look, account_keys(key.id), head(purse.limits, self._lease_us, purse.standing))
             standing = Standing(*await self._courier.post(command))
         except LinkError:
             now_s = self._monotonic_s()
             unlimited = self._on_down == "allow"
-            share = purse.open_share(self._server_us(now_s), now_s, routers=self._routers, unlimited=unlimited)
+            share = purse.open_share(
+                self._heart.server_us(now_s), now_s, routers=self._heart.routers, unlimited=unlimited
+            )
             standing = share.account.standing()._replace(slots=len(purse.held) - len(purse.idle))
             limits = share.limits._replace(concurrent=purse.limits.concurrent)
             return limit_states(limits, standing, "this router")
@@ -261,7 +235,9 @@ class SharedStore:
 
     async def reset_quota(self, key: Key) -> None:
         await self._asked(self._link.run([Command(("HDEL", account_keys(key.id)[0], "r", "t", "b"))]))
-        self._ledger.purse(key).denied_until_s = 0.0
+        purse = self._ledger.purse(key)
+        purse.denied_until_s = 0.0
+        purse.standing = None  # it must not be put back
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         await self._asked(self._sync.set_runtime(name, value))
@@ -292,8 +268,7 @@ class SharedStore:
 
     def mark(self, kind: str, digest: str, ttl_s: float) -> None:
         self._marks.put(kind, digest, ttl_s)
-        if self._breaker.up:
-            self._beat_now.set()
+        self._heart.hasten()
 
     def marked(self, kind: str, digest: str) -> bool:
         return self._marks.has(kind, digest)
@@ -356,11 +331,11 @@ class SharedStore:
         if self._on_down == "deny":
             return Refusal("store", "Quotas cannot be checked: the shared store is away.", _AWAY_RETRY_S)
         unlimited = self._on_down == "allow"
-        now_us = self._server_us(now_s)
-        share = purse.open_share(now_us, now_s, routers=self._routers, unlimited=unlimited)
+        now_us = self._heart.server_us(now_s)
+        share = purse.open_share(now_us, now_s, routers=self._heart.routers, unlimited=unlimited)
         slot, new = purse.slot()
         if slot is not None and new:
-            places = share_of(purse.limits.concurrent or 1, self._routers)
+            places = share_of(purse.limits.concurrent or 1, self._heart.routers)
             if len(purse.held) >= places and not unlimited:
                 standing = share.account.standing()._replace(slots=len(purse.held))
                 limits = share.limits._replace(concurrent=places)
@@ -373,7 +348,7 @@ class SharedStore:
             answer = refusal(share.limits, verdict, share.account.standing(), cost)
             if verdict.never:  # of the share; the whole limit may well allow it
                 answer.retry_after_s = _AWAY_RETRY_S
-            answer.detail += f" (The shared store is away: {self._routers} router(s) share the limit.)"
+            answer.detail += f" (The shared store is away: {self._heart.routers} router(s) share the limit.)"
             return answer
         taken = purse.reservation(self._on_down, cost.tokens, cost.microusd, request_id, slot, now_s)
         if share.limits.requests_per_minute is not None:
@@ -382,92 +357,12 @@ class SharedStore:
             taken.remaining_tokens = remaining(share.account.tokens_us, share.limits.tokens_per_minute)
         return taken
 
-    # in the background
-
-    async def _beats(self) -> None:
-        """Signs of life while the store is up, probes while it is away; one task, one at a time."""
-        while True:
-            up = self._breaker.up
-            pause_s = BEAT_S if up else self._breaker.probe_s * (0.75 + random.random() / 2)
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._beat_now.wait()
-            except TimeoutError:
-                pass
-            self._beat_now.clear()
-            if not self._breaker.up:
-                if up:
-                    continue  # it has just gone: let it rest before the first probe
-                await self._link.drop()
-            try:
-                await self._beat()
-            except LinkError as error:
-                self.failed(str(error))
-            except StoreError as error:
-                if self._complaint.worth_a_line(str(error), self._monotonic_s()):
-                    _log.error("%s", error)
-
-    async def _beat(self) -> None:
-        """Say that this router is alive and hear what has changed. Raises StoreError, and LinkError for all else: what
-        the store holds may be unreadable in ways that nobody foresaw."""
-        try:
-            await self._sign_of_life()
-        except (LinkError, StoreError):
-            raise
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            if self._complaint.worth_a_line(what, self._monotonic_s()):
-                _log.error("the store holds something that was not foreseen", exc_info=error)
-            raise LinkError(what) from None
-
-    async def _sign_of_life(self) -> None:
-        """A write, so that a read-only replica is no store."""
-        sent_s = self._monotonic_s()
-        args: list[Word] = [self.router, SILENCE_MS, secrets.token_hex(8)]
-        beat = call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK), args)
-        told = self._marks.unsent()
-        marks = call(self._scripts.marks, (MARKS,), marks_args(MARKS_MAX, told))
-        reply, known = await self._link.run([beat, marks])
-        for answer in (reply, known):
-            if isinstance(answer, Exception):
-                raise LinkError(f"refused: {answer}")
-        self._marks.told((name for name, _ in told), read_marks(known))
-        now_us, self._routers, version, mark = reply
-        self._offset_s = now_us / 1e6 - sent_s
-        if self._mark not in (None, mark):
-            _log.warning(
-                "the store has lost its data; this router puts back the %d keys it knows", len(self.keys.records)
-            )
-            await self._sync.restore()
-            self._ledger.renew_all()
-            self._marks.tell_again()
-        else:
-            await self._sync.refresh(version)
-        self._mark = mark
-        self._breaker.succeeded()
-        if not self._breaker.up:
-            away_s = self._breaker.recovered(self._monotonic_s())
-            if away_s is not None:
-                _log.warning("the store is back after %.1f s", away_s)
-            self._ledger.reopen(self._server_us(self._monotonic_s()))
-
-    async def _listen(self) -> None:
-        """Read the keys again as soon as a router has changed them. Where this fails, the heartbeat does it."""
-        while True:
-            try:
-                await self._link.listen(CHANNEL, self._beat_now.set)
-            except LinkError:
-                await asyncio.sleep(BEAT_S)
-
     async def _asked(self, work: Awaitable[T]) -> T:
         """An operator asked: say plainly if the store is away."""
         try:
             return await work
         except LinkError:
             raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S) from None
-
-    def _server_us(self, now_s: float) -> int:
-        return int((now_s + self._offset_s) * 1e6)
 
 
 def _heard(future: asyncio.Future[Any]) -> None:

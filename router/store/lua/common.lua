@@ -1,13 +1,16 @@
 -- The arithmetic of core/quota.py, line by line; a property test holds the two together. Put in front of each script.
 -- All numbers are integers below 2^53. Times are microseconds of this server's clock.
--- KEYS[1] hash: at, r, t (deficits), m (month), b (spent micro-USD)   KEYS[2] sorted set: slot -> expiry
+-- KEYS[1] hash: at, r, t (deficits), m (month), b (spent micro-USD), n (since when there is this hash), and what was put
+-- back into it: pr, pt (when it would be whole), pb   KEYS[2] sorted set: slot -> expiry
 -- ARGV[1] now, or '' for TIME   [2] lease   [3..6] requests/min, tokens/min, concurrent, budget; -1: no limit
+-- [7] where the caller last saw the account, as 'at r t b', or ''
 
 local MINUTE_US = 60000000
 local DAY_US = 86400000000
 local UNITS_MAX = 100000000
 local CONCURRENT_WAIT_US = 1000000
 local STEP_BACK_US = MINUTE_US
+local NEVER_US = 9007199254740992
 
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 
@@ -73,26 +76,55 @@ local LEASE_US = tonumber(ARGV[2])
 local PER_MINUTE = { r = limit(3), t = limit(4) }
 local CONCURRENT, BUDGET = limit(5), limit(6)
 
+-- core/quota.put_back
+local function put_back(a)
+  local at, r, t, b = string.match(ARGV[7], '^(%d+) (%d+) (%d+) (%d+)$')
+  local seen_us = tonumber(at)
+  if seen_us >= a.born then
+    return
+  end
+  local f = redis.call('HMGET', KEYS[1], 'pr', 'pt', 'pb')
+  local whole = { r = min(seen_us + tonumber(r), NEVER_US), t = min(seen_us + tonumber(t), NEVER_US) }
+  for i, rate in ipairs({ 'r', 't' }) do
+    local before_us = tonumber(f[i] or 0)
+    a[rate] = a[rate] + max(0, whole[rate] - max(before_us, a.at))
+    whole[rate] = max(before_us, whole[rate])
+  end
+  local spent, before = tonumber(b), tonumber(f[3] or 0)
+  if BUDGET and month_of(seen_us) == a.month then
+    a.spent = a.spent + max(0, spent - before)
+    before = max(before, spent)
+  end
+  redis.call('HSET', KEYS[1], 'pr', int(whole.r), 'pt', int(whole.t), 'pb', int(before))
+  a.fresh = true
+end
+
 -- core/quota.advance
 local function load()
   local now_us = server_us()
-  local f = redis.call('HMGET', KEYS[1], 'at', 'r', 't', 'm', 'b')
+  local f = redis.call('HMGET', KEYS[1], 'at', 'r', 't', 'm', 'b', 'n')
   local at_us = tonumber(f[1] or 0)
+  local born_us = f[1] and tonumber(f[6] or 0) or now_us
   if now_us < at_us then
     if at_us - now_us < STEP_BACK_US then
       now_us = at_us
     else
       redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. int(now_us + LEASE_US), '+inf')
+      born_us = min(born_us, now_us)
     end
   end
   local elapsed_us = max(0, now_us - at_us)
   local a = { at = now_us, r = max(0, tonumber(f[2] or 0) - elapsed_us), t = max(0, tonumber(f[3] or 0) - elapsed_us), n = 0 }
+  a.born, a.fresh = born_us, not f[1] or born_us ~= tonumber(f[6] or 0)
   if CONCURRENT then
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_us))
     a.n = redis.call('ZCARD', KEYS[2])
   end
   a.month = month_of(now_us)
   a.spent = tonumber(f[4] or -1) == a.month and tonumber(f[5] or 0) or 0
+  if ARGV[7] ~= '' then
+    put_back(a)
+  end
   return a
 end
 
@@ -103,6 +135,9 @@ local function save(a)
     ttl_ms = max(ttl_ms, ceil((month_end_us(a.month) - a.at + DAY_US) / 1000))
   else
     redis.call('HSET', KEYS[1], 'at', int(a.at), 'r', int(a.r), 't', int(a.t))
+  end
+  if a.fresh then
+    redis.call('HSET', KEYS[1], 'n', int(a.born))
   end
   redis.call('PEXPIRE', KEYS[1], int(ttl_ms))
 end

@@ -1,8 +1,8 @@
--- core/quota.grant. ARGV[7] requests [8] tokens [9] micro-USD wanted [10] divisor [11..] slots offered
+-- core/quota.grant. ARGV[8] requests [9] tokens [10] micro-USD wanted [11] divisor [12..] slots offered
 -- Reply: requests, tokens, micro-USD, slots taken, at, r, t, slots, spent
 local a = load()
-local requests, tokens, microusd, divisor = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local slots = #ARGV - 10
+local requests, tokens, microusd, divisor = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local slots = #ARGV - 11
 local n = requests
 
 local function portion(share, want)
@@ -37,6 +37,6 @@ end
 if BUDGET then
   a.spent = a.spent + microusd
 end
-hold(a, 11, 10 + slots)
+hold(a, 12, 11 + slots)
 save(a)
 return { n, tokens, microusd, slots, a.at, a.r, a.t, a.n, a.spent }

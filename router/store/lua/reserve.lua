@@ -1,8 +1,8 @@
--- core/quota.reserve. ARGV[7] requests [8] tokens [9] micro-USD [10..] slots
+-- core/quota.reserve. ARGV[8] requests [9] tokens [10] micro-USD [11..] slots
 -- Reply: refusing limit (0 none, 1 requests, 2 tokens, 3 concurrent, 4 budget), never, wait, at, r, t, slots, spent
 local a = load()
-local cost = { r = tonumber(ARGV[7]), t = tonumber(ARGV[8]) }
-local microusd, slots = tonumber(ARGV[9]), #ARGV - 9
+local cost = { r = tonumber(ARGV[8]), t = tonumber(ARGV[9]) }
+local microusd, slots = tonumber(ARGV[10]), #ARGV - 10
 local refusing, wait_us, add = 0, 0, { r = 0, t = 0 }
 
 local function verdict(never)
@@ -54,6 +54,6 @@ if refusing == 0 then
   if BUDGET then
     a.spent = a.spent + microusd
   end
-  hold(a, 10, #ARGV)
+  hold(a, 11, #ARGV)
 end
 return verdict(0)

@@ -40,12 +40,25 @@ class Twins:
         self.limits = limits
         self.account = Account()
         self.number = 0
+        self.seen: quota.Standing | None = None
 
     def _call(self, script: Script, now_us: int, args: list[Any]) -> Any:
         keys = scripts.settle_keys(self.key_id, "r1")
         if script.name != "settle":
             keys = keys[:2]
-        return self.client.evalsha(script.sha, len(keys), *keys, *scripts.head(self.limits, LEASE_US, now_us), *args)
+        head = scripts.head(self.limits, LEASE_US, self.seen, now_us)
+        return self.client.evalsha(script.sha, len(keys), *keys, *head, *args)
+
+    def remember(self, seen: quota.Standing | None, now_us: int) -> None:
+        """From now on the caller has this memory of the account."""
+        self.seen = seen
+        if seen is not None:
+            quota.put_back(self.account, self.limits, now_us, seen, lease_us=LEASE_US)
+
+    def lose(self) -> None:
+        """The store has lost the account."""
+        self.client.delete(*scripts.account_keys(self.key_id))
+        self.account = Account()
 
     def reserve(self, now_us: int, cost: Cost, slots: list[str]) -> quota.Verdict:
         mine = quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
@@ -103,17 +116,26 @@ OP = st.one_of(
         st.just("settle"), STEP_US, st.builds(Cost, st.integers(-3, 3), SIGNED, SIGNED), st.booleans(), SLOTS, SLOTS
     ),
     st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
+    st.tuples(st.just("lose"), STEP_US),
 )
+#: Which of the standings so far the caller of each step remembers; most often the last, as a router does.
+MEMORY = st.one_of(st.none(), st.just(-1), st.integers(0, 11))
 
 
 @settings(deadline=None, max_examples=150)
-@given(LIMITS, START_US, st.lists(OP, min_size=1, max_size=12))
+@given(LIMITS, START_US, st.lists(st.tuples(OP, MEMORY), min_size=1, max_size=12))
 def test_the_same_sequences_give_the_same_answers(
     client: redis.Redis, limits: Limits, now_us: int, ops: list[Any]
 ) -> None:
     twins = Twins(client, limits)
-    for op in ops:
+    standings: list[quota.Standing] = []
+    for op, memory in ops:
         now_us = max(0, now_us + op[1])
+        if op[0] == "lose":
+            twins.lose()
+            continue
+        known = standings[memory] if memory is not None and -len(standings) <= memory < len(standings) else None
+        twins.remember(known, now_us)
         if op[0] == "reserve":
             twins.reserve(now_us, op[2], op[3])
         elif op[0] == "settle":
@@ -121,6 +143,8 @@ def test_the_same_sequences_give_the_same_answers(
             twins.settle(now_us, op[2], month, op[4], [s for s in op[5] if s not in op[4]])
         else:
             twins.grant(now_us, op[2], op[3], op[4])
+        standings.append(twins.account.standing())
+    twins.remember(None, now_us)
     twins.look(now_us + 1)
 
 

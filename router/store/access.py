@@ -1,0 +1,85 @@
+"""Does the store let this router do all that it needs? Every kind of command once, at every kind of key, harmlessly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from router.core.quota import Cost, Limits
+from router.store.courier import Command, call
+from router.store.keysync import KEYS, PEPPER, RUNTIME, VERSION
+from router.store.notes import note_key
+from router.store.scripts import (
+    Scripts,
+    Word,
+    account_keys,
+    grant_args,
+    head,
+    reserve_args,
+    settle_args,
+    settle_keys,
+)
+
+#: In the place of a key's id, a note's digest and a field's name.
+CHECK = "check"
+_LIMITS = Limits(10**9, 10**9, 10**9, 10**9)
+_LEASE_US = 1_000_000
+
+
+class Need(NamedTuple):
+    """A command, and what it is needed for."""
+
+    keys: str  # a pattern, as an access list writes it
+    what: str
+    command: Command
+
+
+def needs(scripts: Scripts, router: str) -> list[Need]:
+    account, slot = account_keys(CHECK), f"{router}.{CHECK}"
+    start: list[Word] = head(_LIMITS, _LEASE_US, None)
+    quotas = [
+        call(scripts.reserve, account, [*start, *reserve_args(Cost(), (slot,))]),
+        call(scripts.grant, account, [*start, *grant_args(Cost(1, 0, 0), 1, ())]),
+        call(scripts.settle, settle_keys(CHECK, router), [*start, *settle_args(Cost(1), 0, 1, (slot,), ())]),
+        call(scripts.look, account, start),
+    ]
+    note = note_key(CHECK, CHECK)
+    notes = [("SET", note, "", "PX", 1000), ("GET", note), ("DEL", note)]
+    own: list[tuple[Word, ...]] = [
+        ("HSCAN", KEYS, 0, "COUNT", 1),
+        ("HDEL", KEYS, CHECK),
+        ("GET", PEPPER),
+        ("INCRBY", VERSION, 0),
+        ("HGETALL", RUNTIME),
+        ("HDEL", RUNTIME, CHECK),
+    ]
+    return [
+        *(Need("mr:*", "quotas", command) for command in quotas),
+        *(Need("mr:*", "notes", Command(words)) for words in notes),
+        *(Need("{mr}:*", "API keys and drains", Command(words)) for words in own),
+    ]
+
+
+def refused(wanted: Sequence[Need], replies: Sequence[Any]) -> str | None:
+    """What the store does not permit, in its own words; None when it permits everything."""
+    return next(_refusals(wanted, replies), None)
+
+
+def why(what: str, keys: str, reply: object) -> str:
+    """One line for the log."""
+    words = str(reply).partition("\n")[0].removeprefix("ACL failure in script: ").partition(" script: ")[0][:160]
+    return f"its user may not do what {what} need (keys {keys}): {words}"
+
+
+def is_refusal(reply: object) -> bool:
+    """Is it an answer that says that our user may not do this, also from inside a script?"""
+    return isinstance(reply, Exception) and any(w in f"{type(reply).__name__} {reply}" for w in _WORDS)
+
+
+_WORDS = ("NoPermission", "NOPERM", "ACL failure", "no permissions to")
+
+
+def _refusals(wanted: Sequence[Need], replies: Sequence[Any]) -> Iterator[str]:
+    for need, reply in zip(wanted, replies, strict=True):
+        if is_refusal(reply):
+            yield why(need.what, need.keys, reply)

@@ -1,0 +1,250 @@
+"""The signs of life of one router: what it hears from the store each second, and how it finds out that all is well.
+
+One task beats while the store is up and probes while it is away, another listens for changed keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+
+from router.complaint import Complaint
+from router.store import access
+from router.store.base import StoreError
+from router.store.courier import PIPELINE_COMMANDS, Command, Link, LinkError, call
+from router.store.degraded import Breaker
+from router.store.keysync import CHANNEL, KEYS, PEPPER, VERSION, KeySync
+from router.store.ledger import Ledger
+from router.store.notes import MARKS_MAX, Marks
+from router.store.scripts import Scripts, Word, marks_args, read_marks
+from router.tasks import stop, supervise
+
+_log = logging.getLogger("router.store")
+
+BEAT_S = 1.0
+#: A router that was silent for this long no longer counts when limits are shared out.
+SILENCE_MS = 5000
+ROUTERS = "{mr}:routers"
+MARK = "{mr}:mark"
+MARKS = "{mr}:marks"
+_START_TRIES = 3
+KEEPS_ALL = "noeviction"
+
+
+class Heartbeat:
+    """Also the Health that the courier tells. ``on_down`` is for the log."""
+
+    def __init__(
+        self,
+        link: Link,
+        scripts: Scripts,
+        router: str,
+        sync: KeySync,
+        marks: Marks,
+        *,
+        on_down: str,
+        monotonic_s: Callable[[], float],
+        wall_s: Callable[[], float],
+    ) -> None:
+        self.breaker = Breaker()
+        self.routers = 1
+        self.notice: str | None = None  # what an operator should change about the store
+        self._link = link
+        self._scripts = scripts
+        self._router = router
+        self._sync = sync
+        self._marks = marks
+        self._on_down = on_down
+        self._monotonic_s = monotonic_s
+        self._offset_s = wall_s() - monotonic_s()  # from our clock to the server's
+        self._mark: bytes | None = None  # of the data in the store: another one, and it was lost
+        self._complaint = Complaint()
+        self._ledger: Ledger | None = None
+        self._now = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Heartbeat {self.breaker!r}>"
+
+    def server_us(self, now_s: float) -> int:
+        return int((now_s + self._offset_s) * 1e6)
+
+    def hasten(self) -> None:
+        """There is something to tell."""
+        if self.breaker.up:
+            self._now.set()
+
+    # the Health that the courier tells
+
+    @property
+    def up(self) -> bool:
+        return self.breaker.up
+
+    def succeeded(self) -> None:
+        self.breaker.succeeded()
+
+    def failed(self, reason: str) -> None:
+        now_s = self._monotonic_s()
+        if self.breaker.failed(reason, now_s):
+            self._complaint.worth_a_line(reason, now_s)
+            _log.warning("the store is away (%s); until it is back: %s", reason, self._on_down)
+            self._now.set()
+
+    # life
+
+    async def start(self, ledger: Ledger) -> None:
+        """Raises StoreError if the store cannot be used as it is configured; one that is away is probed."""
+        self._ledger = ledger
+        for _ in range(_START_TRIES):
+            try:
+                await self._beat()
+                break
+            except LinkError as error:
+                self.breaker.failed(str(error), self._monotonic_s())
+        else:
+            self._complaint.worth_a_line(self.breaker.reason, self._monotonic_s())
+            _log.warning("the store is away (%s); until it is back: %s", self.breaker.reason, self._on_down)
+        self._tasks = [
+            supervise(self._beats, name="store heartbeat"),
+            supervise(self._listen, name="store listener"),
+        ]
+
+    async def stop(self) -> None:
+        await stop(*self._tasks)
+        self._tasks = []
+
+    async def _beats(self) -> None:
+        """Signs of life while the store is up, probes while it is away; one task, one at a time."""
+        while True:
+            up = self.breaker.up
+            pause_s = BEAT_S if up else self.breaker.probe_s * (0.75 + random.random() / 2)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+            if not self.breaker.up:
+                if up:
+                    continue  # it has just gone: let it rest before the first probe
+                await self._link.drop()
+            try:
+                await self._beat()
+            except LinkError as error:
+                self._still(str(error))
+            except StoreError as error:
+                if self._complaint.worth_a_line(str(error), self._monotonic_s()):
+                    _log.error("%s", error)
+
+    def _still(self, reason: str) -> None:
+        """A beat or a probe failed. If the store stays away for another reason, that is worth a line."""
+        was_down = not self.breaker.up
+        self.failed(reason)
+        if was_down and self._complaint.worth_a_line(reason, self._monotonic_s()):
+            _log.warning("the store is still away (%s)", reason)
+
+    async def _beat(self) -> None:
+        """Say that this router is alive and hear what has changed. Raises StoreError, and LinkError for all else: what
+        the store holds may be unreadable in ways that nobody foresaw."""
+        try:
+            await self._sign_of_life()
+        except (LinkError, StoreError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            if self._complaint.worth_a_line(what, self._monotonic_s()):
+                _log.error("the store holds something that was not foreseen", exc_info=error)
+            raise LinkError(what) from None
+
+    async def _sign_of_life(self) -> None:
+        """A write, so that a read-only replica is no store."""
+        sent_s = self._monotonic_s()
+        known = self._sync.known()
+        args: list[Word] = [self._router, SILENCE_MS, secrets.token_hex(8)]
+        beat = call(self._scripts.heartbeat, (ROUTERS, VERSION, MARK, KEYS, PEPPER), args)
+        told = self._marks.unsent()
+        marks = call(self._scripts.marks, (MARKS,), marks_args(MARKS_MAX, told))
+        reply, marked = await self._link.run([beat, marks])
+        for answer in (reply, marked):
+            if access.is_refusal(answer):
+                raise LinkError(access.why("heartbeats", "{mr}:*", answer))
+            if isinstance(answer, Exception):
+                raise LinkError(f"refused: {answer}")
+        if not self.breaker.up:
+            await self._may_do_all()
+        self._marks.told((name for name, _ in told), read_marks(marked))
+        now_us, self.routers, version, mark, *kept = reply
+        self._offset_s = now_us / 1e6 - sent_s
+        if self._mark not in (None, mark):
+            _log.warning("the store has lost its data; this router puts back the %d keys it knows", known.keys)
+            await self._put_back()
+        elif known.lost_in(*kept):
+            _log.error(
+                "the store has lost API keys, as it does when maxmemory-policy is not %s; this router puts back the %d "
+                "it knows",
+                KEEPS_ALL,
+                known.keys,
+            )
+            await self._put_back()
+        else:
+            await self._sync.refresh(version)
+        self._mark = mark
+        self.breaker.succeeded()
+        if not self.breaker.up:
+            await self._is_back()
+
+    async def _put_back(self) -> None:
+        await self._sync.restore()
+        self._marks.tell_again()
+        if self._ledger is not None:
+            accounts = self._ledger.put_back()
+            for at in range(0, len(accounts), PIPELINE_COMMANDS):
+                await self._link.run(accounts[at : at + PIPELINE_COMMANDS])
+            self._ledger.renew_all()
+
+    async def _is_back(self) -> None:
+        away_s = self.breaker.recovered(self._monotonic_s())
+        self._complaint.settled()
+        if away_s is not None:
+            _log.warning("the store is back after %.1f s", away_s)
+        if self._ledger is not None:
+            self._ledger.reopen(self.server_us(self._monotonic_s()))
+        await self._see_policy()
+
+    async def _may_do_all(self) -> None:
+        """Raises LinkError with what an access list does not permit: a store that refuses half of the work is away."""
+        wanted = access.needs(self._scripts, self._router)
+        replies = await self._link.run([need.command for need in wanted])
+        if (why := access.refused(wanted, replies)) is not None:
+            raise LinkError(why)
+
+    async def _see_policy(self) -> None:
+        """May the store throw away what it was given?"""
+        policy = await self._link.eviction_policy()
+        if policy in (None, KEEPS_ALL):
+            self.notice = None
+            return
+        loses = "quotas" if policy.startswith("volatile") else "API keys, drains and quotas"
+        self.notice = (
+            f"maxmemory-policy is {policy}: short of memory, the store throws away {loses}. Set it to {KEEPS_ALL}."
+        )
+        if self._complaint.worth_a_line(self.notice, self._monotonic_s()):
+            _log.warning("the store's %s", self.notice)
+
+    async def _listen(self) -> None:
+        """Read the keys again as soon as a router has changed them. Where this fails, the heartbeat does it."""
+        while True:
+            try:
+                await self._link.listen(CHANNEL, self._now.set)
+            except LinkError:
+                await asyncio.sleep(BEAT_S)
+
+    async def leave(self, commands: list[Command]) -> None:
+        """Say that this router stops."""
+        try:
+            await self._link.run([Command(("ZREM", ROUTERS, self._router)), *commands])
+        except LinkError as error:
+            _log.info("the store did not hear that this router stops: %s", error)
