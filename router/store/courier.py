@@ -26,6 +26,10 @@ class LinkError(Exception):
     """The store did not answer, or refused to work. The text is for the log and holds no secret."""
 
 
+class NodeAwayError(LinkError):
+    """As a reply: the node of a cluster that has this key did not answer. The others may."""
+
+
 class Command(NamedTuple):
     """``words`` as they are sent. A ``script`` is called by its digest, and by its text where it is not loaded."""
 
@@ -166,7 +170,9 @@ class Courier:
                 self._health.failed(str(error))
             batch.fail(str(error))
         else:
-            if all(isinstance(reply, Exception) for reply in replies):
+            if any(isinstance(reply, NodeAwayError) for reply in replies):
+                pass  # whether the store itself is away, the heartbeat finds out
+            elif all(isinstance(reply, Exception) for reply in replies):
                 self._health.failed(f"refused: {replies[0]}")
             elif not batch.expired:
                 self._health.succeeded()

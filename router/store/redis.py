@@ -1,4 +1,4 @@
-"""The one file that speaks redis-py: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
+"""Speaks redis-py, besides ``cluster``: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
 
 Nothing is tried twice and everything ends within PATIENCE_S: with redis-py's own settings one call to a frozen server
 takes a minute. How long a caller waits is the courier's business.
@@ -30,7 +30,8 @@ from redis.exceptions import (
 
 from router.config.redis_url import RedisUrl, parse_redis_url
 from router.store.base import StoreError
-from router.store.courier import DEADLINE_S, Command, LinkError
+from router.store.cluster import ClusterNodes
+from router.store.courier import DEADLINE_S, Command, LinkError, NodeAwayError
 
 #: A connection that is silent for this long is closed; a whole pipeline has no more either.
 PATIENCE_S = 3 * DEADLINE_S
@@ -56,6 +57,7 @@ class RedisLink:
         except ValueError as error:
             raise StoreError(f"[store] redis: {error}") from None
         self._opened: _Opened | None = None
+        self._nodes: ClusterNodes | None = None
         self._closed = False
         self._said: set[type[BaseException]] = set()
 
@@ -84,6 +86,11 @@ class RedisLink:
 
     async def drop(self) -> None:
         opened, self._opened = self._opened, None
+        nodes, self._nodes = self._nodes, None
+        if nodes is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(PATIENCE_S):
+                    await nodes.close()
         if opened is not None:
             await opened.close()
 
@@ -129,7 +136,10 @@ class RedisLink:
         await self.drop()
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._client().pipeline(transaction=False)
+        client = self._client()
+        if self._nodes is not None:
+            return await self._nodes.pipeline(commands)
+        pipeline = client.pipeline(transaction=False)
         for words in commands:
             pipeline.execute_command(*words)
         return await pipeline.execute(raise_on_error=False)
@@ -139,6 +149,8 @@ class RedisLink:
             raise LinkError("the link is closed")
         if self._opened is None:
             self._opened = _open(self._url)
+            client = self._opened.client
+            self._nodes = ClusterNodes(client) if isinstance(client, RedisCluster) else None
         return self._opened.client
 
     def _failure(self, error: BaseException) -> BaseException:
@@ -156,6 +168,8 @@ class RedisLink:
 
     def _judge(self, reply: Exception) -> None:
         """Raise LinkError if an answer means that the server cannot work."""
+        if isinstance(reply, NodeAwayError):
+            return
         if isinstance(reply, _CANNOT_WORK) or not isinstance(reply, ResponseError):
             raise LinkError(_why(reply))
         if str(reply).startswith(_CANNOT_WORK_WORDS):
@@ -201,6 +215,8 @@ def _open(url: RedisUrl, socket_timeout: float | None = PATIENCE_S) -> _Opened:
         return _Opened(Redis(host=host, port=port, max_connections=_CONNECTIONS, **options))
     if url.form == "cluster":
         nodes = [ClusterNode(host, port) for host, port in url.hosts]
-        return _Opened(RedisCluster(startup_nodes=nodes, max_connections=_CONNECTIONS, **options))
+        return _Opened(
+            RedisCluster(startup_nodes=nodes, require_full_coverage=False, max_connections=_CONNECTIONS, **options)
+        )
     sentinel: Any = Sentinel(url.hosts, sentinel_kwargs=url.sentinel_options | common, **options)  # type: ignore[no-untyped-call]
     return _Opened(sentinel.master_for(url.primary), tuple(sentinel.sentinels))

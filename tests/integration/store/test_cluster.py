@@ -1,0 +1,64 @@
+"""A cluster of three nodes: one that is away concerns its own keys only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from router.config import Plan
+from router.store.base import Reservation
+from router.store.shared import SharedStore
+from tests.integration.store.routers import eventually, key_of, router
+from tests.support.valkey import Valkey, valkey_cluster
+
+PLAN = Plan("default", requests_per_minute=60_000)
+#: Nodes have a third of the slots each; this is where the routers' own keys are.
+HOME = key_slot(b"mr") * 3 // 16384
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Valkey]]:
+    with valkey_cluster(3) as servers:
+        yield servers
+
+
+def key_on(node: int) -> str:
+    return next(f"k{n}" for n in range(1000) if key_slot(f"k{n}".encode()) * 3 // 16384 == node)
+
+
+async def source(store: SharedStore, key_id: str) -> str:
+    key = key_of(PLAN, key_id)
+    taken = store.reserve_now(key, 1, "r", time.monotonic()) or await store.reserve(key, 1, "r")
+    assert isinstance(taken, Reservation)
+    store.settle(taken, 1)
+    return taken.source
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_a_node_that_is_away_concerns_its_own_keys_only(nodes: list[Valkey], fault: str) -> None:
+    away, stays = (n for n in range(3) if n != HOME)
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in nodes)
+    async with router(url, PLAN) as store:
+        keys = {n: key_on(n) for n in range(3)}
+        for key in keys.values():
+            await eventually(lambda key=key: _is(store, key, "store"))
+        (nodes[away].kill if fault == "killed" else nodes[away].pause)()
+        await eventually(lambda: _is(store, keys[away], "share"))
+        others = 0
+        for _ in range(30):
+            sources = await asyncio.gather(*(source(store, keys[n]) for n in (stays, HOME, away)))
+            assert sources[2] == "share"
+            others += sum(s in ("store", "allowance") for s in sources[:2])
+            await asyncio.sleep(0.03)
+        assert others >= 45, "of 60: on a busy machine an answer may come too late"
+        await eventually(lambda: store.state == "up")
+        (nodes[away].start if fault == "killed" else nodes[away].resume)()
+        await eventually(lambda: _is(store, keys[away], "store"))
+
+
+async def _is(store: SharedStore, key: str, wanted: str) -> bool:
+    return await source(store, key) == wanted
