@@ -28,6 +28,7 @@ from router.config.model import (
     RouterSection,
     StoreSection,
     TimeoutsSection,
+    TokensSection,
 )
 from router.config.present import diff, dump
 
@@ -47,6 +48,7 @@ __all__ = [
     "RouterSection",
     "StoreSection",
     "TimeoutsSection",
+    "TokensSection",
     "diff",
     "dump",
     "is_loopback",

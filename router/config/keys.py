@@ -24,6 +24,7 @@ from router.config.model import (
     RouterSection,
     StoreSection,
     TimeoutsSection,
+    TokensSection,
 )
 from router.config.redis_url import redis_problem
 from router.core.traits import ENGINES
@@ -294,7 +295,15 @@ SECTIONS: tuple[Section, ...] = (
             Key(
                 "request_body",
                 "number",
-                "To receive a request's body, of which 8 KiB must come every 8 s.",
+                "To receive a request's body, of which 8 KiB must come every 8 s. One that comes at [limits] "
+                "body_bytes_per_s or faster may take longer.",
+                above=0,
+                high=_DAY_S,
+            ),
+            Key(
+                "request_body_whole",
+                "number",
+                "To receive a request's body, however steadily it comes.",
                 above=0,
                 high=_DAY_S,
             ),
@@ -338,6 +347,13 @@ SECTIONS: tuple[Section, ...] = (
         LimitsSection,
         (
             Key("body_bytes", "integer", "Largest request body.", low=1024, high=2**31),
+            Key(
+                "body_bytes_per_s",
+                "integer",
+                "A body that comes as fast may take longer than [timeouts] request_body.",
+                low=1,
+                high=2**31,
+            ),
             Key("head_bytes", "integer", "Largest request head.", low=1024, high=2**20),
             Key("headers", "integer", "Most header fields of a request.", low=10, high=10_000),
             Key("connections", "integer", "Most client connections.", low=1, high=10**6),
@@ -358,6 +374,18 @@ SECTIONS: tuple[Section, ...] = (
                 low=0,
                 high=90 * _DAY_S,
             ),
+        ),
+    ),
+    Section(
+        "tokens",
+        "What counts as how many prompt tokens until an engine says better: items that are no text count by the piece, "
+        "never by their length.",
+        TokensSection,
+        (
+            Key("image", "integer", "A picture.", low=1, high=10**6),
+            Key("audio", "integer", "A recording.", low=1, high=10**6),
+            Key("video", "integer", "A film.", low=1, high=10**6),
+            Key("file", "integer", "Any other file.", low=1, high=10**6),
         ),
     ),
     Section(

@@ -85,6 +85,7 @@ class TimeoutsSection:
     request_body: float = 30.0
     client_stall: float = 30.0  # a client that takes nothing of its answer
     lead: float = 0.0  # from not ready to the end of listening; default from a file under Kubernetes: 5
+    request_body_whole: float = 600.0  # also of one that keeps coming fast enough
     drain: float = 300.0
     connection_age: float = 300.0  # of a connection to a backend
     name_age: float = 10.0  # of the addresses of a backend's host name
@@ -97,12 +98,21 @@ class LimitsSection:
     headers: int = 100
     connections: int = 20_000
     queue: int = 1024  # requests that wait for a place
+    body_bytes_per_s: int = 16 * 1024  # a body that comes as fast may take longer than [timeouts] request_body
     buffered_bytes: int = 512 * 1024 * 1024  # request bodies held at once, all connections together
 
 
 @dataclass(frozen=True, slots=True)
 class ResponsesSection:
     ttl_s: float = 21_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokensSection:
+    image: int = 1000
+    audio: int = 1000
+    video: int = 4000
+    file: int = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ class Config:
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
+    tokens: TokensSection = field(default_factory=TokensSection)
     journal: JournalSection = field(default_factory=JournalSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 from router.core.types import Usage
@@ -13,12 +14,22 @@ V = TypeVar("V")
 BYTES_PER_TOKEN_PRIOR = 4.0
 #: What an answer is taken to cost while nothing is known and the client sets no maximum.
 OUTPUT_TOKENS_PRIOR = 256
+#: Nothing is learned from a shorter prompt: what a chat template adds would outweigh it.
+TEXT_BYTES_MIN = 128
+#: No text in any language has fewer or more bytes a token; what claims to has something else in it.
+BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 1.0, 16.0
+#: What a whole answer has beside its text: its id, model, roles and braces.
+ANSWER_FRAME_BYTES = 256
 _WEIGHT = 0.1
+#: How far one prompt can move what is known of its key, and of the whole model: a few odd ones hardly matter, and what
+#: half of the prompts are like is found.
+_HABIT_STEP = 0.1
+_MODEL_STEP = 0.02
 _ENTRIES_MAX = 4096
 
 
 class _Tokenizer:
-    """What the tokens of one model look like."""
+    """What the prompts of one model look like."""
 
     __slots__ = ("bytes_per_token",)
 
@@ -27,17 +38,21 @@ class _Tokenizer:
 
 
 class _Habit:
-    """What the requests of one key to one model run to."""
+    """What the requests of one key to one model look like, and what their answers run to."""
 
-    __slots__ = ("output_tokens", "tokenizer")
+    __slots__ = ("bytes_per_token", "output_tokens")
 
-    def __init__(self, tokenizer: _Tokenizer, output_tokens: float) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, bytes_per_token: float, output_tokens: float) -> None:
+        self.bytes_per_token = bytes_per_token
         self.output_tokens = output_tokens
 
 
 class TokenEstimator:
-    """Learns bytes per prompt token per model, and tokens per answer per key and model. Bounded memory."""
+    """Learns bytes per prompt token and tokens per answer, per key and model. Bounded memory.
+
+    Only text teaches, and what others write teaches a key nothing once it has written itself: a tenant with pictures,
+    or with a language of its own, spoils the estimates of nobody else.
+    """
 
     __slots__ = ("_habits", "_tokenizers")
 
@@ -45,40 +60,63 @@ class TokenEstimator:
         self._tokenizers: dict[str, _Tokenizer] = {}
         self._habits: dict[tuple[str, str], _Habit] = {}
 
-    def estimate(self, key_id: str, model: str, prompt_bytes: int, max_tokens: int | None) -> tuple[int, int]:
-        """Tokens of the prompt, at least 1, and tokens to reserve for the answer.
+    def estimate(self, key_id: str, model: str, text_bytes: int, max_tokens: int | None) -> tuple[int, int]:
+        """Tokens of a prompt of so much text, at least 1, and tokens to reserve for the answer.
 
         The latter is what such answers run to for this key, and never more than was asked for.
         """
         habit = self._habits.get((key_id, model))
         if habit is None:
-            tokenizer = self._tokenizers.get(model)
-            bytes_per_token = BYTES_PER_TOKEN_PRIOR if tokenizer is None else tokenizer.bytes_per_token
-            return int(prompt_bytes / bytes_per_token) + 1, OUTPUT_TOKENS_PRIOR if max_tokens is None else max_tokens
-        prompt_tokens = int(prompt_bytes / habit.tokenizer.bytes_per_token) + 1
+            prompt_tokens = int(text_bytes / self.bytes_per_token(key_id, model)) + 1
+            return prompt_tokens, OUTPUT_TOKENS_PRIOR if max_tokens is None else max_tokens
+        prompt_tokens = int(text_bytes / habit.bytes_per_token) + 1
         if max_tokens is None:
             return prompt_tokens, int(1.5 * habit.output_tokens) + 1
         usual = int(2.0 * habit.output_tokens) + 16
         return prompt_tokens, max_tokens if max_tokens < usual else usual
 
-    def learn(self, key_id: str, model: str, prompt_bytes: int, usage: Usage) -> None:
-        """Take in what an engine reported."""
-        if prompt_bytes <= 0 or usage.prompt_tokens <= 0:
-            return
-        bytes_per_token = prompt_bytes / usage.prompt_tokens
-        if not 0.5 <= bytes_per_token <= 32.0:  # pictures, or nonsense
-            bytes_per_token = 0.5 if bytes_per_token < 0.5 else 32.0
+    def bytes_per_token(self, key_id: str, model: str) -> float:
+        """As far as is known."""
+        known = self._habits.get((key_id, model)) or self._tokenizers.get(model)
+        return BYTES_PER_TOKEN_PRIOR if known is None else known.bytes_per_token
+
+    def learn(self, key_id: str, model: str, text_bytes: int | None, usage: Usage) -> None:
+        """Take in what an engine reported. ``text_bytes``: of a prompt that was nothing but text, else None."""
         habit = self._habits.get((key_id, model))
         if habit is None:
-            tokenizer = self._tokenizers.get(model)
-            if tokenizer is None:
-                tokenizer = _Tokenizer(bytes_per_token)
-                _put(self._tokenizers, model, tokenizer)
-            habit = _Habit(tokenizer, float(usage.output_tokens))
+            habit = _Habit(self.bytes_per_token(key_id, model), float(usage.output_tokens))
             _put(self._habits, (key_id, model), habit)
-        tokenizer = habit.tokenizer
-        tokenizer.bytes_per_token += _WEIGHT * (bytes_per_token - tokenizer.bytes_per_token)
         habit.output_tokens += _WEIGHT * (usage.output_tokens - habit.output_tokens)
+        if text_bytes is None or text_bytes < TEXT_BYTES_MIN or usage.prompt_tokens <= 0:
+            return
+        bytes_per_token = text_bytes / usage.prompt_tokens
+        if not BYTES_PER_TOKEN_MIN <= bytes_per_token <= BYTES_PER_TOKEN_MAX:
+            return
+        habit.bytes_per_token = _towards(habit.bytes_per_token, bytes_per_token, _HABIT_STEP)
+        tokenizer = self._tokenizers.get(model)
+        if tokenizer is None:
+            tokenizer = _Tokenizer(BYTES_PER_TOKEN_PRIOR)
+            _put(self._tokenizers, model, tokenizer)
+        tokenizer.bytes_per_token = _towards(tokenizer.bytes_per_token, bytes_per_token, _MODEL_STEP)
+
+
+def charged(usage: Usage | None, prompt_tokens: int, text_bytes: int, bytes_per_token: float) -> Usage:
+    """The tokens that an answer is charged with which was delivered: as reported, or counted. None costs nothing.
+
+    ``prompt_tokens``: as estimated; ``text_bytes``: of an answer in one piece that is text, else 0.
+    """
+    if usage is None or not (usage.prompt_tokens or usage.output_tokens):
+        return Usage(prompt_tokens, math.ceil(max(0, text_bytes - ANSWER_FRAME_BYTES) / bytes_per_token))
+    if not usage.prompt_tokens:
+        return Usage(prompt_tokens, usage.output_tokens, usage.cached_tokens, usage.reported)
+    return usage
+
+
+def _towards(known: float, seen: float, step: float) -> float:
+    """A tenth of the way, and no further than ``step`` of what is known: that follows the median, not the outliers."""
+    most = step * known
+    move = _WEIGHT * (seen - known)
+    return known + (most if move > most else -most if move < -most else move)
 
 
 def _put(table: dict[K, V], key: K, value: V) -> None:

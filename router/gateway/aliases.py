@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-
-import orjson
+from collections.abc import Mapping, Sequence
 
 from router.config import ModelAlias
 from router.core.types import Rng
+from router.gateway.members import Span, members
+from router.gateway.steps import Body, finish
+from router.wire.outbound import Piece
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+#: Where a stretch of a body begins and ends, and what stands there for an engine.
+Edit = tuple[int, int, bytes]
+
+_KEY = b'"model"'
+#: All of its letters have such a code; a key may be spelled with them.
+_ESCAPED_LETTER = b"\\u006"
+_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")')
+_QUOTE = 34
 
 
 class Aliases:
@@ -60,43 +68,43 @@ class Aliases:
         return alias.targets[-1].model
 
 
+def model_spans(body: Body) -> Sequence[Span]:
+    """Where the values of the top-level members ``model`` stand in a JSON object, if they are strings.
+
+    Usually one place spells that word as a string, and so it is the one.
+    """
+    at = body.find(_KEY)
+    if at >= 0 and body.find(_KEY, at + len(_KEY)) < 0 and _ESCAPED_LETTER not in body:
+        value = _VALUE.match(body, at + len(_KEY))
+        if value is not None:
+            return (value.span(1),)
+    return strings_only(body, finish(members(body, ("model",))).get("model", ()))
+
+
+def strings_only(body: Body, spans: Sequence[Span]) -> Sequence[Span]:
+    return [(begin, end) for begin, end in spans if body[begin] == _QUOTE]
+
+
+def edited(body: Body, edits: Sequence[Edit]) -> tuple[Piece, ...]:
+    """The body with other bytes in some places, in pieces; nothing long is copied."""
+    view = memoryview(body)
+    pieces: list[Piece] = []
+    copied = 0
+    for begin, end, new in edits:
+        pieces += (view[copied:begin], new)
+        copied = end
+    pieces.append(view[copied:])
+    return tuple(pieces)
+
+
+def renamed(body: Body, spans: Sequence[Span], name: bytes) -> tuple[Piece, ...]:
+    return edited(body, [(begin, end, name) for begin, end in spans])
+
+
 def rewrite_model(body: bytes, model: bytes) -> bytes:
     """The same JSON object with the value of its top-level ``model`` replaced; every other byte stays.
 
     ``model`` is the new value as JSON, with its quotes. A body without such a string comes back as it is.
+    Raises MalformedError when it is no object.
     """
-    depth = 0
-    key: bytes | None = None
-    expect_value = False
-    out: list[bytes] = []
-    copied = 0
-    for match in _TOKEN.finditer(body):
-        token = match.group()
-        first = token[0]
-        if first in b"{[":
-            depth += 1
-            expect_value = False
-        elif first in b"}]":
-            depth -= 1
-        elif depth != 1:
-            continue
-        elif first == 58:  # a colon
-            expect_value = True
-        elif first == 44:  # a comma
-            expect_value, key = False, None
-        elif expect_value:
-            if key == b'"model"' or (key is not None and b"\\" in key and _spells_model(key)):
-                out += (body[copied : match.start()], model)
-                copied = match.end()
-            expect_value = False
-        else:
-            key = token
-    return b"".join((*out, body[copied:])) if out else body
-
-
-def _spells_model(key: bytes) -> bool:
-    """Whether this string with escapes is the word ``model``."""
-    try:
-        return bool(orjson.loads(key) == "model")
-    except orjson.JSONDecodeError:
-        return False
+    return b"".join(renamed(body, model_spans(body), model))

@@ -41,7 +41,7 @@ class Explainer:
         path = b"/v1/completions" if "prompt" in body else b"/v1/chat/completions"
         asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
         head = RequestHead(b"POST", path, True, headers, True)
-        ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}))
+        ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}), settings.config.tokens)
         need = life.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
         place = body.get("from")
         if place is not None and place not in {b.region for b in life.fleet.backends.values()}:

@@ -7,16 +7,23 @@ the head says (the Envelope) is read once per distinct head, what the body says 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from router.config import TokensSection
 from router.core.affinity import prefix_blocks
 from router.core.sse import StreamKind
 from router.core.types import Priority, Value
 from router.errors import RouterError
+from router.gateway import multipart
+from router.gateway.aliases import strings_only
 from router.gateway.auth import secret_of
+from router.gateway.media import condensed, may_hold_media, media_in, price_of
+from router.gateway.members import MalformedError, Span, TooDeepError, checked_text, members, strings_in
 from router.gateway.paths import kept_id, own, path_of, query_of, takes_posts
+from router.gateway.steps import LEAP_BYTES, LONG_BODY_BYTES, Body, Steps, finish
 from router.wire.head import RequestHead, connection_options
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
@@ -29,7 +36,8 @@ TOKENS_MAX = 100_000_000
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REGION = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MULTIPART_MODEL = re.compile(rb'name="model"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
+#: Of a long body the members that are read, but for the prompt, together.
+_SMALL_BYTES_MAX = 64 * 1024
 
 #: Nothing else of a client's headers reaches a backend.
 FORWARDED = (
@@ -49,6 +57,11 @@ _KINDS = {
     b"/v1/responses": StreamKind.RESPONSES,
     b"/v1/messages": StreamKind.MESSAGES,
 }
+_LIST_OF = re.compile(rb'[ \t\r\n]*\[[ \t\r\n]*(["\[])')
+_TOKEN_IDS = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*\[?[ \t\r\n]*[0-9]")
+_HEARING = (b"/v1/audio/transcriptions", b"/v1/audio/translations")
+#: These count tokens and infer nothing.
+_COUNTING = (b"/tokenize", b"/detokenize", b"/v1/messages/count_tokens", b"/v1/responses/input_tokens")
 _PRIORITIES = {b"interactive": Priority.INTERACTIVE, b"standard": Priority.STANDARD, b"batch": Priority.BATCH}
 
 
@@ -66,15 +79,36 @@ class _Body(msgspec.Struct):
     stream_options: msgspec.Raw = msgspec.Raw()
     previous_response_id: msgspec.Raw = msgspec.Raw()
     conversation: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    query: msgspec.Raw = msgspec.Raw()
+    documents: msgspec.Raw = msgspec.Raw()
 
 
 class _Reference(msgspec.Struct):
     id: str | None = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+#: Numbers in quotes and "true" are taken for what they say, as most engines do.
+_decoder = msgspec.json.Decoder(_Body, strict=False)
 _reference_decoder = msgspec.json.Decoder(str | _Reference | None)
-_prompts_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_SMALL = (
+    "model",
+    "stream",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "stream_options",
+    "previous_response_id",
+    "conversation",
+)
+#: The prompt: what stands before it, in the order in which templates put it, and then the first that there is.
+_BEFORE = ("tools", "system", "instructions")
+_PROMPT = ("messages", "prompt", "input", "documents")
+_MEMBERS = frozenset((*_SMALL, *_BEFORE, *_PROMPT, "query"))
+#: Python's json writes these, and reads them; the engine says whether it does.
+_NOT_JSON = (b"NaN", b"Infinity")
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +124,8 @@ class Envelope:
     content_type: bytes
     multipart: bool
     lines: bytes  # header lines for the backend
+    counting: bool = False  # it asks for a number of tokens, and uses none
+    writes: bool = True  # its answer is text, of which every byte was generated
     #: the client's id if it is harmless in logs and headers
     request_id: bytes | None = None
     #: (code, detail) of what is wrong with it
@@ -125,7 +161,7 @@ class Ask(Value, eq=False):
     stream: bool
     choices: int  # of all prompts together
     max_tokens: int | None
-    prompt_bytes: int
+    prompt_bytes: int  # of its text
     blocks: tuple[int, ...]
     #: what it continues or asks about
     kept: Kept | None = None
@@ -133,6 +169,11 @@ class Ask(Value, eq=False):
     prompts: int = 1
     #: as JSON; empty if there are none
     stream_options: bytes = b""
+    item_tokens: int = 0  # of what is no text: pictures at their price, token ids
+    prefix_bytes: int = 0  # what the blocks were cut from
+    #: where the body names its model, and its stream options; None: not looked for yet
+    model_spans: Sequence[Span] | None = None
+    option_spans: Sequence[Span] | None = None
 
 
 def envelope_of(head: RequestHead) -> Envelope:
@@ -159,11 +200,13 @@ def _understand(head: RequestHead) -> Envelope:
         kind=_KINDS.get(path, StreamKind.OTHER),
         secret=secret_of(headers),
         content_type=content_type,
-        multipart=content_type.startswith(b"multipart/"),
+        multipart=content_type[:10].lower() == b"multipart/",
         lines=b"content-type: %b\r\n%b" % (content_type, b"".join(forwarded)),
         routed=kept is not None or (head.method == b"POST" and own(path) is None),
         kept=kept,
         origin=headers.get(b"origin"),
+        counting=path in _COUNTING,
+        writes=path in _KINDS or path in _HEARING,
     )
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
@@ -187,41 +230,141 @@ def _check(path: bytes, headers: dict[bytes, bytes]) -> None:
         raise RouterError("unsupported_encoding", "Compressed request bodies are not supported.")
 
 
-def read(envelope: Envelope, data: bytes) -> Ask:
-    """Peek at the body. Raises RouterError: invalid_request, not_found, unsupported_encoding."""
+def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
+    """Peek at a body of LONG_BODY_BYTES at most. Raises RouterError: invalid_request, not_found, unsupported_encoding.
+
+    ``prices``: what counts as how many tokens.
+    """
+    odd = envelope.problem is not None or envelope.multipart or envelope.kept is not None
+    body = None if odd or len(data) > LONG_BODY_BYTES else _read_json(data)
+    if body is None:
+        return finish(read_long(envelope, data, prices))
+    prompt, begin = bytes(body.messages or body.prompt or body.input or body.documents), 0
+    if body.tools or body.system or body.instructions or body.query:
+        before = b"".join((body.tools, body.system, body.instructions, body.query))
+        prompt, begin = before + prompt, len(before)
+    if (prompt.startswith(b"[", begin) and prompt[begin + 1 : begin + 2] != b"{") or may_hold_media(prompt):
+        spans = [(0, begin), (begin, len(prompt))] if begin else [(0, len(prompt))]
+        return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt and not body.messages)))
+    size = len(prompt)
+    blocks: tuple[int, ...] = ()
+    if size > PREFIX_BLOCK_BYTES:
+        # the closing bracket is left off so that a longer conversation still begins with this one
+        blocks = prefix_blocks(memoryview(prompt)[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
+    return _made(envelope, body, size, blocks, prefix_bytes=size)
+
+
+def read_long(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[Ask]:
+    """Like ``read``, in steps, for a body of any length or kind."""
     if envelope.problem is not None:
         raise RouterError(*envelope.problem)
     if envelope.kept is not None:
         streamed = b"stream=true" in query_of(envelope.target).lower()
         return Ask(envelope, "", streamed, 1, None, 0, (), Kept(envelope.kept))
-    prompt: bytes | memoryview
     if envelope.multipart:
-        body, prompt = _read_multipart(data), memoryview(data)
-    else:
-        body = _read_json(data)
-        prompt = memoryview(body.messages or body.prompt or body.input)
-        if body.tools:
-            prompt = bytes(body.tools) + prompt
+        return (yield from _read_form(envelope, data, prices))
+    try:
+        yield from checked_text(data)
+        found = yield from members(data, _MEMBERS)
+    except TooDeepError:
+        raise RouterError("invalid_request", "The JSON of the body is nested too deeply.") from None
+    except (MalformedError, UnicodeDecodeError):
+        raise RouterError("invalid_request", "The body is not valid JSON.") from None
+    last = {name: spans[-1] for name, spans in found.items()}
+    sizes = [last[name][1] - last[name][0] for name in _SMALL if name in last]
+    if sum(sizes) > _SMALL_BYTES_MAX:
+        raise RouterError("invalid_request", "A name or a number in the body is too long.")
+    values = {name: bytes(data[slice(*last[name])]) for name in _SMALL if name in last}
+    small = [b'"%b":%b' % (n.encode(), v) for n, v in values.items() if v.lstrip(b"-") not in _NOT_JSON]
+    body = _read_json(b"{%b}" % b",".join(small)) or _Body()
+    begins = [last[name] for name in (*_BEFORE, "query") if name in last]
+    prompt = next((name for name in _PROMPT if name in last), None)
+    spans = [*begins, last[prompt]] if prompt is not None else begins
+    ask = yield from _ask(envelope, body, data, spans, prices, several=prompt == "prompt")
+    ask.model_spans, ask.option_spans = strings_only(data, found.get("model", ())), found.get("stream_options")
+    return ask
+
+
+def _ask(
+    envelope: Envelope, body: _Body, data: Body, spans: list[Span], prices: TokensSection, *, several: bool
+) -> Steps[Ask]:
+    """The ask of a prompt that is long, or holds more than text. ``spans``: where the parts of the prompt stand.
+
+    ``several``: the last of them may hold several prompts.
+    """
+    limit_bytes = PREFIX_BLOCK_BYTES * PREFIX_BLOCKS_MAX + 1
+    text_bytes = item_tokens = prefix_bytes = 0
+    prefix: list[bytes] = []
+    for span in spans:
+        size = span[1] - span[0]
+        if _TOKEN_IDS.match(data, span[0], min(span[1], span[0] + 64)):
+            item_tokens += yield from _count_ids(data, span)
+            prefix.append(bytes(data[span[0] : min(span[1], span[0] + max(0, limit_bytes - prefix_bytes))]))
+            prefix_bytes += size
+            continue
+        media = yield from media_in(data, span)
+        item_tokens += media.tokens(prices)
+        text_bytes += size - media.payload_bytes
+        piece, condensed_bytes = yield from condensed(data, span, media, prices, max(0, limit_bytes - prefix_bytes))
+        prefix.append(piece)
+        prefix_bytes += condensed_bytes
+        yield min(len(piece), LEAP_BYTES)
+    prompts = (yield from _count_prompts(data, spans[-1])) if several and spans else 1
+    joined = b"".join(prefix)
+    blocks = prefix_blocks(joined[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
+    return _made(envelope, body, text_bytes, blocks, item_tokens, prefix_bytes, prompts)
+
+
+def _count_ids(data: Body, span: Span) -> Steps[int]:
+    """A prompt of token ids says how many it has."""
+    return 1 + (yield from _count(data, span, b","))
+
+
+def _count_prompts(data: Body, span: Span) -> Steps[int]:
+    """How many prompts a body of /v1/completions holds: a text or a list of token ids is one, a list of these many."""
+    first = _LIST_OF.match(data, span[0], min(span[1], span[0] + 64))
+    if first is None:
+        return 1
+    if first.group(1) == b"[":
+        return max(1, (yield from _count(data, span, b"[")) - 1)
+    return max(1, (yield from strings_in(data, span)))
+
+
+def _count(data: Body, span: Span, sign: bytes) -> Steps[int]:
+    count = 0
+    for at in range(span[0], span[1], LEAP_BYTES):
+        piece = bytes(data[at : min(at + LEAP_BYTES, span[1])])
+        count += piece.count(sign)
+        yield len(piece)
+    return count
+
+
+def _made(
+    envelope: Envelope,
+    body: _Body,
+    text_bytes: int,
+    blocks: tuple[int, ...],
+    item_tokens: int = 0,
+    prefix_bytes: int = 0,
+    prompts: int = 1,
+) -> Ask:
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
     limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
     n = body.n if body.n is not None and body.n > 1 else 1
-    prompts = _prompts_in(body.prompt) if body.prompt else 1
-    blocks: tuple[int, ...] = ()
-    if len(prompt) > PREFIX_BLOCK_BYTES:
-        # the closing bracket is left off so that a longer conversation still begins with this one
-        blocks = prefix_blocks(prompt[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
     return Ask(
         envelope,
         body.model,
         body.stream is True,
         min(n * prompts, CHOICES_MAX),
         int(min(limit, TOKENS_MAX)) if limit is not None and limit > 0 else None,
-        len(prompt),
+        text_bytes,
         blocks,
         _continued(body) if envelope.kind is StreamKind.RESPONSES else None,
         min(prompts, CHOICES_MAX),
         bytes(body.stream_options),
+        item_tokens,
+        prefix_bytes,
     )
 
 
@@ -243,16 +386,8 @@ def reference(raw: msgspec.Raw) -> str | None:
     return found.id if isinstance(found, _Reference) else found
 
 
-def _prompts_in(prompt: msgspec.Raw) -> int:
-    """How many prompts a body of /v1/completions holds: a text or a list of token ids is one, a list of these many."""
-    begin = bytes(memoryview(prompt)[:64]).split()
-    text = b"".join(begin[:2])
-    if not text.startswith((b'["', b"[[")):
-        return 1
-    return max(1, len(_prompts_decoder.decode(prompt)))
-
-
-def _read_json(data: bytes) -> _Body:
+def _read_json(data: Body) -> _Body | None:
+    """None: no JSON by the letter, but by Python's, which has a NaN."""
     try:
         if not data.isascii():
             data.decode()
@@ -262,14 +397,42 @@ def _read_json(data: bytes) -> _Body:
         param = place.strip("`").removeprefix("$").lstrip(".") or None
         raise RouterError("invalid_request", f"{message}.", param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
+        if any(word in data for word in _NOT_JSON):
+            return None
         raise RouterError("invalid_request", "The body is not valid JSON.") from None
     except RecursionError:
         raise RouterError("invalid_request", "The JSON of the body is nested too deeply.") from None
 
 
-def _read_multipart(data: bytes) -> _Body:
-    match = _MULTIPART_MODEL.search(data)
-    return _Body(model=match.group(1).decode("utf-8", "replace") if match else None)
+def _read_form(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[Ask]:
+    """The ask of a form. Its files count by the piece, its prompt by its length."""
+    try:
+        fields = yield from multipart.parts(data, multipart.boundary_of(envelope.content_type))
+    except multipart.FormError as problem:
+        raise RouterError("invalid_request", f"The form of the body {problem}.") from None
+    text_bytes = item_tokens = 0
+    words: dict[str, str] = {}
+    for part in fields:
+        begin, end = part.content
+        if part.is_file:
+            kind = part.media_type.partition("/")[0]
+            item_tokens += price_of(kind if kind in ("image", "audio", "video") else _file_kind(envelope.path), prices)
+        elif part.name == "prompt":
+            text_bytes += end - begin
+        elif part.name in _SMALL and end - begin <= 256:
+            words[part.name] = bytes(data[begin:end]).decode("utf-8", "replace").strip()
+    try:
+        body = msgspec.convert({k: v for k, v in words.items() if v}, _Body, strict=False)
+    except msgspec.ValidationError:  # the engine says what is wrong with it
+        body = _Body(words.get("model"))
+    ask = _made(envelope, body, text_bytes, (), item_tokens)
+    ask.model_spans = [part.content for part in fields if part.name == "model" and not part.is_file]
+    return ask
+
+
+def _file_kind(path: bytes) -> str:
+    """What a file is that does not say it, by where it is sent."""
+    return "audio" if path.startswith(b"/v1/audio/") else "image" if path.startswith(b"/v1/images/") else "file"
 
 
 def _pin(envelope: Envelope, value: bytes) -> None:

@@ -10,10 +10,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-import orjson
-
 from router import clock
-from router.config import Config, TimeoutsSection
+from router.config import Config, TimeoutsSection, TokensSection
 from router.core.admission import WaitQueue
 from router.core.backend import Backend
 from router.core.course import Course, Stop
@@ -22,11 +20,11 @@ from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.policy import Policy
 from router.core.sse import StreamKind
-from router.core.tokens import TokenEstimator
-from router.core.types import Lease, Priority, Request, Rng
+from router.core.tokens import TokenEstimator, charged
+from router.core.types import Lease, Priority, Request, Rng, Usage
 from router.errors import RouterError
 from router.gateway import ingress, responses
-from router.gateway.aliases import Aliases, rewrite_model
+from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.cors import Cors
 from router.gateway.exchange import ClientGone, Exchange, PassedOn
@@ -34,19 +32,21 @@ from router.gateway.ingress import Ask, Kept
 from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.poison import Poison
 from router.gateway.relay import Relay
-from router.gateway.upstream_body import ask_for_usage, asks_for_usage, refuses_the_option, wants_usage
+from router.gateway.steps import LONG_BODY_BYTES, Turns
+from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, wants_usage
 from router.gateway.waiting import Place
 from router.store.base import Key, Refusal, Reservation, Store
 from router.tasks import spawn
-from router.telemetry.journal import AttemptRecord
+from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.sink import Telemetry
 from router.upstream.classify import DELIVERED, AttemptEnd
 from router.upstream.pool import ConnectError, Pool, Pools
-from router.wire.outbound import Outbound
+from router.wire.outbound import Outbound, Piece
 
 _log = logging.getLogger("router.gateway")
 
 _INFINITE_S = float("inf")
+_NO_TOKENS = Usage()
 _GONE = AttemptEnd(Outcome.CLIENT_GONE)
 _OK = Outcome.OK
 _ACTUAL, _DELIVERED, _REFUND = Charge.ACTUAL, Charge.DELIVERED, Charge.REFUND
@@ -73,11 +73,13 @@ class Settings:
     cors: Cors = field(init=False)
     policy: Policy = field(init=False)  # where the client asks for no other
     timeouts: TimeoutsSection = field(init=False)
+    prices: TokensSection = field(init=False)
 
     def __post_init__(self) -> None:
         self.policy = self.policies[self.config.router.policy]
         self.timeouts = self.config.timeouts
         self.cors = Cors(self.config.cors.origins)
+        self.prices = self.config.tokens
 
 
 class Lifecycle:
@@ -106,6 +108,7 @@ class Lifecycle:
         self.date = responses.DateHeader(clock.wall_s())
         self._poison = Poison()
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(self._loop)
         self._next_due_s = _INFINITE_S  # no relay's patience is over before
         self.coarse_now_s = clock.monotonic_s()  # as of the last sweep
         self.live: set[Exchange] = set()
@@ -115,7 +118,11 @@ class Lifecycle:
         """From the last byte of the request to its record."""
         try:
             x.key = key = self.settings.authenticator.key_of(x.envelope.secret)
-            x.ask = ask = ingress.read(x.envelope, x.request.body)
+            body, prices = x.request.body, self.settings.prices
+            if len(body) <= LONG_BODY_BYTES:
+                x.ask = ask = ingress.read(x.envelope, body, prices)
+            else:
+                x.ask = ask = await self._turns.read(ingress.read_long(x.envelope, body, prices))
             x.need = need = self._understand(x, key, ask) if ask.kept is None else await self._follow(x, key, ask)
             x.reservation = self._reserve_now(x, key, need) or await self._reserve(x, key, need)
             await self._answer(x, ask, need)
@@ -203,15 +210,19 @@ class Lifecycle:
         priority = _PRIORITIES[plan.priority]
         if envelope.priority is not None:
             priority = max(priority, envelope.priority)  # a request may stand back, never push forward
-        prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
+        if envelope.counting:
+            prompt_tokens = output_tokens = 0
+        else:
+            prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
+            prompt_tokens += ask.item_tokens
         return Request(
             request_id,
             ask.model,
             key.tenant,
             prompt_tokens,
             ask.choices * output_tokens,
-            ask.blocks,
-            prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prompt_bytes if ask.blocks else 0.0,
+            () if envelope.counting else ask.blocks,
+            prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prefix_bytes if ask.blocks else 0.0,
             residency,
             envelope.pin_region,
             envelope.affinity,
@@ -379,29 +390,30 @@ class Lifecycle:
             task.add_done_callback(pool.keep_for_later)
             raise
 
-    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[bytes, ...]:
+    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[Piece, ...]:
         """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
         body, served = x.request.body, x.record.served_model
-        if served != ask.model:
-            body = rewrite_model(body, orjson.dumps(served))
-        if ask_usage:
-            body = ask_for_usage(body, ask.stream_options)
+        pieces: tuple[Piece, ...] = (body,)
+        size = len(body)
+        if served != ask.model or ask_usage:
+            pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage)
+            size = sum(map(len, pieces))
         method = ask.envelope.method
         before, after = pool.head if method == b"POST" else pool.head_of(method)
-        long = len(body) > _LONG_BODY_BYTES
+        long = size > _LONG_BODY_BYTES
         data = b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
             before,
             ask.envelope.target,
             after,
             ask.envelope.lines,
-            len(body),
+            size,
             x.request_id,
-            b"" if long else body,
+            b"" if long else b"".join(pieces),
         )
-        return (data, body) if long else (data,)
+        return (data, *pieces) if long else (data,)
 
     def _send(
-        self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: tuple[bytes, ...], now_s: float
+        self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: tuple[Piece, ...], now_s: float
     ) -> Relay:
         """Send the request; what comes of it is to be awaited from the relay."""
         timeouts = self.settings.timeouts
@@ -598,14 +610,19 @@ class Lifecycle:
 
     def _settle(self, x: Exchange) -> None:
         """Charge what was used, and learn from it."""
-        usage, record, reservation = x.usage, x.record, x.reservation
+        usage, record, reservation, ask = x.usage, x.record, x.reservation, x.ask
+        if record.ttft_s is not None and ask is not None and x.key is not None:
+            if ask.envelope.counting:
+                usage = _NO_TOKENS
+            elif usage is None or not usage.reported or not usage.prompt_tokens:
+                usage = self._counted(x.key, ask, record, usage)
+            elif x.charge is _ACTUAL:
+                self._tokens.learn(x.key.id, ask.model, None if ask.item_tokens else ask.prompt_bytes, usage)
         if usage is not None:
             record.output_tokens, record.usage_reported = usage.output_tokens, usage.reported
             record.cached_tokens = usage.cached_tokens
-            if usage.reported:
+            if usage.prompt_tokens:
                 record.prompt_tokens = usage.prompt_tokens
-                if x.charge is _ACTUAL and x.ask is not None and x.key is not None:
-                    self._tokens.learn(x.key.id, x.ask.model, x.ask.prompt_bytes, usage)
         if reservation is None:
             return
         if x.charge is _REFUND or (x.charge is _DELIVERED and usage is None):
@@ -614,6 +631,15 @@ class Lifecycle:
         prompt, output = record.prompt_tokens, record.output_tokens
         microusd = self.settings.aliases.microusd(record.model or "", prompt, output)
         self._store.settle(reservation, prompt + output, microusd=microusd)
+
+    def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:
+        """The tokens of an answer that has begun, and says nothing or not enough about them."""
+        text_bytes = record.reply_bytes if ask.envelope.writes else 0
+        bytes_per_token = self._tokens.bytes_per_token(key.id, ask.model)
+        found = charged(usage, record.prompt_tokens, text_bytes, bytes_per_token)
+        if ask.max_tokens is not None and not found.reported:  # there cannot be more
+            found.output_tokens = min(found.output_tokens, ask.choices * ask.max_tokens)
+        return found
 
     def _finish(self, x: Exchange) -> None:
         self.live.discard(x)

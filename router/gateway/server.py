@@ -51,6 +51,8 @@ def limits_of(config: Config) -> Limits:
         connections=config.limits.connections,
         body_timeout_s=config.timeouts.request_body,
         stall_s=config.timeouts.client_stall,
+        body_bytes_per_s=config.limits.body_bytes_per_s,
+        body_whole_s=config.timeouts.request_body_whole,
     )
 
 

@@ -7,13 +7,18 @@ put into the bytes of the body; nothing else of them changes, and no JSON is wri
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import orjson
 
 from router.core.sse import StreamKind
+from router.gateway.aliases import Edit, edited, model_spans
 from router.gateway.ingress import Ask
+from router.gateway.members import Span, members
+from router.gateway.steps import Body, finish
+from router.wire.outbound import Piece
 
-_OPTION = b'{"stream_options":{"include_usage":true},'
+_OPTION = b'"stream_options":{"include_usage":true},'
 _KEY = re.compile(rb'"stream_options"[ \t\r\n]*+:[ \t\r\n]*+')
 #: In the answer of an engine that does not know the option.
 _REFUSED = (b"stream_options", b"include_usage")
@@ -33,22 +38,43 @@ def asks_for_usage(ask: Ask) -> bool:
     return ask.stream and ask.envelope.kind is StreamKind.CHAT and not (ask.stream_options and wants_usage(ask))
 
 
-def ask_for_usage(body: bytes, options: bytes) -> bytes:
-    """The body of a stream that asks for the usage as well. It stays as it is where the place is not certain.
+def body_for(body: Body, ask: Ask, served: str, *, ask_usage: bool) -> tuple[Piece, ...]:
+    """The body for an engine, in pieces: with the name of the model as it is served, and asking for the usage as well.
+    Nothing long is copied."""
+    edits: list[Edit] = []
+    if served != ask.model:
+        if ask.model_spans is None:
+            ask.model_spans = model_spans(body)
+        name = served.encode() if ask.envelope.multipart else orjson.dumps(served)
+        edits += [(begin, end, name) for begin, end in ask.model_spans]
+    if ask_usage and not ask.envelope.multipart and (edit := usage_option(body, ask)) is not None:
+        edits.append(edit)
+    return edited(body, sorted(edits))
 
-    ``options`` is the value of ``stream_options`` in it, which does not ask: empty if there is none.
+
+def usage_option(body: Body, ask: Ask) -> Edit | None:
+    """What asks for the usage of a stream. None where its place is not certain.
+
+    The value of ``stream_options`` in the body does not ask: it is empty if there is none.
     """
+    options = ask.stream_options
     if not options:
-        begin = 0 if body.startswith(b"{") else body.find(b"{")
-        return b"".join((_OPTION, memoryview(body)[begin + 1 :]))
-    key = _KEY.search(body)
-    if key is None or body.count(b'"stream_options"') != 1:
-        return body  # an escaped key, or another one of this name deeper down
-    end = key.end() + len(options)
-    if body[key.end() : end] != options:
-        return body
-    wanted = orjson.dumps({**(orjson.loads(options) or {}), "include_usage": True})
-    return b"".join((body[: key.end()], wanted, memoryview(body)[end:]))
+        begin = body.find(b"{") + 1
+        return (begin, begin, _OPTION)
+    begin, end = _place_of(body, ask.option_spans)
+    if bytes(body[begin:end]) != options:
+        return None
+    return (begin, end, orjson.dumps({**(orjson.loads(options) or {}), "include_usage": True}))
+
+
+def _place_of(body: Body, spans: Sequence[Span] | None) -> Span:
+    """Where the options stand. An empty place if there are several, or others of this name deeper down."""
+    if spans is None:
+        key = _KEY.search(body)
+        if key is None or body.count(b'"stream_options"') != 1:
+            return (0, 0)
+        spans = finish(members(body, ("stream_options",))).get("stream_options", ())
+    return spans[0] if len(spans) == 1 else (0, 0)
 
 
 def refuses_the_option(answer: bytes) -> bool:

@@ -14,7 +14,7 @@ from router.core.sse import StreamKind, StreamWatch
 from router.core.types import BackendSpec
 from router.upstream.pool import ConnectError, Network, Pool, Pools
 from router.wire.head import Headers
-from router.wire.outbound import Outbound, Sink
+from router.wire.outbound import Outbound, Piece, Sink
 
 #: How a fault shows.
 KINDS = ("refuse", "delay", "cut")
@@ -107,7 +107,7 @@ class _CutOutbound(Outbound):
         self._after_tokens = tokens
         return self
 
-    def send(self, pieces: tuple[bytes, ...], sink: Sink) -> None:
+    def send(self, pieces: tuple[Piece, ...], sink: Sink) -> None:
         super().send(pieces, _Cut(self, sink, self._after_tokens))
 
 

@@ -16,6 +16,8 @@ _TRAILERS_LIMIT_BYTES = 8192
 #: Framing may outweigh what it frames by this much (Go: 16 KiB); each chunk has a few bytes free.
 _EXCESS_LIMIT_BYTES = 16 * 1024
 _CHUNK_FREE_BYTES = 16
+#: A chunk has three parts: its size, its bytes, and their end.
+_STEPS_MAX = 3 * 400
 
 
 class ChunkedError(ValueError):
@@ -30,9 +32,23 @@ class _State(Enum):
 
 
 class ChunkedDecoder:
-    """Feed bytes, get the ``body`` so far. ``rest`` holds what follows the body once ``done``."""
+    """Feed bytes, get the ``body`` so far. Once it is ``done``, ``take_rest`` has what follows the body.
 
-    __slots__ = ("_buffer", "_excess_bytes", "_need_bytes", "_pos", "_state", "_trailers_bytes", "body", "done")
+    One call takes a limited number of parts. Behind that ``stopped`` is true, and the rest is to be fed again, later.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_excess_bytes",
+        "_need_bytes",
+        "_pos",
+        "_state",
+        "_trailers_bytes",
+        "body",
+        "done",
+        "framing_bytes",
+        "stopped",
+    )
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -41,12 +57,14 @@ class ChunkedDecoder:
         self._need_bytes = 0
         self._trailers_bytes = 0
         self._excess_bytes = 0  # of size lines, beyond what the chunks themselves bring
-        self.done = False
+        self.done = self.stopped = False
+        self.framing_bytes = 0
         self.body = bytearray()  # a list of pieces would cost many times the bytes of tiny chunks
 
-    @property
-    def rest(self) -> bytes:
-        return self._buffer
+    def take_rest(self) -> bytes:
+        """What was fed and not decoded: what follows the body, or what is to be fed again."""
+        rest, self._buffer = self._buffer, b""
+        return rest
 
     @property
     def announced_bytes(self) -> int:
@@ -56,8 +74,11 @@ class ChunkedDecoder:
     def feed(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
         self._pos = 0
-        while not self.done and self._step():
-            pass
+        self.stopped = True
+        for _ in range(_STEPS_MAX):
+            if self.done or not self._step():
+                self.stopped = False
+                break
         self._buffer = self._buffer[self._pos :]
 
     def _step(self) -> bool:
@@ -112,5 +133,6 @@ class ChunkedDecoder:
         if end == self._pos or self._buffer[end - 1] != 13:
             raise ChunkedError("a bare line feed in the chunk framing")
         line = self._buffer[self._pos : end - 1]
+        self.framing_bytes += end + 1 - self._pos
         self._pos = end + 1
         return line

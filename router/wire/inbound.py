@@ -21,6 +21,10 @@ from router.wire.head import HEAD_END, HeadError, RequestHead, RequestHeads, che
 from router.wire.sockets import forget_unsent
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: A body up to this length is handed on as bytes. To copy a longer one would hold up the loop.
+_COPIED_BYTES_MAX = 256 * 1024
+#: What the framing of a body in chunks may have beside a sixteenth of the body's limit.
+_FRAMING_FREE_BYTES = 64 * 1024
 #: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
 _SWEEP_MAX = 250
 
@@ -35,7 +39,9 @@ class Limits:
     buffered_bytes: int = 512 * 1024 * 1024  # bodies of all connections together
     connections: int = 20_000
     head_timeout_s: float = 8.0
-    body_timeout_s: float = 30.0
+    body_timeout_s: float = 30.0  # of a body that comes slower than body_bytes_per_s
+    body_bytes_per_s: int = 16 * 1024
+    body_whole_s: float = 600.0  # of any body
     pace_s: float = 8.0  # a body must bring pace_bytes, or its end, every pace_s
     pace_bytes: int = 8 * 1024
     idle_timeout_s: float = 75.0
@@ -47,10 +53,10 @@ class Limits:
 
 
 class InboundRequest(Value, eq=False):
-    """A request as it arrived."""
+    """A request as it arrived. A long body that came in pieces is a bytearray, which nobody alters any more."""
 
     head: RequestHead
-    body: bytes
+    body: bytes | bytearray
 
     @property
     def method(self) -> bytes:
@@ -97,6 +103,7 @@ class Gate:
     reader: RequestHeads = field(init=False)
     heads: dict[Inbound, float] = field(default_factory=dict)
     bodies: dict[Inbound, float] = field(default_factory=dict)
+    uploads: dict[Inbound, float] = field(default_factory=dict)  # bodies, since their beginning
     paces: dict[Inbound, float] = field(default_factory=dict)  # of bodies, since their last look
     idle: dict[Inbound, float] = field(default_factory=dict)
     lingering: dict[Inbound, float] = field(default_factory=dict)
@@ -115,6 +122,7 @@ class Gate:
         for waiting, timeout_s, act in (
             (self.heads, limits.head_timeout_s, Inbound.head_expired),
             (self.bodies, limits.body_timeout_s, Inbound.body_expired),
+            (self.uploads, limits.body_whole_s, Inbound.upload_expired),
             (self.paces, limits.pace_s, Inbound.pace_expired),
             (self.idle, limits.idle_timeout_s, Inbound.idle_expired),
             (self.lingering, limits.linger_timeout_s, Inbound.abort),
@@ -135,7 +143,7 @@ class Gate:
 
     def forget(self, connection: Inbound) -> None:
         self.connections.discard(connection)
-        for waiting in (self.heads, self.bodies, self.paces, self.idle, self.lingering, self.stalled):
+        for waiting in (self.heads, self.bodies, self.uploads, self.paces, self.idle, self.lingering, self.stalled):
             waiting.pop(connection, None)
 
 
@@ -143,18 +151,20 @@ class Inbound(asyncio.Protocol):
     """One client connection. ``exchange`` is whatever the handler hangs on it while a request is being answered."""
 
     __slots__ = (
+        "_body",
         "_buffer",
         "_chunked",
         "_counted_bytes",
+        "_discarded_bytes",
         "_discarding",
         "_gate",
         "_handler",
         "_missing_bytes",
         "_paced_bytes",
         "_pending",
-        "_pieces",
         "_pumping",
         "_reading_paused",
+        "_resting",
         "_unsent_bytes",
         "busy",
         "exchange",
@@ -170,15 +180,17 @@ class Inbound(asyncio.Protocol):
         self.write: Callable[[bytes], None]
         self._buffer = b""
         self._pending: RequestHead | None = None  # its body is still arriving
-        self._pieces: list[bytes] | None = None
+        self._body = bytearray()  # of what is pending; one that grows moves no bytes where pieces had to be joined
         self._missing_bytes = 0
         self._counted_bytes = 0  # in the gate's budget
         self._paced_bytes = 0  # of the body, at its last look
         self._chunked: ChunkedDecoder | None = None
         self._pumping = False
         self._discarding = False
+        self._discarded_bytes = 0  # what came after an early answer
         self._reading_paused = False
         self._unsent_bytes = 0  # of the answer, at the last look at a client that takes nothing
+        self._resting = False  # the rest of what was read has its turn later
         self.busy = False
         self.paused = False
         self.exchange: Any = None
@@ -198,11 +210,19 @@ class Inbound(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:
+            self._discard(len(data))
             return
         self._buffer = self._buffer + data if self._buffer else data
         if not self.busy:
             self._pump()
         elif len(self._buffer) > self._gate.limits.pipelined_bytes and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _discard(self, size: int) -> None:
+        """Read on after an early answer, but not for ever."""
+        self._discarded_bytes += size
+        if self._discarded_bytes > self._gate.limits.body_bytes and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
 
@@ -327,6 +347,16 @@ class Inbound(asyncio.Protocol):
         return unread[0] > 0
 
     def body_expired(self) -> None:
+        """The time of a slow body is over. One that comes fast enough goes on, and is looked at again."""
+        gate = self._gate
+        now_s = gate.now_s()
+        took_s = now_s - gate.uploads.get(self, now_s)
+        if self._counted_bytes >= took_s * gate.limits.body_bytes_per_s:
+            gate.bodies[self] = now_s
+        else:
+            self.upload_expired()
+
+    def upload_expired(self) -> None:
         self._give_up("The body of the request did not arrive in time.")
 
     def pace_expired(self) -> None:
@@ -352,6 +382,8 @@ class Inbound(asyncio.Protocol):
 
     def _pump(self) -> None:
         """Read requests off the buffer until one is being answered or more bytes are needed."""
+        if self._resting:
+            return
         gate = self._gate
         gate.idle.pop(self, None)
         self._pumping = True
@@ -366,6 +398,7 @@ class Inbound(asyncio.Protocol):
         if self._pending is not None:
             now_s = gate.now_s()
             gate.bodies.setdefault(self, now_s)
+            gate.uploads.setdefault(self, now_s)
             gate.paces.setdefault(self, now_s)
         elif self._buffer:
             gate.heads.setdefault(self, gate.now_s())
@@ -424,19 +457,18 @@ class Inbound(asyncio.Protocol):
         self._pending = head
         self._missing_bytes = length
         self._paced_bytes = 0
-        self._pieces = []
         if head.chunked:
             self._chunked = ChunkedDecoder()
+        self._body = bytearray() if self._chunked is None else self._chunked.body
         if head.expects and not self._buffer and (length or head.chunked):
             self.transport.write(_CONTINUE)
         if not length and not head.chunked:
-            self._complete(head, b"")
+            self._complete(head)
         return True
 
     def _read_body(self) -> bool:
-        head, pieces = self._pending, self._pieces
+        head = self._pending
         assert head is not None
-        assert pieces is not None
         data, self._buffer = self._buffer, b""
         if self._chunked is not None:
             return self._read_chunked(head, self._chunked, data)
@@ -445,10 +477,10 @@ class Inbound(asyncio.Protocol):
             data, self._buffer = data[:missing], data[missing:]
         if not self._count(len(data)):
             return False
-        pieces.append(data)
+        self._body += data
         self._missing_bytes = missing - len(data)
         if self._missing_bytes == 0:
-            self._complete(head, b"".join(pieces))
+            self._complete(head)
         return True
 
     def _read_chunked(self, head: RequestHead, decoder: ChunkedDecoder, data: bytes) -> bool:
@@ -457,21 +489,39 @@ class Inbound(asyncio.Protocol):
         except ChunkedError as error:
             self._refuse("invalid_request", f"The chunked body is malformed: {error}.")
             return False
-        if decoder.announced_bytes > self._gate.limits.body_bytes:
+        limit_bytes = self._gate.limits.body_bytes
+        if decoder.announced_bytes > limit_bytes or decoder.framing_bytes > limit_bytes // 16 + _FRAMING_FREE_BYTES:
             self._refuse_size()
             return False
         if not self._count(len(decoder.body) - self._counted_bytes):
             return False
         if decoder.done:
-            self._buffer = decoder.rest
-            self._complete(head, bytes(decoder.body))
+            self._buffer = decoder.take_rest()
+            self._complete(head)
+        elif decoder.stopped:
+            self._buffer = decoder.take_rest()
+            self._rest()
+            return False
         return True
 
-    def _complete(self, head: RequestHead, body: bytes) -> None:
-        self._pending = self._pieces = self._chunked = None
+    def _rest(self) -> None:
+        """Tiny chunks cost time: let everybody else have a turn before the next of them."""
+        self._resting = True
+        self.transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._resting = False
+        if not self._discarding:
+            self.transport.resume_reading()
+            self._pump()
+
+    def _complete(self, head: RequestHead) -> None:
+        body, self._body = self._body, bytearray()
+        self._pending = self._chunked = None
         self._forget_body()
         self.busy = True
-        self._handler.begin(self, InboundRequest(head, body))
+        self._handler.begin(self, InboundRequest(head, bytes(body) if len(body) <= _COPIED_BYTES_MAX else body))
 
     def _count(self, size: int) -> bool:
         """Count bytes of a body. False: they are over a limit, and the request is refused."""
@@ -491,10 +541,11 @@ class Inbound(asyncio.Protocol):
         self._refuse("body_too_large", f"The body is larger than {limit_bytes} bytes ([limits] body_bytes).")
 
     def _forget_body(self) -> None:
-        self._gate.bodies.pop(self, None)
-        self._gate.paces.pop(self, None)
+        gate = self._gate
+        for waiting in (gate.bodies, gate.uploads, gate.paces):
+            waiting.pop(self, None)
 
     def _release_body(self) -> None:
         self._gate.buffered_bytes -= self._counted_bytes
         self._counted_bytes = 0
-        self._pieces = self._chunked = None
+        self._body, self._chunked = bytearray(), None

@@ -29,6 +29,10 @@ _CRLF = b"\r\n"
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
+#: What a request is sent in.
+Piece = bytes | bytearray | memoryview
+
+
 class Sink(Protocol):
     """Who reads the answer. After ``on_end`` or ``on_fail`` nothing more comes."""
 
@@ -108,7 +112,7 @@ class Outbound(asyncio.Protocol):
 
     # the sender's side
 
-    def send(self, pieces: tuple[bytes, ...], sink: Sink) -> None:
+    def send(self, pieces: tuple[Piece, ...], sink: Sink) -> None:
         """Send a request, in one or several pieces. Raises ConnectionResetError when the connection is closed already:
         it may be, between being made and being used."""
         if not self.usable:

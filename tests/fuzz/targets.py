@@ -19,12 +19,14 @@ from typing import Any, cast
 
 import msgspec
 
+from router.config import TokensSection
 from router.config.loader import parse
 from router.core.sse import StreamKind, StreamWatch
 from router.core.usage import usage_at_end
 from router.errors import ConfigError, RouterError
 from router.gateway import ingress
 from router.gateway.aliases import rewrite_model
+from router.gateway.members import MalformedError
 from router.gateway.responses import passed_of
 from router.observe.exposition import find_samples
 from router.wire.chunked import ChunkedDecoder, ChunkedError
@@ -174,9 +176,11 @@ def read_chunks(parts: list[bytes]) -> tuple[bytes, bytes] | str | None:
     try:
         while rest and not decoder.done:
             decoder.feed(rest.pop(0))
+            while decoder.stopped and not decoder.done:
+                decoder.feed(decoder.take_rest())
     except ChunkedError:
         return "refused"
-    return (bytes(decoder.body), decoder.rest + b"".join(rest)) if decoder.done else None
+    return (bytes(decoder.body), decoder.take_rest() + b"".join(rest)) if decoder.done else None
 
 
 def chunked(data: bytes, cut: Cutter = pieces) -> None:
@@ -218,7 +222,7 @@ _ENVELOPES = [
 def asks(data: bytes) -> None:
     for envelope in _ENVELOPES:
         try:
-            ask = ingress.read(envelope, data)
+            ask = ingress.read(envelope, data, TokensSection())
         except RouterError as error:
             if error.code != "invalid_request":
                 raise
@@ -234,7 +238,10 @@ def _pairs(data: bytes) -> Any:
 
 
 def model_rewritten(data: bytes) -> None:
-    out = rewrite_model(data, b'"new"')
+    try:
+        out = rewrite_model(data, b'"new"')
+    except MalformedError:
+        out = data
     try:
         peek = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         before = _pairs(data)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import Plan
+from router.config import Plan, TokensSection
 from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.keepers import Keeper, Keepers, gone, ids_in
@@ -63,7 +63,7 @@ def test_real_answers_have_an_id(capture: Path) -> None:
 
 def kept(body: dict[str, Any], path: bytes = b"/v1/responses") -> ingress.Kept | None:
     head = RequestHead(b"POST", path, True, {}, True)
-    return ingress.read(ingress.envelope_of(head), orjson.dumps({"model": "m", **body})).kept
+    return ingress.read(ingress.envelope_of(head), orjson.dumps({"model": "m", **body}), TokensSection()).kept
 
 
 def test_what_a_request_continues() -> None:

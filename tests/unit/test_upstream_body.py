@@ -7,16 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config import TokensSection
 from router.core.sse import StreamKind, StreamWatch
 from router.gateway import ingress
-from router.gateway.upstream_body import ask_for_usage, asks_for_usage, wants_usage
+from router.gateway.steps import finish
+from router.gateway.upstream_body import asks_for_usage, body_for, wants_usage
 from router.wire.head import RequestHead
 
 JSON = {b"content-type": b"application/json"}
 
 
 def read(body: bytes, path: bytes = b"/v1/chat/completions") -> ingress.Ask:
-    return ingress.read(ingress.envelope_of(RequestHead(b"POST", path, True, JSON, keep_alive=True)), body)
+    return ingress.read(
+        ingress.envelope_of(RequestHead(b"POST", path, True, JSON, keep_alive=True)), body, TokensSection()
+    )
+
+
+def read_long(body: bytes) -> ingress.Ask:
+    envelope = ingress.envelope_of(RequestHead(b"POST", b"/v1/chat/completions", True, JSON, keep_alive=True))
+    return finish(ingress.read_long(envelope, bytearray(body), TokensSection()))
 
 
 OPTIONS = st.sampled_from(
@@ -33,7 +42,10 @@ def test_the_option_is_added_and_every_other_member_stays(options: str, space: s
     body = (space + "{" + space + ",".join(members) + "}" + space).encode()
     ask = read(body)
     assert asks_for_usage(ask)
-    sent = ask_for_usage(body, ask.stream_options)
+    sent = b"".join(body_for(body, ask, ask.model, ask_usage=True))
+    assert sent == b"".join(body_for(body, read_long(body), ask.model, ask_usage=True)), "a long body is treated alike"
+    renamed = orjson.loads(b"".join(body_for(body, ask, "other", ask_usage=True)))
+    assert renamed == {**orjson.loads(sent), "model": "other"}
     given, asked = orjson.loads(body), orjson.loads(sent)
     assert asked.pop("stream_options") == {**(given.pop("stream_options", None) or {}), "include_usage": True}
     assert asked == given
@@ -48,7 +60,8 @@ def test_the_option_is_added_and_every_other_member_stays(options: str, space: s
     ],
 )
 def test_where_the_place_is_not_certain_the_body_stays(body: bytes) -> None:
-    assert ask_for_usage(body, read(body).stream_options) == body
+    ask = read(body)
+    assert b"".join(body_for(body, ask, ask.model, ask_usage=True)) == body
 
 
 @pytest.mark.parametrize(

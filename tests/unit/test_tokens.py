@@ -1,0 +1,83 @@
+"""Bytes become tokens by what text has taught, and nothing that is no text teaches."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from router.core.tokens import BYTES_PER_TOKEN_PRIOR, TokenEstimator, charged
+from router.core.types import Usage
+
+
+def taught(*lessons: tuple[str, int | None, int], estimator: TokenEstimator | None = None) -> TokenEstimator:
+    """(key, bytes of text, tokens)"""
+    estimator = estimator or TokenEstimator()
+    for key, text_bytes, tokens in lessons:
+        estimator.learn(key, "m", text_bytes, Usage(tokens, 10, None, True))
+    return estimator
+
+
+def prompt_tokens(estimator: TokenEstimator, key: str, text_bytes: int = 12_000) -> int:
+    return estimator.estimate(key, "m", text_bytes, 10)[0]
+
+
+def test_text_teaches() -> None:
+    estimator = taught(*[("a", 3000, 1000)] * 100)
+    assert prompt_tokens(estimator, "a") == pytest.approx(4000, rel=0.03)
+    assert prompt_tokens(estimator, "new") == pytest.approx(4000, rel=0.1), "a new key begins with what is usual"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ("a", None, 1100),  # it had a picture
+        ("a", 100, 1100),  # a picture that was not seen, or a template of its own
+        ("a", 50, 40),  # too short to tell
+        ("a", 1_000_000, 1000),  # Base64 taken for text
+        ("a", 12_000, 50),  # an engine that leaves out what was cached
+        ("a", 12_000, 0),
+    ],
+)
+def test_what_is_no_text_teaches_nothing(odd: tuple[str, int | None, int]) -> None:
+    assert prompt_tokens(taught(*[odd] * 1000), "a") == 12_000 / BYTES_PER_TOKEN_PRIOR + 1
+
+
+def test_what_one_key_writes_does_not_change_the_estimates_of_another() -> None:
+    estimator = taught(*[("english", 4000, 1000)] * 100)
+    taught(*[("chinese", 1800, 1000)] * 10_000, estimator=estimator)
+    assert prompt_tokens(estimator, "english") == pytest.approx(3000, rel=0.02)
+    assert prompt_tokens(estimator, "chinese") == pytest.approx(12_000 / 1.8, rel=0.02)
+
+
+def test_a_few_odd_prompts_hardly_matter() -> None:
+    rng = random.Random(1)
+    lessons = [("a", 4000, 1000) if rng.random() < 0.9 else ("a", 16_000, 1000) for _ in range(2000)]
+    assert prompt_tokens(taught(*lessons), "a") == pytest.approx(3000, rel=0.2)
+
+
+def test_answers_are_learned_from_also_where_the_prompt_teaches_nothing() -> None:
+    estimator = TokenEstimator()
+    for _ in range(50):
+        estimator.learn("a", "m", None, Usage(1000, 100, None, True))
+    assert estimator.estimate("a", "m", 100, None)[1] == 151
+
+
+@pytest.mark.parametrize(
+    ("usage", "text_bytes", "expected"),
+    [
+        (Usage(7, 5, None, True), 4000, (7, 5)),
+        (Usage(7, 0, None, True), 0, (7, 0)),  # embeddings
+        (None, 4256, (100, 1000)),
+        (None, 0, (100, 0)),
+        (None, 100, (100, 0)),
+        (Usage(0, 0, None, True), 4256, (100, 1000)),  # an engine that reports nothing but zeros
+        (Usage(0, 26), 4256, (100, 26)),  # counted by the events of a stream
+        (Usage(0, 26, None, True), 0, (100, 26)),
+    ],
+)
+def test_nothing_that_was_answered_costs_nothing(
+    usage: Usage | None, text_bytes: int, expected: tuple[int, int]
+) -> None:
+    found = charged(usage, 100, text_bytes, 4.0)
+    assert (found.prompt_tokens, found.output_tokens) == expected
