@@ -7,8 +7,8 @@ from statistics import fmean
 
 from router.core.affinity import PrefixIndex, place_seed
 from router.core.cost import Price, Rates, kv_pressure_s, peers_share, work_s
-from router.core.estimator import Backlog, Line, Recent, RttEstimate, Service, TtftFit
 from router.core.health import Health, State
+from router.core.learn.first_token import Backlog, Line, Recent, RttEstimate, Service, TtftFit
 from router.core.params import Params
 from router.core.standing import Standing
 from router.core.types import BackendSpec, Lease, LoadSample, Request

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from router.core.backend import Backend
+from router.core.candidates import Strike
 from router.core.decisions import Candidate, Decision, Dispatch, Reject, Wait
-from router.core.filters import Strike
 from router.core.policy.base import Ranking
 
 

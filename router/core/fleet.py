@@ -14,18 +14,26 @@ from math import exp
 
 from router.core.audit import audit
 from router.core.backend import Backend, Neutral, cached_tokens
+from router.core.candidates import Pool, Strike, sort_out, strike, unfit
+from router.core.common import charge_tolls
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
-from router.core.estimator import Line, RttEstimate, common_line, common_pace, common_speed, common_tokens, prior_line
 from router.core.explain import Candidates
-from router.core.filters import Pool, Strike, sort_out, strike, unfit
 from router.core.gray import find_gray, still_gray
 from router.core.health import JUDGED, Event, State
+from router.core.learn.first_token import (
+    Line,
+    RttEstimate,
+    common_line,
+    common_pace,
+    common_speed,
+    common_tokens,
+    prior_line,
+)
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
 from router.core.retry import RetryBudget
-from router.core.tolls import charge_tolls
 from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
 _OK = Outcome.OK

@@ -18,7 +18,7 @@ from router.core.cost import (
     price_terms,
     prompt_pairs,
 )
-from router.core.estimator import TtftFit, prior_line
+from router.core.learn.first_token import TtftFit, prior_line
 from router.core.params import Params
 
 PARAMS = Params()

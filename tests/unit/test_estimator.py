@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.estimator import (
+from router.core.learn.first_token import (
     Backlog,
     Line,
     RttEstimate,

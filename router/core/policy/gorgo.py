@@ -9,7 +9,7 @@ from router.core.cost import Terms
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking, lowest
-from router.core.policy.ledger import Ledger
+from router.core.policy.token_counts import Ledger
 from router.core.types import Lease, Request, Rng
 
 #: seconds per prompt token, measured offline and the same everywhere
