@@ -8,7 +8,11 @@ from statistics import fmean
 from router.core.affinity import PrefixIndex, place_seed
 from router.core.cost import Price, Rates, kv_pressure_s, peers_share, work_s
 from router.core.health import Health, State
-from router.core.learn.first_token import Backlog, Line, Recent, RttEstimate, Service, TtftFit
+from router.core.learn.backlog import Backlog
+from router.core.learn.first_token import Line, TtftFit
+from router.core.learn.recent import Recent
+from router.core.learn.rtt import RttEstimate
+from router.core.learn.service import Service
 from router.core.params import Params
 from router.core.standing import Standing
 from router.core.types import BackendSpec, Lease, LoadSample, Request

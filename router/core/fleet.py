@@ -21,15 +21,10 @@ from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Stru
 from router.core.explain import Candidates
 from router.core.gray import find_gray, still_gray
 from router.core.health import JUDGED, Event, State
-from router.core.learn.first_token import (
-    Line,
-    RttEstimate,
-    common_line,
-    common_pace,
-    common_speed,
-    common_tokens,
-    prior_line,
-)
+from router.core.learn.backlog import common_speed
+from router.core.learn.first_token import Line, common_line, prior_line
+from router.core.learn.rtt import RttEstimate
+from router.core.learn.service import common_pace, common_tokens
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking

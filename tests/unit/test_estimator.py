@@ -8,20 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.learn.first_token import (
-    Backlog,
-    Line,
-    RttEstimate,
-    Service,
-    TtftFit,
-    common_line,
-    common_pace,
-    common_speed,
-    common_tokens,
-    fitted_pace,
-    prior_line,
-    solve_bounded,
-)
+from router.core.learn.backlog import Backlog, common_speed
+from router.core.learn.first_token import Line, TtftFit, common_line, prior_line
+from router.core.learn.least_squares import solve_bounded
+from router.core.learn.rtt import RttEstimate
+from router.core.learn.service import Service, common_pace, common_tokens, fitted_pace
 from router.core.params import Params
 
 PARAMS = Params()

@@ -1,0 +1,34 @@
+"""The mean of the latest times of one kind."""
+
+from __future__ import annotations
+
+from router.core.params import Params
+
+
+class Recent:
+    """The mean of the latest times of one kind."""
+
+    __slots__ = ("_memory_s", "_weight", "at_s", "mean_s", "samples")
+
+    def __init__(self, params: Params) -> None:
+        self._weight = params.whole_weight
+        self._memory_s = params.fit_memory_s
+        self.mean_s = 0.0
+        #: how many there were, without a pause of ``fit_memory_s``
+        self.samples = 0
+        self.at_s = float("-inf")
+
+    def begin_anew(self) -> None:
+        self.samples = 0
+
+    def add(self, time_s: float, now_s: float) -> None:
+        if now_s - self.at_s > self._memory_s:
+            self.begin_anew()
+        self.samples += 1
+        self.at_s = now_s
+        weight = self._weight if self.samples * self._weight > 1.0 else 1.0 / self.samples
+        self.mean_s += weight * (time_s - self.mean_s)
+
+    def known(self, samples: float, since_s: float) -> bool:
+        """Whether there are so many of them, the latest no older than ``since_s``."""
+        return self.samples >= samples and self.at_s >= since_s
