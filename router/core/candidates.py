@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from router.core.backend import Backend, Lineup
+from router.core.backend import Backend
 from router.core.decisions import Struck
 from router.core.health import State
+from router.core.lane import Lineup
 from router.core.params import Params
 from router.core.types import Request, Rng
 

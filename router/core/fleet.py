@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import exp
 
 from router.core.audit import audit
-from router.core.backend import Backend, Neutral, cached_tokens
+from router.core.backend import Backend, cached_tokens
 from router.core.candidates import Pool, Strike, sort_out, strike, unfit
-from router.core.common import charge_tolls
+from router.core.common import Neutral, charge_tolls
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs, work_s
 from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.explain import Candidates

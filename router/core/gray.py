@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from statistics import median
 
-from router.core.backend import Backend, Habit, Lane
+from router.core.backend import Backend
 from router.core.health import State
+from router.core.lane import Habit, Lane
 from router.core.params import Params
 from router.core.types import Lease
 

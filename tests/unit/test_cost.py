@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 
-from router.core.backend import Lane
 from router.core.cost import (
     Rates,
     distance_km,
@@ -18,6 +17,7 @@ from router.core.cost import (
     price_terms,
     prompt_pairs,
 )
+from router.core.lane import Lane
 from router.core.learn.first_token import TtftFit, prior_line
 from router.core.params import Params
 

@@ -7,8 +7,9 @@ from math import inf
 from zlib import crc32
 
 from router.core.affinity import rendezvous
-from router.core.backend import Backend, Lineup
+from router.core.backend import Backend
 from router.core.cost import Price, Terms, price_terms
+from router.core.lane import Lineup
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
 
