@@ -15,6 +15,7 @@ Json = Mapping[str, Any]
 
 STRUCK = {
     "model": "does not serve the model",
+    "denied": "says it does not have the model",
     "residency": "outside the allowed jurisdictions",
     "pin": "another region was asked for",
     "kept": "another backend keeps the response it continues",
@@ -99,6 +100,7 @@ _REMEDY = {
     "residency": "its jurisdiction is allowed",
     "pin": "its region is asked for",
     "model": "it serves the model",
+    "denied": "it has the model",
 }
 
 

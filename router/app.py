@@ -143,6 +143,7 @@ class App:
         self._observer = Observer(
             self.fleet, config, names=self._network.names, rng=rng, refused=self.lifecycle.backend_refused
         )
+        self.lifecycle.ask_models = self._observer.ask_models
         self._drains = Drains(self.fleet, self.store)
         self._chaos = Chaos(self._pools, clock.monotonic_s)
         self._exchange = FleetExchange(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from router.core.affinity import PrefixIndex, place_seed
 from router.core.cost import Rates, kv_pressure_s, peers_share, work_s
+from router.core.denials import Denials
 from router.core.health import Health, State
 from router.core.lane import Lane
 from router.core.learn.backlog import Backlog
@@ -41,6 +42,7 @@ class Backend:
         "_slots",
         "backlog",
         "born_s",
+        "denials",
         "draining",
         "failure_chance",
         "failures_total",
@@ -134,6 +136,7 @@ class Backend:
         self.health = Health(params, now_s)
         #: None: not configured, and the engine has not told yet
         self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
+        self.denials = Denials(params)
         #: learned: lowered by 429 and 503, never above ``max_inflight``
         self.limit = float(self.spec.max_inflight)
         self.limit_lowered_s = float("-inf")
@@ -396,6 +399,7 @@ class Backend:
         if self.spec.models or self.models == frozenset(models):
             return False
         self.models = frozenset(models)
+        self.denials.keep(self.models)
         return True
 
     def overdue(self, now_s: float) -> int:

@@ -6,7 +6,7 @@ looks at one request and is skipped when nothing about the request or the backen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from router.core.backend import Backend
 from router.core.decisions import Struck
@@ -36,7 +36,7 @@ class Pool:
         self.panic = False
 
 
-def sort_out(backends: Iterable[Backend], model: str, params: Params, generation: int, now_s: float) -> Pool:
+def sort_out(backends: Collection[Backend], model: str, params: Params, generation: int, now_s: float) -> Pool:
     """List the backends of ``model`` that may be used at all, and why the others may not. Each has a lane for it.
 
     Panic: when fewer than ``panic_ratio`` of them are left, those that were ejected by judgement are used again. Those
@@ -45,9 +45,12 @@ def sort_out(backends: Iterable[Backend], model: str, params: Params, generation
     ready: list[Backend] = []
     ejected: list[Backend] = []
     struck: list[Strike] = []
+    spare = any(b.serves(model) and not b.denials.holds(model) for b in backends)
     for b in backends:
         if not b.serves(model):
             struck.append((b.name, Struck.MODEL))
+        elif spare and b.denials.holds(model):
+            struck.append((b.name, Struck.DENIED))
         elif b.draining:
             struck.append((b.name, Struck.DRAINING))
         elif b.state is State.EJECTED:
@@ -133,3 +136,37 @@ def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck
     if request.pin_backend is not None and b.name != request.pin_backend:
         return Struck.KEPT
     return Struck.TRIED if b.name in exclude else None
+
+
+def who_serves(backends: Collection[Backend], model: str) -> tuple[Backend, ...]:
+    """Those that list ``model``, without those that deny it unless all do."""
+    listed = tuple(b for b in backends if b.serves(model))
+    return tuple(b for b in listed if not b.denials.holds(model)) or listed
+
+
+def may_yet_be_told(backends: Collection[Backend], params: Params, now_s: float) -> bool:
+    """Whether a model that nobody lists may be one of a backend that has never listed any.
+
+    Not for ever: one backend that is gone would make every misspelt name worth waiting for. But as long as no backend
+    at all has told its models, nobody can say that a name is wrong.
+    """
+    silent = [b for b in backends if b.models is None]
+    if silent and len(silent) == len(backends):
+        return True
+    return any(now_s - b.born_s < params.models_unknown_s for b in silent)
+
+
+def doing_better(b: Backend, request: Request, exclude: Collection[str], params: Params) -> bool:
+    """Whether a retry of ``request`` may hope for ``b``: it can be asked, now or after the moment that it asked for,
+    and does not fail most of what it gets."""
+    open_ = not b.draining and b.state is not State.EJECTED
+    return open_ and unfit(b, request, exclude) is None and b.failure_chance < params.retry_hope_chance
+
+
+def next_return_s(backends: Collection[Backend], params: Params, now_s: float) -> float:
+    """End the denials whose time is over. Returns when next a backend may get requests again, or more of them."""
+    times_s: list[float] = []
+    for b in backends:
+        b.denials.expire(now_s)
+        times_s += (b.not_before_s, b.denials.due_s(), b.health.welcome_s + params.slow_start_s)
+    return min((time_s for time_s in times_s if time_s > now_s), default=float("inf"))

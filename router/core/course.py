@@ -133,7 +133,7 @@ class Course(Value, eq=False):
             return Stop.ATTEMPTS
         if now_s >= self.request.deadline_s:
             return Stop.DEADLINE
-        if rule is Retry.IN_BUDGET and not self.fleet.may_retry(backend, now_s):
+        if rule is Retry.IN_BUDGET and not self.fleet.may_retry(backend, self.request, self.tried, now_s):
             return Stop.BUDGET
         return None
 

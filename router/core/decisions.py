@@ -14,6 +14,7 @@ class Struck(Enum):
     """Why a backend was no candidate. The values are shown to operators: keep them stable."""
 
     MODEL = "model"  # does not serve it
+    DENIED = "denied"  # says it does not have the model, and others do
     RESIDENCY = "residency"
     PIN = "pin"
     KEPT = "kept"  # another backend keeps the response that it continues

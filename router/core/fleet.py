@@ -14,10 +14,10 @@ from math import exp
 
 from router.core.audit import audit
 from router.core.backend import Backend, cached_tokens
-from router.core.candidates import Pool, Strike, sort_out, strike, unfit
+from router.core.candidates import Pool, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Neutral, charge_tolls
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs, work_s
-from router.core.decisions import Decision, Dispatch, Reject, RejectReason, Struck, Wait
+from router.core.decisions import Decision, Dispatch, Wait
 from router.core.explain import Candidates
 from router.core.gray import find_gray, still_gray
 from router.core.health import JUDGED, Event, State
@@ -28,6 +28,7 @@ from router.core.learn.service import common_pace, common_tokens
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
+from router.core.refusal import refuse
 from router.core.retry import RetryBudget
 from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
@@ -73,7 +74,7 @@ class Fleet:
         self._next_tick_s = float("-inf")
         self._next_solve_s = float("-inf")
         self._next_gray_s = float("-inf")
-        self._next_return_s = float("inf")  # a Retry-After runs out
+        self._next_return_s = float("inf")  # a Retry-After or a denial runs out
         #: backends that were ejected since the last look because they do not answer: what is there may never end
         self.silenced: list[str] = []
         self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
@@ -154,7 +155,7 @@ class Fleet:
 
     def _list_models(self) -> None:
         names = sorted({model for b in self.backends.values() for model in b.models or ()})
-        self._serving = {m: tuple(b for b in self.backends.values() if b.serves(m)) for m in names}
+        self._serving = {m: who_serves(self.backends.values(), m) for m in names}
         self._pools = {}
         self._generation += 1
 
@@ -212,7 +213,8 @@ class Fleet:
         ):
             candidates, struck = strike(pool, request, exclude, self.params, rng, now_s)
             if not candidates:
-                return self._refuse(request, struck, exclude, now_s)
+                serving = self._serving.get(model)
+                return refuse(request, struck, exclude, serving, self.backends.values(), self.params, now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         price = b.lanes[model].price
@@ -307,45 +309,6 @@ class Fleet:
         if serving:
             self._pools[model] = pool
         return pool
-
-    def _refuse(
-        self, request: Request, struck: Sequence[Strike], exclude: Collection[str], now_s: float
-    ) -> Wait | Reject:
-        """No candidate is left: wait if that can help, else say what is missing. One that was tried will not help."""
-        candidates = Candidates((), None, struck)
-        model = request.model
-        serving = self._serving.get(model)
-        if serving is None:
-            if any(b.models is None for b in self.backends.values()):
-                detail = f"No backend is known to serve the model {model!r}, and some have not told their models yet."
-                return Reject(RejectReason.NO_BACKEND, detail, 1.0, candidates)
-            return Reject(RejectReason.UNKNOWN_MODEL, f"No backend serves the model {model!r}.", None, candidates)
-        reasons = dict(struck)
-        fitting = [b for b in serving if unfit(b, request) is None]
-        until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
-        untried = [b for b in fitting if b.name not in exclude] if exclude else fitting
-        again_s = min((b.not_before_s for b in untried if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
-        busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in untried)
-        if busy or again_s <= until_s:
-            return Wait(until_s, candidates, again_s)
-        if request.pin_backend is not None and fitting:
-            why = reasons[request.pin_backend].value
-            detail = f"Only backend {request.pin_backend} keeps what this request continues, and it is {why}."
-            return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
-        if len(fitting) < len(serving) and (not fitting or any(b.usable(now_s) for b in serving)):
-            where = f"region {request.pin_region}" if request.pin_region is not None else "an allowed jurisdiction"
-            reason = RejectReason.NO_BACKEND if request.residency is None else RejectReason.RESIDENCY
-            detail = f"No healthy backend in {where} serves {model!r}."
-            return Reject(reason, detail, self._retry_after_s(fitting, now_s), candidates)
-        detail = f"No healthy backend serves {model!r}."
-        return Reject(RejectReason.NO_BACKEND, detail, self._retry_after_s(fitting, now_s), candidates)
-
-    def _retry_after_s(self, fitting: Sequence[Backend], now_s: float) -> float | None:
-        """When it is worth to ask again; None: waiting will not help."""
-        if not fitting:
-            return None
-        back_s = min(b.health.until_s if b.state is _EJECTED else now_s for b in fitting)
-        return min(max(1.0, back_s - now_s), self.params.retry_after_max_s)
 
     # -- what becomes of a lease ------------------------------------------------------------------------------------
 
@@ -492,6 +455,8 @@ class Fleet:
         if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
             b.prefix.discard(lease.fresh_blocks)
         old_engine = lease.started_s < b.born_s
+        if outcome is Outcome.MODEL_MISSING and not old_engine:
+            self._deny(b, lease.request.model, now_s)
         lane = b.lanes.get(lease.request.model)
         if consequence.sample is Sample.CENSORED and lane is not None and not old_engine and not lease.request.light:
             lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
@@ -509,6 +474,11 @@ class Fleet:
                 self._fire(b, event, now_s, silent=outcome is Outcome.FIRST_TOKEN_TIMEOUT)
         b.refresh(now_s, self.neutral)
 
+    def _deny(self, b: Backend, model: str, now_s: float) -> None:
+        b.denials.add(model, now_s)
+        self._next_return_s = min(self._next_return_s, b.denials.due_s())
+        self._list_models()
+
     def _note_full(self, b: Backend) -> None:
         if b.inflight >= b.limit:
             self._full.add(b)
@@ -522,13 +492,17 @@ class Fleet:
             return frozenset()
         return frozenset(other.name for other in self.backends.values() if other.region == b.region)
 
-    def may_retry(self, backend: str, now_s: float) -> bool:
-        """Whether the retry budget of ``backend``'s region allows one more. Counts it when it does.
+    def may_retry(self, backend: str, request: Request, exclude: Collection[str], now_s: float) -> bool:
+        """Whether the retry budget of ``backend``'s region allows ``request`` one more. Counts it when it does.
 
         A backend that a reload took away while it failed is in no region's budget.
         """
         b = self._by_name.get(backend)
-        return b is None or self._budgets[b.region].take(now_s)
+        if b is None:
+            return True
+        others = self._serving.get(request.model, ())
+        hopeful = any(doing_better(other, request, exclude, self.params) for other in others)
+        return self._budgets[b.region].take(now_s, hopeful=hopeful)
 
     def retries_left(self, region: str, now_s: float) -> float:
         """Retries that the budget of ``region`` allows now."""
@@ -640,10 +614,8 @@ class Fleet:
         params = self.params
         self._next_tick_s = now_s + params.tick_s
         if now_s >= self._next_return_s:
-            self._generation += 1
-            slow_s = params.slow_start_s
-            times_s = [t for b in self.backends.values() for t in (b.not_before_s, b.health.welcome_s + slow_s)]
-            self._next_return_s = min((time_s for time_s in times_s if time_s > now_s), default=float("inf"))
+            self._next_return_s = next_return_s(self.backends.values(), params, now_s)
+            self._list_models()
         everywhere = now_s >= self._next_solve_s
         if everywhere:
             passed_s = 0.0 if self._solved_s == float("-inf") else max(0.0, now_s - self._solved_s)

@@ -15,7 +15,10 @@ class Outcome(Enum):
 
     OK = "ok"
     CLIENT_ERROR = "client_error"
+    MODEL_MISSING = "model_missing"
+    UNSUPPORTED = "unsupported"
     OVERLOADED = "overloaded"
+    OWN_SHORTAGE = "own_shortage"
     UNREACHABLE = "unreachable"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
     SERVER_ERROR = "server_error"
@@ -72,6 +75,11 @@ class Consequence:
 CONSEQUENCES: dict[Outcome, Consequence] = {
     Outcome.OK: Consequence(Fault.RESETS, Sample.TTFT, Retry.NO, Charge.ACTUAL),
     Outcome.CLIENT_ERROR: Consequence(Fault.NONE, Sample.NONE, Retry.NO, Charge.REFUND),
+    # The next one has it, or can do it: nobody is at fault, and what it costs is a round trip.
+    Outcome.MODEL_MISSING: Consequence(Fault.NONE, Sample.NONE, Retry.YES, Charge.REFUND),
+    Outcome.UNSUPPORTED: Consequence(Fault.NONE, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    # Another backend may have a connection that is open already.
+    Outcome.OWN_SHORTAGE: Consequence(Fault.NONE, Sample.NONE, Retry.YES, Charge.REFUND),
     Outcome.OVERLOADED: Consequence(Fault.NONE, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
     Outcome.UNREACHABLE: Consequence(Fault.HARD, Sample.NONE, Retry.YES, Charge.REFUND),
     Outcome.FIRST_TOKEN_TIMEOUT: Consequence(Fault.SOFT, Sample.CENSORED, Retry.IN_BUDGET, Charge.REFUND),

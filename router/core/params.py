@@ -270,6 +270,13 @@ class Params:
     #: time constant of how quickly the queue is served, and the longest wait that is predicted from it
     queue_memory_s: float = 10.0
 
+    #: a backend that denies a model it was believed to have gets no more requests for it, if others have it, for this
+    #: long; doubled with each denial, up to the maximum
+    denial_s: float = 1.0
+    denial_max_s: float = 60.0
+    #: a backend that has never listed its models may have any, for this long
+    models_unknown_s: float = 60.0
+
     # -- retry ------------------------------------------------------------------------------------------------------
     #: attempts of one request, the first included
     attempts_max: int = 3
@@ -277,6 +284,11 @@ class Params:
     deaths_max: int = 2
     #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)
     retry_ratio: float = 0.2
+    #: the same where no other backend is doing better: an outage is not multiplied
+    retry_hopeless_ratio: float = 0.1
+    retry_hopeless_floor_per_s: float = 0.2
+    #: a backend whose chance of failing is below this does better
+    retry_hope_chance: float = 0.5
     retry_floor_per_s: float = 10.0
     retry_window_s: float = 10.0
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from router.core.types import Lease, Request, Usage
     from router.gateway.ingress import Ask, Envelope
     from router.gateway.keepers import Keeper
+    from router.gateway.poison import Suspect
     from router.gateway.relay import Relay
     from router.store.base import Key, Reservation
     from router.telemetry.journal import Record
-    from router.upstream.classify import AttemptEnd
+    from router.upstream.classify import Objection
     from router.wire.flow import Flow
     from router.wire.inbound import Inbound, InboundRequest
 
@@ -29,9 +30,13 @@ class ClientGone(Exception):  # noqa: N818 - an event, not an error
 class PassedOn(RouterError):  # noqa: N818
     """A backend found fault with the request: the client gets the backend's own words."""
 
-    def __init__(self, end: AttemptEnd) -> None:
-        super().__init__("upstream_error", f"The backend answered with status {end.status}.")
-        self.end = end
+    def __init__(self, objection: Objection) -> None:
+        super().__init__("upstream_error", objection.message)
+        self.objection = objection
+
+    @property
+    def status(self) -> int:
+        return self.objection.status
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -51,6 +56,7 @@ class Exchange(msgspec.Struct, eq=False):
     keeper: Keeper | None = None  # of what it continues or asks about
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
+    trial: Suspect | None = None  # backends died of its body before: see gateway/poison.py
     relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun
     usage: Usage | None = None
     charge: Charge = Charge.REFUND

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from router import clock
@@ -27,7 +28,9 @@ from router.gateway import ingress, responses
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.cors import Cors
-from router.gateway.exchange import ClientGone, Exchange, PassedOn
+from router.gateway.error_shapes import dialect_of, error_body, error_event
+from router.gateway.exchange import ClientGone, Exchange
+from router.gateway.failures import error_of_end, error_of_reject, unknown_model
 from router.gateway.ingress import Ask, Kept
 from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.poison import Poison
@@ -106,7 +109,9 @@ class Lifecycle:
         self._tokens = TokenEstimator()
         self.keepers = Keepers(store)
         self.date = responses.DateHeader(clock.wall_s())
-        self._poison = Poison()
+        self._poison = Poison(store, self._is_well)
+        #: called with the name of a backend that denies a model it was believed to have
+        self.ask_models: Callable[[str], object] = str
         self._loop = asyncio.get_running_loop()
         self._turns = Turns(self._loop)
         self._next_due_s = _INFINITE_S  # no relay's patience is over before
@@ -279,11 +284,13 @@ class Lifecycle:
 
     async def _answer(self, x: Exchange, ask: Ask, need: Request) -> None:
         """Follow the course of the request until one attempt has answered. Raises RouterError when none can."""
-        self._poison.check(x.request.body, x.arrival_s)
+        x.trial = self._poison.admit(x.request.body, x.arrival_s)
         settings, chosen, record = self.settings, x.envelope.policy, x.record
         policy = settings.policy if chosen is None else settings.policies[chosen]
         x.course = course = Course(self.fleet, policy, need, self._models_of(ask, x.keeper))
         record.policy = policy.name
+        if x.trial is not None:
+            course.deaths = self.fleet.params.deaths_max - 1
         failure: AttemptEnd | None = None
         while True:
             now_s = clock.monotonic_s()
@@ -303,8 +310,11 @@ class Lifecycle:
         """Note the failure of an attempt. Raises RouterError when there is to be no other."""
         now_s = clock.monotonic_s()
         stop = course.failed(backend, end.outcome, now_s, died=end.died, begun=x.answered, unsent=end.unsent)
+        if end.outcome is Outcome.MODEL_MISSING:
+            self.ask_models(backend)
         if stop is Stop.DEADLY:
-            self._poison.remember(x.request.body, now_s)
+            told = course.request.residency is None  # of the others not even hashes leave
+            self._poison.killed(x.request.body, course.tried, now_s, trial=x.trial, told=told)
         if stop is not None:
             raise self._upstream_error(x, end, backend)
 
@@ -354,7 +364,8 @@ class Lifecycle:
             if asked:
                 end = await self._without_option(x, ask, pool, end, now_s)
         except ConnectError as error:
-            end = AttemptEnd(Outcome.UNREACHABLE, error.code, detail=error.detail, unsent=error.unsent)
+            end = AttemptEnd(error.outcome, error.code, detail=error.detail, unsent=error.unsent)
+            end.retry_after_s = error.retry_after_s
         except ConnectionResetError:
             end = AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail="closed the connection at once")
         except ClientGone:
@@ -518,23 +529,22 @@ class Lifecycle:
 
     def _upstream_error(self, x: Exchange, end: AttemptEnd, backend: str) -> RouterError:
         """What the client is told when no other backend may be asked."""
-        kept = x.ask.kept if x.ask is not None else None
-        if x.keeper is not None and kept is not None and end.status == 404 and kept.id.encode() in end.body:
+        kept, objection = x.ask.kept if x.ask is not None else None, end.objection
+        if (
+            x.keeper is not None
+            and kept is not None
+            and end.status == 404
+            and objection
+            and kept.id in objection.message
+        ):
             self.keepers.forget(x.record.tenant, kept.id)  # the engine has started anew, or has let it go
             return gone(kept)
-        if end.outcome is Outcome.CLIENT_ERROR:
-            return PassedOn(end)
-        if end.outcome is Outcome.OVERLOADED:
-            wait_s = end.retry_after_s or 1.0
-            return RouterError(
-                "admission_full" if end.status == 429 else "no_backend",
-                "Every backend that could serve this is overloaded.",
-                retry_after_s=wait_s,
-                should_retry=True,
-            )
-        if end.outcome is Outcome.UNREACHABLE and not self._any_usable(x.record.served_model or ""):
-            return RouterError("no_backend", retry_after_s=1.0, should_retry=True)
-        return RouterError(end.code or "upstream_error", f"Backend {backend} {end.detail.rstrip('.')}.")
+        any_usable = end.outcome is Outcome.UNREACHABLE and self._any_usable(x.record.served_model or "")
+        return error_of_end(end, backend, any_usable=any_usable)
+
+    def _is_well(self, backend: str) -> bool:
+        found = self.fleet.backends.get(backend)
+        return found is None or not found.health.away
 
     def _any_usable(self, model: str) -> bool:
         now_s = clock.monotonic_s()
@@ -545,22 +555,9 @@ class Lifecycle:
         if failure is not None:
             return self._upstream_error(x, failure, x.record.attempts[-1].backend)
         if rejected.reason is RejectReason.UNKNOWN_MODEL:
-            return self._unknown_model(x.record.model or "")
-        return RouterError(
-            rejected.reason.value,
-            rejected.detail,
-            retry_after_s=rejected.retry_after_s,
-            should_retry=False if rejected.retry_after_s is None else None,  # waiting helps nobody
-        )
-
-    def _unknown_model(self, model: str) -> RouterError:
-        names = sorted({*self.fleet.models(), *self.settings.aliases.names()})
-        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-        return RouterError(
-            "unknown_model",
-            f"The model `{model[:128]}` does not exist. Models: {listed or 'none yet'}.",
-            param="model",
-        )
+            names = {*self.fleet.models(), *self.settings.aliases.names()}
+            return unknown_model(x.record.model or "", names)
+        return error_of_reject(rejected)
 
     def _refuse(self, x: Exchange, error: RouterError) -> None:
         """The request ends with an error: as an answer, or in band if the answer has begun."""
@@ -569,23 +566,20 @@ class Lifecycle:
         record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         if x.answered:
             if x.relay is not None and x.relay.is_stream:
-                x.relay.write_in_band(responses.error_event(error))
+                x.relay.write_in_band(error_event(error, dialect_of(x.envelope.path), x.request_id))
             x.keep_alive = False  # the answer is not whole, and its framing must say so too
             return
         record.status = error.status
         lines = [b"x-request-id: %b\r\n" % x.request_id, *responses.error_headers(error)]
         if x.envelope.origin is not None:
             lines.append(self.settings.cors.lines(x.envelope.origin))
-        body, content_type = responses.error_body(error), b"application/json"
+        body = error_body(error, dialect_of(x.envelope.path), x.request_id)
         if record.attempts:
             last = record.attempts[-1]
             lines.append(
                 b"x-router-region: %b\r\nx-router-backend: %b\r\nx-router-attempts: %d\r\n"
                 % (last.region.encode(), last.backend.encode(), len(record.attempts))
             )
-        if isinstance(error, PassedOn):
-            record.status = error.end.status
-            body, content_type = responses.passed_on_error(error.end.status, error.end.body, error.end.content_type)
         x.keep_alive = x.request.head.keep_alive
         x.answered = True
         record.reply_bytes = len(body)
@@ -594,7 +588,6 @@ class Lifecycle:
                 record.status,
                 body,
                 date=self.date,
-                content_type=content_type,
                 keep_alive=x.keep_alive and not self.closing,
                 http11=x.request.head.http11,
                 lines=lines,
@@ -644,6 +637,10 @@ class Lifecycle:
     def _finish(self, x: Exchange) -> None:
         self.live.discard(x)
         x.relay = None
+        if x.trial is not None:
+            attempts = x.record.attempts
+            answered = bool(attempts) and attempts[-1].outcome == _WORDS[_OK]
+            self._poison.release(x.trial, clock.monotonic_s(), answered=answered)
         x.record.duration_s = clock.monotonic_s() - x.arrival_s
         x.inbound.finish(x.keep_alive and not self.closing)
 

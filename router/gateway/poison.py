@@ -1,33 +1,116 @@
-"""Requests that kill backends are remembered for a while, so that they do not walk through the fleet."""
+"""Requests that kill backends are remembered for a while, so that they do not walk through the fleet.
+
+A body of which ``Params.deaths_max`` backends died is a *suspect*: it may be the cause, or it was there when several
+were restarted. It is refused as long as one of them is away. When all are well it gets one trial, in which a single
+death convicts it, and an answer acquits it. A convict is refused for ten minutes. So a body that kills and is sent
+again and again kills one backend more than ``deaths_max`` in that time, and one that did not is served as soon as the
+backends are back. The other routers that share the store hear of both.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-
-from xxhash import xxh3_64_intdigest
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TypeVar
 
 from router.errors import RouterError
+from router.store.base import Store
 
+MEMORY_S = 600.0
+#: Other routers refuse a suspect this long. They do not hear of an acquittal.
+_SUSPICION_S = 30.0
+#: When a suspect may come again: backends are probed about once a second, and need two good probes.
+_AGAIN_S = 2.0
 _ENTRIES_MAX = 1024
-_MEMORY_S = 60.0
+T = TypeVar("T")
+_KIND = "poison"
+#: Of a longer body, its beginning, its end and its length stand for it: hashing holds up everybody.
+_HASHED_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Suspect:
+    digest: str
+    backends: frozenset[str]
+    since_s: float
+    on_trial: bool = False
+    convicted: bool = False
 
 
 class Poison:
-    """Bodies that had killed enough, by their hash."""
+    """What one router knows of such bodies. ``well``: whether a backend of this name is well, or gone for good."""
 
-    def __init__(self) -> None:
-        self._since_s: OrderedDict[int, float] = OrderedDict()
+    def __init__(self, store: Store, well: Callable[[str], bool]) -> None:
+        self._store = store
+        self._well = well
+        self._suspects: OrderedDict[str, Suspect] = OrderedDict()
+        self._acquitted_s: OrderedDict[str, float] = OrderedDict()  # digests, and when
 
-    def check(self, body: bytes | bytearray, now_s: float) -> None:
-        """Raises RouterError for a body that is remembered."""
-        if not self._since_s:
-            return
-        since_s = self._since_s.get(xxh3_64_intdigest(body))
-        if since_s is not None and now_s - since_s < _MEMORY_S:
-            detail = "Backends died of this very request; it is not tried again for a while."
-            raise RouterError("upstream_error", detail, should_retry=False)
+    def admit(self, body: bytes | bytearray, now_s: float) -> Suspect | None:
+        """None: nothing is held against it. A suspect: this is its trial, and ``release`` must follow. Raises
+        RouterError for a body that may not be tried now."""
+        if not self._suspects and not self._store.any_marks():
+            return None
+        digest = digest_of(body)
+        suspect = self._suspects.get(digest)
+        if suspect is not None and now_s - suspect.since_s >= MEMORY_S:
+            del self._suspects[digest]
+            suspect = None
+        if suspect is None:
+            acquitted = now_s - self._acquitted_s.get(digest, float("-inf")) < _SUSPICION_S
+            if not acquitted and self._store.marked(_KIND, digest):
+                raise _refusal(_AGAIN_S)
+            return None
+        if suspect.convicted:
+            raise _refusal(None)
+        if suspect.on_trial or not all(self._well(backend) for backend in suspect.backends):
+            raise _refusal(_AGAIN_S)
+        suspect.on_trial = True
+        return suspect
 
-    def remember(self, body: bytes | bytearray, now_s: float) -> None:
-        self._since_s[xxh3_64_intdigest(body)] = now_s
-        if len(self._since_s) > _ENTRIES_MAX:
-            self._since_s.popitem(last=False)
+    def killed(
+        self, body: bytes | bytearray, backends: frozenset[str], now_s: float, *, trial: Suspect | None, told: bool
+    ) -> None:
+        """``backends`` died of it, or while it was there. ``told``: the other routers may hear of it."""
+        if trial is not None:
+            trial.convicted, trial.since_s = True, now_s
+            suspect, hold_s = trial, MEMORY_S
+        else:
+            suspect, hold_s = Suspect(digest_of(body), backends, now_s), _SUSPICION_S
+        self._acquitted_s.pop(suspect.digest, None)
+        _keep(self._suspects, suspect.digest, suspect)
+        if told:
+            self._store.mark(_KIND, suspect.digest, hold_s)
+
+    def release(self, suspect: Suspect, now_s: float, *, answered: bool) -> None:
+        """The trial is over. Without an answer and without a death it has proved nothing."""
+        suspect.on_trial = False
+        if answered and not suspect.convicted:
+            self._suspects.pop(suspect.digest, None)
+            _keep(self._acquitted_s, suspect.digest, now_s)
+
+
+def _keep(entries: OrderedDict[str, T], digest: str, value: T) -> None:
+    entries[digest] = value
+    entries.move_to_end(digest)
+    if len(entries) > _ENTRIES_MAX:
+        entries.popitem(last=False)
+
+
+def digest_of(body: bytes | bytearray) -> str:
+    size = len(body)
+    digest = blake2b(b"%d:" % size, digest_size=16, person=b"poison")
+    if size <= _HASHED_BYTES_MAX:
+        digest.update(body)
+    else:
+        half = _HASHED_BYTES_MAX // 2
+        digest.update(memoryview(body)[:half])
+        digest.update(memoryview(body)[-half:])
+    return digest.hexdigest()
+
+
+def _refusal(again_s: float | None) -> RouterError:
+    detail = "Backends died of this very request; it is not tried again for a while."
+    return RouterError("upstream_error", detail, retry_after_s=again_s, should_retry=again_s is not None)

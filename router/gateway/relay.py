@@ -17,8 +17,8 @@ from router.core.sse import StreamWatch
 from router.core.types import Usage
 from router.core.usage import usage_at_end
 from router.gateway.responses import Passed, passed_of
-from router.upstream.answers import end_of_whole, no_answer, reported
-from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, retry_after_s
+from router.upstream.answers import end_of_whole, no_answer
+from router.upstream.classify import DELIVERED, AttemptEnd, end_in_band, end_of_answer
 from router.wire.flow import Signal
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class Relay(Signal[AttemptEnd]):
         if self._watch is not None:
             self._stream_end(self._watch, framed=framed)
         elif self._error:
-            self.set(self._error_end())
+            self.set(end_of_answer(self.status, self._headers, self._held[:_ERROR_BODY_BYTES]))
         else:
             self._whole_end(framed=framed)
 
@@ -309,7 +309,7 @@ class Relay(Signal[AttemptEnd]):
         if self.committed:
             self.set(self._interrupted("reported an error of its engine"))
             return
-        self.set(reported(watch.error or {}))
+        self.set(end_in_band(watch.error or {}))
 
     def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:
         rest = watch.flush()
@@ -354,7 +354,7 @@ class Relay(Signal[AttemptEnd]):
             self._begin_events()
         elif not isinstance(first, First):
             self._outbound.abort()
-            self.set(reported(first))
+            self.set(end_in_band(first))
         elif len(begin) > HOLD_WHOLE_BYTES:
             self._commit_unread()
 
@@ -391,19 +391,6 @@ class Relay(Signal[AttemptEnd]):
         if end is DELIVERED:
             self._commit(len(self._held))
         self.set(end)
-
-    def _error_end(self) -> AttemptEnd:
-        if 300 <= self.status < 400:
-            return AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", self.status, "answered with a redirect")
-        return AttemptEnd(
-            outcome_of_status(self.status),
-            "upstream_error",
-            self.status,
-            f"failed with status {self.status}",
-            retry_after_s(self._headers),
-            body=self._held[:_ERROR_BODY_BYTES],
-            content_type=next((v for n, v in self._headers if n == b"content-type"), b""),
-        )
 
     # writing
 

@@ -1,4 +1,4 @@
-"""The bytes we write ourselves: heads of answers, and errors in OpenAI's shape. The only place that knows both."""
+"""The heads of the answers that we write ourselves, and what of a backend's headers is passed on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-
-import orjson
 
 from router.core.forms import Form, form_of
 from router.errors import RouterError
@@ -93,39 +91,10 @@ def _forbids_caching(value: bytes) -> bool:
     return b"no-cache" in value.lower() or b"no-store" in value.lower()
 
 
-def error_body(error: RouterError) -> bytes:
-    return orjson.dumps(
-        {"error": {"message": error.detail, "type": error.entry.type, "param": error.param, "code": error.code}}
-    )
-
-
-def passed_on_error(status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
-    """A backend's error for the client: untouched if it has OpenAI's shape, else put into it. (body, content type)"""
-    try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        message = body[:500].decode("utf-8", "replace")
-    if isinstance(message, dict) and isinstance(message.get("error"), dict):
-        return body, content_type or b"application/json"
-    fields: dict[str, object] = {"type": "invalid_request_error", "param": None, "code": "upstream_error"}
-    if isinstance(message, dict):  # SGLang is flat; FastAPI says "detail"; TGI says {"error": text}
-        text = message.get("message") or message.get("detail") or message.get("error")
-        fields |= {name: message[name] for name in ("type", "param") if isinstance(message.get(name), str)}
-    else:
-        text = message
-    fields["message"] = text if isinstance(text, str) and text else f"The backend answered with status {status}."
-    return orjson.dumps({"error": fields}), b"application/json"
-
-
 def header_pairs(lines: bytes) -> tuple[tuple[str, str], ...]:
     """Header lines as RouterError carries them."""
     split = (line.partition(b": ") for line in lines.split(b"\r\n") if line)
     return tuple((name.decode(), value.decode("latin-1")) for name, _, value in split)
-
-
-def error_event(error: RouterError) -> bytes:
-    """The in-band end of a stream that cannot be continued."""
-    return b"data: " + error_body(error) + b"\n\n"
 
 
 def error_headers(error: RouterError) -> list[bytes]:

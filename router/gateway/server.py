@@ -16,11 +16,12 @@ from router.config import Config
 from router.errors import RouterError
 from router.gateway import ingress, responses
 from router.gateway.cors import ALLOWED_METHODS
+from router.gateway.error_shapes import dialect_of, error_body
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
-from router.gateway.paths import PING, Own, kept_methods, model_of, own, takes_posts
+from router.gateway.paths import PING, Own, kept_methods, model_of, own, path_of, takes_posts
 from router.gateway.readers import DeafReaders
 from router.gateway.tls import ServerTls
 from router.tasks import stop, supervise
@@ -193,7 +194,9 @@ class Server:
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
         error, request_id = RouterError(code, detail), self._new_id()
         lines = [b"x-request-id: %b\r\n" % request_id, *responses.error_headers(error)]
-        body, date = responses.error_body(error), self._lifecycle.date
+        target = connection.target  # of a request whose body is refused; the head of others is not understood
+        body = error_body(error, dialect_of(path_of(target)), request_id)
+        date = self._lifecycle.date
         connection.write(responses.plain(error.status, body, date=date, keep_alive=False, lines=lines))
         record = Record(request_id.decode(), clock.wall_s(), status=error.status, error=code, cause="refused")
         record.path = record.method = "-"
@@ -228,7 +231,8 @@ class Server:
                 status, document = self._document(request, envelope)
                 body = orjson.dumps(document)
         except RouterError as error:
-            status, body = error.status, responses.error_body(error)
+            status = error.status
+            body = error_body(error, dialect_of(envelope.path), request_id)
             extra += responses.error_headers(error)
         connection.write(
             responses.plain(

@@ -22,6 +22,7 @@ from router.errors import ConfigError
 from router.wire.names import Address, Names
 from router.wire.sockets import tune
 from router.wire.tls import ClientTls, tls_of
+from router.wire.trouble import Kind, trouble_of
 
 #: Engines close idle connections after 5 s.
 _KEEPALIVE_S = 4.0
@@ -31,6 +32,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Failure(Enum):
+    OWN = "own"  # this process or machine has run out of something: the backend was not asked
     REFUSED = "refused"  # nobody listens there: certain at once
     UNREACHABLE = "unreachable"
     NAME = "name"  # the host name cannot be resolved
@@ -198,26 +200,20 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, feed: Callable
         feed(chunk)
 
 
+_FAILURES = {
+    Kind.OWN: Failure.OWN,
+    Kind.REFUSED: Failure.REFUSED,
+    Kind.NAME: Failure.NAME,
+    Kind.TLS: Failure.TLS,
+    Kind.TIMEOUT: Failure.UNREACHABLE,
+    Kind.UNREACHABLE: Failure.UNREACHABLE,
+}
+
+
 def _failed(exc: Exception) -> AskFailedError:
-    os_error = getattr(exc, "os_error", exc)
-    if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return AskFailedError(Failure.NAME, "the host name cannot be resolved")
-    if isinstance(exc, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)):
-        return AskFailedError(Failure.TLS, f"TLS failed: {_tls_reason(exc)}")
-    if isinstance(os_error, ConnectionRefusedError):
-        return AskFailedError(Failure.REFUSED, "connection refused")
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return AskFailedError(Failure.UNREACHABLE, f"no connection: {getattr(os_error, 'strerror', None) or 'unknown'}")
-    if isinstance(exc, (ConnectionError, aiohttp.ServerDisconnectedError)):
+    trouble = trouble_of(exc)
+    if trouble.kind is Kind.CLOSED or isinstance(exc, aiohttp.ServerDisconnectedError):
         return AskFailedError(Failure.PROTOCOL, "the connection was closed before an answer")
+    if isinstance(exc, (OSError, aiohttp.ClientConnectorError)):
+        return AskFailedError(_FAILURES[trouble.kind], trouble.text)
     return AskFailedError(Failure.PROTOCOL, f"no valid HTTP answer: {type(exc).__name__}")
-
-
-def _tls_reason(exc: Exception) -> str:
-    """In words: which certificate is no good, and why."""
-    inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None) or exc
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        return f"the backend's certificate is refused: {inner.verify_message.rstrip('.') or 'not valid'}"
-    if isinstance(inner, ssl.SSLError) and inner.reason:
-        return inner.reason.replace("_", " ").lower()
-    return type(inner).__name__

@@ -24,6 +24,7 @@ _log = logging.getLogger("router.observe")
 #: A probe and a scrape cost about a millisecond of CPU: with many backends they come less often.
 _BACKENDS_PER_S_MAX = 100
 _JITTER = 0.1
+_ASK_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class _Watch:
     prober: Prober
     scraper: Scraper
     tasks: tuple[asyncio.Task[Any], ...]
+    ask_again_s: float = float("-inf")
+    asking: asyncio.Task[Any] | None = None
 
 
 class Observer:
@@ -64,7 +67,8 @@ class Observer:
         self.reload(self._config)
 
     async def stop(self) -> None:
-        tasks = [task for watch in self._watches.values() for task in watch.tasks]
+        watches = self._watches.values()
+        tasks = [task for watch in watches for task in (*watch.tasks, watch.asking) if task is not None]
         self._watches.clear()
         await stop(*tasks)
         if self._client is not None:
@@ -120,6 +124,13 @@ class Observer:
             "models": list(watch.prober.models),
             "load": asdict(load) if load is not None else None,
         }
+
+    def ask_models(self, backend: str) -> None:
+        """Ask a backend for its models soon, out of turn: it has just denied one. Once a second at most."""
+        watch, now_s = self._watches.get(backend), self._now_s()
+        if watch is not None and now_s >= watch.ask_again_s:
+            watch.ask_again_s = now_s + _ASK_AGAIN_S
+            watch.asking = spawn(watch.prober.probe(ask_models=True), name=f"ask {backend} for its models")
 
     def _watch(self, spec: BackendSpec) -> _Watch:
         assert self._client is not None, "start() comes first"

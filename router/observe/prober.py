@@ -105,8 +105,9 @@ class Prober:
         name, now_s = self._spec.name, self._now_s()
         was_ok = self.last is None or self.last.ok
         self.last = verdict
-        self._fleet.observe_rtt(name, verdict.rtt_s, now_s)
-        self._fleet.observe_health(name, verdict.ok, now_s)
+        if verdict.failure is not Failure.OWN:  # a shortage of ours says nothing about the backend
+            self._fleet.observe_rtt(name, verdict.rtt_s, now_s)
+            self._fleet.observe_health(name, verdict.ok, now_s)
         if verdict.ok:
             if not was_ok:
                 self._models_due_s = float("-inf")

@@ -169,6 +169,9 @@ class Store(Protocol):
     def mark(self, kind: str, digest: str, ttl_s: float) -> None:
         """Mark a digest on every router, from within about a second. Never blocks, never raises."""
 
+    def any_marks(self) -> bool:
+        """Whether ``marked`` is worth asking."""
+
     def marked(self, kind: str, digest: str) -> bool:
         """No I/O."""
 

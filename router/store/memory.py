@@ -180,6 +180,9 @@ class MemoryStore:
     def mark(self, kind: str, digest: str, ttl_s: float) -> None:
         self._marks.put(kind, digest, ttl_s)
 
+    def any_marks(self) -> bool:
+        return bool(self._marks)
+
     def marked(self, kind: str, digest: str) -> bool:
         return self._marks.has(kind, digest)
 

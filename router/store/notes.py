@@ -68,6 +68,9 @@ class Marks:
     def __repr__(self) -> str:
         return f"<Marks {len(self._until_s)}, {len(self._unsent)} to tell>"
 
+    def __bool__(self) -> bool:
+        return bool(self._until_s)
+
     def put(self, kind: str, digest: str, ttl_s: float) -> None:
         name = (kind, digest)
         self._until_s[name] = self._monotonic_s() + ttl_s

@@ -270,6 +270,9 @@ class SharedStore:
         self._marks.put(kind, digest, ttl_s)
         self._heart.hasten()
 
+    def any_marks(self) -> bool:
+        return bool(self._marks)
+
     def marked(self, kind: str, digest: str) -> bool:
         return self._marks.has(kind, digest)
 

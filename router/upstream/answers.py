@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from router.core import whole
 from router.core.forms import Form
 from router.core.outcomes import Outcome
 from router.core.types import Usage
-from router.upstream.classify import DELIVERED, AttemptEnd, outcome_of_status, status_of_error
-
-
-def reported(error: dict[str, Any]) -> AttemptEnd:
-    """The engine has reported an error inside a 200."""
-    status = status_of_error(error)
-    return AttemptEnd(
-        outcome_of_status(status),
-        "upstream_error",
-        status,
-        f"failed with status {status}",
-        body=orjson.dumps({"error": error}),
-        content_type=b"application/json",
-    )
+from router.upstream.classify import DELIVERED, AttemptEnd, end_in_band
 
 
 def no_answer(status: int, detail: str) -> AttemptEnd:
@@ -41,7 +26,7 @@ def end_of_whole(path: bytes, status: int, form: Form, body: bytes, *, framed: b
             return no_answer(status, "gave an empty answer"), None
         return DELIVERED, None  # 204 and its kind
     usage, error = whole.judge(path, body)
-    return (DELIVERED, usage) if error is None else (reported(error), None)
+    return (DELIVERED, usage) if error is None else (end_in_band(error), None)
 
 
 def _is_json(data: bytes) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from router.core.outcomes import Outcome
 from router.core.traits import TRAITS
 from router.core.types import BackendSpec
 from router.errors import RouterError
@@ -24,6 +25,7 @@ from router.wire.names import Address, Name, Names, UnknownNameError
 from router.wire.outbound import Outbound
 from router.wire.sockets import SHORTAGE
 from router.wire.tls import tls_of
+from router.wire.trouble import Kind, trouble_of
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: be gone before them.
 IDLE_LIMIT_S = 4.0
@@ -39,6 +41,20 @@ class ConnectError(RouterError):
     descriptors or the like, which is nobody else's fault: router_exhausted."""
 
     unsent = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> ConnectError:
+        trouble = trouble_of(error)
+        if trouble.kind is Kind.OWN:
+            return cls("router_exhausted", f"could not be connected to: {trouble.text}", retry_after_s=1.0)
+        if trouble.kind is Kind.TIMEOUT:
+            return cls("connect_timeout", "did not accept a connection in time")
+        return cls("upstream_unreachable", f"could not be reached: {trouble.text}")
+
+    @property
+    def outcome(self) -> Outcome:
+        """A shortage of ours says nothing about the backend."""
+        return Outcome.OWN_SHORTAGE if self.code == "router_exhausted" else Outcome.UNREACHABLE
 
 
 class NoAddressError(ConnectError):
@@ -142,14 +158,10 @@ class Pool:
                 self._network.relieve()
                 await asyncio.sleep(_RELIEF_S)
                 return await self._connect()
-        except TimeoutError:
-            raise ConnectError("connect_timeout", "did not accept a connection in time") from None
         except UnknownNameError:
             raise NoAddressError("upstream_unreachable", "has a host name that cannot be resolved") from None
         except OSError as error:
-            if error.errno in SHORTAGE:
-                raise ConnectError("router_exhausted", f"({error.strerror})") from None
-            raise ConnectError("upstream_unreachable", "could not be reached") from None
+            raise ConnectError.of(error) from None
 
     async def _connect(self) -> Outbound:
         await self._name.resolve()

@@ -374,10 +374,15 @@ class Inbound(asyncio.Protocol):
 
     # reading
 
+    @property
+    def target(self) -> bytes:
+        """What the request asks for whose body is being read; empty if there is none."""
+        return b"" if self._pending is None else self._pending.target
+
     def _refuse(self, code: str, detail: str) -> None:
-        self._pending = None
         self._release_body()
         self._handler.refuse(self, code, detail)
+        self._pending = None
         self.linger()
 
     def _pump(self) -> None:
@@ -421,7 +426,7 @@ class Inbound(asyncio.Protocol):
         if head.chunked or head.expects or len(body) < length:
             self._buffer = body
             return self._await_body(head, length)
-        if length and not self._count(length):
+        if length and not self._count(length, head):
             return False
         if len(body) == length:
             self._buffer = b""
@@ -451,10 +456,10 @@ class Inbound(asyncio.Protocol):
         return False
 
     def _await_body(self, head: RequestHead, length: int) -> bool:
+        self._pending = head
         if length > self._gate.limits.body_bytes:
             self._refuse_size()
             return False
-        self._pending = head
         self._missing_bytes = length
         self._paced_bytes = 0
         if head.chunked:
@@ -523,13 +528,15 @@ class Inbound(asyncio.Protocol):
         self.busy = True
         self._handler.begin(self, InboundRequest(head, bytes(body) if len(body) <= _COPIED_BYTES_MAX else body))
 
-    def _count(self, size: int) -> bool:
-        """Count bytes of a body. False: they are over a limit, and the request is refused."""
+    def _count(self, size: int, head: RequestHead | None = None) -> bool:
+        """Count bytes of a body. False: they are over a limit, and the request is refused. ``head``: of a body that
+        came in one piece with it."""
         gate, limits = self._gate, self._gate.limits
         self._counted_bytes = counted = self._counted_bytes + size
         gate.buffered_bytes = buffered = gate.buffered_bytes + size
         if counted <= limits.body_bytes and buffered <= limits.buffered_bytes:
             return True
+        self._pending = head or self._pending
         if counted > limits.body_bytes:
             self._refuse_size()
         else:

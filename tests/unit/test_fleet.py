@@ -428,9 +428,9 @@ class TestEndings:
 
     def test_the_retry_budget_is_per_region(self) -> None:
         fleet = fleet_of("us-east/a", "us-west/a")
-        granted = sum(fleet.may_retry("us-east/a", 0.0) for _ in range(500))
+        granted = sum(fleet.may_retry("us-east/a", ask(), ("us-east/a",), 0.0) for _ in range(500))
         assert granted == 100
-        assert fleet.may_retry("us-west/a", 0.0)
+        assert fleet.may_retry("us-west/a", ask(), ("us-west/a",), 0.0)
 
 
 class TestKnowledge:

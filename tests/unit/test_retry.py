@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.decisions import Reject, Wait
+from router.core.decisions import Dispatch, Reject, Wait
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.retry import RetryBudget
@@ -62,7 +62,7 @@ def test_a_request_may_leave_a_backend_that_a_reload_took_away() -> None:
     lease = driver.send(1.0, exclude=("us-east/b",))
     fleet.apply([spec("us-east/b")], 1.0)
     fleet.end(lease, Outcome.SERVER_ERROR, 1.1)
-    assert fleet.may_retry("us-east/a", 1.1)
+    assert fleet.may_retry("us-east/a", ask(), ("us-east/a",), 1.1)
     assert driver.send(1.1, exclude=("us-east/a",)).backend == "us-east/b"
 
 
@@ -75,3 +75,28 @@ def test_only_a_backend_that_it_was_not_at_makes_a_request_wait() -> None:
     driver.fleet.end(second, Outcome.OVERLOADED, 0.2, retry_after_s=5.0)
     assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried), Reject)
     assert isinstance(driver.fleet.decide(ask(), driver.policy, 0.2, driver.rng, exclude=tried[:1]), Wait)
+
+
+def test_without_hope_retries_are_a_tenth_of_the_requests() -> None:
+    fleet = fleet_of("us-east/a", "us-west/a")
+    driver, retries = Driver(fleet), 0
+    for step in range(1000):
+        now_s = step * 0.005
+        lease = driver.fail(now_s, Outcome.OVERLOADED)
+        if fleet.may_retry(lease.backend, ask(), (lease.backend,), now_s):
+            decision = fleet.decide(ask(), driver.policy, now_s, driver.rng, exclude=(lease.backend,))
+            if isinstance(decision, Dispatch):
+                retries += 1
+                fleet.end(decision.lease, Outcome.OVERLOADED, now_s)
+    assert retries <= 120
+
+
+def test_a_backend_that_does_better_is_worth_retries() -> None:
+    driver = Driver(fleet_of("us-east/a", "us-west/a"))
+    for step in range(20):
+        driver.fail(step * 0.01, Outcome.SERVER_ERROR, pin_region="us-east")
+    assert driver.fleet.may_retry("us-east/a", ask(), ("us-east/a",), 0.2)
+    both = ("us-east/a", "us-west/a")
+    assert sum(driver.fleet.may_retry("us-east/a", ask(), both, 0.2) for _ in range(50)) <= 5, (
+        "nobody is left to hope for"
+    )
