@@ -381,7 +381,7 @@ class Lifecycle:
         known = pool.takes_usage_option
         if end.outcome is _OK:
             pool.takes_usage_option = True
-        elif end.status in _NOT_UNDERSTOOD and (known is None or refuses_the_option(end.body)):
+        elif end.status in _NOT_UNDERSTOOD and (refuses_the_option(end.body) or (known is None and end.unexplained)):
             data = self._upstream_bytes(x, ask, pool, ask_usage=False)
             end = await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
             if end.status not in _NOT_UNDERSTOOD:

@@ -52,6 +52,11 @@ class AttemptEnd:
     objection: Objection | None = None
     body: bytes = b""
 
+    @property
+    def unexplained(self) -> bool:
+        """An error answer that finds fault with the request, without a word that is certain."""
+        return bool(self.body) and self.objection is not None and self.objection.code is None
+
 
 #: The answer was delivered whole. There is nothing more to say about it, so all share it.
 DELIVERED = AttemptEnd(Outcome.OK)
