@@ -26,15 +26,15 @@ def refused(error: ConfigError, message: str | None = None) -> CliError:
     )
 
 
-def read(path: str, *, secrets: bool = True) -> Config:
-    """The checked configuration. Raises CliError with all problems."""
+def read(path: str, *, secrets: bool = True, start: bool = False) -> Config:
+    """The checked configuration; ``start``: to run it now. Raises CliError with all problems."""
     from router.config import load
     from router.errors import ConfigError
 
     if not Path(path).exists():
         raise missing(path)
     try:
-        return load(path, secrets=secrets)
+        return load(path, secrets=secrets, start=start)
     except ConfigError as error:
         raise refused(error) from error
 
@@ -120,4 +120,4 @@ def running(answer: dict[str, Any], new: Config) -> Config:
     document = known(answer["config"])
     if document.get("store", {}).get("redis") == dump(new)["store"]["redis"] and new.store.redis is not None:
         document["store"]["redis"] = new.store.redis
-    return parse(tomlkit.dumps(document), answer["source"], secrets=False)
+    return parse(tomlkit.dumps(document), answer["source"], secrets=False, start=True)

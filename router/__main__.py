@@ -12,7 +12,7 @@ from router.workers.run import run
 if __name__ == "__main__":
     stdio.keep_open()
     try:
-        configuration = load(sys.argv[1] if len(sys.argv) > 1 else "regions.toml")
+        configuration = load(sys.argv[1] if len(sys.argv) > 1 else "regions.toml", start=True)
     except ConfigError as error:
         sys.exit(str(error))
     sys.exit(run(configuration))

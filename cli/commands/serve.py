@@ -44,13 +44,13 @@ def run_serve(ctx: Context, options: ServeOptions) -> Exit:
     from router.config import parse
     from router.errors import ConfigError
 
-    config = config_file.read(options.config)
+    config = config_file.read(options.config, start=True)
     asked = {"listen": options.listen, "admin": options.admin, "policy": options.policy}
     given = {name: value for name, value in asked.items() if value is not None}
     if given:
         # Checked like the file itself: an open router on a public address is refused however it is asked for.
         try:
-            config = parse(_overridden(options.config, given), options.config)
+            config = parse(_overridden(options.config, given), options.config, start=True)
         except ConfigError as error:
             raise config_file.refused(error, f"{options.config} with these flags is wrong") from error
     from router.workers.run import run

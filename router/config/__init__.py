@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from router.config.address import is_loopback, split_address
-from router.config.advice import warnings
+from router.config.advice import alarms, warnings
 from router.config.checks import secret
 from router.config.example import EXAMPLE
 from router.config.jsonschema import schema
@@ -49,6 +49,7 @@ __all__ = [
     "StoreSection",
     "TimeoutsSection",
     "TokensSection",
+    "alarms",
     "diff",
     "dump",
     "is_loopback",

@@ -56,6 +56,17 @@ def _plans(config: Config) -> Iterator[str]:
             yield f"[plans.{plan.name}] residency: {text}"
 
 
+def alarms(config: Config) -> list[str]:
+    """What a start tells louder than a warning: whose requests are all refused. Check and reload refuse most of it."""
+    served = {r.spec.jurisdiction for r in config.regions if r.backends}
+    return [
+        f"every request of a key of the plan {plan.name} is refused (503 residency_unsatisfiable): no region with a "
+        f"backend has a jurisdiction of its residency, {', '.join(plan.residency)}"
+        for plan in config.plans.values()
+        if plan.residency and served.isdisjoint(plan.residency)
+    ]
+
+
 def _backends(config: Config) -> Iterator[str]:
     seen: dict[str, str] = {}
     for backend in config.backends:

@@ -30,7 +30,6 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
     _check_open(reader, config)
     _check_names(reader, config)
     _check_models(reader, config)
-    _check_residency(reader, config)
     _check_urls(reader, config)
     _check_sizes(reader, config)
     _check_files(reader, config)
@@ -134,8 +133,11 @@ def _check_models(reader: Reader, config: Config) -> None:
             reader.problem((*path, "fallbacks"), "a model cannot be its own fallback")
 
 
-def _check_residency(reader: Reader, config: Config) -> None:
-    """A plan that no region can serve refuses every request of its keys; only some unknown names are a warning."""
+def check_residency(reader: Reader, config: Config) -> None:
+    """A plan that no region can serve refuses every request of its keys; only some unknown names are a warning.
+
+    A start does without this check: a router that comes back must serve everybody else (``advice`` names the plan).
+    """
     jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction}
     if not config.regions:
         return

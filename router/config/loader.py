@@ -40,11 +40,13 @@ _BY_NAME = {s.name: s for s in SECTIONS}
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-def load(path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, secrets: bool = True) -> Config:
+def load(
+    path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, secrets: bool = True, start: bool = False
+) -> Config:
     """Read and check a file. Raises ConfigError with all problems; also when the file cannot be read.
 
     ``env`` is where secrets are looked up (default: the environment). ``secrets=False`` does not ask for them,
-    to check a file on a machine that does not have them.
+    to check a file on a machine that does not have them. ``start``: see ``parse``.
     """
     source = os.fspath(path)
     try:
@@ -59,15 +61,22 @@ def load(path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, 
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise ConfigError(source, [f"{source}:{line}: is not UTF-8"]) from None
-    return parse(text, source, env=env, secrets=secrets, whole=True)
+    return parse(text, source, env=env, secrets=secrets, whole=True, start=start)
 
 
 def parse(
-    text: str, source: str, *, env: Mapping[str, str] | None = None, secrets: bool = True, whole: bool = False
+    text: str,
+    source: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    secrets: bool = True,
+    whole: bool = False,
+    start: bool = False,
 ) -> Config:
     """Check the text of a regions.toml. ``source`` names it in problems. Raises ConfigError with all problems.
 
-    ``whole``: this is what a router would run, so it must name a backend or say that there is none.
+    ``whole``: this is what a router would run, so it must name a backend or say that there is none. ``start``: it is
+    run at once, and what makes some keys useless does not keep the router away from all others.
     """
     try:
         document = tomllib.loads(text)
@@ -78,6 +87,8 @@ def parse(
     reader = Reader(source, document, locate(text.replace("\r\n", "\n")))
     config = _build(reader, document, source, os.environ if env is None else env)
     checks.check(reader, document, config, (os.environ if env is None else env) if secrets else None)
+    if not start:
+        checks.check_residency(reader, config)
     if whole:
         checks.check_whole(reader, document, config)
     if reader.problems:

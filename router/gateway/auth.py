@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from router.config import AuthSection, Plan
 from router.errors import RouterError
-from router.store.base import Key, KeyRing
+from router.store.base import SECRET_PREFIX, Key, KeyRing
 
 _BEARER = b"bearer "
+_PREFIX = SECRET_PREFIX.encode()
 _MAX_SECRET_BYTES = 512
 
 
 def anonymous_key(plan: Plan) -> Key:
-    """Who everybody is when ``[auth] mode = "open"``."""
+    """Who everybody without a key is when ``[auth] mode = "open"``."""
     return Key(id="anonymous", name="anonymous", tenant="anonymous", plan=plan, created_s=0.0, revoked=False)
 
 
 class Authenticator:
     """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), always with the same body, and
-    "forbidden" for a key whose plan is not in the configuration: no other plan may stand in for its limits."""
+    "forbidden" for a key whose plan is not in the configuration: no other plan may stand in for its limits.
+
+    Open mode is for those without a key of ours. One that is wrong or revoked is refused there, too: whoever lost it
+    would otherwise lose its residency and its limits.
+    """
 
     def __init__(self, section: AuthSection, plans: dict[str, Plan], keys: KeyRing) -> None:
         self._keys = keys
@@ -25,26 +30,27 @@ class Authenticator:
         self._anonymous = anonymous_key(plans["default"])
 
     def key_of(self, secret: bytes | None) -> Key:
-        if secret is not None and (key := self._keys.lookup(secret)) is not None and not key.revoked:
-            if key.plan_missing:
-                detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
-                raise RouterError("forbidden", detail)
-            return key
-        if self._open:
+        if secret is not None and secret.startswith(_PREFIX):
+            key = self._keys.lookup(secret)
+            if key is not None and not key.revoked:
+                if key.plan_missing:
+                    detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
+                    raise RouterError("forbidden", detail)
+                return key
+        elif self._open:
             return self._anonymous
         raise RouterError("unauthorized", "Missing or invalid API key.")
 
 
 def secret_of(headers: dict[bytes, bytes]) -> bytes | None:
-    """The secret in ``authorization: Bearer``, else in ``x-api-key``, else in ``api-key``; None if there is none.
+    """The secret in ``authorization: Bearer``, ``x-api-key`` or ``api-key``: the first that can be a key of ours, else
+    the first; None if there is none. SDKs want some key, and people who give the real one in another header invent it.
 
     An ``authorization`` that cannot be a key of ours is passed over: Basic is meant for a proxy before us, an SDK that
     was given no token writes an empty Bearer, and one of over 512 bytes is a token of somebody else.
     """
     value = headers.get(b"authorization")
-    if value is not None and value[:7].lower() == _BEARER:
-        value = value[7:].strip()
-        if value and len(value) <= _MAX_SECRET_BYTES:
-            return value
-    value = headers.get(b"x-api-key") or headers.get(b"api-key")
-    return value if value and len(value) <= _MAX_SECRET_BYTES else None
+    value = value[7:].strip() if value is not None and value[:7].lower() == _BEARER else None
+    others = headers.get(b"x-api-key"), headers.get(b"api-key")
+    given = [v for v in (value, *others) if v and len(v) <= _MAX_SECRET_BYTES]
+    return next((v for v in given if v.startswith(_PREFIX)), given[0] if given else None)

@@ -9,6 +9,9 @@ from typing import Protocol
 from router.config import Plan
 from router.core.types import Value
 
+#: How the secret of every key begins.
+SECRET_PREFIX = "mr-"  # noqa: S105
+
 
 class StoreError(Exception):
     """The store cannot be used as it is configured. The text says what to change and holds no secret."""

@@ -18,10 +18,9 @@ import orjson
 
 from router.config import Plan
 from router.errors import RouterError
-from router.store.base import Key
+from router.store.base import SECRET_PREFIX, Key
 
 PEPPER_ENV = "ROUTER_KEY_PEPPER"
-SECRET_PREFIX = "mr-"  # noqa: S105
 _CACHE_ENTRIES = 8192
 #: So many keys are named in a line about a plan that is missing.
 _NAMED_MAX = 5

@@ -9,7 +9,7 @@ import uvloop
 
 from router import stdio
 from router.app import App, ListenError, Listeners
-from router.config import Config, warnings
+from router.config import Config, alarms, warnings
 from router.errors import ConfigError
 from router.store.base import StoreError
 from router.telemetry import logs
@@ -31,6 +31,8 @@ def run(config: Config, *, log_format: str = "auto") -> int:
     listeners: Listeners | None = None
     try:
         listeners = bound = Listeners.bind(config)
+        for alarm in alarms(config):
+            _log.error("%s", alarm)
         for warning in warnings(config):
             _log.warning("%s", warning)
 

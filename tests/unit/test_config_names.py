@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import EXAMPLE, load, parse, warnings
+from router.config import EXAMPLE, alarms, load, parse, warnings
 from router.config.keys import BACKEND_KEYS, REGION_KEYS, SECTIONS, Key
 from router.errors import ConfigError
 
@@ -97,6 +97,24 @@ def test_a_name_that_leads_nowhere_is_told(key: str) -> None:
     text, words = TOLD[key]
     found = warnings(parse(text, "regions.toml", env=ENV, whole=True))
     assert any(words in warning for warning in found), found
+
+
+def test_a_plan_that_nobody_can_serve_keeps_no_router_from_starting() -> None:
+    text, _ = REFUSED["plans.residency"]
+    with pytest.raises(ConfigError, match="no region has the jurisdiction"):
+        parse(text, "regions.toml", env=ENV, whole=True)
+    config = parse(text, "regions.toml", env=ENV, whole=True, start=True)
+    assert config.plans["p"].residency == ("eu", "uk"), "it stays as narrow as it is written"
+    (alarm,) = alarms(config)
+    assert "plan p is refused" in alarm
+    assert "eu, uk" in alarm
+
+
+def test_a_start_forgives_nothing_else() -> None:
+    for key, (text, _) in REFUSED.items():
+        if key != "plans.residency":
+            with pytest.raises(ConfigError):
+                parse(text, "regions.toml", env=ENV, whole=True, start=True)
 
 
 @pytest.mark.parametrize("path", ["/v1beta/openai", "/api/paas/v4", "/openai/v2", "/V3", "/compatible-mode/v1/x"])
