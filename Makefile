@@ -22,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check guard format install node lock soak fuzz bench clean
+.PHONY: help demo test check guard format install node lock soak thorough fuzz bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,9 @@ install: $(DEV)  ## everything that development needs, into .venv
 
 soak: $(DEV)  ## the long runs
 	@$(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
+
+thorough: $(DEV)  ## the generated tests with a thousand examples each
+	@$(BIN)/python -m pytest -m "not soak" -o timeout=0 -o faulthandler_timeout=0 --hypothesis-profile=thorough $(or $(ARGS),tests/unit tests/simulation)
 
 fuzz: $(DEV) $(FUZZ)  ## bytes that look for new code, a minute for each target; ARGS="inbound --seconds 600"
 	@PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz $(ARGS)

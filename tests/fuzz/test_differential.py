@@ -17,11 +17,12 @@ import pytest
 from aiohttp import http_exceptions
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import pieces, read_answer, read_requests
 from tests.support import corpus
+from tests.support.effort import examples
 
 #: method or status, target, headers, body
 Message = tuple[bytes, bytes, frozenset[tuple[bytes, bytes]], bytes]
@@ -179,7 +180,7 @@ def judge_request(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         assert not mine.messages, "we accept what both others refuse"
 
 
-@settings(max_examples=settings().max_examples * 6)
+@examples(6)
 @given(data=st.lists(requests(), min_size=1, max_size=2).map(b"".join))
 def test_requests_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_request(data + _NEXT, loop)
@@ -273,7 +274,7 @@ def judge_answer(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         assert mine[2] == body
 
 
-@settings(max_examples=settings().max_examples * 6)
+@examples(6)
 @given(data=answers())
 def test_answers_mean_the_same_to_everybody(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     judge_answer(data, loop)

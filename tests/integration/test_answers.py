@@ -9,11 +9,12 @@ import re
 import aiohttp
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import Call, ScriptedBackend, answer, chunk, event, whole
+from tests.support.effort import examples
 from tests.support.raw import talk
 from tests.support.router import RouterProcess, Site
 
@@ -106,7 +107,7 @@ async def test_a_stream_arrives_byte_for_byte_as_it_comes(http: aiohttp.ClientSe
     assert record["output_tokens"] == 3  # counted: two texts and the end, nobody reported
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(0.5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(max_size=20), min_size=1, max_size=6),
     cuts=st.lists(st.integers(1, 2000), max_size=12),

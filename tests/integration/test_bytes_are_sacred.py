@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import SSE_HEAD, Call, ScriptedBackend, chunk
+from tests.support.effort import examples
 from tests.support.router import RouterProcess, Site
 from tests.support.threads import backend_on_a_thread
 
-WITH_ROUTER = settings(
-    max_examples=settings().max_examples * 6,
+WITH_ROUTER = examples(
+    6,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

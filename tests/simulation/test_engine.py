@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.engine import Engine, Job, Phase, What
 from sim.profiles import PROFILES, Profile
+from tests.support.effort import examples
 
 SMALL = Profile(
     name="small",
@@ -101,7 +102,7 @@ def play(engine: Engine, plan: list[Arrival], *, checked: bool = True) -> list[J
     return jobs
 
 
-@settings(max_examples=100, deadline=None)
+@examples(2)
 @given(arrivals)
 def test_every_request_ends_and_nothing_is_left_behind(plan: list[Arrival]) -> None:
     engine = Engine(SMALL)
@@ -115,7 +116,7 @@ def test_every_request_ends_and_nothing_is_left_behind(plan: list[Arrival]) -> N
     assert engine.output_tokens(1e9) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@examples(2)
 @given(arrivals)
 def test_requests_are_admitted_in_order_of_arrival(plan: list[Arrival]) -> None:
     jobs = play(Engine(SMALL), plan, checked=False)
@@ -132,7 +133,7 @@ def test_requests_are_admitted_in_order_of_arrival(plan: list[Arrival]) -> None:
             assert job.ended_s - job.first_token_s >= shortest_s * 0.999999
 
 
-@settings(max_examples=100, deadline=None)
+@examples(2)
 @given(arrivals)
 def test_long_strides_end_where_single_steps_end(plan: list[Arrival]) -> None:
     strides = play(Engine(SMALL), plan)

@@ -1,9 +1,10 @@
 """What simulated models say: pure, exact to continue, and read back as the same tokens."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.text import answer, tokenizer
+from tests.support.effort import examples
 
 prompts = st.binary(max_size=60) | st.text(max_size=40).map(str.encode)
 contexts = st.builds(lambda p, chat: b"<|user|>" + p + b"<|end|><|assistant|>" if chat else p, prompts, st.booleans())
@@ -28,7 +29,7 @@ def test_an_answer_reads_back_as_its_own_tokens(context: bytes, tokens: int) -> 
     assert result.finish_reason == "length"
 
 
-@settings(max_examples=60)
+@examples(1)
 @given(contexts, st.data())
 def test_a_partial_answer_goes_on_exactly_wherever_it_was_cut(context: bytes, data: st.DataObject) -> None:
     whole = written(context, 80).encode()
@@ -37,7 +38,7 @@ def test_a_partial_answer_goes_on_exactly_wherever_it_was_cut(context: bytes, da
     assert (whole[:cut] + rest).startswith(whole)
 
 
-@settings(max_examples=60)
+@examples(1)
 @given(contexts, st.data())
 def test_going_on_from_token_ids_gives_the_same_tokens(context: bytes, data: st.DataObject) -> None:
     whole = answer("m", context, 60)

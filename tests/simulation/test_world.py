@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.course import Stop
@@ -16,6 +16,7 @@ from sim.replay import DEFAULT_POLICIES, replay, run_policy, sized_world, summar
 from sim.traces import Arrival, Trace
 from sim.workloads import conversations
 from sim.world import Flow, World, WorldPlan, built_in_world, configured_world
+from tests.support.effort import examples
 
 PLAN = built_in_world("h100-llama-3.1-8b")
 EVEN = {"us-east": 6.0, "eu-central": 6.0, "ap-northeast": 6.0}
@@ -69,7 +70,7 @@ things = st.sampled_from(["kill", "restore", "freeze", "slow", "region down", "r
 events = st.lists(st.tuples(st.floats(0, 50), things, st.integers(0, 5)), max_size=12)
 
 
-@settings(max_examples=25)
+@examples(0.5)
 @given(events, st.integers(0, 3), st.sampled_from(["ttft", "p2c", "prefix"]))
 def test_whatever_breaks_every_request_ends_and_no_count_is_wrong(
     breakages: list[tuple[float, str, int]], seed: int, policy: str

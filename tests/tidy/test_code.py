@@ -105,6 +105,20 @@ def test_unit_tests_have_no_world() -> None:
     assert not found, "\n".join(found)
 
 
+def test_no_test_measures_the_machine() -> None:
+    """Work is counted instead: calls, bytes, commands. Only the long runs measure (``make soak``, on a quiet machine)."""
+    clocks = {"process_time", "process_time_ns", "perf_counter", "perf_counter_ns", "thread_time", "thread_time_ns"}
+    found = [
+        f"{name(path)}:{node.lineno} {node.attr}"
+        for path in python("tests")
+        for top in tree(path).body
+        if not any("soak" in ast.unparse(mark) for mark in getattr(top, "decorator_list", ()))
+        for node in ast.walk(top)
+        if isinstance(node, ast.Attribute) and node.attr in clocks
+    ]
+    assert not found, "\n".join(found)
+
+
 def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from router.core.admission import WaitQueue
 from router.core.params import Params
 from router.core.types import Priority, Request
+from tests.support.effort import examples
 from tests.support.fleets import ask
 
 PARAMS = Params(queue_max=100)
@@ -185,11 +186,11 @@ class WaitQueueMachine(RuleBasedStateMachine):
 
 
 TestWaitQueueMachine = WaitQueueMachine.TestCase
-TestWaitQueueMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestWaitQueueMachine.settings = examples(1, stateful_step_count=50)
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
+@examples(1)
 def test_no_tenant_is_more_than_one_turn_ahead_of_another_that_waits(tenants: list[str]) -> None:
     queue: WaitQueue[int] = WaitQueue(PARAMS)
     left: Counter[str] = Counter()

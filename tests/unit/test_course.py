@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,6 +17,7 @@ from router.core.outcomes import CONSEQUENCES, Outcome, Retry
 from router.core.params import Params
 from router.core.policy import POLICIES, make_policy
 from router.core.types import Lease, Usage
+from tests.support.effort import examples
 from tests.support.fleets import MODEL, REGIONS, ask, fleet_of, spec
 
 RNG = random.Random(1)
@@ -317,4 +317,4 @@ class CourseMachine(RuleBasedStateMachine):
 
 
 TestCourseMachine = CourseMachine.TestCase
-TestCourseMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCourseMachine.settings = examples(1, stateful_step_count=40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.learn.backlog import Backlog, common_speed
@@ -14,6 +14,7 @@ from router.core.learn.least_squares import solve_bounded
 from router.core.learn.rtt import RttEstimate
 from router.core.learn.service import Service, common_pace, common_tokens, fitted_pace
 from router.core.params import Params
+from tests.support.effort import examples
 
 PARAMS = Params()
 PRIOR = prior_line(PARAMS)
@@ -118,7 +119,7 @@ class TestFit:
     @given(
         st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 500), st.floats(-1, 100)), max_size=30), st.floats(0.0, 1e4)
     )
-    @settings(max_examples=150, deadline=None)
+    @examples(3)
     def test_whatever_comes_the_line_stays_in_its_bounds(
         self, samples: list[tuple[float, float, float]], passed_s: float
     ) -> None:

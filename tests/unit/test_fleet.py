@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -17,6 +16,7 @@ from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import POLICIES
 from router.core.types import Lease, LoadSample, Usage
+from tests.support.effort import examples
 from tests.support.fleets import MODEL, REGIONS, Driver, ask, fleet_of, spec
 
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a", "ap-east/a")
@@ -692,4 +692,4 @@ class FleetMachine(RuleBasedStateMachine):
 
 
 TestFleetMachine = FleetMachine.TestCase
-TestFleetMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFleetMachine.settings = examples(1, stateful_step_count=40)

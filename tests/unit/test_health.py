@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.health import JUDGED, TABLE, Effect, Event, Health, State
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Retry
 from router.core.params import Params
+from tests.support.effort import examples
 
 PARAMS = Params()
 
@@ -303,7 +304,7 @@ SIGNALS = st.one_of(
 
 
 @given(st.lists(SIGNALS, max_size=80))
-@settings(max_examples=150, deadline=None)
+@examples(3)
 def test_no_sequence_of_signals_locks_a_backend_out_for_ever(signals: list[tuple[str, object]]) -> None:
     health, now_s = Health(PARAMS, 0.0), 0.0
     for kind, value in signals:

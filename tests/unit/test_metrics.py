@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.core.outcomes import Outcome
 from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.labels import Labels
@@ -211,54 +207,6 @@ def test_the_document_is_the_table() -> None:
     mentioned = set(re.findall(r"router_[a-z_]+", text))
     known = set(SPECS) | {f"{name}_bucket" for name in SPECS}
     assert mentioned <= known
-
-
-def calls(name: str) -> Iterator[ast.Call]:
-    """Where the router's own code calls a class by this name."""
-    for path in (DOCS.parent / "router").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
-                yield node
-
-
-def words(node: ast.AST | None) -> set[str]:
-    """The string constants of an expression that can be its value."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return {text}
-        case ast.IfExp():
-            return words(node.body) | words(node.orelse)
-    return set()
-
-
-def argument(call: ast.Call, kind: type[Any], name: str) -> ast.AST | None:
-    at = kind.__struct_fields__.index(name)
-    named = {keyword.arg: keyword.value for keyword in call.keywords}
-    return call.args[at] if at < len(call.args) else named.get(name)
-
-
-def test_every_word_that_is_promised_for_a_label_is_made_and_no_other() -> None:
-    promised = {(spec.name, label): set(values) for spec in METRICS for label, values in spec.values}
-    for name, label in promised:
-        assert label in SPECS[name].labels
-    made = set().union(*(words(argument(call, AttemptRecord, "kind")) for call in calls("AttemptRecord")))
-    assert made == {"first", *promised["router_retries_total", "kind"]}
-    causes = set().union(*(words(argument(call, Record, "cause")) for call in calls("Record")))
-    assert causes <= promised["router_requests_total", "cause"]
-    outcomes = {outcome.value for outcome in Outcome}
-    assert promised["router_attempts_total", "outcome"] == outcomes
-    assert promised["router_requests_total", "cause"] == outcomes | causes
-    assert promised["router_quota_refusals_total", "limit"] == {"store", "requests", "tokens", "concurrent", "budget"}
-    constants = {
-        node.value
-        for path in (DOCS.parent / "router").rglob("*.py")
-        if path.parent.name != "telemetry"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    for (name, label), values in promised.items():
-        if label not in ("direction", "file"):
-            assert values <= constants, f"{name} {label}: nothing outside of telemetry says {values - constants}"
 
 
 def test_no_word_stands_in_the_document_that_nothing_makes() -> None:

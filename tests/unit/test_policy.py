@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.backend import Backend
@@ -19,6 +19,7 @@ from router.core.params import Params
 from router.core.policy import POLICIES, Policy, list_policies, make_policy
 from router.core.policy.base import Ranking, draw_two
 from router.core.types import LoadSample, Request
+from tests.support.effort import examples
 from tests.support.fleets import MODEL, Driver, ask, fleet_of, spec
 
 NAMES = ("us-east/a", "us-east/b", "us-west/a", "eu-west/a", "ap-east/a")
@@ -37,7 +38,7 @@ def candidates(fleet: Fleet, now_s: float) -> Sequence[Backend]:
     return tuple(fleet.backends.values())
 
 
-def chosen(fleet: Fleet, policy: str, request: Request, now_s: float = 0.0) -> str:
+def chosen(fleet: Fleet, policy: str | Policy, request: Request, now_s: float = 0.0) -> str:
     return list(fleet.backends)[rank(fleet, policy, request, now_s).chosen]
 
 
@@ -232,7 +233,7 @@ class TestTtft:
         assert errors[0] > 0.5, "the prior takes it for a faster engine"
         assert sum(errors[100:]) / 50 < 0.08
 
-    @settings(max_examples=120, deadline=None)
+    @examples(2)
     @given(
         own=st.integers(0, 40),
         more_own=st.integers(0, 20),
@@ -388,12 +389,13 @@ class TestPeers:
 
     def test_session_hash_sticks_and_ignores_load(self) -> None:
         fleet = fleet_of(*NAMES)
-        homes = {f"s{i}": chosen(fleet, "session_hash", ask(affinity=f"s{i}")) for i in range(300)}
+        policy = make_policy("session_hash", fleet.params)  # one for all: it keeps its ring
+        homes = {f"s{i}": chosen(fleet, policy, ask(affinity=f"s{i}")) for i in range(300)}
         assert set(homes.values()) == set(NAMES)
         load(fleet, homes["s0"], 100)
-        assert chosen(fleet, "session_hash", ask(affinity="s0")) == homes["s0"]
+        assert chosen(fleet, policy, ask(affinity="s0")) == homes["s0"]
         fewer = fleet_of(*NAMES[:-1])
-        moved = sum(chosen(fewer, "session_hash", ask(affinity=s)) != home for s, home in homes.items())
+        moved = sum(chosen(fewer, policy, ask(affinity=s)) != home for s, home in homes.items())
         assert moved == sum(home == NAMES[-1] for home in homes.values())
 
     def test_session_hash_without_a_session_takes_the_lowest_rate(self) -> None:

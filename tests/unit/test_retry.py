@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.decisions import Dispatch, Reject, Wait
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.retry import RetryBudget
+from tests.support.effort import examples
 from tests.support.fleets import Driver, ask, fleet_of, spec
 
 PARAMS = Params()
@@ -38,7 +39,7 @@ def test_the_window_slides_part_by_part() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=300))
-@settings(max_examples=100, deadline=None)
+@examples(2)
 def test_retries_of_any_window_stay_within_the_budget(steps: list[tuple[float, bool]]) -> None:
     budget, now_s = RetryBudget(PARAMS), 0.0
     requests: list[float] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.decisions import Dispatch, Reject, Struck
@@ -11,6 +11,7 @@ from router.core.params import Params
 from router.core.policy import POLICIES
 from router.core.standing import Standing
 from router.core.types import Usage
+from tests.support.effort import examples
 from tests.support.fleets import Driver, ask, fleet_of
 
 A, B = "us-east/a", "us-west/a"
@@ -120,7 +121,7 @@ def cost_at_a(driver: Driver, policy: str, now_s: float) -> float:
     return float("inf") if candidate.struck is not None or candidate.cost_s is None else candidate.cost_s
 
 
-@settings(max_examples=60)
+@examples(1)
 @given(failures)
 def test_a_backend_that_failed_is_never_predicted_faster_for_it(ends: list[tuple[Outcome, float, int]]) -> None:
     driver, clean, now_s = warm(), warm(), 4.0

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core import quota
 from router.core.quota import Account, Cost, Limits
 from router.store import scripts
 from router.store.scripts import Script
+from tests.support.effort import examples
 from tests.support.valkey import Valkey
 
 LEASE_US = 15_000_000
@@ -122,7 +123,7 @@ OP = st.one_of(
 MEMORY = st.one_of(st.none(), st.just(-1), st.integers(0, 11))
 
 
-@settings(deadline=None, max_examples=150)
+@examples(3)
 @given(LIMITS, START_US, st.lists(st.tuples(OP, MEMORY), min_size=1, max_size=12))
 def test_the_same_sequences_give_the_same_answers(
     client: redis.Redis, limits: Limits, now_us: int, ops: list[Any]

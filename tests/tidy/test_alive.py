@@ -1,0 +1,60 @@
+"""Words that nothing says: labels, codes, members and metrics that are declared and never made."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from router.core.outcomes import Outcome
+from router.telemetry.journal import AttemptRecord, Record
+from router.telemetry.metrics import METRICS, SPECS
+from tests.tidy.tree import python, tree
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    """Where the router's own code calls a class by this name."""
+    for path in python("router"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+                yield node
+
+
+def words(node: ast.AST | None) -> set[str]:
+    """The string constants of an expression that can be its value."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return {text}
+        case ast.IfExp():
+            return words(node.body) | words(node.orelse)
+    return set()
+
+
+def argument(call: ast.Call, kind: type[Any], name: str) -> ast.AST | None:
+    at = kind.__struct_fields__.index(name)
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    return call.args[at] if at < len(call.args) else named.get(name)
+
+
+def test_every_word_that_is_promised_for_a_label_is_made_and_no_other() -> None:
+    promised = {(spec.name, label): set(values) for spec in METRICS for label, values in spec.values}
+    for name, label in promised:
+        assert label in SPECS[name].labels
+    made = set().union(*(words(argument(call, AttemptRecord, "kind")) for call in calls("AttemptRecord")))
+    assert made == {"first", *promised["router_retries_total", "kind"]}
+    causes = set().union(*(words(argument(call, Record, "cause")) for call in calls("Record")))
+    assert causes <= promised["router_requests_total", "cause"]
+    outcomes = {outcome.value for outcome in Outcome}
+    assert promised["router_attempts_total", "outcome"] == outcomes
+    assert promised["router_requests_total", "cause"] == outcomes | causes
+    assert promised["router_quota_refusals_total", "limit"] == {"store", "requests", "tokens", "concurrent", "budget"}
+    constants = {
+        node.value
+        for path in python("router")
+        if path.parent.name != "telemetry"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    for (name, label), values in promised.items():
+        if label not in ("direction", "file"):
+            assert values <= constants, f"{name} {label}: nothing outside of telemetry says {values - constants}"
