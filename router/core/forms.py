@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-import orjson
-
 from router.core.endings import error_in
 from router.core.framing import BEGINNING_BYTES, begins_a_stream
+from router.core.leniency import loads
 from router.core.whole import is_page
 
 
@@ -83,8 +82,8 @@ def _first_line(text: bytes) -> First | dict[str, Any]:
     if not end:
         return First.HOLD
     try:
-        document = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        document = loads(line)
+    except ValueError:
         return First.HOLD
     error = error_in(document) if isinstance(document, dict) else None
     return First.PASS if error is None else error

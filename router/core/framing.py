@@ -12,7 +12,7 @@ BOM = b"\xef\xbb\xbf"
 #: llama.cpp sends errors in a field of this name; such an event counts as one of this type.
 ERROR = b"error"
 
-_EVENT_END = re.compile(rb"\n(?:\n|\r\n?)|\r\r\n?")
+EVENT_END = re.compile(rb"\n(?:\n|\r\n?)|\r\r\n?")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:data|event|id|retry|error)?:")
 #: So much of an answer decides whether it is a stream of events.
@@ -45,7 +45,7 @@ def events_of(data: bytes) -> Iterator[bytes]:
             end = data.find(b"\n\n", start) + 2
             end = end if end >= 2 else len(data)
         else:
-            match = _EVENT_END.search(data, start)
+            match = EVENT_END.search(data, start)
             end = match.end() if match is not None else len(data)
         yield data[start:end]
         start = end

@@ -5,7 +5,7 @@ the first content token and for the few events that carry an ending, an error or
 because inside a JSON string every quote is escaped and no line break occurs: ``"finish_reason":"`` and a line that
 starts with ``data: [DONE]`` can only be structure, never text of the model. Most events need no search at all: once an
 ordinary one was parsed, its bytes from ``"finish_reason":null`` on are known, and an event that ends in the very same
-bytes is ordinary too.
+bytes is ordinary too. Every event of a chat has ``choices``: one that lacks them is parsed, for it may be an error.
 
 What real engines taught (vLLM, SGLang, llama.cpp): errors come inside 200 streams and are followed by ``[DONE]``;
 a missing ``[DONE]`` need not be a failure; comments and role-only events are no progress.
@@ -17,14 +17,14 @@ import re
 from enum import Enum
 from typing import Any
 
-import orjson
-
 from router.core.endings import as_error, error_in, failed_finish, is_finish
 from router.core.framing import BOM, ERROR, count_data_lines, end_of_events, events_of, fields_of
+from router.core.leniency import is_json, loads
+from router.core.long_events import LongEvent
 from router.core.types import Usage
 from router.core.usage import merged, read_usage
 
-#: An event larger than this is passed on in parts and no longer inspected.
+#: An event larger than this is passed on in parts, and judged by its two ends.
 EVENT_LIMIT_BYTES = 1024 * 1024
 
 
@@ -38,10 +38,11 @@ class StreamKind(Enum):
 
 
 _DONE = b"[DONE]"
+_SAYS_DONE = re.compile(rb"data: ?\[DONE\]\s*")
 #: Of every error, whatever its shape, one of these is part.
 _ERRORS = (b"error", b'"detail"', _DONE)
 _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
-    StreamKind.CHAT: (b'"finish_reason":"', b'"finish_reason": "', b'"usage"', *_ERRORS),
+    StreamKind.CHAT: (b'"usage"', *_ERRORS),
     StreamKind.RESPONSES: (
         b"response.completed",
         b"response.incomplete",
@@ -53,6 +54,8 @@ _MARKERS: dict[StreamKind, tuple[bytes, ...]] = {
     StreamKind.OTHER: _ERRORS,
 }
 
+#: A finish reason that is a word or, in SGLang's own API, an object. JSON may have white space around its colons.
+_FINISH = re.compile(rb'"finish_reason"[ \t\r\n]*:[ \t\r\n]*["{]')
 #: Where the part of an ordinary event begins that all ordinary events of a stream have in common.
 _UNFINISHED = re.compile(rb'"finish_reason": ?(?:null|"")')
 #: A usage with the comma before it, or the one after it.
@@ -86,6 +89,7 @@ class StreamWatch:
         "_finished",
         "_hides_usage",
         "_kind",
+        "_long",
         "_markers",
         "_ordinary",
         "_prompts",
@@ -118,6 +122,7 @@ class StreamWatch:
         self._ended = False  # the API's own last event has come
         self._ordinary = _NOT_KNOWN  # how an event with nothing but content ends
         self._tail = b""
+        self._long: LongEvent | None = None  # of which parts have gone on
         self._usage: Usage | None = None
         self.started = False
         self.done = False
@@ -170,10 +175,12 @@ class StreamWatch:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next body bytes; return the whole events that may go on (a partial one is kept back)."""
+        if self._long is not None:
+            return self._pass_part(self._long, data)
         if self._tail or not data.endswith(b"\n\n"):
             data = self._assemble(data)
-            if not data:
-                return b""
+            if not data or self._long is not None:
+                return data
         if self.passes(data):
             return data
         return self._search(data)
@@ -188,24 +195,46 @@ class StreamWatch:
             return b""
         if self.done:
             return data
-        self.events += count_data_lines(data)
-        if self.started and (self._choices == 1 or len(self._begun) >= self._choices):
-            for marker in self._markers:
-                if marker in data:
-                    return self._inspect(data)
-            return data
-        return self._inspect(data)
+        lines = count_data_lines(data)
+        self.events += lines
+        runs = self.started and (self._choices == 1 or len(self._begun) >= self._choices)
+        return data if runs and not self._says_more(data, lines) else self._inspect(data)
+
+    def _says_more(self, data: bytes, lines: int) -> bool:
+        """Whether something in these events may end, count or break the answer."""
+        for marker in self._markers:
+            if marker in data:
+                return True
+        return self._kind is StreamKind.CHAT and (data.count(b'"choices"') < lines or _FINISH.search(data) is not None)
 
     def _assemble(self, data: bytes) -> bytes:
         buffer = self._tail + data if self._tail else data
         cut = end_of_events(buffer, len(buffer) - len(data))
         if not cut:
+            if _SAYS_DONE.fullmatch(buffer) is not None:  # the empty line behind it may never come
+                self._tail = b""
+                return buffer
             if len(buffer) <= EVENT_LIMIT_BYTES:
                 self._tail = buffer
                 return b""
-            cut = len(buffer)
+            self._tail = b""
+            if self.error is None and not self.done:
+                self._long = LongEvent(buffer)
+            return buffer
         self._tail = buffer[cut:]
         return buffer[:cut]
+
+    def _pass_part(self, event: LongEvent, data: bytes) -> bytes:
+        """More of an event of which parts have gone on; perhaps its end, and others."""
+        behind = event.take(data)
+        if not behind:
+            return data
+        self._long = None
+        self.events += 1
+        self._message(event.summary())
+        if self.error is not None or behind == len(data):
+            return data[:behind]
+        return data[:behind] + self.feed(data[behind:])
 
     def _inspect(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -252,8 +281,8 @@ class StreamWatch:
             self.events -= 1
             return False
         try:
-            message = orjson.loads(payload)
-        except orjson.JSONDecodeError:
+            message = loads(payload)
+        except ValueError:
             if name == ERROR:
                 self._fail(as_error(payload.decode("utf-8", "replace")))
             elif self._kind is StreamKind.OTHER:
@@ -276,7 +305,7 @@ class StreamWatch:
 
     @staticmethod
     def _is_all_usage(payload: bytes) -> bool:
-        return not orjson.loads(payload).get("choices")
+        return not loads(payload).get("choices")
 
     def _message(self, message: dict[str, Any]) -> bool:
         """Take in one event. Returns whether it was ordinary: content, and nothing that ends or counts it."""
@@ -321,8 +350,8 @@ class StreamWatch:
             self._begun.add(index)
             reason = choice.get("finish_reason")
             end = None if reason is None else is_finish(reason)
-            if end is False:
-                self._fail(as_error(message.get("error") or failed_finish(reason)))
+            if end is False or choice.get("error"):  # OpenRouter's choices may each have an error
+                self._fail(as_error(message.get("error") or choice.get("error") or failed_finish(reason)))
                 return False
             if end:
                 self._finished.add(index)
@@ -380,18 +409,10 @@ def _payloads_of(lines: list[bytes]) -> list[bytes]:
     """The data of one event. Lines that make no JSON together but do alone are events of a server that forgets the
     empty line between them."""
     joined = b"\n".join(lines).strip()
-    if len(lines) < 2 or _is_json(joined):
+    if len(lines) < 2 or is_json(joined):
         return [joined]
     apart = [line.strip() for line in lines]
-    return apart if all(not line or line == _DONE or _is_json(line) for line in apart) else [joined]
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return apart if all(not line or line == _DONE or is_json(line) for line in apart) else [joined]
 
 
 def _without_usage(event: bytes) -> bytes:

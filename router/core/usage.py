@@ -67,4 +67,6 @@ def merged(last: Usage | None, read: Usage, *, add_output: bool) -> Usage:
 
 def _count(value: Any) -> int | None:
     """A number of tokens as told; None if it cannot be one."""
+    if isinstance(value, float) and value.is_integer():  # Lua and JavaScript have but one kind of number
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX else None

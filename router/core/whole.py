@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-import orjson
 
 from router.core.endings import FINISHED, as_error, error_in, failed_finish, is_finish
+from router.core.leniency import loads
 from router.core.types import Usage
 from router.core.usage import COUNT_MAX, read_usage, usage_at_end
 
@@ -41,6 +41,7 @@ class _Usage(msgspec.Struct, gc=False):
 
 class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
+    error: None = None
 
 
 class _Chat(msgspec.Struct, gc=False):
@@ -109,11 +110,13 @@ def _usage_of_good_chat(body: bytes) -> Usage | None:
 def looks_good(path: bytes, begin: bytes) -> bool:
     """Whether the beginning of an answer that is too long to be held may be that of a good one."""
     promised = PROMISED.get(path)
-    return promised is None or (begin.lstrip()[:1] == b"{" and b'"%b"' % promised.encode() in begin)
+    return promised is None or (begin[:64].lstrip()[:1] == b"{" and b'"%b"' % promised.encode() in begin)
 
 
-def empty_is_failure(path: bytes, *, text: bool) -> bool:
-    """Whether a 200 with nothing in it is a failure. ``text``: its content type is plain text."""
+def empty_is_failure(path: bytes, status: int, *, text: bool) -> bool:
+    """Whether a success with nothing in it is a failure. ``text``: its content type is plain text."""
+    if status != 200:  # 204 and its kind
+        return path in PROMISED
     return not (text and path in _MAY_BE_EMPTY)
 
 
@@ -128,8 +131,8 @@ _GOOD: Verdict = None, None
 
 def _judge_closely(promised: str | None, body: bytes) -> Verdict:
     try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        message = loads(body)
+    except ValueError:
         if promised is not None or is_page(body):
             return _failure("is not JSON" if not is_page(body) else "is a web page")
         return _GOOD
@@ -154,7 +157,10 @@ def _error_of(promised: str | None, message: dict[str, Any]) -> dict[str, Any] |
     if promised == "choices":
         if not found:
             return _failure("holds no choice")[1]
-        endings = [choice.get("finish_reason") if isinstance(choice, dict) else "" for choice in found]
+        choices = [choice if isinstance(choice, dict) else {} for choice in found]
+        if (error := next((choice["error"] for choice in choices if choice.get("error")), None)) is not None:
+            return as_error(error)
+        endings = [choice.get("finish_reason", "") for choice in choices]
         if not all(is_finish(end) or _says(choice) for end, choice in zip(endings, found, strict=True)):
             bad = next((end for end in endings if is_finish(end) is False), None)
             return failed_finish(bad) if bad is not None else _failure("holds nothing")[1]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: How much of an answer is held back before it is passed on uncommitted, in bytes.
 HOLD_STREAM_BYTES = 64 * 1024
 HOLD_WHOLE_BYTES = 256 * 1024
+#: Responses repeat the instructions and tools of the request before they say anything: then so much more is held.
+_REPEATED_TIMES = 3
+HOLD_BYTES_MAX = 4 * 1024 * 1024
 #: A usage object stands at the end of a long answer.
 _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
@@ -285,7 +288,7 @@ class Relay(Signal[AttemptEnd]):
             self._progress_s = self._owner.coarse_now_s
         if watch.error is None or watch.started:
             self._held += out
-            if watch.started or len(self._held) + watch.held_bytes > HOLD_STREAM_BYTES:
+            if watch.started or len(self._held) + watch.held_bytes > self._hold_bytes(HOLD_STREAM_BYTES):
                 self._commit(None)
         if watch.error is not None:
             self._in_band_error(watch)
@@ -328,6 +331,10 @@ class Relay(Signal[AttemptEnd]):
         else:
             self.set(AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", detail="ended the stream without a token"))
 
+    def _hold_bytes(self, least: int) -> int:
+        """How much may come before what the client waits for."""
+        return min(least + _REPEATED_TIMES * len(self._x.request.body), HOLD_BYTES_MAX)
+
     # whole answers
 
     def _whole(self, data: bytes) -> None:
@@ -369,7 +376,7 @@ class Relay(Signal[AttemptEnd]):
         """Too long to be held to its end."""
         if whole.looks_good(self._ask.envelope.path, self._held) and not whole.is_page(self._held):
             self._commit(None)
-        else:
+        elif len(self._held) > self._hold_bytes(4 * HOLD_WHOLE_BYTES) or whole.is_page(self._held):
             self._outbound.abort()
             self.set(no_answer(self.status, "gave an answer that is not what was asked for"))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import orjson
-
 from router.core import whole
 from router.core.forms import Form
+from router.core.leniency import is_json
 from router.core.outcomes import Outcome
 from router.core.types import Usage
 from router.upstream.classify import DELIVERED, AttemptEnd, end_in_band
@@ -18,20 +17,12 @@ def no_answer(status: int, detail: str) -> AttemptEnd:
 
 def end_of_whole(path: bytes, status: int, form: Form, body: bytes, *, framed: bool) -> tuple[AttemptEnd, Usage | None]:
     """Of an answer that was held to its end. ``framed``: its length or its last chunk says that it is whole."""
-    if not framed and not _is_json(body):
+    if not framed and not is_json(body):
         detail = "cut its answer"
         return AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True), None
     if not body:
-        if status == 200 and whole.empty_is_failure(path, text=form is Form.TEXT):
+        if whole.empty_is_failure(path, status, text=form is Form.TEXT):
             return no_answer(status, "gave an empty answer"), None
-        return DELIVERED, None  # 204 and its kind
+        return DELIVERED, None
     usage, error = whole.judge(path, body)
     return (DELIVERED, usage) if error is None else (end_in_band(error), None)
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return True

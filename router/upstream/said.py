@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+from router.core.leniency import loads
 
 #: Longer words are no codes or types.
 _WORD_LENGTH_MAX = 100
@@ -44,8 +44,8 @@ def read_body(body: bytes, *, encoding: bytes = b"") -> Said:
     """The body of an error answer, whatever it is. Never raises."""
     body = _decoded(body, encoding)
     try:
-        document: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document: object = loads(body)
+    except ValueError:
         return Said(_plain_text(body))
     return read_document(document)
 

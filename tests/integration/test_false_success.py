@@ -255,8 +255,7 @@ def test_a_204_with_a_body_leaves_nobody_waiting(world: World) -> None:
     r, script, _ = world
     script.behaviour = lambda call: call.send(b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello")
     began_s = time.monotonic()
-    status, body, _ = post(r, CHAT)
-    assert (status, body) == (204, b"")
+    assert post(r, CHAT)[0] == 502
     assert time.monotonic() - began_s < 3
 
 
@@ -276,3 +275,36 @@ def test_an_engine_that_fails_fast_draws_no_traffic() -> None:
             status, body, _ = post(r, CHAT, stream=True)
             assert (status, body.endswith(DONE)) == (200, True)
         assert len(bad.calls) < 10
+
+
+LONG = "x" * 400_000  # an engine repeats instructions of as much before it says anything
+
+
+def test_a_whole_answer_that_first_repeats_the_request_is_good(world: World) -> None:
+    r, script, _ = world
+    document = {"id": "r1", "instructions": LONG, "output": [{"type": "message"}], "status": "completed"}
+    script.behaviour = lambda call: call.send(whole(200, document))
+    status, body, _ = post(r, "/v1/responses", instructions=LONG)
+    assert (status, orjson.loads(body)) == (200, document)
+
+
+def test_a_stream_that_first_repeats_the_request_has_not_begun(world: World) -> None:
+    r, script, _ = world
+    created = orjson.dumps({"type": "response.created", "response": {"id": "r1", "instructions": LONG}})
+
+    async def die(call: Call) -> None:
+        await call.send(SSE_HEAD, chunk(b"event: response.created\ndata: %b\n\n" % created))
+        await asyncio.sleep(0.1)
+        call.reset()
+
+    script.behaviour = die
+    status, body, headers = post(r, "/v1/responses", stream=True, instructions=LONG)
+    assert status in (502, 503), body[-200:]
+    assert r.record(headers["x-request-id"])["attempts"][0]["outcome"] == "unreachable"
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_a_success_without_a_body_is_the_engines_failure(world: World, status: int) -> None:
+    r, script, _ = world
+    script.behaviour = lambda call: call.send(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
+    assert post(r, CHAT)[0] == 502

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from router.core.endings import error_in, is_finish
-from router.core.sse import StreamKind, StreamWatch
+from router.core.sse import EVENT_LIMIT_BYTES, StreamKind, StreamWatch
 
 GOOD = [
     "stop",
@@ -192,3 +193,103 @@ def test_an_event_of_any_type_is_survived(kind: StreamKind, hostile: str) -> Non
     watch = StreamWatch(kind, choices=2)
     event = f"data: {hostile}\n\n".encode()
     assert watch.feed(event) == event
+
+
+def spelled(reason: str, colon: str) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{},"finish_reason"%b%b}]}\n\n' % (colon.encode(), reason.encode())
+
+
+@pytest.mark.parametrize("colon", [":", ": ", " : ", ":\t", "  :  "])
+@pytest.mark.parametrize(("word", "good"), [("stop", True), ("abort", False)])
+@pytest.mark.parametrize("shape", ['"%s"', '{"type":"%s"}', '{ "type": "%s", "matched": 2 }'])
+def test_a_reason_counts_however_its_json_is_spelled(colon: str, word: str, good: bool, shape: str) -> None:
+    assert ended(TOKEN, TOKEN, spelled(shape % word, colon)) == (good, good)
+    assert ended(TOKEN, TOKEN, spelled(shape % word, colon), DONE) == (good, good)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_every_shape_of_error_is_found_in_the_midst_of_a_stream(error: dict[str, Any]) -> None:
+    assert ended(TOKEN, TOKEN, b"data: " + orjson.dumps(error) + b"\n\n", DONE) == (False, False)
+
+
+def test_a_choice_may_have_an_error_of_its_own() -> None:
+    event = (
+        b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null,"error":{"message":"boom"}}]}\n\n'
+    )
+    assert ended(TOKEN, TOKEN, event, DONE) == (False, False)
+
+
+@pytest.mark.parametrize("content", ['"x","logprob":NaN', r'"\ud83d"', '"\udcff"'])
+def test_content_counts_as_such_in_the_json_of_other_languages(content: str) -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"content":%b},"finish_reason":null}]}\n\n' % content.encode(
+        "utf-8", "surrogateescape"
+    )
+    assert ended(event, event, DONE) == (True, True)
+    assert ended(event, event, event.replace(b"null", b'"abort"'), DONE) == (False, False)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r", b"\r\n", b"\n\n"])
+def test_done_needs_no_empty_line(end: bytes) -> None:
+    watch = StreamWatch(StreamKind.CHAT)
+    said = [TOKEN, finish('"stop"'), b"data: [DONE]" + end]
+    assert b"".join(map(watch.feed, said)) == b"".join(said)
+    assert watch.done
+    assert watch.feed(b"\n\n") + watch.flush() == b"\n\n"
+    assert watch.usage.output_tokens == 2
+
+
+LONG = b"x" * (3 * EVENT_LIMIT_BYTES // 2)
+REPEATED = b'"instructions":"%b","usage":{"input_tokens":7,"output_tokens":20}' % LONG
+LONG_STREAMS: dict[str, tuple[StreamKind, list[bytes], bool, tuple[int, int] | None]] = {
+    "content": (StreamKind.CHAT, [TOKEN, TOKEN.replace(b'"x"', b'"%b"' % LONG), finish('"stop"')], True, None),
+    "all in one": (StreamKind.CHAT, [finish('"stop"').replace(b"{}", b'{"content":"%b"}' % LONG), DONE], True, None),
+    "abort": (StreamKind.CHAT, [finish('"abort"').replace(b"{}", b'{"content":"%b"}' % LONG), DONE], False, None),
+    "completed": (
+        StreamKind.RESPONSES,
+        [
+            b'event: response.created\ndata: {"type":"response.created","response":{"id":"r",%b}}\n\n' % REPEATED,
+            b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"x"}\n\n',
+            b'event: response.completed\ndata: {"response":{"id":"r",%b},"type":"response.completed"}\n\n' % REPEATED,
+        ],
+        True,
+        (7, 20),
+    ),
+    "type last": (
+        StreamKind.RESPONSES,
+        [b'data: {"response":{"id":"r",%b},"sequence_number":9,"type":"response.completed"}\n\n' % REPEATED],
+        True,
+        (7, 20),
+    ),
+    "failed": (
+        StreamKind.RESPONSES,
+        [b'event: response.failed\ndata: {"type":"response.failed","response":{"id":"r",%b}}\n\n' % REPEATED],
+        False,
+        None,
+    ),
+    "created only": (
+        StreamKind.RESPONSES,
+        [b'event: response.created\ndata: {"type":"response.created","response":{"id":"r",%b}}\n\n' % REPEATED],
+        False,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [65_536, 65_537, 999_999])
+@pytest.mark.parametrize("name", LONG_STREAMS)
+def test_an_event_too_long_to_be_held_still_ends_the_answer(name: str, size: int, line_end: bytes) -> None:
+    kind, events, whole, tokens = LONG_STREAMS[name]
+    data = b"".join(events).replace(b"\n", line_end)
+    watch = StreamWatch(kind)
+    out = b""
+    for at in range(0, len(data), size):
+        out += watch.feed(data[at : at + size])
+        assert watch.held_bytes <= EVENT_LIMIT_BYTES
+    out += watch.flush()
+    assert watch.complete(framed=True) is whole
+    assert data.startswith(out)
+    if whole:
+        assert out == data
+    if tokens is not None:
+        assert (watch.usage.prompt_tokens, watch.usage.output_tokens) == tokens

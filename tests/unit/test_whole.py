@@ -7,7 +7,7 @@ import pytest
 
 from router.core.forms import First, Form, first_of, form_of
 from router.core.types import Usage
-from router.core.whole import PROMISED, judge, looks_good
+from router.core.whole import PROMISED, empty_is_failure, judge, looks_good
 from tests.support import captures
 
 CHAT, TEXT = b"/v1/chat/completions", b"/v1/completions"
@@ -29,6 +29,11 @@ GOOD = [
     (MESSAGES, '{"content":[{}],"stop_reason":null}'),
     (EMBEDDINGS, '{"data":[{"embedding":[1,2]}]}'),
     (EMBEDDINGS, '{"data":[]}'),
+    # as Python and JavaScript write JSON, and clients read it
+    (CHAT, '{"choices":[{"message":{"content":"x"},"logprobs":[NaN,-Infinity],"finish_reason":"stop"}]}'),
+    (CHAT, r'{"choices":[{"message":{"content":"x\ud83d"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'),
+    (CHAT, '\ufeff{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}'),
+    (EMBEDDINGS, '{"data":[{"embedding":[NaN,2]}]}'),
     (OTHER, "[]"),
     (OTHER, "{}"),
     (OTHER, '{"results":[]}'),
@@ -42,6 +47,10 @@ BAD = [
     (CHAT, '{"choices":[{"message":{"content":"half"},"finish_reason":"abort"}]}'),
     (CHAT, '{"choices":[{"finish_reason":"stop"},{"message":{"content":"x"},"finish_reason":"error"}]}'),
     (CHAT, '{"choices":[{"finish_reason":"stop"}],"error":{"message":"boom"}}'),
+    (CHAT, '{"choices":[{"message":{"content":""},"finish_reason":"stop","error":{"message":"boom"}}]}'),
+    (CHAT, '{"choices":[{"finish_reason":"stop","error":"boom"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'),
+    (CHAT, '{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}}'),
+    (CHAT, '{"choices":[{"message":{"content":"x"},"logprob":nan,"finish_reason":"stop"}]}'),
     (CHAT, '{"id":"c1","object":"chat.completion","usage":{"prompt_tokens":1,"completion_tokens":0}}'),
     (CHAT, "ok"),
     (CHAT, "null"),
@@ -118,6 +127,7 @@ def test_real_answers_are_good(capture: captures.Capture) -> None:
             {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}},
             Usage(5, 2, 4, True),
         ),
+        (CHAT, {"prompt_tokens": 5.0, "completion_tokens": 2.0}, Usage(5, 2, None, True)),
         (EMBEDDINGS, {"prompt_tokens": 5, "total_tokens": 5}, Usage(5, 0, None, True)),
         (
             MESSAGES,
@@ -141,6 +151,12 @@ def test_the_usage_counts_the_whole_prompt(path: bytes, usage: object, expected:
     bodies = {CHAT: [{"finish_reason": "stop"}], MESSAGES: [{}], RESPONSES: [{}], EMBEDDINGS: [{}]}
     body = orjson.dumps({PROMISED[path]: bodies[path], "usage": usage})
     assert judge(path, body) == (expected, None)
+
+
+@pytest.mark.parametrize("path", [*PROMISED, OTHER])
+def test_a_success_with_nothing_in_it_is_a_failure_where_something_is_promised(path: bytes) -> None:
+    assert empty_is_failure(path, 200, text=False)
+    assert empty_is_failure(path, 204, text=False) is (path in PROMISED)
 
 
 def test_an_answer_too_long_to_be_held_is_known_by_its_beginning() -> None:
