@@ -20,6 +20,13 @@ EXPOSED = (
 _MAX_AGE_S = 600
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _NAMES_BYTES = 4096
+_ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*)\r\n", re.IGNORECASE)
+
+
+def origin_in(head: bytes) -> bytes | None:
+    """The origin in a head that was not understood, or not read to its end. It is not safe to write back."""
+    found = _ORIGIN.search(head)
+    return found.group(1).strip() if found is not None else None
 
 
 class Cors:

@@ -1,11 +1,12 @@
 """Errors as the client's API writes them: one place renders an error for the dialect of its route, whole or in band.
 
-OpenAI's shape everywhere but on Anthropic's routes: clients of ``/v1/messages`` read ``{"type": "error", "error": …}``,
-and inside a stream an ``event: error``.
+OpenAI's shape everywhere but for Anthropic's clients: they read ``{"type": "error", "error": …}``, and inside a stream
+an ``event: error``. Theirs is ``/v1/messages``; both have ``/v1/models``, where their ``anthropic-version`` tells them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 import orjson
@@ -19,7 +20,8 @@ class Dialect(Enum):
     ANTHROPIC = "anthropic"
 
 
-_MESSAGES = b"/messages"
+_MESSAGES, _MODELS = b"/v1/messages", b"/v1/models"
+_NO_HEADERS: dict[bytes, bytes] = {}
 
 #: Anthropic's ``error.type`` for a status; the rest is invalid_request_error below 500, and api_error from there on.
 _ANTHROPIC_TYPES = {
@@ -35,11 +37,15 @@ _ANTHROPIC_TYPES = {
 }
 
 
-def dialect_of(path: bytes) -> Dialect:
-    """Which API a path belongs to."""
-    path = path.removeprefix(b"/v1").rstrip(b"/")
-    anthropic = path == _MESSAGES or path.startswith(_MESSAGES + b"/")
-    return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
+def dialect_of(path: bytes, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Dialect:
+    """Which API a request belongs to. ``path`` is in its one spelling; ``headers``: as far as they are known."""
+    if _begins(path, _MESSAGES) or (_begins(path, _MODELS) and b"anthropic-version" in headers):
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI
+
+
+def _begins(path: bytes, route: bytes) -> bool:
+    return path.startswith(route) and path[len(route) : len(route) + 1] in (b"", b"/")
 
 
 def error_body(error: RouterError, dialect: Dialect, request_id: bytes) -> bytes:

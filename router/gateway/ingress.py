@@ -20,6 +20,7 @@ from router.errors import RouterError
 from router.gateway import multipart
 from router.gateway.aliases import strings_only
 from router.gateway.auth import secret_of
+from router.gateway.error_shapes import Dialect, dialect_of
 from router.gateway.media import condensed, may_hold_media, media_in, price_of
 from router.gateway.members import MalformedError, Span, TooDeepError, checked_text, members, strings_in
 from router.gateway.paths import kept_id, own, path_of, query_of, takes_posts
@@ -125,6 +126,7 @@ class Envelope:
     multipart: bool
     lines: bytes  # header lines for the backend
     counting: bool = False  # it asks for a number of tokens, and uses none
+    dialect: Dialect = Dialect.OPENAI  # of its errors
     writes: bool = True  # its answer is text, of which every byte was generated
     #: the client's id if it is harmless in logs and headers
     request_id: bytes | None = None
@@ -206,6 +208,7 @@ def _understand(head: RequestHead) -> Envelope:
         kept=kept,
         origin=headers.get(b"origin"),
         counting=path in _COUNTING,
+        dialect=dialect_of(path, headers),
         writes=path in _KINDS or path in _HEARING,
     )
     given = headers.get(b"x-request-id")

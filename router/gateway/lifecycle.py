@@ -28,7 +28,7 @@ from router.gateway import ingress, responses
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.cors import Cors
-from router.gateway.error_shapes import dialect_of, error_body, error_event
+from router.gateway.error_shapes import error_body, error_event
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.failures import error_of_end, error_of_reject, unknown_model
 from router.gateway.ingress import Ask, Kept
@@ -235,6 +235,7 @@ class Lifecycle:
             arrival_s,
             arrival_s + envelope.timeout_s if envelope.timeout_s is not None else _INFINITE_S,
             ask.stream,
+            light=envelope.counting,
         )
 
     # 4: reserve
@@ -566,14 +567,14 @@ class Lifecycle:
         record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         if x.answered:
             if x.relay is not None and x.relay.is_stream:
-                x.relay.write_in_band(error_event(error, dialect_of(x.envelope.path), x.request_id))
+                x.relay.write_in_band(error_event(error, x.envelope.dialect, x.request_id))
             x.keep_alive = False  # the answer is not whole, and its framing must say so too
             return
         record.status = error.status
         lines = [b"x-request-id: %b\r\n" % x.request_id, *responses.error_headers(error)]
         if x.envelope.origin is not None:
             lines.append(self.settings.cors.lines(x.envelope.origin))
-        body = error_body(error, dialect_of(x.envelope.path), x.request_id)
+        body = error_body(error, x.envelope.dialect, x.request_id)
         if record.attempts:
             last = record.attempts[-1]
             lines.append(
@@ -618,11 +619,14 @@ class Lifecycle:
                 record.prompt_tokens = usage.prompt_tokens
         if reservation is None:
             return
-        if x.charge is _REFUND or (x.charge is _DELIVERED and usage is None):
+        if x.charge is _REFUND or (x.charge is _DELIVERED and usage is None and x.relay is None):
             self._store.settle(reservation, None)
             return
+        # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
         microusd = self.settings.aliases.microusd(record.model or "", prompt, output)
+        if not microusd and prompt + output and x.key is not None and x.key.plan.budget_usd_month is not None:
+            self.settings.aliases.say_unpriced(record.model or "", x.key.plan.name)
         self._store.settle(reservation, prompt + output, microusd=microusd)
 
     def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:

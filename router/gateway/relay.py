@@ -18,7 +18,7 @@ from router.core.types import Usage
 from router.core.usage import usage_at_end
 from router.gateway.responses import Passed, passed_of
 from router.upstream.answers import end_of_whole, no_answer
-from router.upstream.classify import DELIVERED, AttemptEnd, end_in_band, end_of_answer
+from router.upstream.classify import DELIVERED, ODD_SUCCESSES, AttemptEnd, end_in_band, end_of_answer
 from router.wire.flow import Signal
 
 if TYPE_CHECKING:
@@ -212,9 +212,9 @@ class Relay(Signal[AttemptEnd]):
     def on_head(self, status: int, headers: Headers) -> None:
         self.status = status
         self._headers = headers
-        self._error = not 200 <= status < 300
+        self._error = not 200 <= status < 300 or status in ODD_SUCCESSES
         self.passed = passed = headers.meaning or passed_of(headers)
-        if passed.form is Form.EVENTS and not self._error:
+        if passed.form is Form.EVENTS and not self._error and status != 204:
             self._watch = self._new_watch()
 
     def _new_watch(self) -> StreamWatch:

@@ -15,8 +15,8 @@ from router import clock
 from router.config import Config
 from router.errors import RouterError
 from router.gateway import ingress, responses
-from router.gateway.cors import ALLOWED_METHODS
-from router.gateway.error_shapes import dialect_of, error_body
+from router.gateway.cors import ALLOWED_METHODS, origin_in
+from router.gateway.error_shapes import Dialect, dialect_of, error_body
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
@@ -194,8 +194,13 @@ class Server:
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
         error, request_id = RouterError(code, detail), self._new_id()
         lines = [b"x-request-id: %b\r\n" % request_id, *responses.error_headers(error)]
-        target = connection.target  # of a request whose body is refused; the head of others is not understood
-        body = error_body(error, dialect_of(path_of(target)), request_id)
+        head, dialect = connection.head, Dialect.OPENAI
+        if head is not None:  # of a request whose body is refused
+            dialect, origin = dialect_of(path_of(head.target), head.headers), head.headers.get(b"origin")
+        else:
+            origin = origin_in(connection.unread)
+        lines.append(self._lifecycle.settings.cors.lines(origin))
+        body = error_body(error, dialect, request_id)
         date = self._lifecycle.date
         connection.write(responses.plain(error.status, body, date=date, keep_alive=False, lines=lines))
         record = Record(request_id.decode(), clock.wall_s(), status=error.status, error=code, cause="refused")
@@ -232,7 +237,7 @@ class Server:
                 body = orjson.dumps(document)
         except RouterError as error:
             status = error.status
-            body = error_body(error, dialect_of(envelope.path), request_id)
+            body = error_body(error, envelope.dialect, request_id)
             extra += responses.error_headers(error)
         connection.write(
             responses.plain(

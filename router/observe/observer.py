@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from router import clock
@@ -16,10 +16,8 @@ from router.core.types import BackendSpec, Rng
 from router.observe.client import EngineClient
 from router.observe.prober import Prober, Verdict
 from router.observe.scraper import Scraper
-from router.tasks import spawn, stop
+from router.tasks import spawn, stop, supervise
 from router.wire.names import Names
-
-_log = logging.getLogger("router.observe")
 
 #: A probe and a scrape cost about a millisecond of CPU: with many backends they come less often.
 _BACKENDS_PER_S_MAX = 100
@@ -140,19 +138,17 @@ class Observer:
             spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s, refused=self._refused
         )
         scraper = Scraper(spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s)
-        tasks = [spawn(self._loop(prober.probe, prober.pause_s), name=f"probe {spec.name}")]
+        tasks = [supervise(partial(self._loop, prober.probe, prober.pause_s), name=f"probe {spec.name}")]
         if scraper.has_page:
-            tasks.append(spawn(self._loop(scraper.scrape, lambda interval_s: interval_s), name=f"scrape {spec.name}"))
+            scraping = partial(self._loop, scraper.scrape, lambda interval_s: interval_s)
+            tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
         return _Watch(spec, self._config.probes, prober, scraper, tuple(tasks))
 
     async def _loop(self, ask: Callable[[], Awaitable[Verdict | object]], pause_s: Callable[[float], float]) -> None:
-        """Ask again and again. A fault of ours is logged and does not end the watch."""
+        """Ask again and again."""
         while True:
             started_s = self._now_s()
-            try:
-                await ask()
-            except Exception:
-                _log.exception("watching a backend failed")
+            await ask()
             interval_s = max(self._config.probes.interval, len(self._watches) / _BACKENDS_PER_S_MAX)
             due_s = started_s + pause_s(interval_s) * (1 + _JITTER * (2 * self._rng.random() - 1))
             await asyncio.sleep(max(0.001, due_s - self._now_s()))

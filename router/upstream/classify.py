@@ -61,6 +61,9 @@ class AttemptEnd:
 #: The answer was delivered whole. There is nothing more to say about it, so all share it.
 DELIVERED = AttemptEnd(Outcome.OK)
 
+#: Successes that no request of ours asks for: an answer with nothing in it, and a part of one.
+ODD_SUCCESSES = frozenset({205, 206})
+
 #: Outcomes that end with the backend's own words if nobody else can answer.
 _PASSED_ON = frozenset({Outcome.CLIENT_ERROR, Outcome.MODEL_MISSING, Outcome.UNSUPPORTED})
 
@@ -88,8 +91,9 @@ def judge(status: int, said: Said) -> Verdict:
 
 def end_of_answer(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> AttemptEnd:
     """An answer whose status is no success. ``body``: as much of it as was kept."""
-    if 300 <= status < 400:
-        return AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", status, "answered with a redirect")
+    if status in ODD_SUCCESSES or 300 <= status < 400:
+        what = "a redirect" if 300 <= status < 400 and status != 304 else f"status {status}, which makes no sense here"
+        return AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", status, f"answered with {what}")
     encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
     end = _end(status, headers, read_body(body, encoding=encoding))
     end.body = body

@@ -23,7 +23,7 @@ from router.wire.sockets import forget_unsent
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: A body up to this length is handed on as bytes. To copy a longer one would hold up the loop.
 _COPIED_BYTES_MAX = 256 * 1024
-#: What the framing of a body in chunks may have beside a sixteenth of the body's limit.
+#: What the framing of a body in chunks may have beside a sixteenth of the body's limit; at most half of that limit.
 _FRAMING_FREE_BYTES = 64 * 1024
 #: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
 _SWEEP_MAX = 250
@@ -375,9 +375,14 @@ class Inbound(asyncio.Protocol):
     # reading
 
     @property
-    def target(self) -> bytes:
-        """What the request asks for whose body is being read; empty if there is none."""
-        return b"" if self._pending is None else self._pending.target
+    def head(self) -> RequestHead | None:
+        """Of the request whose body is being read; None when a head is."""
+        return self._pending
+
+    @property
+    def unread(self) -> bytes:
+        """What has come and was not read: the beginning of a head that is refused."""
+        return self._buffer
 
     def _refuse(self, code: str, detail: str) -> None:
         self._release_body()
@@ -495,7 +500,9 @@ class Inbound(asyncio.Protocol):
             self._refuse("invalid_request", f"The chunked body is malformed: {error}.")
             return False
         limit_bytes = self._gate.limits.body_bytes
-        if decoder.announced_bytes > limit_bytes or decoder.framing_bytes > limit_bytes // 16 + _FRAMING_FREE_BYTES:
+        if decoder.announced_bytes > limit_bytes or decoder.framing_bytes > limit_bytes // 16 + min(
+            limit_bytes // 2, _FRAMING_FREE_BYTES
+        ):
             self._refuse_size()
             return False
         if not self._count(len(decoder.body) - self._counted_bytes):

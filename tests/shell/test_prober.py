@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from router import clock
+from router import clock, tasks
 from router.config import Config, parse
 from router.core.fleet import Fleet
 from router.core.health import State
 from router.core.params import Params
 from router.observe.observer import Observer
+from router.observe.prober import Prober, Verdict
 from tests.support.pages import Answer, Pages, drip, flood, page, raw, serving, silence
 from tests.support.stopwatch import Stopwatch
 
@@ -269,6 +270,28 @@ async def test_stopping_leaves_nothing_behind() -> None:
             await until(lambda: engine.count("/health") >= 2)
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith(("probe", "scrape"))]
         await until(lambda: not engine.writers)
+
+
+async def test_an_unforeseen_fault_is_told_once_and_does_not_end_the_watch(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "PAUSE_S", 0.001)
+    faults = 0
+    honest = Prober.probe
+
+    async def faulty(self: Prober, *, ask_models: bool = False) -> Verdict:
+        nonlocal faults
+        faults += 1
+        if faults <= 5:
+            raise ValueError("nobody foresaw this")
+        return await honest(self, ask_models=ask_models)
+
+    monkeypatch.setattr(Prober, "probe", faulty)
+    async with serving(VLLM) as engine, observing(config_of(engine)) as (_, fleet):
+        await until(lambda: fleet.backends["r/b0"].models)
+    told = [r for r in caplog.records if r.exc_info is not None]
+    assert 1 <= len(told) < 5
+    assert "probe r/b0" in told[0].getMessage()
 
 
 async def test_a_state_change_is_logged_once_not_at_each_probe(caplog: pytest.LogCaptureFixture) -> None:

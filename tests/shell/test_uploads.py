@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -85,7 +86,7 @@ async def _sent_until_refused(door: Door, chunk: bytes) -> int:
         sent += len(chunk)
         while door.connection._resting:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        assert sent < 100 * LIMITS.body_bytes, "it is never refused"
+        assert sent < 100 * door.gate.limits.body_bytes, "it is never refused"
     return sent
 
 
@@ -97,6 +98,16 @@ async def test_a_body_without_end_is_refused_at_the_limit(unit: bytes, extension
     sent = await _sent_until_refused(door, chunk * max(1, 4096 // len(chunk)))
     assert sent <= LIMITS.body_bytes * 9 // 8 + 2 * 65_536
     assert [code for code, _ in door.refused] == ["body_too_large"]
+
+
+@pytest.mark.parametrize("limit_bytes", [1024, 64 * 1024, 32 * 1024 * 1024])
+@pytest.mark.parametrize("extension", [b"", b";a=b", b";" + b"a" * 4000])
+async def test_tiny_chunks_cost_less_than_twice_the_limit(limit_bytes: int, extension: bytes) -> None:
+    door = Door()
+    door.gate.reload(replace(LIMITS, body_bytes=limit_bytes))
+    chunk = b"1%b\r\nx\r\n" % extension
+    sent = await _sent_until_refused(door, chunk * max(1, min(limit_bytes // 8, 4096) // len(chunk)))
+    assert sent <= max(2 * limit_bytes, 5000)
 
 
 async def test_what_comes_after_a_refusal_is_not_read_for_ever() -> None:

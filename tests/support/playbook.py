@@ -47,11 +47,12 @@ JURISDICTIONS = {"us": "us", "eu": "eu", "ap": "jp"}
 def configuration(head: str = HEAD, backends: tuple[str, ...] = BACKENDS, models: str = f'["{MODEL}"]') -> str:
     """regions.toml with these backends, e.g. ``us-east/a``; the letters before the dash are its jurisdiction."""
     out = [head]
-    for region in dict.fromkeys(name.partition("/")[0] for name in backends):
+    for number, region in enumerate(dict.fromkeys(name.partition("/")[0] for name in backends)):
         jurisdiction = JURISDICTIONS[region.partition("-")[0]]
         out.append(f'[[regions]]\nname = "{region}"\njurisdiction = "{jurisdiction}"')
-        for short in (name.partition("/")[2] for name in backends if name.startswith(f"{region}/")):
-            url = f"http://{short}.{region}.test:8000"
+        inside = [name.partition("/")[2] for name in backends if name.startswith(f"{region}/")]
+        for position, short in enumerate(inside):
+            url = f"http://127.1.{number}.{position + 1}:8000"  # an address: a name would be looked up
             out.append(f'[[regions.backends]]\nname = "{short}"\nurl = "{url}"\nengine = "vllm"\nmodels = {models}')
     return "\n".join(out)
 

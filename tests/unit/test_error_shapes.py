@@ -10,7 +10,9 @@ import pytest
 from router.errors import CODES, RouterError
 from router.gateway.error_shapes import Dialect, dialect_of, error_body, error_event
 from router.gateway.exchange import PassedOn
+from router.gateway.paths import path_of
 from router.upstream.classify import Objection, end_of_answer
+from tests.support.playbook import HEAD, Playbook, configuration
 
 ANTHROPIC_TYPES = {
     "invalid_request_error",
@@ -53,7 +55,7 @@ def document(error: RouterError, dialect: Dialect) -> dict[str, Any]:
     ],
 )
 def test_the_dialect_of_a_path(path: bytes, dialect: Dialect) -> None:
-    assert dialect_of(path) is dialect
+    assert dialect_of(path_of(path)) is dialect
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -114,3 +116,47 @@ def test_in_band(dialect: Dialect) -> None:
     assert (lines[0] == b"event: error") == (dialect is Dialect.ANTHROPIC)
     assert lines[-1] == b"data: " + error_body(error, dialect, b"req-1")
     assert event.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/none", "/models/", "/v1/chat/completions"])
+@pytest.mark.parametrize("version", [True, False])
+async def test_both_apis_have_models(monkeypatch: pytest.MonkeyPatch, path: str, version: bool) -> None:
+    """Who sends Anthropic's version reads Anthropic's errors, there and nowhere else."""
+    client = Playbook(monkeypatch, configuration('[router]\nname = "test"\n')).client()
+    line = "anthropic-version: 2023-06-01\r\n" if version else ""
+    client.send(f"GET {path} HTTP/1.1\r\nhost: a\r\n{line}\r\n".encode())
+    answer = client.answer
+    assert answer.status == (405 if "chat" in path else 401)
+    assert ("type" in answer.json) is (version and "models" in path)
+
+
+PAGE = "https://chat.example.com"
+CORS = HEAD + f'[cors]\norigins = ["{PAGE}"]\n[limits]\nbody_bytes = 1024\n'
+#: What is refused before it is read: how it begins, and what becomes of it.
+EARLY = {
+    "a body over the limit": ("POST /v1/messages HTTP/1.1\r\nhost: a{0}content-length: 9999\r\n\r\n", 413),
+    "chunks over the limit": ("POST / HTTP/1.1\r\nhost: a{0}transfer-encoding: chunked\r\n\r\nffff\r\n", 413),
+    "chunks that are none": ("POST / HTTP/1.1\r\nhost: a{0}transfer-encoding: chunked\r\n\r\nno\r\n", 400),
+    "a body that does not come": ("POST /v1/messages HTTP/1.1\r\nhost: a{0}content-length: 9\r\n\r\n", 408),
+    "a head that does not end": ("POST /v1/messages HTTP/1.1\r\nhost: a{0}x: ", 408),
+    "a head over the limit": ("POST / HTTP/1.1\r\nhost: a{0}x: " + "x" * 40_000, 431),
+    "too many headers": ("POST / HTTP/1.1\r\nhost: a{0}" + "x: y\r\n" * 200 + "\r\n", 431),
+    "a target over the limit": ("POST /" + "x" * 10_000 + " HTTP/1.1\r\nhost: a{0}\r\n", 414),
+    "no strict head": ("POST / HTTP/1.1\r\nhost: a{0}x : y\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+@pytest.mark.parametrize("origin", [PAGE, "https://evil.example", ""])
+async def test_pages_may_read_why_nothing_was_read(monkeypatch: pytest.MonkeyPatch, case: str, origin: str) -> None:
+    book = Playbook(monkeypatch, configuration(CORS))
+    client = book.client()
+    begin, status = EARLY[case]
+    client.send(begin.format(f"\r\nOrigin: {origin}\r\n" if origin else "\r\n").encode())
+    for _ in range(40):
+        book.advance(1.0)
+    answer = client.answer
+    assert answer.status == status
+    assert answer.headers.get("access-control-allow-origin") == (PAGE if origin == PAGE else None)
+    assert answer.headers["vary"] == "origin"
+    assert ("type" in answer.json) is ("/v1/messages" in begin and "content-length" in begin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.gateway.auth import anonymous_key
 from tests.support.playbook import DONE, HEAD, Playbook, chat, configuration, event, post, whole
 
 
@@ -356,4 +357,113 @@ class TestWaiting:
         book.asked.answers(body=whole())
         assert third.answer.status == 200
         assert sorted(r.status for r in book.records) == [200, 200, 499]
+        book.at_rest()
+
+
+class TestCharges:
+    """What a request costs whose client does not wait for the end, and one that computes nothing."""
+
+    PLAN = HEAD + "[plans.default]\nrequests_per_minute = 100\ntokens_per_minute = 100000\nbudget_usd_month = 1\n"
+
+    @pytest.fixture
+    async def book(self, monkeypatch: pytest.MonkeyPatch) -> Playbook:
+        return Playbook(monkeypatch, configuration(self.PLAN))
+
+    async def used(self, book: Playbook) -> dict[str, float]:
+        key = anonymous_key(book.app.lifecycle.settings.config.plans["default"])
+        return {state.limit: round(state.used) for state in await book.app.store.quota(key)}
+
+    async def test_who_leaves_before_the_answer_pays_for_the_prompt(self, book: Playbook) -> None:
+        client = book.client()
+        client.send(chat(stream=True, user="x" * 800))
+        await book.turn()
+        assert book.asked.asked, "it is at a backend"
+        client.leave()
+        prompt = book.records[0].prompt_tokens
+        assert prompt > 0
+        assert await self.used(book) == {"requests": 1, "tokens": prompt, "budget": 0}
+        assert book.records[0].output_tokens == 0
+        book.at_rest()
+
+    async def test_who_leaves_before_anything_was_sent_pays_nothing(self, book: Playbook) -> None:
+        client = book.client()
+        client.send(chat(stream=True))
+        client.leave()  # the connection to the backend is being made
+        await book.turn()
+        assert not any(b"POST" in sent for backend in book.backends.values() for sent in backend.asked)
+        assert await self.used(book) == {"requests": 0, "tokens": 0, "budget": 0}
+        book.at_rest()
+
+    @pytest.mark.parametrize("path", ["/tokenize", "/v1/messages/count_tokens"])
+    async def test_who_has_tokens_counted_pays_a_request_and_teaches_nothing(self, book: Playbook, path: str) -> None:
+        client = book.client()
+        client.send(post(path, b'{"model": "m", "prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}]}'))
+        await book.turn()
+        (lease,) = book.app.fleet.leases
+        assert lease.request.light
+        book.asked.answers(body=b'{"input_tokens": 5, "count": 5}')
+        assert client.answer.status == 200
+        assert await self.used(book) == {"requests": 1, "tokens": 0, "budget": 0}
+        book.at_rest()
+
+    async def test_a_model_without_a_price_is_told_once(self, book: Playbook, caplog: pytest.LogCaptureFixture) -> None:
+        for _ in range(2):
+            client = book.client()
+            client.send(chat())
+            await book.turn()
+            book.asked.answers(body=whole())
+        told = [r.getMessage() for r in caplog.records if "price_usd_per_mtok" in r.getMessage()]
+        assert len(told) == 1
+        assert '"m"' in told[0]
+
+
+LENGTH = "content-length: 5\r\n\r\nhello"
+CHUNKS = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+NOTHING_WHOLE = [(s, f) for s in (204, 205, 304) for f in ("content-length: 0\r\n\r\n", LENGTH, CHUNKS)]
+#: A 205 is framed as any other answer: these would go on.
+NOTHING_OPEN = [(s, f) for s in (204, 304) for f in ("\r\n", "\r\nhello", "content-length: 5\r\n\r\n")]
+
+
+class TestNothingInIt:
+    """Statuses whose answers have no body, with and without one: nobody waits for it, and nobody takes it for another."""
+
+    @pytest.mark.parametrize(("status", "form"), NOTHING_WHOLE + NOTHING_OPEN)
+    @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "audio/pcm"])
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_it_is_no_answer_to_a_prompt(
+        self, book: Playbook, status: int, form: str, content_type: str, stream: bool
+    ) -> None:
+        client = book.client()
+        client.send(chat(stream=stream))
+        await book.turn()
+        first = book.asked
+        first.says(f"HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\n{form}".encode())
+        await book.turn()
+        second = book.asked
+        assert second is not first
+        if stream:
+            second.streams(event("Hi"), event(finish="stop"), DONE, end=True)
+        else:
+            second.answers(body=whole())
+        assert (client.answer.status, client.answer.whole) == (200, True)
+        if "hello" in form:
+            assert first.connections[0].wire.closed or status == 205, "what follows would be taken for an answer"
+        book.at_rest()
+
+    @pytest.mark.parametrize("form", ["\r\n", "\r\nhello", LENGTH, "content-length: 5\r\n\r\n"])
+    @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "audio/pcm"])
+    async def test_a_204_may_answer_what_promises_nothing(self, book: Playbook, form: str, content_type: str) -> None:
+        client = book.client()
+        client.send(post("/v1/load_lora_adapter", b'{"model": "m"}'))
+        await book.turn()
+        book.asked.says(f"HTTP/1.1 204 X\r\ncontent-type: {content_type}\r\n{form}".encode())
+        head, end, rest = client.wire.written.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 204 ")
+        assert (end, rest) == (b"\r\n\r\n", b""), "RFC 9110 15.3.5: it ends with its head"
+        assert b"content-length" not in head
+        assert b"transfer-encoding" not in head
+        client.send(chat())
+        await book.turn()
+        book.asked.answers(body=whole())
+        assert client.wire.written.count(b"HTTP/1.1 200 ") == 1
         book.at_rest()
