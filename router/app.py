@@ -32,8 +32,9 @@ from router.errors import ConfigError
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.explain import Explainer
-from router.gateway.lifecycle import Lifecycle, Settings
+from router.gateway.lifecycle import Lifecycle
 from router.gateway.server import Server
+from router.gateway.settings import Settings
 from router.gateway.tls import ServerTls
 from router.gateway.waiting import Place
 from router.observe.observer import Observer
@@ -177,7 +178,7 @@ class App:
         return f"<App {self.fleet!r} {len(self.lifecycle.live)} requests>"
 
     def _models(self) -> list[str]:
-        return [*self.fleet.models(), *self.lifecycle.settings.aliases.names()]
+        return [*self.fleet.models(), *self.lifecycle.force.settings.aliases.names()]
 
     def _settings(self, config: Config) -> Settings:
         return Settings(
@@ -201,7 +202,7 @@ class App:
         self.store.set_plans(new.plans)
         self._configure(new)
         self._observer.reload(new)
-        self.lifecycle.settings = self._settings(new)
+        self.lifecycle.force.settings = self._settings(new)
         self.server.reload(new)
         gone = {b.name for b in old.backends} - {b.name for b in new.backends}
         self.telemetry.metrics.forget(gone)
@@ -308,7 +309,7 @@ class App:
         if self.stopping.is_set():
             self.server.hurry = True
             for x in list(self.lifecycle.live):
-                x.inbound.abort()
+                x.answer.inbound.abort()
         self.stopping.set()
 
 

@@ -12,6 +12,7 @@ from router.errors import RouterError
 if TYPE_CHECKING:
     from router.core.course import Course
     from router.core.types import Lease, Request, Usage
+    from router.gateway.answer import Answer
     from router.gateway.ingress import Ask, Envelope
     from router.gateway.keepers import Keeper
     from router.gateway.poison import Suspect
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from router.telemetry.journal import Record
     from router.upstream.classify import Objection
     from router.wire.flow import Flow
-    from router.wire.inbound import Inbound, InboundRequest
+    from router.wire.inbound import InboundRequest
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not an error
@@ -42,7 +43,7 @@ class PassedOn(RouterError):  # noqa: N818
 class Exchange(msgspec.Struct, eq=False):
     """Everything about a request that outlives a single stop."""
 
-    inbound: Inbound
+    answer: Answer
     request: InboundRequest
     envelope: Envelope
     request_id: bytes
@@ -57,8 +58,6 @@ class Exchange(msgspec.Struct, eq=False):
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
     trial: Suspect | None = None  # backends died of its body before: see gateway/poison.py
-    relay: Relay | None = None  # of the attempt in progress, or of the answer that was begun
+    relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
     usage: Usage | None = None
     charge: Charge = Charge.REFUND
-    keep_alive: bool = True
-    answered: bool = False

@@ -32,7 +32,7 @@ class Explainer:
 
     def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
         """``{"decision": …}`` as core.explain gives it. Raises RouterError (invalid_request, unknown_model)."""
-        life, settings = self._lifecycle, self._lifecycle.settings
+        life, settings = self._lifecycle, self._lifecycle.force.settings
         policy_name = body.get("policy") or settings.config.router.policy
         policy = settings.policies.get(policy_name)
         if policy is None:
@@ -42,7 +42,7 @@ class Explainer:
         asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
         head = RequestHead(b"POST", path, True, headers, True)
         ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}), settings.config.tokens)
-        need = life.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
+        need = life.demand.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
         place = body.get("from")
         if place is not None and place not in {b.region for b in life.fleet.backends.values()}:
             raise RouterError("invalid_request", f"There is no region {place!r}.", param="from")

@@ -1,4 +1,4 @@
-"""The answer of one attempt on its way to the client.
+"""The backend's half of a request: what one attempt is answered, on its way into the client's answer.
 
 A relay holds what the backend says until the first content token (or a whole short answer), so that every failure up
 to then can be hidden by another attempt. From the commit on, bytes go on as they come, one write per read; nothing
@@ -7,8 +7,9 @@ wakes a task, nothing parses JSON. The relay is the signal of its own end: whoev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from router import clock
 from router.core import whole
 from router.core.forms import First, Form, first_of
 from router.core.framing import begins_a_stream
@@ -22,7 +23,8 @@ from router.upstream.classify import DELIVERED, ODD_SUCCESSES, AttemptEnd, end_i
 from router.wire.flow import Signal
 
 if TYPE_CHECKING:
-    from router.gateway.exchange import Exchange
+    from router.gateway.answer import Answer
+    from router.gateway.deadlines import Deadlines
     from router.gateway.ingress import Ask
     from router.upstream.pool import Pool
     from router.wire.head import Headers
@@ -37,28 +39,25 @@ HOLD_BYTES_MAX = 4 * 1024 * 1024
 #: A usage object stands at the end of a long answer.
 _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
-_LAST_CHUNK = b"0\r\n\r\n"
 #: An engine that has said everything has this long to end its answer, in seconds; then the router ends it.
 _DONE_GRACE_S = 0.25
 #: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds.
 _DOUBTED_SILENCE_S = 5.0
 
 
-class Owner(Protocol):
-    """Who has sent the request and keeps time."""
-
-    #: seconds, a few hundredths old at most
-    coarse_now_s: float
-
-    def commit(self, x: Exchange, relay: Relay, length: int | None) -> bytes:
-        """The client is answered from now on: the head of the answer. ``length``: of a whole answer, else None."""
-
-    def shorten(self, relay: Relay, patience_s: float) -> None:
-        """Let the relay be patient for no longer than this from now on."""
+W_contra = TypeVar("W_contra", contravariant=True)
+W = TypeVar("W")
 
 
-class Relay(Signal[AttemptEnd]):
-    """One attempt's answer (a wire.outbound.Sink).
+class Sender(Protocol[W_contra]):
+    """Who has sent the request to the backend, for ``whose`` sake."""
+
+    def begin(self, whose: W_contra, relay: Any, length: int | None) -> bytes:
+        """The client is answered from now on: the head of its answer. ``length``: of a whole answer, else None."""
+
+
+class Relay(Signal[AttemptEnd], Generic[W]):
+    """Reads what a backend answers (a wire.outbound.Sink) and passes it on into ``answer``, once it is good.
 
     ``patience_s`` is how long it may take to the first token, or to the whole answer, and after the commit to the next
     event. Comments are a sign of life then, and bear ``comments_s`` without an event: engines send nothing else while
@@ -66,9 +65,12 @@ class Relay(Signal[AttemptEnd]):
     """
 
     __slots__ = (
+        "_answer",
         "_ask",
+        "_asked_bytes",
         "_chunks",
         "_comments_s",
+        "_deadlines",
         "_ending",
         "_error",
         "_headers",
@@ -77,15 +79,14 @@ class Relay(Signal[AttemptEnd]):
         "_inbound",
         "_life_s",
         "_outbound",
-        "_owner",
         "_patience_s",
         "_progress_s",
         "_reported_usage",
+        "_sender",
         "_tail",
         "_watch",
-        "_x",
+        "_whose",
         "committed",
-        "delivered_bytes",
         "passed",
         "pool",
         "status",
@@ -93,22 +94,28 @@ class Relay(Signal[AttemptEnd]):
 
     def __init__(
         self,
-        owner: Owner,
-        x: Exchange,
+        sender: Sender[W],
+        whose: W,
         ask: Ask,
+        answer: Answer,
         pool: Pool,
         outbound: Outbound,
+        deadlines: Deadlines,
         began_s: float,
         patience_s: float,
         *,
+        asked_bytes: int,
         hides_usage: bool,
     ) -> None:
         self.is_set = False
         self._flow = None
-        self._owner = owner
-        self._x = x
+        self._sender = sender
+        self._whose = whose
         self._ask = ask
-        self._inbound = x.inbound
+        self._answer = answer
+        self._inbound = answer.inbound
+        self._deadlines = deadlines
+        self._asked_bytes = asked_bytes
         self._hides_usage = hides_usage
         self.pool = pool
         self._outbound = outbound
@@ -121,7 +128,6 @@ class Relay(Signal[AttemptEnd]):
         self._held = self._tail = b""
         self._chunks = False  # the client is being answered in chunks
         self.committed = False
-        self.delivered_bytes = 0
         # The rest is known with the head
         self.status = 0
         self._error: bool
@@ -157,7 +163,7 @@ class Relay(Signal[AttemptEnd]):
         if self._life_s > self._progress_s:
             due_s = max(due_s, min(self._life_s + self._patience_s, self._progress_s + self._comments_s))
         if self.committed and self._inbound.paused:  # the client is the slow one
-            return max(due_s, self._owner.coarse_now_s + 1.0)
+            return max(due_s, self._deadlines.coarse_now_s + 1.0)
         return due_s
 
     def be_patient(self, now_s: float, patience_s: float, comments_s: float = 0.0) -> float:
@@ -166,13 +172,17 @@ class Relay(Signal[AttemptEnd]):
         self._life_s = 0.0
         return now_s + patience_s
 
+    def _shorten(self, patience_s: float) -> None:
+        """Have less time from now on."""
+        self._deadlines.note(self.be_patient(clock.monotonic_s(), patience_s))
+
     def pause(self, paused: bool) -> None:
         """The client cannot keep up (or can again): stop reading from the backend."""
         if self.is_set:
             return
         self._outbound.pause(paused)
         if not paused:
-            self._progress_s = self._owner.coarse_now_s
+            self._progress_s = self._deadlines.coarse_now_s
 
     def abort(self) -> None:
         """Nobody wants the answer any more."""
@@ -189,7 +199,7 @@ class Relay(Signal[AttemptEnd]):
         """The backend is not to be trusted any more: a committed answer that falls silent now ends soon."""
         if self.committed and not self.is_set and self._patience_s > _DOUBTED_SILENCE_S:
             self._patience_s, self._comments_s = _DOUBTED_SILENCE_S, 0.0
-            self._owner.shorten(self, max(0.0, self.due_s - self._owner.coarse_now_s))
+            self._shorten(max(0.0, self.due_s - self._deadlines.coarse_now_s))
 
     def expire(self) -> None:
         """Nothing came in time: no first token, no whole answer, or no further event."""
@@ -231,8 +241,8 @@ class Relay(Signal[AttemptEnd]):
         watch = self._watch
         if self._chunks and watch is not None and watch.passes(data):
             # A token on its way: the bytes that came are the bytes that go.
-            self.delivered_bytes += len(data)
-            self._progress_s = self._owner.coarse_now_s
+            self._answer.delivered_bytes += len(data)
+            self._progress_s = self._deadlines.coarse_now_s
             self._inbound.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
         elif watch is None:
             self._whole(data)
@@ -242,15 +252,15 @@ class Relay(Signal[AttemptEnd]):
             events = watch.events
             out = watch.feed(data)
             if out:
-                self._write(out)
+                self._answer.write(out)
             if watch.error is not None:
                 self._in_band_error(watch)
             elif watch.done:
                 self._all_said(watch)
             elif watch.events != events:
-                self._progress_s = self._owner.coarse_now_s
+                self._progress_s = self._deadlines.coarse_now_s
             elif out:
-                self._life_s = self._owner.coarse_now_s
+                self._life_s = self._deadlines.coarse_now_s
 
     def on_end(self, *, framed: bool) -> None:
         if self._watch is not None:
@@ -285,7 +295,7 @@ class Relay(Signal[AttemptEnd]):
         events = watch.events
         out = watch.feed(data)
         if watch.events != events:
-            self._progress_s = self._owner.coarse_now_s
+            self._progress_s = self._deadlines.coarse_now_s
         if watch.error is None or watch.started:
             self._held += out
             if watch.started or len(self._held) + watch.held_bytes > self._hold_bytes(HOLD_STREAM_BYTES):
@@ -301,7 +311,7 @@ class Relay(Signal[AttemptEnd]):
             return
         self._ending = True
         if watch.complete(framed=True):
-            self._owner.shorten(self, _DONE_GRACE_S)
+            self._shorten(_DONE_GRACE_S)
         else:
             self._outbound.abort()
             self._stream_end(watch, framed=True)
@@ -321,8 +331,8 @@ class Relay(Signal[AttemptEnd]):
                 self._held += rest
                 self._commit(None)
             elif rest:
-                self._write(rest)
-            self._write_end()
+                self._answer.write(rest)
+            self._answer.end()
             self.set(DELIVERED)
         elif self.committed:
             self.set(self._interrupted("ended the stream early"))
@@ -333,15 +343,15 @@ class Relay(Signal[AttemptEnd]):
 
     def _hold_bytes(self, least: int) -> int:
         """How much may come before what the client waits for."""
-        return min(least + _REPEATED_TIMES * len(self._x.request.body), HOLD_BYTES_MAX)
+        return min(least + _REPEATED_TIMES * self._asked_bytes, HOLD_BYTES_MAX)
 
     # whole answers
 
     def _whole(self, data: bytes) -> None:
         if self.committed:
-            self._progress_s = self._owner.coarse_now_s
+            self._progress_s = self._deadlines.coarse_now_s
             self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
-            self._write(data)
+            self._answer.write(data)
         elif not self._error:
             self._held = self._held + data if self._held else data
             if self.passed.form is not Form.JSON or self._ask.stream:
@@ -385,7 +395,7 @@ class Relay(Signal[AttemptEnd]):
             if not framed and self._chunks:
                 self.set(self._interrupted("cut the answer"))
             else:
-                self._write_end()
+                self._answer.end()
                 self.set(DELIVERED)
             return
         if self._ask.stream and begins_a_stream(self._held):
@@ -399,41 +409,21 @@ class Relay(Signal[AttemptEnd]):
             self._commit(len(self._held))
         self.set(end)
 
-    # writing
+    # into the answer
 
     def _commit(self, length: int | None) -> None:
         self.committed = True
-        head = self._owner.commit(self._x, self, length)
-        body = self._held
-        self.delivered_bytes += len(body)
+        answer, body = self._answer, self._held
+        head = self._sender.begin(self._whose, self, length)
+        answer.begin(head, body, events=self._watch is not None)
         if length is not None:
-            self._inbound.write(head + body)
             return
         self._held = b""
+        self._chunks = answer.chunked
         if self._watch is None:
             self._tail = body[-_USAGE_TAIL_BYTES:]
-        self._chunks = self._x.request.head.http11
-        if body and self._chunks:
-            self._inbound.write(b"%b%x\r\n%b\r\n" % (head, len(body), body))
-        else:
-            self._inbound.write(head + body)
         if self._inbound.paused:
             self.pause(True)
-
-    def _write(self, data: bytes) -> None:
-        self.delivered_bytes += len(data)
-        if self._chunks:
-            self._inbound.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._inbound.write(data)
-
-    def _write_end(self) -> None:
-        if self._chunks:
-            self._inbound.write(_LAST_CHUNK)
-
-    def write_in_band(self, event: bytes) -> None:
-        """The error event that ends a broken stream; the caller aborts the connection after it."""
-        self._write(event)
 
     def _interrupted(self, detail: str) -> AttemptEnd:
         return AttemptEnd(Outcome.TRUNCATED, "stream_interrupted", self.status, detail)

@@ -91,6 +91,46 @@ def _forbids_caching(value: bytes) -> bool:
     return b"no-cache" in value.lower() or b"no-store" in value.lower()
 
 
+_ANSWER_HEAD = (
+    b"%b%b%b%bx-request-id: %b\r\n%bx-router-attempts: %d\r\nserver-timing: wait;dur=%.2f, upstream;dur=%.2f\r\n\r\n"
+)
+
+
+def answer_head(
+    status: int,
+    date: bytes,
+    passed: bytes,
+    lines: bytes,
+    request_id: bytes,
+    stamp: bytes,
+    attempts: int,
+    wait_s: float,
+    upstream_s: float,
+) -> bytes:
+    """The head of a backend's answer. ``passed`` are the backend's own header lines, ``lines`` those about framing and
+    limits, ``stamp`` those that name the backend."""
+    return _ANSWER_HEAD % (
+        status_line(status),
+        date,
+        passed,
+        lines,
+        request_id,
+        stamp,
+        attempts,
+        wait_s * 1000,
+        upstream_s * 1000,
+    )
+
+
+def stamp_lines(region: str, backend: str, attempts: int) -> bytes:
+    """Header lines of an error that say which backend was asked last."""
+    return b"x-router-region: %b\r\nx-router-backend: %b\r\nx-router-attempts: %d\r\n" % (
+        region.encode(),
+        backend.encode(),
+        attempts,
+    )
+
+
 def header_pairs(lines: bytes) -> tuple[tuple[str, str], ...]:
     """Header lines as RouterError carries them."""
     split = (line.partition(b": ") for line in lines.split(b"\r\n") if line)

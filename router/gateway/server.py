@@ -15,6 +15,7 @@ from router import clock
 from router.config import Config
 from router.errors import RouterError
 from router.gateway import ingress, responses
+from router.gateway.answer import Answer
 from router.gateway.cors import ALLOWED_METHODS, origin_in
 from router.gateway.error_shapes import Dialect, dialect_of, error_body
 from router.gateway.exchange import ClientGone, Exchange
@@ -109,7 +110,8 @@ class Server:
         A kept connection on which nothing happens is closed only when it has been quiet for FAREWELL_S: before that, a
         request may be on its way. It gets its answer.
         """
-        self.gate.closing = self._lifecycle.closing = True
+        self.gate.closing = True
+        self._lifecycle.say_goodbye()
         began_s = clock.monotonic_s()
         await self._wait(lambda: False, began_s + lead_s)
         if self.acceptor is not None:
@@ -185,7 +187,8 @@ class Server:
         record.path, record.body_bytes = envelope.shown_path, len(request.body)
         if envelope.kept is not None:
             record.method = envelope.method.decode()
-        x = Exchange(connection, request, envelope, request_id, clock.monotonic_s(), record)
+        answer = Answer(connection, request.head)
+        x = Exchange(answer, request, envelope, request_id, clock.monotonic_s(), record)
         connection.exchange = x
         self._lifecycle.live.add(x)
         x.flow = Flow(self._lifecycle.serve(x))
@@ -199,7 +202,7 @@ class Server:
             dialect, origin = dialect_of(path_of(head.target), head.headers), head.headers.get(b"origin")
         else:
             origin = origin_in(connection.unread)
-        lines.append(self._lifecycle.settings.cors.lines(origin))
+        lines.append(self._lifecycle.force.settings.cors.lines(origin))
         body = error_body(error, dialect, request_id)
         date = self._lifecycle.date
         connection.write(responses.plain(error.status, body, date=date, keep_alive=False, lines=lines))
@@ -225,7 +228,7 @@ class Server:
 
     def _plain(self, connection: Inbound, request: InboundRequest, envelope: Envelope, request_id: bytes) -> None:
         keep_alive = request.keep_alive and not self.gate.closing
-        cors = self._lifecycle.settings.cors
+        cors = self._lifecycle.force.settings.cors
         extra = [cors.lines(envelope.origin)]
         try:
             if request.method == b"OPTIONS":
@@ -262,8 +265,8 @@ class Server:
             raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD"),))
         if what is not Own.MODELS:
             return state_page(what, self._not_ready())
-        self._lifecycle.settings.authenticator.key_of(envelope.secret)
-        names = {*self._lifecycle.fleet.models(), *self._lifecycle.settings.aliases.names()}
+        self._lifecycle.force.settings.authenticator.key_of(envelope.secret)
+        names = {*self._lifecycle.fleet.models(), *self._lifecycle.force.settings.aliases.names()}
         return 200, models_page(names, model_of(path))
 
 

@@ -370,7 +370,7 @@ class TestCharges:
         return Playbook(monkeypatch, configuration(self.PLAN))
 
     async def used(self, book: Playbook) -> dict[str, float]:
-        key = anonymous_key(book.app.lifecycle.settings.config.plans["default"])
+        key = anonymous_key(book.app.lifecycle.force.settings.config.plans["default"])
         return {state.limit: round(state.used) for state in await book.app.store.quota(key)}
 
     async def test_who_leaves_before_the_answer_pays_for_the_prompt(self, book: Playbook) -> None:

@@ -1,0 +1,239 @@
+"""One attempt: a request sent to one backend, from the lease that counts it to the end that is told to everybody."""
+
+from __future__ import annotations
+
+import logging
+
+from router import clock
+from router.core.fleet import Fleet
+from router.core.outcomes import CONSEQUENCES, Outcome
+from router.core.sse import StreamKind
+from router.core.types import Lease
+from router.gateway import responses
+from router.gateway.deadlines import Deadlines
+from router.gateway.exchange import ClientGone, Exchange
+from router.gateway.ingress import Ask
+from router.gateway.keepers import Keeper, Keepers
+from router.gateway.relay import Relay
+from router.gateway.settings import InForce
+from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, wants_usage
+from router.gateway.waiting import WaitingRoom
+from router.tasks import spawn
+from router.telemetry.journal import AttemptRecord
+from router.upstream.classify import DELIVERED, AttemptEnd
+from router.upstream.pool import ConnectError, Pool, Pools
+from router.wire.outbound import Outbound, Piece
+
+_log = logging.getLogger("router.gateway")
+
+_GONE = AttemptEnd(Outcome.CLIENT_GONE)
+_OK = Outcome.OK
+_WORDS = {outcome: outcome.value for outcome in Outcome}
+#: Statuses of an engine that does not understand what it is asked.
+_NOT_UNDERSTOOD = frozenset({400, 422})
+#: A body longer than this is written beside its head, not copied behind it.
+_LONG_BODY_BYTES = 16 * 1024
+
+
+class Attempts:
+    """Makes attempts. ``closing``: answers tell clients that their connections will be closed."""
+
+    def __init__(
+        self,
+        force: InForce,
+        *,
+        fleet: Fleet,
+        pools: Pools,
+        keepers: Keepers,
+        waiting: WaitingRoom,
+        deadlines: Deadlines,
+        date: responses.DateHeader,
+    ) -> None:
+        self._force = force
+        self._fleet = fleet
+        self._pools = pools
+        self._keepers = keepers
+        self._waiting = waiting
+        self._deadlines = deadlines
+        self.date = date
+        self.closing = False
+
+    async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
+        """One try on one backend, from the lease to its end. Raises ClientGone."""
+        pool = self._pools[lease.backend]
+        x.lease, x.relay = lease, None
+        end = _GONE  # unless the attempt comes to an end of its own
+        try:
+            asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
+            data = self._upstream_bytes(x, ask, pool, ask_usage=asked)
+            outbound = pool.take(now_s) or await self._connect(pool)
+            end = await self._send(x, ask, pool, outbound, data, now_s)
+            if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
+                end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
+            if asked:
+                end = await self._without_option(x, ask, pool, end, now_s)
+        except ConnectError as error:
+            end = AttemptEnd(error.outcome, error.code, detail=error.detail, unsent=error.unsent)
+            end.retry_after_s = error.retry_after_s
+        except ConnectionResetError:
+            end = AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail="closed the connection at once")
+        except ClientGone:
+            if not _has_all(x):
+                raise
+            end, x.answer.keep_alive = DELIVERED, False
+        finally:
+            self._end(x, lease, pool, end)
+        return end
+
+    async def _without_option(self, x: Exchange, ask: Ask, pool: Pool, end: AttemptEnd, now_s: float) -> AttemptEnd:
+        """The stream was asked for its usage. An engine that may not know the option gets the client's own body."""
+        known = pool.takes_usage_option
+        if end.outcome is _OK:
+            pool.takes_usage_option = True
+        elif end.status in _NOT_UNDERSTOOD and (refuses_the_option(end.body) or (known is None and end.unexplained)):
+            data = self._upstream_bytes(x, ask, pool, ask_usage=False)
+            end = await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
+            if end.status not in _NOT_UNDERSTOOD:
+                pool.takes_usage_option = False
+                _log.info(
+                    "backend %s does not take stream_options: streams are charged by their events", pool.spec.name
+                )
+        return end
+
+    async def _connect(self, pool: Pool) -> Outbound:
+        """A new connection, made in a task of its own. If the client leaves meanwhile, it is kept for the next one."""
+        connecting = pool.connect(self._force.settings.timeouts.connect)
+        task = spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
+        try:
+            return await task
+        except BaseException:
+            task.add_done_callback(pool.keep_for_later)
+            raise
+
+    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[Piece, ...]:
+        """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
+        body, served = x.request.body, x.record.served_model
+        pieces: tuple[Piece, ...] = (body,)
+        size = len(body)
+        if served != ask.model or ask_usage:
+            pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage)
+            size = sum(map(len, pieces))
+        method = ask.envelope.method
+        before, after = pool.head if method == b"POST" else pool.head_of(method)
+        long = size > _LONG_BODY_BYTES
+        data = b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+            before,
+            ask.envelope.target,
+            after,
+            ask.envelope.lines,
+            size,
+            x.request_id,
+            b"" if long else b"".join(pieces),
+        )
+        return (data, *pieces) if long else (data,)
+
+    def _send(
+        self, x: Exchange, ask: Ask, pool: Pool, outbound: Outbound, data: tuple[Piece, ...], now_s: float
+    ) -> Relay[Exchange]:
+        """Send the request; what comes of it is to be awaited from the relay."""
+        timeouts = self._force.settings.timeouts
+        due_s = now_s + (timeouts.first_token if ask.stream else timeouts.answer)
+        if x.envelope.timeout_s is not None:
+            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
+        self._deadlines.note(due_s)
+        hides = ask.stream and not (ask.stream_options and wants_usage(ask))
+        relay = Relay(
+            self,
+            x,
+            ask,
+            x.answer,
+            pool,
+            outbound,
+            self._deadlines,
+            now_s,
+            due_s - now_s,
+            asked_bytes=len(x.request.body),
+            hides_usage=hides,
+        )
+        x.relay = relay
+        outbound.send(data, relay)
+        return relay
+
+    def _end(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd) -> None:
+        """Whatever happened: the lease ends here, health, estimator and limits are told, and the attempt is noted."""
+        relay, x.lease, status = x.relay, None, None
+        if relay is not None:
+            if not relay.is_set:
+                relay.abort()
+            if relay.committed:
+                if not lease.request.light:  # a response that is shown tells the usage of when it was made
+                    x.usage = relay.usage
+                x.record.reply_bytes = x.answer.delivered_bytes
+            status = end.status or relay.status or None
+        outcome = end.outcome
+        x.charge = CONSEQUENCES[outcome].charge
+        now_s, began_s, first_token_s = clock.monotonic_s(), lease.started_s, lease.first_token_s
+        self._fleet.end(lease, outcome, now_s, x.usage, retry_after_s=end.retry_after_s)
+        x.record.attempts.append(
+            AttemptRecord(
+                lease.backend,
+                pool.region,
+                began_s - x.arrival_s,
+                _WORDS[outcome],
+                None if first_token_s is None else first_token_s - began_s,
+                lease.predicted_ttft_s,
+                status,
+                "retry" if lease.retry else "first",
+                now_s - began_s,
+                end.detail or None,
+            )
+        )
+        self._waiting.offer_soon()
+
+    # the answer begins
+
+    def begin(self, whose: Exchange, relay: Relay[Exchange], length: int | None) -> bytes:
+        """The first content token, or a whole answer, is here: from now on the client is being answered. Returns the
+        head of its answer."""
+        x = whose
+        lease, record = x.lease, x.record
+        assert lease is not None
+        now_s = clock.monotonic_s()
+        if length is None:
+            if relay.is_stream:
+                self._fleet.first_token(lease, now_s)
+            timeouts = self._force.settings.timeouts
+            self._deadlines.note(relay.be_patient(now_s, timeouts.token_gap, timeouts.answer))
+        lines = x.answer.framing(length, closing=self.closing, bodiless=relay.status == 204)
+        if record.served_model is not None and record.served_model != record.model:
+            lines += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
+        if x.reservation is not None:
+            lines += responses.rate_limit_lines(x.reservation)
+        if x.envelope.origin is not None:
+            lines += self._force.settings.cors.lines(x.envelope.origin)
+        if x.envelope.kind is StreamKind.RESPONSES:
+            self._keep(x, lease, relay)
+        record.ttft_s = now_s - x.arrival_s
+        record.status = relay.status
+        return responses.answer_head(
+            relay.status,
+            self.date.line,
+            relay.passed.lines if length is not None else relay.passed.stream_lines,
+            lines,
+            x.request_id,
+            relay.pool.stamp,
+            len(record.attempts) + 1,
+            record.wait_s,
+            now_s - lease.started_s,
+        )
+
+    def _keep(self, x: Exchange, lease: Lease, relay: Relay[Exchange]) -> None:
+        """The client is about to learn the id of a response: note who keeps it."""
+        ttl_s = self._force.settings.config.responses.ttl_s
+        if x.key is not None and ttl_s > 0:
+            self._keepers.remember(x.key.tenant, relay.beginning, Keeper(lease.backend, lease.request.model), ttl_s)
+
+
+def _has_all(x: Exchange) -> bool:
+    """The client that has left took the whole answer with it."""
+    return x.relay is not None and x.relay.said_all

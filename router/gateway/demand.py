@@ -1,0 +1,123 @@
+"""What a request asks of the core: the key's plan and the ask of the client, narrowed down to one ``Request``."""
+
+from __future__ import annotations
+
+from router.core.backend import Backend
+from router.core.fleet import Fleet
+from router.core.tokens import TokenEstimator
+from router.core.types import Priority, Request, Rng
+from router.errors import RouterError
+from router.gateway import ingress
+from router.gateway.exchange import Exchange
+from router.gateway.ingress import Ask, Kept
+from router.gateway.keepers import Keeper, Keepers, gone
+from router.gateway.settings import InForce
+from router.store.base import Key
+from router.tasks import spawn
+
+_INFINITE_S = float("inf")
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
+
+class Demand:
+    """Turns what clients ask into the core's words."""
+
+    def __init__(self, force: InForce, fleet: Fleet, keepers: Keepers, tokens: TokenEstimator, rng: Rng) -> None:
+        self._force = force
+        self._fleet = fleet
+        self._keepers = keepers
+        self._tokens = tokens
+        self._rng = rng
+
+    def understand(self, x: Exchange, key: Key, ask: Ask) -> Request:
+        """Turn the ask into the core's words and note it in the record. Raises RouterError (invalid_request)."""
+        envelope, record = ask.envelope, x.record
+        if envelope.policy is not None and not self._may_choose(envelope.policy):
+            raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
+        need = self.need_of(key, ask, record.request_id, x.arrival_s)
+        record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
+        record.model, record.stream, record.trace_id = ask.model, ask.stream, envelope.trace_id
+        record.client_region = envelope.client_region
+        record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
+        if need.residency is not None:
+            record.residency = tuple(sorted(need.residency))
+        record.prompt_tokens, record.max_output_tokens = need.prompt_tokens, need.max_output_tokens
+        record.prefix_blocks, record.tokens_per_block = ask.blocks, need.tokens_per_block
+        return need
+
+    async def follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
+        """Understand a request that only one backend can serve: it continues or asks about what that one keeps. Raises
+        RouterError (previous_response_not_found, response_not_found, store_unavailable)."""
+        kept = ask.kept
+        assert kept is not None
+        finding = self._keepers.find(key.tenant, kept.id)
+        keeper = await spawn(finding, name=f"find keeper for {x.record.request_id}", expected=(RouterError,))
+        backend = None if keeper is None else self._fleet.backends.get(keeper.backend)
+        if keeper is None or backend is None:
+            if self._may_go_anywhere(kept):
+                return self.understand(x, key, ask)
+            raise gone(kept)
+        if kept.param is None:
+            ask.model = keeper.model
+        elif not self._keeps_model(backend, self.models_of(ask, keeper)):
+            raise gone(kept)
+        x.keeper = keeper
+        need = self.understand(x, key, ask)
+        need.pin_backend = keeper.backend
+        if kept.param is None:  # nothing is computed
+            need.light = True
+            need.prompt_tokens = need.max_output_tokens = x.record.prompt_tokens = x.record.max_output_tokens = 0
+        return need
+
+    def _keeps_model(self, backend: Backend, models: tuple[str, ...]) -> bool:
+        """False: others serve these models, and this backend does not."""
+        if backend.models is None or any(map(backend.serves, models)):
+            return True
+        return not any(model in self._fleet.models() for model in models)
+
+    def _may_go_anywhere(self, kept: Kept) -> bool:
+        """Conversations may be made elsewhere; and nothing is known when no notes are made."""
+        notes_are_made = self._force.settings.config.responses.ttl_s > 0
+        return kept.param == "conversation" or (kept.param is not None and not notes_are_made)
+
+    def models_of(self, ask: Ask, keeper: Keeper | None) -> tuple[str, ...]:
+        """The models to try, in order. Who continues a response stays with the model that made it, if it may."""
+        if keeper is not None and self._force.settings.aliases.may_be(ask.model, keeper.model):
+            return (keeper.model,)
+        return self._force.settings.aliases.route(ask.model, self._rng)
+
+    def _may_choose(self, policy: str) -> bool:
+        return self._force.settings.config.router.policy_header and policy in self._force.settings.policies
+
+    def need_of(self, key: Key, ask: Ask, request_id: str, arrival_s: float) -> Request:
+        """The request as the core sees it: the key's plan and the ask narrow each other down."""
+        envelope, plan = ask.envelope, key.plan
+        residency = envelope.residency
+        if plan.residency:
+            allowed = frozenset(plan.residency)
+            residency = allowed if residency is None else allowed & residency
+        priority = _PRIORITIES[plan.priority]
+        if envelope.priority is not None:
+            priority = max(priority, envelope.priority)  # a request may stand back, never push forward
+        if envelope.counting:
+            prompt_tokens = output_tokens = 0
+        else:
+            prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
+            prompt_tokens += ask.item_tokens
+        return Request(
+            request_id,
+            ask.model,
+            key.tenant,
+            prompt_tokens,
+            ask.choices * output_tokens,
+            () if envelope.counting else ask.blocks,
+            prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prefix_bytes if ask.blocks else 0.0,
+            residency,
+            envelope.pin_region,
+            envelope.affinity,
+            priority,
+            arrival_s,
+            arrival_s + envelope.timeout_s if envelope.timeout_s is not None else _INFINITE_S,
+            ask.stream,
+            light=envelope.counting,
+        )
