@@ -1,10 +1,37 @@
 """Towards clients. Read lifecycle.py first: it is the path of one request from its last byte in to its record.
 
-server     the listener: connections to exchanges, plain GET paths, draining
-auth       whose request is it
-ingress    what the request asks: a peek at a few fields of untouched bytes
-aliases    model names clients use -> models that backends serve
-lifecycle  the path of one request
-relay      the answer on its way: held until the first content token, then passed on as it comes
-responses  the bytes of heads and errors; the only place that turns an error into HTTP
+The path, in order:
+server         the listener: connections to exchanges, stopping
+envelope       what the head of a request says, read once per distinct head
+auth           whose request it is
+ingress        what the body asks: a peek at a few fields of untouched bytes
+demand         ask and key -> the core's Request
+charging       tokens and money: reserved first, settled in the end
+lifecycle      the path of one request
+waiting        where requests wait until a backend can take them
+attempt        one try on one backend, from its lease to its end
+relay          the backend's half: what it answers, held until it is good, then passed on as it comes
+answer         the client's half: begun once, ended once, however many attempts it takes
+exchange       everything about one request that outlives a stop
+
+Beside it:
+settings       what a configuration gives the request path
+deadlines      how long backends may be silent
+steps          work over long bodies, by turns with everything else
+members        where the members of a JSON object stand, without parsing it whole
+multipart      the same for forms
+media          what of a prompt is not text, and what it counts as
+aliases        model names clients use -> models that backends serve
+upstream_body  the body for an engine, where it is not the client's own
+keepers        which backend keeps a response that is named by its id
+poison         requests that backends died of
+readers        clients that do not read their answers
+failures       what a client is told when no backend answers
+error_shapes   errors as OpenAI's and Anthropic's clients read them
+responses      the heads of answers, formatted in one place
+paths          every spelling of a path brought to one
+pages          the paths that the router answers itself
+cors           web pages that may ask
+explain        where a request would go, without sending it
+tls            the certificate of the clients' listener
 """

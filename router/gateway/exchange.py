@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from router.core.course import Course
     from router.core.types import Lease, Request, Usage
     from router.gateway.answer import Answer
-    from router.gateway.ingress import Ask, Envelope
+    from router.gateway.envelope import Envelope
+    from router.gateway.ingress import Ask
     from router.gateway.keepers import Keeper
     from router.gateway.poison import Suspect
     from router.gateway.relay import Relay

@@ -14,6 +14,7 @@ from router.core.types import Rng
 from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.auth import anonymous_key
+from router.gateway.envelope import envelope_of
 from router.gateway.lifecycle import Lifecycle
 from router.wire.head import RequestHead
 
@@ -41,7 +42,7 @@ class Explainer:
         path = b"/v1/completions" if "prompt" in body else b"/v1/chat/completions"
         asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
         head = RequestHead(b"POST", path, True, headers, True)
-        ask = ingress.read(ingress.envelope_of(head), orjson.dumps({"stream": True, **asked}), settings.config.tokens)
+        ask = ingress.read(envelope_of(head), orjson.dumps({"stream": True, **asked}), settings.config.tokens)
         need = life.demand.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
         place = body.get("from")
         if place is not None and place not in {b.region for b in life.fleet.backends.values()}:

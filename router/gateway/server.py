@@ -14,12 +14,12 @@ import orjson
 from router import clock
 from router.config import Config
 from router.errors import RouterError
-from router.gateway import ingress, responses
+from router.gateway import responses
 from router.gateway.answer import Answer
 from router.gateway.cors import ALLOWED_METHODS, origin_in
+from router.gateway.envelope import Envelope, envelope_of
 from router.gateway.error_shapes import Dialect, dialect_of, error_body
 from router.gateway.exchange import ClientGone, Exchange
-from router.gateway.ingress import Envelope
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.pages import models_page, state_page
 from router.gateway.paths import PING, Own, kept_methods, model_of, own, path_of, takes_posts
@@ -178,7 +178,7 @@ class Server:
     # wire.inbound.Handler
 
     def begin(self, connection: Inbound, request: InboundRequest) -> None:
-        envelope = ingress.envelope_of(request.head)
+        envelope = envelope_of(request.head)
         request_id = envelope.request_id or self._new_id()
         if not envelope.routed:
             self._plain(connection, request, envelope, request_id)

@@ -37,7 +37,8 @@ _DIGITS_MAX = 18
 #: Headers that may stand only once in a request: where a message ends and goes must be said once …
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 #: … and these must not say two things. The same line twice, as some proxies and clients send it, is one.
-_SINGLE = _FRAMING | {b"authorization", b"content-type", b"x-api-key", b"api-key"}
+_REPEATABLE = frozenset({b"authorization", b"content-type", b"x-api-key", b"api-key"})
+_SINGLE = _FRAMING | _REPEATABLE
 #: A head with one of these never comes again: remembering it would push out those that do.
 _UNIQUE = frozenset({b"x-request-id", b"traceparent", b"idempotency-key", b"x-amzn-trace-id"})
 _REMEMBERED_HEADS = 1024
@@ -156,11 +157,11 @@ class _Fields:
         self.complete = True
 
     def drop_equal_lines(self) -> None:
-        """Of the lines that say the same as an earlier one only those stay that tell where a message ends or goes."""
+        """Drop a line that repeats an earlier one of a header with a single value. Lists keep theirs."""
         seen: set[tuple[bytes, bytes]] = set()
         kept = Headers()
         for line in self.listed:
-            if line not in seen or line[0] in _FRAMING:
+            if line not in seen or line[0] not in _REPEATABLE:
                 kept.append(line)
             seen.add(line)
         self.listed = kept

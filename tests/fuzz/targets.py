@@ -26,6 +26,7 @@ from router.core.usage import usage_at_end
 from router.errors import ConfigError, RouterError
 from router.gateway import ingress
 from router.gateway.aliases import rewrite_model
+from router.gateway.envelope import envelope_of
 from router.gateway.members import MalformedError
 from router.gateway.responses import passed_of
 from router.observe.exposition import find_samples
@@ -75,7 +76,7 @@ class Requests:
 
     def begin(self, connection: Inbound, request: InboundRequest) -> None:
         self.seen.append((request.method, request.target, request.headers, request.body))
-        ingress.envelope_of(request.head)
+        envelope_of(request.head)
         connection.finish(request.keep_alive)
 
     def refuse(self, connection: Inbound, code: str, detail: str) -> None:
@@ -214,7 +215,7 @@ def usage(data: bytes) -> None:
 
 
 _ENVELOPES = [
-    ingress.envelope_of(RequestHead(b"POST", b"/v1/x", True, {b"content-type": kind}, keep_alive=True))
+    envelope_of(RequestHead(b"POST", b"/v1/x", True, {b"content-type": kind}, keep_alive=True))
     for kind in (b"application/json", b"multipart/form-data; boundary=x")
 ]
 

@@ -38,12 +38,17 @@ class Reading:
     refused: bool
 
 
+SINGLE = (b"authorization", b"content-type", b"x-api-key", b"api-key")
+
+
 def joined(headers: Any) -> frozenset[tuple[bytes, bytes]]:
     out: dict[bytes, bytes] = {}
     for name, value in headers:
         name, value = bytes(name).lower(), bytes(value).strip(b" \t")
         if name == b"transfer-encoding":
             value = value.lower()  # as h11 does
+        if name in SINGLE and out.get(name) == value:
+            continue  # the router takes the same line twice as one
         out[name] = out[name] + b", " + value if name in out else value
     return frozenset((name, value.strip(b" \t")) for name, value in out.items())
 

@@ -13,6 +13,7 @@ import pytest
 
 from router.config import TokensSection
 from router.gateway import ingress
+from router.gateway.envelope import envelope_of
 from router.wire.head import RequestHead
 from tests.integration.conftest import OPEN
 from tests.support.backends import Call, ScriptedBackend, answer, whole
@@ -102,7 +103,7 @@ async def test_nobody_waits_for_32_mb(http: aiohttp.ClientSession, name: str) ->
     """Measured, so on a quiet machine only: the longest pause of the loop beside a body of 32 MB, and the CPU time of
     its dearest step."""
     body = JSON[name](31 * MB)
-    envelope = ingress.envelope_of(RequestHead(b"POST", CHAT.encode(), True, {}, True))
+    envelope = envelope_of(RequestHead(b"POST", CHAT.encode(), True, {}, True))
     dearest_s, steps = 0.0, ingress.read_long(envelope, bytearray(body), TokensSection())
     while True:
         began_s = time.thread_time()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.gateway import ingress, lifecycle, paths, responses
+from router.gateway import envelope, lifecycle, paths, responses
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 PACKAGE = Path(responses.__file__).parent
@@ -21,7 +21,7 @@ def table(heading: str) -> set[str]:
 
 
 def test_every_ask() -> None:
-    asked = {name.decode() for name in ingress._ASKS} | {"x-request-id", "traceparent", "tracestate"}
+    asked = {name.decode() for name in envelope._ASKS} | {"x-request-id", "traceparent", "tracestate"}
     assert table("What a request may ask of the router") == asked
 
 

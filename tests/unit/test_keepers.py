@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from router.config import Plan, TokensSection
 from router.errors import RouterError
 from router.gateway import ingress
+from router.gateway.envelope import envelope_of
 from router.gateway.keepers import Keeper, Keepers, gone, ids_in
 from router.gateway.paths import kept_id, kept_methods
 from router.store.memory import MemoryStore
@@ -63,7 +64,7 @@ def test_real_answers_have_an_id(capture: Path) -> None:
 
 def kept(body: dict[str, Any], path: bytes = b"/v1/responses") -> ingress.Kept | None:
     head = RequestHead(b"POST", path, True, {}, True)
-    return ingress.read(ingress.envelope_of(head), orjson.dumps({"model": "m", **body}), TokensSection()).kept
+    return ingress.read(envelope_of(head), orjson.dumps({"model": "m", **body}), TokensSection()).kept
 
 
 def test_what_a_request_continues() -> None:

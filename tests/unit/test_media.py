@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from router.config import TokensSection
 from router.gateway import ingress
+from router.gateway.envelope import envelope_of
 from router.gateway.ingress import Ask
 from router.gateway.steps import LEAP_BYTES, LONG_BODY_BYTES, STEP_BYTES, finish
 from router.wire.head import RequestHead
@@ -83,7 +84,7 @@ def ask(body: dict[str, Any], *, path: bytes = b"/v1/chat/completions", dump: An
 
 def read(data: bytes, path: bytes = b"/v1/chat/completions") -> Ask:
     """By both ways, which must agree."""
-    envelope = ingress.envelope_of(RequestHead(b"POST", path, True, {}, True))
+    envelope = envelope_of(RequestHead(b"POST", path, True, {}, True))
     short, long = ingress.read(envelope, data, PRICES), finish(ingress.read_long(envelope, bytearray(data), PRICES))
     for name in ("model", "stream", "choices", "max_tokens", "prompt_bytes", "blocks", "item_tokens", "prefix_bytes"):
         assert getattr(short, name) == getattr(long, name), name
@@ -203,7 +204,7 @@ def test_an_item_may_stand_where_a_step_ends(shift: int, at: int) -> None:
         ]
     }
     data = json.dumps({"model": "m", **body}).encode()
-    envelope = ingress.envelope_of(RequestHead(b"POST", b"/v1/chat/completions", True, {}, True))
+    envelope = envelope_of(RequestHead(b"POST", b"/v1/chat/completions", True, {}, True))
     found = finish(ingress.read_long(envelope, data, PRICES))
     assert found.item_tokens == 1000
     assert found.prompt_bytes < len(data) - len(LARGE)

@@ -13,7 +13,7 @@ from router.config import TokensSection
 from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.aliases import model_spans, renamed, rewrite_model
-from router.gateway.ingress import Envelope
+from router.gateway.envelope import Envelope, envelope_of
 from router.gateway.members import DEPTH_MAX, MEMBERS_MAX, MalformedError, TooDeepError, checked_text, members
 from router.gateway.steps import LEAP_BYTES, STEP_BYTES, finish
 from router.wire.head import RequestHead
@@ -33,7 +33,7 @@ NAMES = TEXT | st.sampled_from(["model", "prompt", "mode", "models"])
 
 
 def envelope(content_type: bytes = b"application/json", path: bytes = b"/v1/chat/completions") -> Envelope:
-    return ingress.envelope_of(RequestHead(b"POST", path, True, {b"content-type": content_type}, True))
+    return envelope_of(RequestHead(b"POST", path, True, {b"content-type": content_type}, True))
 
 
 FORM = envelope(b"multipart/form-data; boundary=x")

@@ -10,6 +10,7 @@ from router.config import TokensSection
 from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.aliases import renamed
+from router.gateway.envelope import envelope_of
 from router.gateway.multipart import PARTS_MAX, FormError, boundary_of, parts
 from router.gateway.steps import LEAP_BYTES, finish
 from router.wire.head import RequestHead
@@ -47,7 +48,7 @@ def form(fields: list[tuple[str, bytes, bool]], boundary: bytes = B) -> bytes:
 def ask(
     data: bytes, path: bytes = b"/v1/audio/transcriptions", kind: bytes = b"multipart/form-data; boundary=" + B
 ) -> ingress.Ask:
-    envelope = ingress.envelope_of(RequestHead(b"POST", path, True, {b"content-type": kind}, True))
+    envelope = envelope_of(RequestHead(b"POST", path, True, {b"content-type": kind}, True))
     return ingress.read(envelope, data, TokensSection())
 
 

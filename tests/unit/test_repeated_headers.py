@@ -34,5 +34,5 @@ def test_what_tells_where_a_message_ends_or_goes_must_stand_once(line: str) -> N
         read(*lines)
 
 
-def test_lists_are_joined_without_repetition() -> None:
-    assert read("host: a", "accept: a", "accept: b", "accept: a")[b"accept"] == b"a, b"
+def test_lists_are_joined_as_they_come() -> None:
+    assert read("host: a", "accept: a", "accept: b", "accept: a")[b"accept"] == b"a, b, a"

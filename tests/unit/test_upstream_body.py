@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from router.config import TokensSection
 from router.core.sse import StreamKind, StreamWatch
 from router.gateway import ingress
+from router.gateway.envelope import envelope_of
 from router.gateway.steps import finish
 from router.gateway.upstream_body import asks_for_usage, body_for, wants_usage
 from router.wire.head import RequestHead
@@ -18,13 +19,11 @@ JSON = {b"content-type": b"application/json"}
 
 
 def read(body: bytes, path: bytes = b"/v1/chat/completions") -> ingress.Ask:
-    return ingress.read(
-        ingress.envelope_of(RequestHead(b"POST", path, True, JSON, keep_alive=True)), body, TokensSection()
-    )
+    return ingress.read(envelope_of(RequestHead(b"POST", path, True, JSON, keep_alive=True)), body, TokensSection())
 
 
 def read_long(body: bytes) -> ingress.Ask:
-    envelope = ingress.envelope_of(RequestHead(b"POST", b"/v1/chat/completions", True, JSON, keep_alive=True))
+    envelope = envelope_of(RequestHead(b"POST", b"/v1/chat/completions", True, JSON, keep_alive=True))
     return finish(ingress.read_long(envelope, bytearray(body), TokensSection()))
 
 
