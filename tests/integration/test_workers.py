@@ -227,7 +227,8 @@ async def test_limits_hold_over_all_workers(http: aiohttp.ClientSession) -> None
                         if statuses[503] == before:  # else the store was away for a moment, on a machine that stalls
                             break
                 refilled = int((time.monotonic() - began) / 3)
-                assert 20 <= statuses[200] <= 21 + refilled, statuses
+                # Who met such a moment was refused, and may have used up a request all the same.
+                assert 20 - statuses[503] <= statuses[200] <= 21 + refilled, statuses
                 (entry,) = (await admin(r, "/admin/v1/keys"))["data"]
                 await until(lambda: revoked(r, entry["id"]))
                 assert {status for status, _ in [await ask(r.url, headers=auth) for _ in range(12)]} == {401}

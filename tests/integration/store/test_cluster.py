@@ -48,13 +48,17 @@ async def test_a_node_that_is_away_concerns_its_own_keys_only(nodes: list[Valkey
             await eventually(lambda key=key: _is(store, key, "store"))
         (nodes[away].kill if fault == "killed" else nodes[away].pause)()
         await eventually(lambda: _is(store, keys[away], "share"))
-        others = 0
-        for _ in range(30):
-            sources = await asyncio.gather(*(source(store, keys[n]) for n in (stays, HOME, away)))
-            assert sources[2] == "share"
-            others += sum(s in ("store", "allowance") for s in sources[:2])
-            await asyncio.sleep(0.03)
-        assert others >= 45, "of 60: on a busy machine an answer may come too late"
+        good = 0
+        async with asyncio.timeout(60):
+            while good < 30:
+                began_s = time.monotonic()
+                sources = await asyncio.gather(source(store, keys[stays]), source(store, keys[HOME]))
+                if set(sources) <= {"store", "allowance"}:
+                    good += 1
+                else:  # the machine stalled for as long as an answer may take; if not, the node that is away did it
+                    assert time.monotonic() - began_s > 0.09, sources
+                assert await source(store, keys[away]) == "share"
+                await asyncio.sleep(0.03)
         await eventually(lambda: store.state == "up")
         (nodes[away].start if fault == "killed" else nodes[away].resume)()
         await eventually(lambda: _is(store, keys[away], "store"))
