@@ -1,6 +1,7 @@
 """A router process that does nothing but spend quota: ``python -m tests.integration.store.spender '{...}'``.
 
-Says ``ready``, is told when to start, runs its workers for ``run_s``, and prints what it did as one line of JSON.
+Says ``ready``, is told when to start, runs its workers for ``run_s``, and prints what it did as one line of JSON. With
+``until_refused`` it goes on until the limit has refused it: on a busy machine that takes longer.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from router.store.base import Key, Reservation
 from router.store.redis import RedisLink
 from router.store.shared import SharedStore
 
+PATIENCE_S = 40.0
+
 
 async def work(
     store: SharedStore, key: Key, task: dict[str, Any], end_s: float, rng: random.Random, done: dict[str, Any]
 ) -> None:
     serial = 0
-    while time.time() < end_s:
+    while (now_s := time.time()) < end_s or (
+        task.get("until_refused") and not done["refused"] and now_s < end_s + PATIENCE_S
+    ):
         tokens = rng.randint(*task["tokens"])
         serial += 1
         taken = store.reserve_now(key, tokens, f"r{serial}", time.monotonic())
@@ -33,6 +38,7 @@ async def work(
         assert taken is not None
         if not isinstance(taken, Reservation):
             done["unanswered"] += asked and taken.limit == "store"
+            done["refused"] += taken.limit != "store"
             await asyncio.sleep(min(taken.retry_after_s or 0.05, 0.02) * rng.random())
             continue
         done["sources"][taken.source] = done["sources"].get(taken.source, 0) + 1
@@ -60,7 +66,15 @@ async def main() -> None:
     )
     await store.start()
     key = Key("k1", "k1", "t", plan, 0.0, False)
-    done: dict[str, Any] = {"requests": 0, "tokens": 0, "sources": {}, "spans": [], "unanswered": 0, "last_s": 0.0}
+    done: dict[str, Any] = {
+        "requests": 0,
+        "tokens": 0,
+        "sources": {},
+        "spans": [],
+        "unanswered": 0,
+        "refused": 0,
+        "last_s": 0.0,
+    }
     print("ready", flush=True)
     start_s = float(await asyncio.to_thread(sys.stdin.readline))
     await asyncio.sleep(max(0.0, start_s - time.time()))
