@@ -226,7 +226,7 @@ class App:
 
     def _counts(self) -> dict[str, tuple[int, int]]:
         """What this router has in flight, for the others."""
-        return {name: (b.inflight, b.inflight_uncached_tokens) for name, b in self.fleet.backends.items()}
+        return {name: (b.inflight, b.prompts.tokens) for name, b in self.fleet.backends.items()}
 
     def _heard(self, counts: Counts) -> None:
         now_s = clock.monotonic_s()

@@ -514,14 +514,14 @@ class World:
             for name in self.machines:
                 reports = [r[name] for r in others if name in r]
                 heard = (sum(r[0] for r in reports), sum(r[1] for r in reports))
-                backend = site.fleet.backends[name]
+                others_there = site.fleet.backends[name].others
                 # Old news changes nothing as long as what it repeats is held to be fresh.
-                repeats = heard == (backend.peers_inflight, backend.peers_tokens)
-                if not repeats or (heard[0] and now_s - backend.peers_at_s > self.plan.params.peers_full_s * 0.8):
+                repeats = heard == (others_there.peers_inflight, others_there.peers_tokens)
+                if not repeats or (heard[0] and now_s - others_there.peers_at_s > self.plan.params.peers_full_s * 0.8):
                     site.fleet.observe_peers(name, *heard, now_s)
         for site in self.sites.values():
             site.prefix_news = site.fleet.take_prefix_news()
             site.reported = {
-                name: (b.inflight, b.inflight_uncached_tokens) for name, b in site.fleet.backends.items() if b.inflight
+                name: (b.inflight, b.prompts.tokens) for name, b in site.fleet.backends.items() if b.inflight
             }
         self._push(now_s + self.plan.peers_s, self._exchange, None, None)

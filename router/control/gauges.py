@@ -33,9 +33,9 @@ def _backend_samples(backend: Backend, now_s: float) -> Iterator[Sample]:
         yield Sample("router_backend_state", (*labels, state.value), state is backend.state)
     if backend.rtt.mean_s is not None:
         yield Sample("router_backend_rtt_seconds", labels, backend.rtt.mean_s)
-    if backend.load is not None:
-        yield Sample("router_backend_scrape_age_seconds", labels, max(0.0, now_s - backend.load.at_s))
-    load = backend.fresh_load(now_s)
+    if backend.others.load is not None:
+        yield Sample("router_backend_scrape_age_seconds", labels, max(0.0, now_s - backend.others.load.at_s))
+    load = backend.others.fresh_load(now_s)
     if load is None:
         return
     for name, value in (

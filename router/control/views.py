@@ -66,7 +66,7 @@ def store_kind(config: Config) -> str:
 
 def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
     now_s = control.now_s()
-    load = b.fresh_load(now_s)
+    load = b.others.fresh_load(now_s)
     return {
         "name": b.name,
         "region": b.region,
@@ -84,15 +84,15 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "queue": load.waiting if load is not None else None,
         "running": load.running if load is not None else None,
         "kv_ratio": load.kv_ratio if load is not None else None,
-        "load_age_s": _age(b.load.at_s, now_s) if b.load is not None else None,
-        "uncached_tokens": b.inflight_uncached_tokens,
+        "load_age_s": _age(b.others.load.at_s, now_s) if b.others.load is not None else None,
+        "uncached_tokens": b.prompts.tokens,
         "output_tokens_per_s": b.output_tokens_per_s,
         "prefill_tokens_per_s": b.prefill_tokens_per_s,
         "ttft_error_s": b.ttft_error_s,
         "cost_usd_hour": b.spec.cost_usd_hour,
         "requests_total": b.requests_total,
-        "failures_total": b.failures_total,
-        "last_error": control.observer.last_error(b.name) or b.last_error,
+        "failures_total": b.standing.failures_total,
+        "last_error": control.observer.last_error(b.name) or b.standing.last_error,
     }
 
 

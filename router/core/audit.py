@@ -13,13 +13,13 @@ def audit(backends: Mapping[str, Backend], leases: Collection[Lease], full: Coll
     """Raises ``AssertionError`` if any count disagrees. ``full``: the backends that are listed as full."""
     for b in backends.values():
         mine = [lease for lease in leases if lease.backend == b.name]
-        waiting = [lease for lease in mine if lease in b.pending or lease in b.unseen]
+        waiting = [lease for lease in mine if lease in b.prompts.pending or lease in b.prompts.unseen]
         assert b.inflight == len(mine), f"{b.name}: {b.inflight} counted, {len(mine)} leases"
-        assert len(waiting) == len(b.pending) + len(b.unseen), f"{b.name}: pending leases that have ended"
+        assert len(waiting) == len(b.prompts), f"{b.name}: pending leases that have ended"
         tokens = sum(lease.uncached_tokens for lease in waiting)
         pairs = sum(prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) for lease in waiting)
-        assert b.inflight_pairs == pairs, f"{b.name}: {b.inflight_pairs} pairs, {pairs} leased"
-        assert b.inflight_uncached_tokens == tokens, f"{b.name}: {b.inflight_uncached_tokens} tokens, {tokens} leased"
+        assert b.prompts.pairs == pairs, f"{b.name}: {b.prompts.pairs} pairs, {pairs} leased"
+        assert b.prompts.tokens == tokens, f"{b.name}: {b.prompts.tokens} tokens, {tokens} leased"
         assert (b.inflight >= b.limit) == (b in full), f"{b.name}: wrongly listed as full or free"
     strangers = {lease.backend for lease in leases} - backends.keys()
     assert not strangers, f"leases on unknown backends: {strangers}"

@@ -2,131 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from router.core.affinity import PrefixIndex, place_seed
-from router.core.cost import Rates, kv_pressure_s, peers_share, work_s
+from router.core.affinity import PrefixIndex
+from router.core.configured import Configured
+from router.core.cost import kv_pressure_s
 from router.core.denials import Denials
-from router.core.health import Health, State
+from router.core.health import Event, Health, State
 from router.core.lane import Lane
 from router.core.learn.backlog import Backlog
 from router.core.learn.first_token import Line, TtftFit
 from router.core.learn.rtt import RttEstimate
 from router.core.learn.service import Service
+from router.core.others import Others
+from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
 from router.core.params import Params
+from router.core.prompts import Prompts
 from router.core.standing import Standing
-from router.core.types import BackendSpec, Lease, LoadSample, Request
+from router.core.types import BackendSpec, Lease, LoadSample, Request, Usage
 
 if TYPE_CHECKING:
+    from router.core.board import Board
     from router.core.common import Neutral
 
+_OK = Outcome.OK
 _MILLIONTH = 1e-6
-_HALF_MILLIONTH = 5e-7
-_DONE_MAX = 0.9
+_NOTHING: Sequence[int] = ()
 
 
-class Backend:
+class Backend(Configured):
     """Counts are exact and ours; ``others_*`` is what peers and scrapes add to them.
 
-    Only the fleet alters a backend. Policies read it: above all ``lanes[model].price``, ``inflight``,
-    ``others_inflight``, ``prefix``, ``rtt_s``, ``load``.
+    A backend alters itself, when the fleet tells it what happened; nobody else assigns to its fields. Policies read
+    them: above all ``lanes[model].price``, ``inflight``, ``others_inflight``, ``prefix``, ``rtt_s``.
     """
 
     __slots__ = (
-        "_ahead_mpairs",
-        "_ahead_tokens",
+        "_board",
         "_lane_list",
+        "_limit_lowered_s",
+        "_neutral",
         "_params",
         "_place_s",
+        "_retries_total",
         "_slots",
+        "_stirred",
         "backlog",
         "born_s",
         "denials",
-        "draining",
-        "failure_chance",
-        "failures_total",
         "health",
         "inflight",
-        "inflight_pairs",
-        "inflight_uncached_tokens",
-        "jurisdiction",
         "lanes",
         "last_end_s",
-        "last_error",
         "limit",
-        "limit_lowered_s",
-        "load",
-        "local",
-        "mean_mpairs",
-        "mean_uncached_tokens",
-        "models",
-        "name",
         "not_before_s",
+        "others",
         "others_inflight",
         "others_mpairs",
         "others_tokens",
-        "pairs_total",
-        "peers_at_s",
-        "peers_inflight",
-        "peers_tokens",
-        "pending",
         "prefix",
-        "region",
+        "prompts",
         "requests_total",
-        "retries_total",
         "rtt",
-        "rtt_prior_s",
-        "scraped_inflight",
-        "scraped_tokens",
-        "seed",
         "service",
-        "spec",
         "standing",
-        "stirred",
         "tokens_per_block",
         "trials",
-        "uncached_tokens_total",
-        "unseen",
     )
 
-    def __init__(self, spec: BackendSpec, params: Params, now_s: float) -> None:
+    def __init__(self, spec: BackendSpec, params: Params, board: Board, neutral: Neutral, now_s: float) -> None:
         self._params = params
-        self.draining = False
+        self._board = board
+        self._neutral = neutral
+        super().__init__(spec)
         self.inflight = 0
-        self.inflight_uncached_tokens = 0
-        #: what attention still has to compute for these
-        self.inflight_pairs = 0
-        self._computed()
-        #: leases whose first token has not come, oldest first
-        self.pending: dict[Lease, None] = {}
-        #: the same for answers in one piece, whose first token nobody sees
-        self.unseen: dict[Lease, None] = {}
+        self.prompts = Prompts()
+        self.standing = Standing(params)
         #: leases that try a backend on its way back, until their first token
         self.trials: set[Lease] = set()
         self.requests_total = 0
-        self.retries_total = 0
-        self.uncached_tokens_total = 0
-        self.pairs_total = 0
-        self.failures_total = 0
-        self.last_error: str | None = None
-        #: something ended or came here since it was brought up to date
-        self.stirred = False
-        self.install(spec)
+        self._retries_total = 0
+        #: something ended or came here since the last tick
+        self._stirred = False
         self.forget(now_s)
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', draining' * self.draining}]>"
 
-    def install(self, spec: BackendSpec) -> None:
-        """Take over what is configured."""
-        self.spec = spec
-        self.name = spec.name
-        self.region = spec.region.name
-        self.jurisdiction = spec.region.jurisdiction
-        self.local = False
-        self.seed = place_seed(spec.name)
-        self.rtt_prior_s: float | None = None
+    def reconfigure(self, spec: BackendSpec, now_s: float) -> None:
+        """Take over another configuration. What was learned holds unless it is another engine."""
+        before = self.spec
+        self.install(spec)
+        if before.max_inflight != spec.max_inflight:
+            self.limit = float(spec.max_inflight)
+        if (before.url, before.engine, before.models) != (spec.url, spec.engine, spec.models):
+            self.forget(now_s)
+
+    def forget_distance(self) -> None:
+        """The router stands elsewhere: no round trip has been measured from there."""
+        self.rtt = RttEstimate(self._params)
 
     def forget(self, now_s: float) -> None:
         """Another engine stands behind the name: nothing learned holds, only what we have in flight."""
@@ -134,32 +109,18 @@ class Backend:
         #: attempts that began earlier went to another engine
         self.born_s = now_s
         self.health = Health(params, now_s)
-        #: None: not configured, and the engine has not told yet
-        self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
+        self.forget_models()
         self.denials = Denials(params)
         #: learned: lowered by 429 and 503, never above ``max_inflight``
         self.limit = float(self.spec.max_inflight)
-        self.limit_lowered_s = float("-inf")
+        self._limit_lowered_s = float("-inf")
         self.not_before_s = float("-inf")
         self.last_end_s = float("-inf")
-        self.failure_chance = 0.0
-        self.standing = Standing(params)
+        self.standing.forget()
         self.rtt = RttEstimate(params)
-        self.load: LoadSample | None = None
-        self.scraped_inflight = self.scraped_tokens = 0.0
-        self.peers_inflight = self.peers_tokens = 0.0
-        self.peers_at_s = float("-inf")
+        self.others = Others(params)
         self.others_inflight = self.others_tokens = self.others_mpairs = 0.0
-        #: EWMA of the uncached tokens of a request here, and of their pairs
-        self.mean_uncached_tokens = 0.0
-        self.mean_mpairs = 0.0
-        self.service = Service(
-            params,
-            now_s,
-            self.requests_total - self.retries_total,
-            self.uncached_tokens_total,
-            self.pairs_total * _MILLIONTH,
-        )
+        self.service = Service(params, now_s, *self._sent())
         self.backlog = Backlog(params)
         self._slots, self._place_s = float("inf"), 0.0
         self.prefix = PrefixIndex(params)
@@ -168,15 +129,16 @@ class Backend:
         self.lanes: dict[str, Lane] = {}
         self._lane_list: tuple[Lane, ...] = ()
 
+    def _sent(self) -> tuple[int, int, float]:
+        """(first attempts, uncached tokens, millions of pairs) that were ever sent here."""
+        prompts = self.prompts
+        return self.requests_total - self._retries_total, prompts.sent_tokens, prompts.sent_pairs * _MILLIONTH
+
     # -- what others read -------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
         return self.health.state
-
-    @property
-    def max_inflight(self) -> int:
-        return self.spec.max_inflight
 
     @property
     def output_tokens_per_s(self) -> float:
@@ -205,9 +167,6 @@ class Backend:
             return self.rtt.mean_s
         return self._params.rtt_unknown_s if self.rtt_prior_s is None else self.rtt_prior_s
 
-    def serves(self, model: str) -> bool:
-        return self.models is not None and model in self.models
-
     def usable(self, now_s: float) -> bool:
         """May get requests: not draining, not ejected, not asked to stay away."""
         return not self.draining and self.health.state is not State.EJECTED and now_s >= self.not_before_s
@@ -226,25 +185,248 @@ class Backend:
             return True
         return self.standing.comes_last(now_s, health.last_probe_ok is False, retry=retry)
 
-    def fresh_load(self, now_s: float) -> LoadSample | None:
-        """The last scrape, or None when it is too old to mean anything."""
-        load = self.load
-        return load if load is not None and now_s - load.at_s <= self._params.load_fresh_s else None
+    def late_s(self, now_s: float) -> float:
+        """How long the oldest first token is overdue while nothing else came."""
+        return self.prompts.late_s(now_s, self.health.last_token_s)
 
-    # -- what the fleet does ----------------------------------------------------------------------------------------
+    # -- what happens to requests -----------------------------------------------------------------------------------
 
-    def lane(self, model: str, line: Line, now_s: float) -> Lane:
-        """The lane of ``model``, opened with ``line`` as its first guess if there is none yet."""
-        lane = self.lanes.get(model)
-        if lane is None:
-            lane = self.lanes[model] = Lane(model, TtftFit(self._params, line, now_s))
-            self._lane_list = tuple(self.lanes.values())
-        return lane
+    def count(self, lease: Lease, now_s: float) -> Sequence[int]:
+        """``lease`` goes there. Returns the prefix blocks that are news to those who share what they know."""
+        request = lease.request
+        self.inflight += 1
+        self.requests_total += 1
+        self.prompts.add(lease)
+        if lease.probation:
+            self.trials.add(lease)
+        if lease.retry:
+            self._retries_total += 1
+        fresh = _NOTHING
+        if request.prefix_blocks:
+            about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
+            lease.fresh_blocks = fresh = self.prefix.insert(request.prefix_blocks, about)
+            self.tokens_per_block = request.tokens_per_block
+        self.standing.begun(now_s)
+        if self.inflight >= self.limit:
+            self._board.full.add(self)
+        self.reprice()
+        return fresh
+
+    def first_token(self, lease: Lease, now_s: float) -> Event | None:
+        """The first token of ``lease`` came. Returns what that means for the backend's health."""
+        self._stirred = True
+        if self.prompts.remove(lease) and not lease.request.light:
+            lane, price = self.lanes.get(lease.request.model), lease.price
+            if lane is not None and price is not None and lease.started_s >= self.born_s:
+                lane.learn_first_token(lease, price, now_s - lease.started_s, self.backlog, now_s)
+                self.service.refute(now_s - lease.started_s, price[3][3])
+        if self.trials:
+            self.trials.discard(lease)
+        event = self._served(lease, now_s)
+        self.reprice()
+        return event
+
+    def ended(
+        self, lease: Lease, outcome: Outcome, now_s: float, usage: Usage | None, retry_after_s: float | None
+    ) -> Event | None:
+        """``lease`` is over. Returns what that means for the backend's health."""
+        self.inflight -= 1
+        self.last_end_s = now_s
+        self._stirred = True
+        if lease.first_token_s is None:
+            self.prompts.remove(lease)
+        if self.trials:
+            self.trials.discard(lease)
+        if outcome is _OK:
+            event = self._answered(lease, now_s, usage)
+            self.reprice()
+        else:
+            event = self._failed(lease, outcome, now_s, retry_after_s)
+            self.refresh(now_s)
+        if self._board.full:
+            self._board.note(self)
+        return event
+
+    def _answered(self, lease: Lease, now_s: float, usage: Usage | None) -> Event | None:
+        """A whole answer came."""
+        if lease.request.light:
+            return None
+        event, service = None, self.service
+        if lease.first_token_s is None:
+            took_s = now_s - lease.started_s
+            event = self._served(lease, now_s)
+            lane = self.lanes.get(lease.request.model)
+            if lane is not None and lease.started_s >= self.born_s:
+                lane.whole.add(took_s, now_s)
+            service.took(max(0.0, took_s - (lease.predicted_ttft_s or 0.0)))
+            if lease.price is not None:
+                service.refute(took_s, lease.price[3][3])
+        elif usage is not None:
+            before = lease.price[3][3] if lease.price is not None else self.inflight
+            requests = (before + self.inflight + self.others_inflight) / 2
+            service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
+        if self.limit < self.spec.max_inflight:  # additive increase
+            self.limit = min(self.limit + 1.0 / self.limit, float(self.spec.max_inflight))
+        service.computed(lease.uncached_tokens, lease.pairs * _MILLIONTH)
+        if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
+            self.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
+        return event
+
+    def _served(self, lease: Lease, now_s: float) -> Event | None:
+        """Tokens came, or a whole answer did."""
+        health = self.health
+        if lease.probation and health.gray and lease.started_s >= health.since_s:
+            lane = self.lanes.get(lease.request.model)
+            if lane is not None and lane.still_slow(lease, now_s - lease.started_s):
+                return Event.GRAY
+        if self.standing.answered():
+            self._board.changed()
+        return health.success(now_s, lease.started_s, lease.request.tenant)
+
+    def _failed(self, lease: Lease, outcome: Outcome, now_s: float, retry_after_s: float | None) -> Event | None:
+        """Anything but a whole answer: what ``CONSEQUENCES`` says follows from it."""
+        consequence, standing = CONSEQUENCES[outcome], self.standing
+        if consequence.fault is not Fault.NONE or outcome is Outcome.OVERLOADED:
+            if not standing.doubtful:
+                self._board.changed()
+            standing.failed(outcome, now_s)
+        if outcome is Outcome.OVERLOADED:
+            self._overloaded(lease, now_s, retry_after_s)
+        if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
+            self.prefix.discard(lease.fresh_blocks)
+        if lease.started_s < self.born_s:
+            return None
+        if outcome is Outcome.MODEL_MISSING:
+            self.denials.add(lease.request.model, now_s)
+            self._board.returns(self.denials.due_s())
+        lane = self.lanes.get(lease.request.model)
+        if consequence.sample is Sample.CENSORED and lane is not None and not lease.request.light:
+            lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
+        if consequence.fault is not Fault.HARD and consequence.fault is not Fault.SOFT:
+            return None
+        # A request that failed elsewhere before may be the cause itself.
+        suspicious = lease.retry and outcome is Outcome.SERVER_ERROR
+        return self.health.fault(
+            now_s,
+            lease.started_s,
+            lease.request.tenant,
+            weight=0.5 if consequence.fault is Fault.SOFT or suspicious else 1.0,
+            unreachable=outcome is Outcome.UNREACHABLE,
+        )
+
+    def _overloaded(self, lease: Lease, now_s: float, retry_after_s: float | None) -> None:
+        """It refused ``lease`` because it is full: multiplicative decrease, once per round of requests."""
+        if lease.started_s >= self._limit_lowered_s:
+            self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
+            self._limit_lowered_s = now_s
+        self._board.note(self)
+        if retry_after_s is not None:
+            self.not_before_s = max(self.not_before_s, now_s + min(retry_after_s, self._params.retry_after_max_s))
+            self._board.returns(self.not_before_s)
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def fire(self, event: Event, now_s: float, *, silent: bool = False) -> None:
+        """Take the step that ``event`` means. ``silent``: the event is that no answer came in time."""
+        if not self.health.fire(event, now_s):
+            return
+        board = self._board
+        board.returns(now_s + self._params.slow_start_s)
+        if self.state is State.EJECTED:
+            self.trials.clear()
+            if self.health.down or silent:
+                board.silenced.append(self.name)
+            if event is Event.GRAY:
+                for lane in self._lane_list:
+                    lane.begin_anew()
+            if self.health.down:
+                self.prefix.clear()
+        if self.state is State.PROBATION:
+            self._pardon()
+        self.refresh(now_s)
+
+    def probed(self, ok: bool, now_s: float) -> Event | None:
+        """The verdict of one active probe. Returns what it means for the backend's health."""
+        health = self.health
+        was_away, was_doubtful = health.away, self.doubtful
+        event = health.probe(ok, now_s)
+        if was_away and not health.away:
+            self._pardon()
+            self.refresh(now_s)
+            self._board.returns(now_s + self._params.slow_start_s)
+        if was_doubtful is not self.doubtful:
+            self._board.changed()
+        return event
+
+    def _pardon(self) -> None:
+        """It is back: what drove requests away was another time and must not keep the trials away."""
+        self.standing.pardon()
+        for lane in self._lane_list:
+            lane.fit.pardon()
+
+    # -- the passing of time, and what probes, scrapes and peers say -----------------------------------------------
+
+    @property
+    def restless(self) -> bool:
+        """Whether a tick may change anything here: requests came or went, or are awaited, or it is not healthy."""
+        prompts = self.prompts
+        return bool(self._stirred or prompts.pending or prompts.unseen) or self.health.state is not State.HEALTHY
+
+    def tick(self, now_s: float) -> int:
+        """Bring rates and prices up to date. Returns how many first attempts were sent here since the last call."""
+        self._stirred = False
+        firsts = self.service.tick(now_s, *self._sent())
+        self.refresh(now_s)
+        return firsts
+
+    def fade(self, keep_chance: float, keep_residual: float) -> None:
+        """Time has passed: such parts are left of the chance of a failure and of the residuals."""
+        self.standing.fade(keep_chance)
+        for lane in self._lane_list:
+            lane.fit.fade(keep_residual)
+
+    def learn_models(self, models: Collection[str]) -> bool:
+        if not super().learn_models(models):
+            return False
+        self.denials.keep(self.models)
+        return True
+
+    def take_rtt(self, rtt_s: float, now_s: float) -> None:
+        self.rtt.add(rtt_s, now_s)
+        self.refresh(now_s)
+
+    def take_peers(self, inflight: int, uncached_tokens: int, now_s: float) -> None:
+        self.others.take_peers(inflight, uncached_tokens, now_s)
+        self.refresh(now_s)
+
+    def take_load(self, sample: LoadSample, now_s: float) -> None:
+        """A scrape."""
+        if sample.kv_capacity_tokens and self.tokens_per_block:
+            self.prefix.resize(sample.kv_capacity_tokens / self.tokens_per_block)
+        unseen = self.prompts.sent_after(sample.at_s - self.rtt_s / 2)
+        self.others.take_scrape(
+            sample,
+            inflight=self.inflight - unseen,
+            prompts=len(self.prompts) - unseen,
+            mean_tokens=self.service.mean_uncached_tokens,
+        )
+        if sample.running is not None and sample.waiting is not None:
+            self.service.seen(sample.running, sample.waiting, sample.kv_ratio, now_s)
+        self.refresh(now_s)
+
+    # -- prices -----------------------------------------------------------------------------------------------------
+
+    def open_lane(self, model: str, line: Line, now_s: float) -> None:
+        """Begin to learn about ``model``, with ``line`` as a first guess."""
+        self.lanes[model] = Lane(model, TtftFit(self._params, line, now_s))
+        self._lane_list = tuple(self.lanes.values())
+        self.refresh(now_s)
 
     def reprice(self) -> None:
         """Make the prices anew from the counts. Called whenever a count changes: keep it short."""
-        tokens = self.inflight_uncached_tokens - self._ahead_tokens + self.others_tokens
-        mpairs = self.inflight_pairs * _MILLIONTH - self._ahead_mpairs + self.others_mpairs
+        prompts = self.prompts
+        tokens = prompts.sent_tokens - prompts.done_tokens + self.others_tokens
+        mpairs = (prompts.sent_pairs - prompts.done_pairs) * _MILLIONTH + self.others_mpairs
         requests = self.inflight + self.others_inflight
         wait_s = (requests + 1.0 - self._slots) * self._place_s if requests >= self._slots else 0.0
         for lane in self._lane_list:
@@ -258,160 +440,36 @@ class Backend:
                 (queue_s, tokens, mpairs, requests, lane.rates),
             )
 
-    def refresh(self, now_s: float, neutral: Neutral) -> None:
-        """Bring everything that ages up to ``now_s``, then the prices."""
-        params = self._params
-        self._assume_prefilled(now_s)
-        share = peers_share(now_s - self.peers_at_s, params)
-        load = self.fresh_load(now_s)
-        if load is not None:
-            scraped_inflight, pressure_s = self.scraped_inflight, neutral.pressure_s
-            if load.kv_ratio is not None:
-                pressure_s = kv_pressure_s(load.kv_ratio, params)
-        else:
-            scraped_inflight = neutral.others_inflight
-            pressure_s = neutral.pressure_s
-        # Peers and the scrape see the same requests: the larger view, not the sum.
-        self.others_inflight = max(self.peers_inflight * share, scraped_inflight)
-        self.others_tokens = max(self.peers_tokens * share, self.scraped_tokens if load is not None else 0.0)
-        if self.mean_uncached_tokens:
-            self.others_mpairs = self.others_tokens * self.mean_mpairs / self.mean_uncached_tokens
-        self._see_progress(now_s)
-        service = self.service
+    def refresh(self, now_s: float) -> None:
+        """Advance everything that depends on time, then the prices."""
+        params, neutral, service = self._params, self._neutral, self.service
+        prompts, last_token_s = self.prompts, self.health.last_token_s
+        prompts.assume_computed(now_s)
+        pressure_s, load = neutral.pressure_s, self.others.fresh_load(now_s)
+        if load is not None and load.kv_ratio is not None:
+            pressure_s = kv_pressure_s(load.kv_ratio, params)
+        self.others_inflight, self.others_tokens = self.others.counted(load, neutral.others_inflight, now_s)
+        if service.mean_uncached_tokens:
+            self.others_mpairs = self.others_tokens * service.mean_mpairs / service.mean_uncached_tokens
+        prompts.see_progress(
+            now_s,
+            rtt_s=self.rtt_s,
+            last_token_s=last_token_s,
+            speed=self.backlog.speed,
+            queued=self.inflight + self.others_inflight >= self._slots,
+        )
         self._slots = service.slots
         self._place_s = service.place_s
         rtt_s = self.rtt.mean_s
         if rtt_s is None:
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
         handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
-        late_s = self.late_s(now_s)
-        ratio, shared = params.decode_ratio, params.toll_shared_ratio
-        decoded = ratio * service.expected_tokens
+        late_s = prompts.late_s(now_s, last_token_s)
+        risk_s = self.standing.failure_chance * params.failure_cost_s
+        slowness = 1.0 / self.backlog.speed
         for lane in self._lane_list:
-            fit = lane.fit
-            line, shape = fit.line, fit.common
-            lane.set_rates(
-                Rates(
-                    rtt_s * (1 + handshakes),
-                    line.overhead_s,
-                    pressure_s,
-                    max(fit.residual_s, late_s, -params.residual_floor_ratio * line.overhead_s),
-                    self.failure_chance * params.failure_cost_s,
-                    shape.token_s,
-                    shape.attention_s * _HALF_MILLIONTH,
-                    fit.pace,
-                    1.0 / self.backlog.speed,
-                    line.busy_s,
-                    2.0 * decoded * service.itl_busy_s,
-                    decoded * service.itl_s,
-                    lane.toll,
-                    lane.toll * (1.0 - shared),
-                    lane.toll * shared * lane.shared_queue_s,
-                    ratio,
-                )
-            )
+            lane.refresh(service, rtt_s * (1 + handshakes), pressure_s, late_s, risk_s, slowness)
         self.reprice()
-
-    def _see_progress(self, now_s: float) -> None:
-        """The oldest prompt is partly computed: what of it is done is not ahead of anybody any more."""
-        self._computed()
-        for lease in self.pending:
-            price = lease.price
-            if price is None or self.inflight + self.others_inflight >= self._slots:
-                return
-            takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
-            since_s = max(lease.started_s + self.rtt_s / 2, self.health.last_token_s)
-            if takes_s > 0.0 and now_s > since_s:
-                # Never all of it: as long as its first token has not come, something is left.
-                done = min((now_s - since_s) * self.backlog.speed / takes_s, _DONE_MAX)
-                self._ahead_tokens = done * lease.uncached_tokens
-                self._ahead_mpairs = done * lease.pairs * _MILLIONTH
-            return
-
-    def _computed(self) -> None:
-        self._ahead_tokens = self._ahead_mpairs = 0.0
-
-    def demand(self, line: Line) -> tuple[float, float]:
-        """(requests per second sent here, share of the time that their prefill takes).
-
-        Little's law tells how often others send, from how many of theirs are here and how long an answer takes.
-        """
-        service = self.service
-        others_per_s = self.others_inflight / service.mean_s
-        tokens_per_s = service.asked_tokens_per_s + others_per_s * self.mean_uncached_tokens
-        mpairs_per_s = service.asked_mpairs_per_s + others_per_s * self.mean_mpairs
-        work_per_s = tokens_per_s * line.token_s + mpairs_per_s * line.attention_s
-        return service.asked_per_s + others_per_s, work_per_s
-
-    def prefilled(self, lease: Lease) -> bool:
-        """The prompt of ``lease`` is computed, or nobody waits for it any more. Returns whether its wait was seen."""
-        seen = lease in self.pending
-        if seen:
-            del self.pending[lease]
-            self._computed()
-        elif lease in self.unseen:
-            del self.unseen[lease]
-        else:
-            return False
-        self.inflight_uncached_tokens -= lease.uncached_tokens
-        self.inflight_pairs -= lease.pairs
-        return seen
-
-    def late_s(self, now_s: float) -> float:
-        """How long the oldest first token is overdue while nothing else came: a lower bound of how slow it is here.
-
-        It is known long before the sample is, and it is all that a frozen engine ever tells.
-        """
-        for lease in self.pending:
-            due_s = lease.started_s + (lease.predicted_ttft_s or 0.0)
-            return max(0.0, now_s - max(due_s, self.health.last_token_s))
-        return 0.0
-
-    def lower_limit(self, lease: Lease, now_s: float) -> None:
-        """It refused ``lease`` because it is full: multiplicative decrease, once per round of requests."""
-        if lease.started_s >= self.limit_lowered_s:
-            self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
-            self.limit_lowered_s = now_s
-
-    def raise_limit(self) -> None:
-        """It served a request: additive increase."""
-        self.limit = min(self.limit + 1.0 / self.limit, float(self.spec.max_inflight))
-
-    def take_load(self, sample: LoadSample, now_s: float) -> None:
-        """A scrape. What it shows beyond our own requests belongs to others.
-
-        It is late: requests we sent after it was taken are not in it, so they are not subtracted from it.
-        """
-        self.load = sample
-        if sample.kv_capacity_tokens and self.tokens_per_block:
-            self.prefix.resize(sample.kv_capacity_tokens / self.tokens_per_block)
-        taken_s = sample.at_s - self.rtt_s / 2
-        unseen = sum(1 for lease in (*self.pending, *self.unseen) if lease.started_s > taken_s)
-        running, waiting = sample.running or 0.0, sample.waiting or 0.0
-        self.scraped_inflight = max(0.0, running + waiting - (self.inflight - unseen))
-        others_waiting = max(0.0, waiting - (len(self.pending) + len(self.unseen) - unseen))
-        self.scraped_tokens = others_waiting * self.mean_uncached_tokens
-        if sample.running is not None and sample.waiting is not None:
-            self.service.seen(running, waiting, sample.kv_ratio, now_s)
-
-    def learn_models(self, models: Collection[str]) -> bool:
-        """The answer of /v1/models. Returns whether it changed anything; what is configured holds."""
-        if self.spec.models or self.models == frozenset(models):
-            return False
-        self.models = frozenset(models)
-        self.denials.keep(self.models)
-        return True
-
-    def overdue(self, now_s: float) -> int:
-        """First tokens that should have come ``gray_floor_s`` ago or earlier."""
-        due_s = now_s - self._params.gray_floor_s
-        return sum(1 for lease in self.pending if lease.started_s + (lease.predicted_ttft_s or 0.0) < due_s)
-
-    def _assume_prefilled(self, now_s: float) -> None:
-        """An answer in one piece shows no first token; its prompt counts as computed when that was predicted."""
-        if self.unseen:
-            for lease in [u for u in self.unseen if now_s >= u.started_s + (u.predicted_ttft_s or 0.0)]:
-                self.prefilled(lease)
 
 
 def cached_tokens(b: Backend, request: Request) -> float:

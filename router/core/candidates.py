@@ -160,7 +160,7 @@ def doing_better(b: Backend, request: Request, exclude: Collection[str], params:
     """Whether a retry of ``request`` may hope for ``b``: it can be asked, now or after the moment that it asked for,
     and does not fail most of what it gets."""
     open_ = not b.draining and b.state is not State.EJECTED
-    return open_ and unfit(b, request, exclude) is None and b.failure_chance < params.retry_hope_chance
+    return open_ and unfit(b, request, exclude) is None and b.standing.failure_chance < params.retry_hope_chance
 
 
 def next_return_s(backends: Collection[Backend], params: Params, now_s: float) -> float:

@@ -19,10 +19,6 @@ from router.core.backend import Backend
 from router.core.health import State
 from router.core.lane import Habit, Lane
 from router.core.params import Params
-from router.core.types import Lease
-
-#: found so often in a row before it is believed
-_LOOKS = 2
 
 _Lanes = list[tuple[Backend, Lane]]
 
@@ -35,22 +31,13 @@ def find_gray(serving: Iterable[Backend], model: str, params: Params, now_s: flo
     return gray
 
 
-def still_gray(lease: Lease, b: Backend, now_s: float) -> bool:
-    """Whether a trial of a backend that was found gray, answered now, was too slow again."""
-    lane = b.lanes.get(lease.request.model)
-    if lane is None or lease.started_s < b.health.since_s:
-        return False
-    habit = lane.wholes if lease.first_token_s is None else lane.first_tokens
-    return now_s - lease.started_s > habit.most_s
-
-
 def _slow_first_tokens(lanes: _Lanes, params: Params, now_s: float) -> list[Backend]:
     since_s = now_s - params.gray_interval_s
     fitted = [lane for _, lane in lanes if lane.fit.samples >= params.gray_samples]
     lanes = [
         (b, lane)
         for b, lane in lanes
-        if lane in fitted or lane.queued.known(params.gray_samples, since_s) or b.overdue(now_s) >= params.gray_overdue
+        if lane in fitted or lane.queued.known(params.gray_samples, since_s) or _overdue(b, params, now_s)
     ]
     if not fitted or len(lanes) < params.gray_backends:
         return []
@@ -63,9 +50,14 @@ def _slow_first_tokens(lanes: _Lanes, params: Params, now_s: float) -> list[Back
     return _outliers(lanes, times_s, lambda lane: lane.first_tokens, params)
 
 
+def _overdue(b: Backend, params: Params, now_s: float) -> bool:
+    """Whether several first tokens should have come long ago."""
+    return b.prompts.overdue(now_s - params.gray_floor_s) >= params.gray_overdue
+
+
 def _first_token_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:
     """What a typical first token takes here, by what came and by what should have come."""
-    late_s = b.late_s(now_s) if b.overdue(now_s) >= params.gray_overdue else 0.0
+    late_s = b.late_s(now_s) if _overdue(b, params, now_s) else 0.0
     return lane.fit.line.predict_s(*typical) + max(lane.fit.residual_s, late_s)
 
 
@@ -94,16 +86,5 @@ def _outliers(lanes: _Lanes, times_s: list[float], habit_of: Callable[[Lane], Ha
     return [
         b
         for (b, lane), time_s in zip(lanes, times_s, strict=True)
-        if _gray_again(habit_of(lane), time_s, most_s, sick_s, params)
+        if habit_of(lane).judge(time_s, most_s, sick_s, params)
     ]
-
-
-def _gray_again(habit: Habit, time_s: float, most_s: float, sick_s: float, params: Params) -> bool:
-    usual_s = time_s if habit.usual_s is None else habit.usual_s
-    habit.most_s = min(sick_s, max(most_s, params.gray_factor * usual_s))
-    if time_s <= habit.most_s:
-        habit.marks = 0
-        habit.usual_s = usual_s + params.gray_usual_weight * (time_s - usual_s)
-        return False
-    habit.marks = (habit.marks + 1) % _LOOKS
-    return habit.marks == 0

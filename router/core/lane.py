@@ -5,26 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from router.core.cost import Price, Rates
+from router.core.cost import Price, Rates, work_s
+from router.core.learn.backlog import Backlog
 from router.core.learn.first_token import TtftFit
 from router.core.learn.recent import Recent
+from router.core.learn.service import Service
+from router.core.params import Params
+from router.core.types import Lease
 
 if TYPE_CHECKING:
     from router.core.backend import Backend
 
 _RATES = Rates()
+_MILLIONTH = 1e-6
+_HALF_MILLIONTH = 5e-7
+#: times found far too long in a row before it is believed
+_LOOKS = 2
 
 
 class Habit:
-    """What one kind of time usually is at a backend, slowly averaged, and how often in a row it was far too long."""
+    """How long one kind of time usually is at a backend, slowly averaged, and how often in a row it was far too long.
 
-    __slots__ = ("marks", "most_s", "usual_s")
+    See ``gray``.
+    """
+
+    __slots__ = ("_marks", "most_s", "usual_s")
 
     def __init__(self) -> None:
-        self.marks = 0
+        self._marks = 0
         self.usual_s: float | None = None
         #: more than this is far too long
         self.most_s = float("inf")
+
+    def begin_anew(self) -> None:
+        self._marks = 0
+
+    def judge(self, time_s: float, most_s: float, sick_s: float, params: Params) -> bool:
+        """Whether ``time_s``, seen in one look at the fleet, is far too long for the second look in a row.
+
+        Above ``most_s`` it is if it is unusual here, above ``sick_s`` in any case.
+        """
+        usual_s = time_s if self.usual_s is None else self.usual_s
+        self.most_s = min(sick_s, max(most_s, params.gray_factor * usual_s))
+        if time_s <= self.most_s:
+            self._marks = 0
+            self.usual_s = usual_s + params.gray_usual_weight * (time_s - usual_s)
+            return False
+        self._marks = (self._marks + 1) % _LOOKS
+        return self._marks == 0
 
 
 class Lane:
@@ -74,7 +102,67 @@ class Lane:
         self.fit.begin_anew()
         self.queued.begin_anew()
         self.whole.begin_anew()
-        self.first_tokens.marks = self.wholes.marks = 0
+        self.first_tokens.begin_anew()
+        self.wholes.begin_anew()
+
+    def charge(self, toll: float, shared_queue_s: float) -> None:
+        """Take the toll and the mean queue of the model's backends, see ``common``."""
+        self.toll, self.shared_queue_s = toll, shared_queue_s
+
+    def learn_first_token(self, lease: Lease, price: Price, ttft_s: float, backlog: Backlog, now_s: float) -> None:
+        """The first token of ``lease`` came after ``ttft_s``; ``price`` is what was known when it was sent."""
+        queue_s, tokens, mpairs, requests, rates = price[3]
+        takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
+        error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
+        ahead_s = rates.pace * (tokens * rates.token_s + mpairs * rates.pair_s * 2e6)
+        if ahead_s > 0.0:
+            wait_s = max(0.0, ttft_s - rates.rtt_s - rates.overhead_s - requests * rates.busy_s - takes_s)
+            backlog.waited(ahead_s, wait_s, now_s)
+        if queue_s > takes_s:
+            # It waited for others more than for itself: that tells of the backlog, not of the engine.
+            self.fit.note(error_s, now_s)
+            self.queued.add(ttft_s - rates.rtt_s, now_s)
+        else:
+            tokens = tokens * rates.slowness + lease.uncached_tokens
+            mpairs = mpairs * rates.slowness + lease.pairs * _MILLIONTH
+            self.fit.add(tokens, requests, ttft_s - rates.rtt_s, error_s, now_s, mpairs=mpairs)
+
+    def still_slow(self, lease: Lease, took_s: float) -> bool:
+        """Whether a trial that was answered after ``took_s`` shows that it is still far too slow here."""
+        habit = self.wholes if lease.first_token_s is None else self.first_tokens
+        return took_s > habit.most_s
+
+    def refresh(
+        self, service: Service, rtt_s: float, pressure_s: float, late_s: float, risk_s: float, slowness: float
+    ) -> None:
+        """Make the rates from what is known now of the model here, and from what is known of the backend.
+
+        ``late_s``: how long a first token is overdue. ``slowness``: of the backlog.
+        """
+        fit, params = self.fit, self.fit.params
+        line, shape = fit.line, fit.common
+        ratio, shared = params.decode_ratio, params.toll_shared_ratio
+        decoded = ratio * service.expected_tokens
+        self.set_rates(
+            Rates(
+                rtt_s=rtt_s,
+                overhead_s=line.overhead_s,
+                pressure_s=pressure_s,
+                residual_s=max(fit.residual_s, late_s, -params.residual_floor_ratio * line.overhead_s),
+                risk_s=risk_s,
+                token_s=shape.token_s,
+                pair_s=shape.attention_s * _HALF_MILLIONTH,
+                pace=fit.pace,
+                slowness=slowness,
+                busy_s=line.busy_s,
+                decode_each_s=2.0 * decoded * service.itl_busy_s,
+                decode_alone_s=decoded * service.itl_s,
+                toll=self.toll,
+                queue_toll=self.toll * (1.0 - shared),
+                shared_toll=self.toll * shared * self.shared_queue_s,
+                stall_ratio=ratio,
+            )
+        )
 
     def set_rates(self, rates: Rates) -> None:
         """Take these from now on. What ``Backend.reprice`` multiplies with what is ahead is made of them here."""

@@ -7,16 +7,33 @@ short queue, whatever the policy counts, and in panic, too, requests go first to
 
 from __future__ import annotations
 
+from router.core.outcomes import Outcome
 from router.core.params import Params
 
 
 class Standing:
     """How the latest attempts at one backend ended."""
 
-    __slots__ = ("_params", "failed_in_row", "held_until_s", "unanswered")
+    __slots__ = (
+        "_params",
+        "failed_in_row",
+        "failure_chance",
+        "failures_total",
+        "held_until_s",
+        "last_error",
+        "unanswered",
+    )
 
     def __init__(self, params: Params) -> None:
         self._params = params
+        self.failures_total = 0
+        self.last_error: str | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Another engine stands behind the name. The count of failures goes on."""
+        #: how often attempts fail lately: an EWMA of 1 for a failure and 0 for an answer, which fades with time
+        self.failure_chance = 0.0
         #: attempts, without a first token or a whole answer since
         self.failed_in_row = 0
         #: others come first until then
@@ -24,22 +41,40 @@ class Standing:
         #: attempts that were begun since the latest first token or whole answer
         self.unanswered = 0
 
-    def failed(self, failure_chance: float, now_s: float) -> None:
-        """An attempt failed; so often they fail lately."""
+    def failed(self, outcome: Outcome, now_s: float) -> None:
+        """An attempt failed."""
         params = self._params
+        self.failures_total += 1
+        self.last_error = outcome.value
+        self.failure_chance += params.failure_weight * (1.0 - self.failure_chance)
         self.failed_in_row += 1
-        if self.failed_in_row >= params.failing_in_row or failure_chance >= params.failing_chance:
+        if self.failed_in_row >= params.failing_in_row or self.failure_chance >= params.failing_chance:
             doublings = min(max(0, self.failed_in_row - params.failing_in_row), 10)
             self.held_until_s = now_s + min(params.failing_hold_s * 2.0**doublings, params.failing_hold_max_s)
 
-    def served(self) -> None:
-        """A first token or a whole answer came."""
-        self.failed_in_row = 0
-        self.held_until_s = float("-inf")
+    def answered(self) -> bool:
+        """A first token or a whole answer came. Returns whether that ends a doubt."""
+        self.unanswered = 0
+        if not self.failure_chance:
+            return False
+        self.failure_chance *= 1.0 - self._params.failure_weight
+        doubtful = self.doubtful
+        self._trust()
+        return doubtful
 
-    def tried(self, now_s: float) -> None:
+    def pardon(self) -> None:
+        """The backend is back from an absence: its failures were of another time."""
+        self.failure_chance = 0.0
+        self._trust()
+
+    def fade(self, keep: float) -> None:
+        """Time has passed: ``keep`` of the chance of a failure is left."""
+        self.failure_chance *= keep
+
+    def begun(self, now_s: float) -> None:
         """A request goes there; until it has shown something, no other needs to find out the same."""
-        if self.failed_in_row >= self._params.failing_in_row:
+        self.unanswered += 1
+        if self.failed_in_row and self.failed_in_row >= self._params.failing_in_row:
             self.held_until_s = max(self.held_until_s, now_s + self._params.failing_hold_s)
 
     def comes_last(self, now_s: float, probe_fails: bool, *, retry: bool) -> bool:
@@ -52,3 +87,7 @@ class Standing:
     def doubtful(self) -> bool:
         """Whether ``comes_last`` has to be asked at all."""
         return self.failed_in_row > 0 or self.held_until_s > float("-inf")
+
+    def _trust(self) -> None:
+        self.failed_in_row = 0
+        self.held_until_s = float("-inf")

@@ -241,8 +241,7 @@ class Lifecycle:
         now_s = clock.monotonic_s()
         self.date.at(clock.wall_s())
         self._deadlines.sweep(now_s, self._relays)
-        if self.fleet.silenced:
-            silenced, self.fleet.silenced = self.fleet.silenced, []
+        if silenced := self.fleet.take_silenced():
             for backend in silenced:
                 self._leave(backend, "does not answer any more")
         self._pools.sweep()

@@ -65,11 +65,11 @@ async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> Non
 async def test_first_contact_tells_distance_models_and_load() -> None:
     async with serving(dict(VLLM)) as engine, observing(config_of(engine, interval=60)) as (_, fleet):
         backend = fleet.backends["r/b0"]
-        await until(lambda: backend.models and backend.load and backend.rtt.mean_s is not None)
+        await until(lambda: backend.models and backend.others.load and backend.rtt.mean_s is not None)
         assert backend.models == {"tiny", "tiny-alias"}
         assert fleet.models() == ["tiny", "tiny-alias"]
-        assert backend.load is not None
-        assert backend.load.waiting == 3
+        assert backend.others.load is not None
+        assert backend.others.load.waiting == 3
         assert 0 < backend.rtt_s < 0.2
 
 
@@ -119,7 +119,7 @@ async def test_openai_and_router_have_no_page_to_scrape() -> None:
         async with serving(answers) as engine, observing(config_of(engine, engine=name)) as (_, fleet):
             await until(lambda engine=engine, path=path: engine.count(path) >= 3)
             assert engine.count("/metrics") == 0
-            assert fleet.backends["r/b0"].load is None
+            assert fleet.backends["r/b0"].others.load is None
 
 
 async def test_the_key_goes_to_its_own_backend_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ async def test_real_pages_reach_the_fleet(engine: str, name: str, waiting: float
     async with scraping(page(text), engine) as (scraper, fleet):
         sample = await scraper.scrape()
         assert sample is not None
-        load = fleet.backends["r/a"].fresh_load(clock.monotonic_s())
+        load = fleet.backends["r/a"].others.fresh_load(clock.monotonic_s())
         assert load is not None
         assert (sample.waiting, load.waiting) == (waiting, waiting)
         assert scraper.last_error is None
@@ -85,7 +85,7 @@ async def test_what_cannot_be_read_is_unknown(name: str) -> None:
         assert await scraper.scrape() is None
         assert watch.elapsed_s < 1.0
         assert reason in str(scraper.last_error)
-        assert fleet.backends["r/a"].load is None
+        assert fleet.backends["r/a"].others.load is None
 
 
 async def test_a_failed_scrape_keeps_the_last_one_until_it_is_old() -> None:
@@ -102,10 +102,10 @@ async def test_a_failed_scrape_keeps_the_last_one_until_it_is_old() -> None:
         backend = fleet.backends["r/a"]
         now_s[0] += 1
         assert await scraper.scrape() is None
-        assert backend.fresh_load(now_s[0]) is not None
+        assert backend.others.fresh_load(now_s[0]) is not None
         now_s[0] += params.load_fresh_s
         assert await scraper.scrape() is None
-        assert backend.fresh_load(now_s[0]) is None
+        assert backend.others.fresh_load(now_s[0]) is None
         await client.close()
 
 

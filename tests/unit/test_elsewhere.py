@@ -68,9 +68,9 @@ def test_load_and_prefixes_are_those_that_are_known_here() -> None:
     away = fleet_seen_from(driver.fleet, "eu-west", 8.2)
     for name, b in driver.fleet.backends.items():
         copy = away.backends[name]
-        assert (copy.inflight, copy.inflight_uncached_tokens, copy.state) == (
+        assert (copy.inflight, copy.prompts.tokens, copy.state) == (
             b.inflight,
-            b.inflight_uncached_tokens,
+            b.prompts.tokens,
             b.state,
         )
         assert copy.prefix is b.prefix

@@ -197,9 +197,9 @@ class TestService:
             service.seen(running=1, waiting=1, kv_ratio=0.1, now_s=float(i))
         assert service.slots == 1
         for came_s in (0.1, 0.1, 60.0, 0.1, 0.1):
-            service.outran(came_s, 2.0)
+            service.refute(came_s, 2.0)
             assert service.slots == 1
-        service.outran(0.1, 2.0)
+        service.refute(0.1, 2.0)
         assert service.slots == float("inf")
         for i in range(3, 9):
             service.seen(running=1, waiting=1, kv_ratio=0.1, now_s=float(i))
@@ -371,7 +371,7 @@ def test_the_pace_of_answers_is_learned_with_the_batch() -> None:
     for _ in range(300):
         requests = rng.randrange(2, 80)
         service.answered(99 * (0.01 + requests * 0.0005), 100, float(requests))
-    service.solve(common_pace([service], PARAMS), 1.0)
+    service.solve(common_pace([service], PARAMS), PARAMS.answer_prior_tokens, 1.0)
     assert service.itl_s == pytest.approx(0.01, rel=0.1)
     assert service.itl_busy_s == pytest.approx(0.0005, rel=0.1)
     assert common_tokens([service, Service(PARAMS, 0.0)], PARAMS) == pytest.approx(service.answer_tokens, rel=0.05)
@@ -387,7 +387,7 @@ def test_equal_engines_keep_nearly_equal_times_between_tokens() -> None:
     for _ in range(4):
         common = common_pace(services, PARAMS)
         for service in services:
-            service.solve(common, 1.0)
+            service.solve(common, PARAMS.answer_prior_tokens, 1.0)
     each = [service.itl_busy_s for service in services]
     assert max(each) < 1.25 * min(each)
 
@@ -400,6 +400,6 @@ def test_a_slower_engine_is_told_apart_by_the_pace_of_its_answers() -> None:
     for _ in range(10):
         common = common_pace(services, PARAMS)
         for service in services:
-            service.solve(common, 1.0)
+            service.solve(common, PARAMS.answer_prior_tokens, 1.0)
     quick, _, slow = (service.itl_s + 20 * service.itl_busy_s for service in services)
     assert slow == pytest.approx(4.0 * quick, rel=0.2)

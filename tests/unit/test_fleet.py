@@ -138,11 +138,11 @@ class TestLeases:
         fleet = fleet_of("us-east/a")
         backend = fleet.backends["us-east/a"]
         lease = Driver(fleet).send(0.0, prompt_tokens=500)
-        assert (backend.inflight, backend.inflight_uncached_tokens, len(fleet.leases)) == (1, 500, 1)
+        assert (backend.inflight, backend.prompts.tokens, len(fleet.leases)) == (1, 500, 1)
         fleet.first_token(lease, 0.2)
-        assert (backend.inflight, backend.inflight_uncached_tokens) == (1, 0)
+        assert (backend.inflight, backend.prompts.tokens) == (1, 0)
         fleet.end(lease, Outcome.OK, 0.4)
-        assert (backend.inflight, backend.inflight_uncached_tokens, len(fleet.leases)) == (0, 0, 0)
+        assert (backend.inflight, backend.prompts.tokens, len(fleet.leases)) == (0, 0, 0)
 
     def test_a_lease_ends_once(self) -> None:
         fleet = fleet_of("us-east/a")
@@ -227,9 +227,9 @@ class TestLeases:
         backend = fleet.backends["us-east/a"]
         driver = Driver(fleet)
         lease = driver.send(0.0, stream=False, prompt_tokens=1000)
-        assert backend.inflight_uncached_tokens == 1000
+        assert backend.prompts.tokens == 1000
         driver.send(1.0, stream=False, prompt_tokens=1)  # its prompt must have been computed by now
-        assert backend.inflight_uncached_tokens == 1
+        assert backend.prompts.tokens == 1
         assert backend.late_s(9.0) == 0.0
         fleet.end(lease, Outcome.OK, 20.0, Usage(1000, 500, None, True))
         assert backend.ttft_error_s is None
@@ -514,7 +514,7 @@ class TestKnowledge:
         assert fleet.backends["us-east/a"].others_inflight == 10
         fleet.observe_load("us-east/b", LoadSample(8.0, running=20, waiting=0, kv_ratio=0.5), 8.0)
         Driver(fleet).send(8.0)
-        assert fleet.backends["us-east/a"].fresh_load(8.0) is None
+        assert fleet.backends["us-east/a"].others.fresh_load(8.0) is None
         assert fleet.backends["us-east/a"].others_inflight == 20, "as busy as those that are known"
 
     def test_peers_fade(self) -> None:
@@ -678,7 +678,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert self.fleet.leases == set(self.live)
         for b in (*self.fleet.backends.values(), *self.fleet.retired.values()):
             assert b.inflight >= 0
-            assert b.inflight_uncached_tokens >= 0
+            assert b.prompts.tokens >= 0
             assert all(lane.price[0] >= 0.0 for lane in b.lanes.values())
 
     def teardown(self) -> None:

@@ -43,9 +43,9 @@ def test_a_full_keeper_makes_wait_and_a_light_request_needs_no_place() -> None:
     assert isinstance(decision, Wait)
     light = driver.send(0.0, pin_backend="us-east/b", light=True, prompt_tokens=0, stream=False)
     b = driver.fleet.backends["us-east/b"]
-    learned = b.mean_uncached_tokens
+    learned = b.service.mean_uncached_tokens
     driver.fleet.end(light, Outcome.OK, 0.1)
-    assert b.mean_uncached_tokens == learned
+    assert b.service.mean_uncached_tokens == learned
     driver.fleet.end(running, Outcome.OK, 0.2)
     assert b.inflight == 0
 

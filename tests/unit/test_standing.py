@@ -39,26 +39,26 @@ failures = st.lists(
 class TestStanding:
     def test_one_failure_is_none(self) -> None:
         standing = Standing(Params())
-        standing.failed(0.2, 0.0)
+        standing.failed(Outcome.SERVER_ERROR, 0.0)
         assert not standing.comes_last(0.0, False, retry=False)
         assert standing.comes_last(0.0, False, retry=True), "a retry is pickier"
 
     def test_moments_grow_while_it_fails_and_end_when_it_serves(self) -> None:
         standing, holds = Standing(Params()), []
         for at_s in range(20):
-            standing.failed(0.2, float(at_s))
+            standing.failed(Outcome.SERVER_ERROR, float(at_s))
             holds.append(max(0.0, standing.held_until_s - at_s))
         assert holds[:6] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
         assert set(holds[6:]) == {10.0}
-        standing.served()
+        assert standing.answered()
         assert not standing.comes_last(19.0, False, retry=True)
 
     def test_one_request_finds_out(self) -> None:
         standing = Standing(Params())
         for _ in range(2):
-            standing.failed(0.4, 0.0)
+            standing.failed(Outcome.SERVER_ERROR, 0.0)
         assert not standing.comes_last(0.6, False, retry=False)
-        standing.tried(0.6)
+        standing.begun(0.6)
         assert standing.comes_last(0.7, False, retry=False)
 
     def test_what_fails_after_its_first_token_comes_last_too(self) -> None:
@@ -71,9 +71,10 @@ class TestStanding:
 
     def test_silence_while_the_probe_fails_is_bounded(self) -> None:
         standing = Standing(Params())
-        standing.unanswered = 2
+        for _ in range(2):
+            standing.begun(0.0)
         assert not standing.comes_last(0.0, True, retry=False)
-        standing.unanswered = 3
+        standing.begun(0.0)
         assert standing.comes_last(0.0, True, retry=False)
         assert not standing.comes_last(0.0, False, retry=False)
 

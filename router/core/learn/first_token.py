@@ -158,6 +158,14 @@ class TtftFit:
         self.at_s = now_s
         self.error_s += params.error_weight * (abs(error_s) - self.error_s)
 
+    def fade(self, keep: float) -> None:
+        """Time has passed: ``keep`` of the residual is left."""
+        self.residual_s *= keep
+
+    def pardon(self) -> None:
+        """The residual is of a time before an absence."""
+        self.residual_s = 0.0
+
     def begin_anew(self) -> None:
         """What was learned of this backend alone holds no longer."""
         self._forget(0.0)

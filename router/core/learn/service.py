@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import exp
 
+from router.core.learn.first_token import Line
 from router.core.learn.least_squares import Sums
 from router.core.params import Params
 
 Pace = tuple[float, float]
+
+_PROMPT_WEIGHT = 0.1
 
 
 class Service:
@@ -46,7 +49,9 @@ class Service:
         "expected_tokens",
         "itl_busy_s",
         "itl_s",
+        "mean_mpairs",
         "mean_s",
+        "mean_uncached_tokens",
         "output_tokens_per_s",
         "pace",
         "slots",
@@ -77,6 +82,8 @@ class Service:
         self.asked_per_s = 0.0
         self.asked_tokens_per_s = 0.0
         self.asked_mpairs_per_s = 0.0
+        #: EWMA of the uncached tokens of a request here, and of their pairs
+        self.mean_uncached_tokens = self.mean_mpairs = 0.0
         #: what we saw delivered
         self.output_tokens_per_s = 0.0
         self._rated_s = self._solved_s = now_s
@@ -114,8 +121,12 @@ class Service:
         """Weighted sums over the answers, at pace 1: what a least-squares fit of the time between tokens needs."""
         return self._n, self._sr, self._srr, self._sy / self.pace, self._sry / self.pace
 
-    def solve(self, common: Pace, now_s: float) -> None:
-        """Bring ``pace`` up to date with the answers, and with it the time between tokens, a multiple of ``common``."""
+    def solve(self, common: Pace, expected_tokens: float, now_s: float) -> None:
+        """Bring ``pace`` up to date with the answers, and with it the time between tokens, a multiple of ``common``.
+
+        ``expected_tokens``: of a mean answer, wherever it is from.
+        """
+        self.expected_tokens = expected_tokens
         params = self._params
         keep = exp((self._solved_s - now_s) / params.fit_memory_s)
         if self._n * keep > params.fit_samples_max:
@@ -150,9 +161,14 @@ class Service:
         elif running > self.slots:
             self.slots = float("inf")
 
-    def outran(self, came_s: float, requests: float) -> None:
-        """A request that met ``requests`` others, which take all the places, was served after ``came_s``. When several
-        in a row are served long before a place could be free, there are more places than that."""
+    def refute(self, came_s: float, requests: float) -> None:
+        """A request that met ``requests`` others was served after ``came_s``.
+
+        If they take all the places that we know of, it had to wait for one. When several in a row are served long
+        before a place could be free, there are more places than that.
+        """
+        if requests < self.slots:
+            return
         wait_s = (requests + 1.0 - self.slots) * self.place_s
         if came_s >= wait_s * self._params.slots_refuted_ratio:
             self._outran = 0
@@ -178,6 +194,22 @@ class Service:
         if now_s - self.slots_at_s > self._params.slots_memory_s:
             self.slots = float("inf")
         return requests
+
+    def computed(self, uncached_tokens: int, mpairs: float) -> None:
+        """An answered request had brought so many uncached tokens along, and so many millions of pairs."""
+        self.mean_uncached_tokens += _PROMPT_WEIGHT * (uncached_tokens - self.mean_uncached_tokens)
+        self.mean_mpairs += _PROMPT_WEIGHT * (mpairs - self.mean_mpairs)
+
+    def demand(self, line: Line, others_inflight: float) -> tuple[float, float]:
+        """(requests per second sent here, share of the time that their prefill takes).
+
+        Little's law tells how often others send, from how many of theirs are here and how long an answer takes.
+        """
+        others_per_s = others_inflight / self.mean_s
+        tokens_per_s = self.asked_tokens_per_s + others_per_s * self.mean_uncached_tokens
+        mpairs_per_s = self.asked_mpairs_per_s + others_per_s * self.mean_mpairs
+        work_per_s = tokens_per_s * line.token_s + mpairs_per_s * line.attention_s
+        return self.asked_per_s + others_per_s, work_per_s
 
     @property
     def place_s(self) -> float:

@@ -37,7 +37,7 @@ class Gie(Policy):
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         blocks = request.prefix_blocks
-        loads = [b.fresh_load(now_s) for b in candidates]
+        loads = [b.others.fresh_load(now_s) for b in candidates]
         waiting = [None if load is None else load.waiting for load in loads]
         known = [count for count in waiting if count is not None]
         most, least = max(known, default=0.0), min(known, default=0.0)

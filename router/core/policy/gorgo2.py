@@ -61,7 +61,7 @@ class Gorgo2(Policy):
 
 
 def _kv_tokens(b: Backend, now_s: float) -> float:
-    load = b.fresh_load(now_s)
+    load = b.others.fresh_load(now_s)
     if load is None or load.kv_ratio is None or load.kv_capacity_tokens is None:
         return 0.0
     return load.kv_ratio * load.kv_capacity_tokens

@@ -39,7 +39,7 @@ class PeakEwma(Policy):
         parts: dict[int, tuple[float, int]] = {}
         for i in draw_two(len(candidates), rng):
             b = candidates[i]
-            pending = len(b.pending) + len(b.unseen)
+            pending = len(b.prompts)
             rtt_s = self._estimate_s(b.name, now_s)
             parts[i] = (rtt_s, pending)
             costs[i] = rtt_s * (pending + 1)

@@ -1,0 +1,56 @@
+"""What is configured of a backend, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from router.core.affinity import place_seed
+from router.core.types import BackendSpec
+
+
+class Configured:
+    """The part of a ``Backend`` that neither requests nor probes alter."""
+
+    __slots__ = ("draining", "jurisdiction", "local", "models", "name", "region", "rtt_prior_s", "seed", "spec")
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self.draining = False
+        self.install(spec)
+        self.forget_models()
+
+    def install(self, spec: BackendSpec) -> None:
+        """Take over what is configured. ``stand`` must follow."""
+        self.spec = spec
+        self.name = spec.name
+        self.region = spec.region.name
+        self.jurisdiction = spec.region.jurisdiction
+        self.seed = place_seed(spec.name)
+        self.stand(local=False, rtt_prior_s=None)
+
+    def stand(self, *, local: bool, rtt_prior_s: float | None) -> None:
+        """Take its place beside the router: whether in the same region, and how far away by the map."""
+        self.local, self.rtt_prior_s = local, rtt_prior_s
+
+    def drain(self, draining: bool) -> bool:
+        """Stop or resume new requests. Returns whether that changes anything."""
+        changed = self.draining != draining
+        self.draining = draining
+        return changed
+
+    def forget_models(self) -> None:
+        #: None: not configured, and the engine has not told yet
+        self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
+
+    def learn_models(self, models: Collection[str]) -> bool:
+        """The answer of /v1/models. Returns whether it changed anything; what is configured holds."""
+        if self.spec.models or self.models == frozenset(models):
+            return False
+        self.models = frozenset(models)
+        return True
+
+    def serves(self, model: str) -> bool:
+        return self.models is not None and model in self.models
+
+    @property
+    def max_inflight(self) -> int:
+        return self.spec.max_inflight

@@ -1,0 +1,75 @@
+"""Who may alter what in the decision core."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.tidy.tree import ROOT, name, python, tree
+
+#: Classes whose fields nobody but themselves assigns to: a counter goes up and down in one place.
+ALTER_THEMSELVES = {
+    "backend.py": ("Backend",),
+    "configured.py": ("Configured",),
+    "lane.py": ("Lane", "Habit"),
+    "prompts.py": ("Prompts",),
+    "others.py": ("Others",),
+    "standing.py": ("Standing",),
+    "health.py": ("Health",),
+    "learn/first_token.py": ("TtftFit",),
+    "learn/backlog.py": ("Backlog",),
+    "learn/service.py": ("Service",),
+    "learn/rtt.py": ("RttEstimate",),
+}
+
+
+#: Variables that hold other things, with fields of the same names.
+OTHER_THINGS = {
+    "account",
+    "ask",
+    "connection",
+    "context.trace_request_ctx",
+    "kind",
+    "pool",
+    "purse",
+    "record",
+    "request",
+    "sample",
+    "shot",
+    "x.record",
+}
+#: A backend sets the prices of its lanes: it has the counts that they are made of.
+TOGETHER = {"router/core/backend.py", "router/core/lane.py"}
+
+
+def fields() -> set[str]:
+    return {
+        slot
+        for file, classes in ALTER_THEMSELVES.items()
+        for node in ast.walk(tree(ROOT / "router" / "core" / file))
+        if isinstance(node, ast.ClassDef) and node.name in classes
+        for statement in node.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__slots__"
+        for slot in ast.literal_eval(statement.value)
+    }
+
+
+def assigned(path: Path) -> Iterator[ast.Attribute]:
+    """The attributes of other objects that this file assigns to or deletes."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and ast.unparse(node.value) != "self":
+            yield node
+
+
+def test_a_backend_alters_itself() -> None:
+    """Neither the fleet nor a policy writes into a backend or a part of it: it is told what happened."""
+    own = fields()
+    assert {"inflight", "limit", "price", "failure_chance", "residual_s"} <= own, "the fields are no longer found"
+    wrong = [
+        f"{name(path)}:{node.lineno} assigns to {ast.unparse(node)}"
+        for path in python("router", "sim")
+        for node in assigned(path)
+        if node.attr in own and ast.unparse(node.value) not in OTHER_THINGS and name(path) not in TOGETHER
+    ]
+    assert not wrong, "\n".join(wrong)
