@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from router.core.affinity import PrefixIndex
 from router.core.configured import Configured
-from router.core.cost import kv_pressure_s
+from router.core.cost import Ahead, kv_pressure_s
 from router.core.denials import Denials
 from router.core.health import Event, Health, State
 from router.core.lane import Lane
@@ -35,7 +35,7 @@ class Backend(Configured):
     """Counts are exact and ours; ``others_*`` is what peers and scrapes add to them.
 
     A backend alters itself, when the fleet tells it what happened; nobody else assigns to its fields. Policies read
-    them: above all ``lanes[model].price``, ``inflight``, ``others_inflight``, ``prefix``, ``rtt_s``.
+    them: above all ``lanes[model].quote``, ``inflight``, ``others_inflight``, ``prefix``, ``rtt_s``.
     """
 
     __slots__ = (
@@ -209,21 +209,21 @@ class Backend(Configured):
         self.standing.begun(now_s)
         if self.inflight >= self.limit:
             self._board.full.add(self)
-        self.reprice()
+        self.requote()
         return fresh
 
     def first_token(self, lease: Lease, now_s: float) -> Event | None:
         """The first token of ``lease`` came. Returns what that means for the backend's health."""
         self._stirred = True
         if self.prompts.remove(lease) and not lease.request.light:
-            lane, price = self.lanes.get(lease.request.model), lease.price
-            if lane is not None and price is not None and lease.started_s >= self.born_s:
-                lane.learn_first_token(lease, price, now_s - lease.started_s, self.backlog, now_s)
-                self.service.refute(now_s - lease.started_s, price[3][3])
+            lane, ahead = self.lanes.get(lease.request.model), lease.ahead
+            if lane is not None and ahead is not None and lease.started_s >= self.born_s:
+                lane.learn_first_token(lease, ahead, now_s - lease.started_s, self.backlog, now_s)
+                self.service.refute(now_s - lease.started_s, ahead.requests)
         if self.trials:
             self.trials.discard(lease)
         event = self._served(lease, now_s)
-        self.reprice()
+        self.requote()
         return event
 
     def ended(
@@ -239,7 +239,7 @@ class Backend(Configured):
             self.trials.discard(lease)
         if outcome is _OK:
             event = self._answered(lease, now_s, usage)
-            self.reprice()
+            self.requote()
         else:
             event = self._failed(lease, outcome, now_s, retry_after_s)
             self.refresh(now_s)
@@ -259,10 +259,10 @@ class Backend(Configured):
             if lane is not None and lease.started_s >= self.born_s:
                 lane.whole.add(took_s, now_s)
             service.took(max(0.0, took_s - (lease.predicted_ttft_s or 0.0)))
-            if lease.price is not None:
-                service.refute(took_s, lease.price[3][3])
+            if lease.ahead is not None:
+                service.refute(took_s, lease.ahead.requests)
         elif usage is not None:
-            before = lease.price[3][3] if lease.price is not None else self.inflight
+            before = lease.ahead.requests if lease.ahead is not None else self.inflight
             requests = (before + self.inflight + self.others_inflight) / 2
             service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
         if self.limit < self.spec.max_inflight:  # additive increase
@@ -373,7 +373,7 @@ class Backend(Configured):
         return bool(self._stirred or prompts.pending or prompts.unseen) or self.health.state is not State.HEALTHY
 
     def tick(self, now_s: float) -> int:
-        """Bring rates and prices up to date. Returns how many first attempts were sent here since the last call."""
+        """Bring rates and quotes up to date. Returns how many first attempts were sent here since the last call."""
         self._stirred = False
         firsts = self.service.tick(now_s, *self._sent())
         self.refresh(now_s)
@@ -414,7 +414,7 @@ class Backend(Configured):
             self.service.seen(sample.running, sample.waiting, sample.kv_ratio, now_s)
         self.refresh(now_s)
 
-    # -- prices -----------------------------------------------------------------------------------------------------
+    # -- quotes -----------------------------------------------------------------------------------------------------
 
     def open_lane(self, model: str, line: Line, now_s: float) -> None:
         """Begin to learn about ``model``, with ``line`` as a first guess."""
@@ -422,8 +422,8 @@ class Backend(Configured):
         self._lane_list = tuple(self.lanes.values())
         self.refresh(now_s)
 
-    def reprice(self) -> None:
-        """Make the prices anew from the counts. Called whenever a count changes: keep it short."""
+    def requote(self) -> None:
+        """Make new quotes from the counts. Called whenever a count changes: keep it short."""
         prompts = self.prompts
         tokens = prompts.sent_tokens - prompts.done_tokens + self.others_tokens
         mpairs = (prompts.sent_pairs - prompts.done_pairs) * _MILLIONTH + self.others_mpairs
@@ -433,15 +433,15 @@ class Backend(Configured):
             queue_s = tokens * lane.token_s + mpairs * lane.mpair_s
             if queue_s < wait_s:
                 queue_s = wait_s
-            lane.price = lane.row[lane.place] = (
+            lane.quote = lane.row[lane.place] = (
                 lane.fixed_s + queue_s + requests * lane.request_s,
                 lane.rate + queue_s * lane.queue_toll + requests * lane.stall,
                 lane.curve,
-                (queue_s, tokens, mpairs, requests, lane.rates),
+                Ahead(queue_s, tokens, mpairs, requests, lane.rates),  # in this order: keywords cost time here (ADR 14)
             )
 
     def refresh(self, now_s: float) -> None:
-        """Advance everything that depends on time, then the prices."""
+        """Advance everything that depends on time, then the quotes."""
         params, neutral, service = self._params, self._neutral, self.service
         prompts, last_token_s = self.prompts, self.health.last_token_s
         prompts.assume_computed(now_s)
@@ -469,7 +469,7 @@ class Backend(Configured):
         slowness = 1.0 / self.backlog.speed
         for lane in self._lane_list:
             lane.refresh(service, rtt_s * (1 + handshakes), pressure_s, late_s, risk_s, slowness)
-        self.reprice()
+        self.requote()
 
 
 def cached_tokens(b: Backend, request: Request) -> float:

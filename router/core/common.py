@@ -109,6 +109,6 @@ def charge_tolls(serving: Serving, params: Params) -> None:
         demands = [b.service.demand(lane.fit.line, b.others_inflight) for b, lane in lanes]
         utilisation = min(fmean([work for _, work in demands]), params.toll_utilisation_max)
         toll = params.toll_ratio * fmean([per_s for per_s, _ in demands]) / (1.0 - utilisation)
-        queue_s = fmean([lane.price[3][0] for _, lane in lanes])
+        queue_s = fmean([lane.ahead.queue_s for _, lane in lanes])
         for _, lane in lanes:
             lane.charge(toll, queue_s)

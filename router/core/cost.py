@@ -1,4 +1,4 @@
-"""The price of a backend: what a request would cost there, in seconds, term by term.
+"""A backend's quote: what a request would cost there, in seconds, term by term.
 
     cost_s(b) = rtt_s·k(b) + overhead_s + queue_s + prefill_s + pressure_s + residual_s + risk_s + decode_s + toll_s
 
@@ -28,10 +28,10 @@ from and shown to operators beside the real one.
 Sources: GORGO's cost of network + queue + uncached prefill; SMG's least_load barrier; Linkerd's PenaltyPeakEwma;
 Pigou's toll, here the externality of the M/G/1 busy period.
 
-A ``Price`` is a plain tuple, made anew when a backend changes and never altered: a decision keeps the prices it saw and
-can be explained later at no cost now. The backends of a model differ in pace only, so the work at pace 1 is the same at
-all of them, but for what they have cached: ``plain_s`` = u * (token_s + (2 * prompt - u) * pair_s). With that and τ =
-η·λ / (1 - ρ):
+A ``Quote`` is a plain tuple, replaced when a backend changes and never altered: a decision keeps the quotes it saw and
+can be explained later at no cost now. It is in seconds; dollars are a *price*. The backends of a model differ in pace
+only, so the work at pace 1 is the same at all of them, except for what they have cached: ``plain_s`` = u * (token_s +
+(2 * prompt - u) * pair_s). With that and τ = η·λ / (1 - ρ):
 
     cost_s = fixed_s + plain_s * (rate + plain_s * curve)
     rate = pace * (1 + τ * q + κ·n), curve = pace² * τ
@@ -41,20 +41,18 @@ from __future__ import annotations
 
 from math import asin, cos, radians, sin, sqrt
 
+import msgspec
+
 from router.core.params import Params
-from router.core.types import Value
 
-#: (fixed_s, rate, curve, Ahead)
-Price = tuple[float, float, float, "Ahead"]
-
-#: (queue_s, tokens ahead, millions of pairs ahead, requests there, Rates): what the price was made of
-Ahead = tuple[float, float, float, float, "Rates"]
+#: (fixed_s, rate, curve, Ahead). A tuple, because a decision unpacks one for every candidate (ADR 14).
+Quote = tuple[float, float, float, "Ahead"]
 
 Terms = tuple[tuple[str, float], ...]
 
 
-class Rates(Value):
-    """All that a price needs besides what is ahead of the request. Made anew when time has passed, never altered."""
+class Rates(msgspec.Struct, frozen=True, gc=False):
+    """All that a quote needs besides what is ahead of the request. Replaced when time has passed."""
 
     rtt_s: float = 0.0  # times k
     overhead_s: float = 0.0
@@ -67,7 +65,7 @@ class Rates(Value):
     pace: float = 1.0
     #: how many times slower the backlog is worked off than the engine can
     slowness: float = 1.0
-    #: per request there: wait for the first token, and the later tokens' price
+    #: per request there: wait for the first token, and the cost of later tokens
     busy_s: float = 0.0
     decode_each_s: float = 0.0
     decode_alone_s: float = 0.0
@@ -81,22 +79,32 @@ class Rates(Value):
     stall_ratio: float = 0.0
 
 
+class Ahead(msgspec.Struct, frozen=True, gc=False):
+    """What is ahead of a request that is sent now, and the rates: all that a quote was made of."""
+
+    queue_s: float = 0.0
+    tokens: float = 0.0
+    mpairs: float = 0.0
+    #: in the engine, ours and those of others
+    requests: float = 0.0
+    rates: Rates = Rates()
+
+
 def prompt_pairs(prompt_tokens: int, uncached_tokens: int) -> int:
     """How many pairs of tokens attention computes: each uncached one with all that come before it."""
     return uncached_tokens * (2 * prompt_tokens - uncached_tokens) // 2
 
 
-def work_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
+def work_s(rates: Rates, prompt_tokens: float, uncached_tokens: float) -> float:
     """How long the prefill takes."""
-    rates = price[3][4]
     plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
     return rates.pace * plain_s
 
 
-def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> Terms:
+def cost_terms(ahead: Ahead, prompt_tokens: float, uncached_tokens: float) -> Terms:
     """The terms of what a request with so many tokens, so many of them uncached, costs. Their sum is its cost."""
-    queue_s, _, _, requests, rates = price[3]
-    prefill_s = work_s(price, prompt_tokens, uncached_tokens)
+    queue_s, requests, rates = ahead.queue_s, ahead.requests, ahead.rates
+    prefill_s = work_s(rates, prompt_tokens, uncached_tokens)
     tolls = rates.toll * prefill_s + rates.queue_toll * queue_s + rates.shared_toll
     return (
         ("rtt", rates.rtt_s),
@@ -111,11 +119,12 @@ def price_terms(price: Price, prompt_tokens: float, uncached_tokens: float) -> T
     )
 
 
-def predicted_ttft_s(price: Price, prompt_tokens: float, uncached_tokens: float) -> float:
+def predicted_ttft_s(ahead: Ahead, prompt_tokens: float, uncached_tokens: float) -> float:
     """When the first token is expected: the cost without what is no wait for it (barrier, risk, decode, toll)."""
-    queue_s, _, _, requests, rates = price[3]
+    rates = ahead.rates
     plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
-    return rates.rtt_s + rates.overhead_s + queue_s + rates.pace * plain_s + requests * rates.busy_s + rates.residual_s
+    wait_s = ahead.queue_s + rates.pace * plain_s + ahead.requests * rates.busy_s
+    return rates.rtt_s + rates.overhead_s + wait_s + rates.residual_s
 
 
 def kv_pressure_s(kv_ratio: float, params: Params) -> float:

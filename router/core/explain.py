@@ -14,7 +14,7 @@ from router.core.policy.base import Ranking
 class Candidates(Sequence[Candidate]):
     """All backends at the moment of a decision: the ranked ones, best first, then those that were struck.
 
-    Made on first reading. Until then it holds references only: to the backends for their names, and to prices and costs
+    Made on first reading. Until then it holds references only: to the backends for their names, and to quotes and costs
     that are never altered.
     """
 

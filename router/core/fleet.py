@@ -1,7 +1,7 @@
 """All backends, all leases, and the one step that matters: filter, rank, lease.
 
 ``decide`` is synchronous from the first filter to the counted lease, so no two requests can take the same place. What
-is costly is done elsewhere: a model's candidates are listed when a backend changes, prices are made when a count
+is costly is done elsewhere: a model's candidates are listed when a backend changes, quotes are made when a count
 changes, and everything that ages is brought up to date once per tick, whoever calls.
 """
 
@@ -31,6 +31,7 @@ from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request,
 _MODEL_MISSING = Outcome.MODEL_MISSING
 _EJECTED = State.EJECTED
 _HEALTHY = State.HEALTHY
+_SUSPECT = State.SUSPECT
 
 #: a backend, and blocks of a prompt that it is about to have
 PrefixNews = tuple[str, Sequence[int]]
@@ -195,8 +196,8 @@ class Fleet:
                 return refuse(request, struck, exclude, serving, self.backends.values(), self.params, now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
-        price = b.lanes[model].price
-        if policy.binds_late and price[3][0] > self._patience_s[request.priority] and not exclude and not request.light:
+        ahead = b.lanes[model].quote[3]
+        if ahead.queue_s > self._patience_s[request.priority] and policy.binds_late and not (exclude or request.light):
             wait = self._hold(request, candidates, ranking, struck, now_s)
             if wait is not None:
                 return wait
@@ -204,20 +205,20 @@ class Fleet:
         if request.prefix_blocks:
             cached = ranking.cached_tokens if ranking.cached_tokens >= 0.0 else cached_tokens(b, request)
             uncached = int(uncached - cached)
+        prompt_tokens, state = request.prompt_tokens, b.health.state
         lease = Lease(
             request,
             b.name,
             now_s,
-            request.prompt_tokens,
+            prompt_tokens,
             uncached,
-            prompt_pairs(request.prompt_tokens, uncached),
-            predicted_ttft_s(price, request.prompt_tokens, uncached),
-            None,
-            b.health.state is not _HEALTHY and b.health.state is not State.SUSPECT,
-            dry_run,
-            cached,
-            bool(exclude),
-            price,
+            pairs=prompt_pairs(prompt_tokens, uncached),
+            predicted_ttft_s=predicted_ttft_s(ahead, prompt_tokens, uncached),
+            probation=state is not _HEALTHY and state is not _SUSPECT,
+            ended=dry_run,
+            cached_tokens=cached,
+            retry=bool(exclude),
+            ahead=ahead,
         )
         if not dry_run:
             self.leases.add(lease)
@@ -241,13 +242,13 @@ class Fleet:
         patience_s = self._patience_s[request.priority]
         if request.priority is not Priority.BATCH:
             patience_s += max(0.0, now_s - request.arrival_s)
-        if min(b.lanes[request.model].price[3][0] for b in candidates) <= patience_s:
+        if min(b.lanes[request.model].ahead.queue_s for b in candidates) <= patience_s:
             return None
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
         return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
 
     def _pool(self, model: str, now_s: float) -> Pool:
-        """The model's backends, sorted out anew, each with a price for it."""
+        """The model's backends, sorted out anew, each with a quote for it."""
         serving = self._serving.get(model, ())
         line = self.common.line(model)
         for b in serving:

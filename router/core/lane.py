@@ -1,11 +1,11 @@
-"""One model on one backend: what is learned of it there, its rates and its price; and such lanes in a row."""
+"""One model on one backend: what is learned of it there, its rates and its quote; and such lanes in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from router.core.cost import Price, Rates, work_s
+from router.core.cost import Ahead, Quote, Rates, work_s
 from router.core.learn.backlog import Backlog
 from router.core.learn.first_token import TtftFit
 from router.core.learn.recent import Recent
@@ -16,7 +16,6 @@ from router.core.types import Lease
 if TYPE_CHECKING:
     from router.core.backend import Backend
 
-_RATES = Rates()
 _MILLIONTH = 1e-6
 _HALF_MILLIONTH = 5e-7
 #: times found far too long in a row before it is believed
@@ -56,7 +55,7 @@ class Habit:
 
 
 class Lane:
-    """One model on one backend: its fit, its rates and its price."""
+    """One model on one backend: its fit, its rates and its quote."""
 
     __slots__ = (
         "curve",
@@ -66,9 +65,9 @@ class Lane:
         "model",
         "mpair_s",
         "place",
-        "price",
         "queue_toll",
         "queued",
+        "quote",
         "rate",
         "rates",
         "request_s",
@@ -84,10 +83,10 @@ class Lane:
     def __init__(self, model: str, fit: TtftFit) -> None:
         self.model = model
         self.fit = fit
-        self.price: Price = (0.0, 0.0, 0.0, (0.0, 0.0, 0.0, 0.0, _RATES))
-        #: where else the price is kept: its place in a ``Lineup``
-        self.row, self.place = [self.price], 0
-        self.set_rates(_RATES)
+        self.quote: Quote = (0.0, 0.0, 0.0, Ahead())
+        #: where else the quote is kept: its place in a ``Lineup``
+        self.row, self.place = [self.quote], 0
+        self.set_rates(self.quote[3].rates)
         #: see ``Fleet``: the same for all backends of a model
         self.toll = self.shared_queue_s = 0.0
         #: what first tokens took that waited for others more than for themselves, without the network
@@ -109,22 +108,22 @@ class Lane:
         """Take the toll and the mean queue of the model's backends, see ``common``."""
         self.toll, self.shared_queue_s = toll, shared_queue_s
 
-    def learn_first_token(self, lease: Lease, price: Price, ttft_s: float, backlog: Backlog, now_s: float) -> None:
-        """The first token of ``lease`` came after ``ttft_s``; ``price`` is what was known when it was sent."""
-        queue_s, tokens, mpairs, requests, rates = price[3]
-        takes_s = work_s(price, lease.prompt_tokens, lease.uncached_tokens)
+    def learn_first_token(self, lease: Lease, ahead: Ahead, ttft_s: float, backlog: Backlog, now_s: float) -> None:
+        """The first token of ``lease`` came after ``ttft_s``; ``ahead`` was when it was sent."""
+        rates, requests = ahead.rates, ahead.requests
+        takes_s = work_s(rates, lease.prompt_tokens, lease.uncached_tokens)
         error_s = ttft_s - (lease.predicted_ttft_s or 0.0)
-        ahead_s = rates.pace * (tokens * rates.token_s + mpairs * rates.pair_s * 2e6)
+        ahead_s = rates.pace * (ahead.tokens * rates.token_s + ahead.mpairs * rates.pair_s * 2e6)
         if ahead_s > 0.0:
             wait_s = max(0.0, ttft_s - rates.rtt_s - rates.overhead_s - requests * rates.busy_s - takes_s)
             backlog.waited(ahead_s, wait_s, now_s)
-        if queue_s > takes_s:
+        if ahead.queue_s > takes_s:
             # It waited for others more than for itself: that tells of the backlog, not of the engine.
             self.fit.note(error_s, now_s)
             self.queued.add(ttft_s - rates.rtt_s, now_s)
         else:
-            tokens = tokens * rates.slowness + lease.uncached_tokens
-            mpairs = mpairs * rates.slowness + lease.pairs * _MILLIONTH
+            tokens = ahead.tokens * rates.slowness + lease.uncached_tokens
+            mpairs = ahead.mpairs * rates.slowness + lease.pairs * _MILLIONTH
             self.fit.add(tokens, requests, ttft_s - rates.rtt_s, error_s, now_s, mpairs=mpairs)
 
     def still_slow(self, lease: Lease, took_s: float) -> bool:
@@ -164,8 +163,13 @@ class Lane:
             )
         )
 
+    @property
+    def ahead(self) -> Ahead:
+        """What is ahead of a request that is sent now."""
+        return self.quote[3]
+
     def set_rates(self, rates: Rates) -> None:
-        """Take these from now on. What ``Backend.reprice`` multiplies with what is ahead is made of them here."""
+        """Take these from now on. What ``Backend.requote`` multiplies with what is ahead is made of them here."""
         self.rates = rates
         self.fixed_s = (
             rates.rtt_s + rates.overhead_s + rates.pressure_s + rates.residual_s + rates.risk_s + rates.decode_alone_s
@@ -182,19 +186,19 @@ class Lane:
 
 
 class Lineup(tuple["Backend", ...]):
-    """Backends of one model that may be used, with their prices for it in one row, kept up to date by the backends.
+    """Backends of one model that may be used, with their quotes for it in one row, kept up to date by the backends.
 
-    Who keeps prices copies the row. ``known`` is what their prefix indices remember, in the same order.
+    Who keeps quotes copies the row. ``known`` is what their prefix indices remember, in the same order.
     """
 
-    prices: list[Price]
+    quotes: list[Quote]
     known: list[dict[int, int]]
 
     @classmethod
     def part(cls, backends: Iterable[Backend], model: str) -> Lineup:
         """For one decision: the row is not kept up to date. All have a lane for ``model``."""
         lineup = cls(backends)
-        lineup.prices = [b.lanes[model].price for b in lineup]
+        lineup.quotes = [b.lanes[model].quote for b in lineup]
         lineup.known = [b.prefix.known for b in lineup]
         return lineup
 
@@ -204,5 +208,5 @@ class Lineup(tuple["Backend", ...]):
         lineup = cls.part(backends, model)
         for place, b in enumerate(lineup):
             lane = b.lanes[model]
-            lane.row, lane.place = lineup.prices, place
+            lane.row, lane.place = lineup.quotes, place
         return lineup

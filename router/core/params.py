@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Params:
     # -- time -------------------------------------------------------------------------------------------------------
-    #: how often backends where something happens are brought up to date: their ages, timers and prices
+    #: how often backends where something happens are brought up to date: their ages, timers and quotes
     tick_s: float = 0.1
     #: how often everything is, fits and tolls, too; bounds how late a change that time drives can be
     solve_s: float = 0.5

@@ -78,9 +78,9 @@ class Prompts:
         """
         self.done_tokens, self.done_pairs = self.computed_tokens, self.computed_pairs
         lease = next(iter(self.pending), None)
-        if lease is None or lease.price is None or queued:
+        if lease is None or lease.ahead is None or queued:
             return
-        takes_s = work_s(lease.price, lease.prompt_tokens, lease.uncached_tokens)
+        takes_s = work_s(lease.ahead.rates, lease.prompt_tokens, lease.uncached_tokens)
         since_s = max(lease.started_s + rtt_s / 2, last_token_s)
         if takes_s > 0.0 and now_s > since_s:
             # Never all of it: as long as its first token has not come, something is left.

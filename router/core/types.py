@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from router.core.cost import Price
+    from router.core.cost import Ahead
     from router.core.outcomes import Outcome
 
 
@@ -132,8 +132,8 @@ class Lease(Value, eq=False):
     cached_tokens: float = 0.0
     #: the request had failed elsewhere before
     retry: bool = False
-    #: what the backend cost at the decision, see cost.Price: the features its first token is learned with
-    price: Price | None = None
+    #: what was ahead of it at the decision: the features its first token is learned with
+    ahead: Ahead | None = None
     #: prefix blocks that the backend has only if this attempt comes to something
     fresh_blocks: Sequence[int] = ()
     observer: Observer | None = None

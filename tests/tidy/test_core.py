@@ -39,7 +39,7 @@ OTHER_THINGS = {
     "shot",
     "x.record",
 }
-#: A backend sets the prices of its lanes: it has the counts that they are made of.
+#: A backend sets the quotes of its lanes: it has the counts that they are made of.
 TOGETHER = {"router/core/backend.py", "router/core/lane.py"}
 
 
@@ -65,7 +65,7 @@ def assigned(path: Path) -> Iterator[ast.Attribute]:
 def test_a_backend_alters_itself() -> None:
     """Neither the fleet nor a policy writes into a backend or a part of it: it is told what happened."""
     own = fields()
-    assert {"inflight", "limit", "price", "failure_chance", "residual_s"} <= own, "the fields are no longer found"
+    assert {"inflight", "limit", "quote", "failure_chance", "residual_s"} <= own, "the fields are no longer found"
     wrong = [
         f"{name(path)}:{node.lineno} assigns to {ast.unparse(node)}"
         for path in python("router", "sim")

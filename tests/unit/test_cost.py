@@ -1,4 +1,4 @@
-"""The price of a backend: its guesses, barriers and fading."""
+"""The quote of a backend: its guesses, barriers and fading."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from itertools import pairwise
 import pytest
 
 from router.core.cost import (
+    Ahead,
     Rates,
+    cost_terms,
     distance_km,
     distance_rtt_s,
     kv_pressure_s,
     peers_share,
     predicted_ttft_s,
-    price_terms,
     prompt_pairs,
 )
 from router.core.lane import Lane
@@ -102,8 +103,8 @@ def test_terms_prediction_and_cost_agree() -> None:
     queue_s, requests = 0.4, 10.0
     fixed_s = lane.fixed_s + queue_s + requests * lane.request_s
     rate = lane.rate + queue_s * lane.queue_toll + requests * lane.stall
-    price = (fixed_s, rate, lane.curve, (queue_s, 4000.0, 0.0, requests, rates))
-    terms = dict(price_terms(price, 3000, 2000))
+    ahead = Ahead(queue_s, 4000.0, 0.0, requests, rates)
+    terms = dict(cost_terms(ahead, 3000, 2000))
     plain_s = 2000 * (rates.token_s + 4000 * rates.pair_s)
     assert terms == pytest.approx(
         {
@@ -118,9 +119,9 @@ def test_terms_prediction_and_cost_agree() -> None:
             "toll": 0.28 * (6.0 * 0.28 + 4.0 * 0.4 + 0.8 + 0.45),
         }
     )
-    assert sum(terms.values()) == pytest.approx(price[0] + plain_s * (price[1] + plain_s * price[2]))
+    assert sum(terms.values()) == pytest.approx(fixed_s + plain_s * (rate + plain_s * lane.curve))
     no_wait_s = 0.02 + 0.25 + terms["toll"] + terms["decode"]
-    assert predicted_ttft_s(price, 3000, 2000) == pytest.approx(sum(terms.values()) - no_wait_s)
+    assert predicted_ttft_s(ahead, 3000, 2000) == pytest.approx(sum(terms.values()) - no_wait_s)
 
 
 def test_attention_computes_each_uncached_token_with_all_before_it() -> None:

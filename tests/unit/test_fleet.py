@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from router.core.cost import price_terms
+from router.core.cost import cost_terms
 from router.core.decisions import Dispatch, Reject, RejectReason, Struck, Wait
 from router.core.fleet import Fleet
 from router.core.health import State
@@ -439,9 +439,9 @@ class TestKnowledge:
         driver = Driver(fleet)
         fleet.observe_rtt("us-east/a", 0.001, 0.0)
         driver.send(0.0, prompt_tokens=20_000)
-        queue_s = fleet.backends["us-east/a"].lanes[MODEL].price[3][0]
+        queue_s = fleet.backends["us-east/a"].lanes[MODEL].ahead.queue_s
         driver.send(queue_s / 2, prompt_tokens=10)
-        later_s = fleet.backends["us-east/a"].lanes[MODEL].price[3][0]
+        later_s = fleet.backends["us-east/a"].lanes[MODEL].ahead.queue_s
         assert later_s == pytest.approx(queue_s / 2, rel=0.1)
         fleet.audit()
 
@@ -455,7 +455,7 @@ class TestKnowledge:
         fleet.observe_load("us-east/b", None, 30.0)
         driver.serve(30.0)
         known, new = (
-            dict(price_terms(fleet.backends[name].lanes[MODEL].price, 100, 100))["decode"]
+            dict(cost_terms(fleet.backends[name].lanes[MODEL].ahead, 100, 100))["decode"]
             for name in ("us-east/a", "us-east/b")
         )
         assert new == pytest.approx(known, rel=0.2)
@@ -679,7 +679,7 @@ class FleetMachine(RuleBasedStateMachine):
         for b in (*self.fleet.backends.values(), *self.fleet.retired.values()):
             assert b.inflight >= 0
             assert b.prompts.tokens >= 0
-            assert all(lane.price[0] >= 0.0 for lane in b.lanes.values())
+            assert all(lane.quote[0] >= 0.0 for lane in b.lanes.values())
 
     def teardown(self) -> None:
         if hasattr(self, "fleet"):

@@ -33,7 +33,7 @@ def rank(fleet: Fleet, policy: str | Policy, request: Request, now_s: float = 0.
 
 
 def candidates(fleet: Fleet, now_s: float) -> Sequence[Backend]:
-    """All backends, up to date and with prices, as ``decide`` hands them to a policy."""
+    """All backends, up to date and with quotes, as ``decide`` hands them to a policy."""
     fleet.decide(ask(), make_policy("nearest", fleet.params), now_s, random.Random(0), dry_run=True)
     return tuple(fleet.backends.values())
 
@@ -280,7 +280,7 @@ class TestTtft:
         long, short = (fleet.backends[name].lanes[MODEL].rates for name in ("us-east/a", "us-west/a"))
         assert short.shared_toll == long.shared_toll > 0.0
         assert short.queue_toll == pytest.approx(0.5 * short.toll)
-        queues_s = [b.lanes[MODEL].price[3][0] for b in fleet.backends.values()]
+        queues_s = [b.lanes[MODEL].ahead.queue_s for b in fleet.backends.values()]
         assert short.shared_toll == pytest.approx(0.25 * short.toll * sum(queues_s), rel=0.3)
 
     def test_the_toll_keeps_a_prefix_together_when_it_is_busy(self) -> None:

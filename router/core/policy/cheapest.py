@@ -24,8 +24,8 @@ class Cheapest(Policy):
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens = request.model, request.prompt_tokens
-        prices = [b.lanes[model].price for b in candidates]
-        waits = [p[0] + work_s(p, tokens, tokens) for p in prices]
+        quotes = [b.lanes[model].quote for b in candidates]
+        waits = [fixed_s + work_s(ahead.rates, tokens, tokens) for fixed_s, _, _, ahead in quotes]
         dollars = [b.spec.cost_usd_hour for b in candidates]
         bound = self.params.cheapest_ttft_s
         costs = [usd if wait <= bound else max(dollars) + wait for usd, wait in zip(dollars, waits, strict=True)]

@@ -51,7 +51,7 @@ class Prequal(Policy):
         return median(latency for _, latency in near)
 
     def first_token(self, lease: Lease, now_s: float) -> None:
-        load = lease.price[3][3] if lease.price is not None else 0.0
+        load = lease.ahead.requests if lease.ahead is not None else 0.0
         samples = self._samples.setdefault(lease.backend, deque(maxlen=SAMPLES))
         samples.append((load, now_s - lease.started_s))
 

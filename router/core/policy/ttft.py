@@ -8,13 +8,13 @@ from zlib import crc32
 
 from router.core.affinity import rendezvous
 from router.core.backend import Backend
-from router.core.cost import Price, Terms, price_terms
+from router.core.cost import Quote, Terms, cost_terms
 from router.core.lane import Lineup
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
 
 _NOTHING_CACHED: dict[int, float] = {}
-_Detail = tuple[list[Price], dict[int, float], int]
+_Detail = tuple[list[Quote], dict[int, float], int]
 
 
 class Ttft(Policy):
@@ -33,15 +33,15 @@ class Ttft(Policy):
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         model, tokens = request.model, request.prompt_tokens
         lineup = candidates if isinstance(candidates, Lineup) else Lineup.part(candidates, model)
-        prices = lineup.prices.copy()
-        rates = prices[0][3][4]
+        quotes = lineup.quotes.copy()
+        rates = quotes[0][3].rates
         plain_s = tokens * (rates.token_s + tokens * rates.pair_s)
         # One expression and no calls: this runs for every backend on every request.
-        costs = [fixed_s + plain_s * (rate + plain_s * curve) for fixed_s, rate, curve, _ in prices]
-        cached = _cached(request, lineup, prices, costs) if request.prefix_blocks else _NOTHING_CACHED
+        costs = [fixed_s + plain_s * (rate + plain_s * curve) for fixed_s, rate, curve, _ in quotes]
+        cached = _cached(request, lineup, quotes, costs) if request.prefix_blocks else _NOTHING_CACHED
         best = min(costs)
         params = self.params
-        detail = (prices, cached, tokens)
+        detail = (quotes, cached, tokens)
         if rng.random() < params.explore_ratio:
             stalest = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
             if stalest is not None:
@@ -109,11 +109,11 @@ class Ttft(Policy):
         return stalest
 
 
-def _cached(request: Request, lineup: Lineup, prices: list[Price], costs: list[float]) -> dict[int, float]:
+def _cached(request: Request, lineup: Lineup, quotes: list[Quote], costs: list[float]) -> dict[int, float]:
     """Tokens of the prompt that candidates have in their caches, by index. Puts right what these cost."""
     tokens, blocks, block_tokens = request.prompt_tokens, request.prefix_blocks, request.tokens_per_block
     first, last, matched = blocks[0], blocks[-1], 1
-    rates = prices[0][3][4]
+    rates = quotes[0][3].rates
     token_s, pair_s = rates.token_s, rates.pair_s
     cached: dict[int, float] = {}
     for i in [i for i, known in enumerate(lineup.known) if first in known]:
@@ -129,12 +129,12 @@ def _cached(request: Request, lineup: Lineup, prices: list[Price], costs: list[f
         if hit > tokens:
             hit = float(tokens)
         cached[i] = hit
-        fixed_s, rate, curve, _ = prices[i]
+        fixed_s, rate, curve, _ = quotes[i]
         plain_s = (tokens - hit) * (token_s + (tokens + hit) * pair_s)
         costs[i] = fixed_s + plain_s * (rate + plain_s * curve)
     return cached
 
 
 def _terms(detail: _Detail, i: int) -> Terms:
-    prices, cached, tokens = detail
-    return price_terms(prices[i], tokens, tokens - cached.get(i, 0.0))
+    quotes, cached, tokens = detail
+    return cost_terms(quotes[i][3], tokens, tokens - cached.get(i, 0.0))
