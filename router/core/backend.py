@@ -39,6 +39,7 @@ class Backend(Configured):
     """
 
     __slots__ = (
+        "_answered_total",
         "_board",
         "_lane_list",
         "_limit_lowered_s",
@@ -83,6 +84,8 @@ class Backend(Configured):
         self.trials: set[Lease] = set()
         self.requests_total = 0
         self._retries_total = 0
+        #: of ``requests_total``, those that were begun when the latest first token or whole answer came
+        self._answered_total = 0
         #: something ended or came here since the last tick
         self._stirred = False
         self.forget(now_s)
@@ -117,6 +120,7 @@ class Backend(Configured):
         self.not_before_s = float("-inf")
         self.last_end_s = float("-inf")
         self.standing.forget()
+        self._answered_total = self.requests_total
         self.rtt = RttEstimate(params)
         self.others = Others(params)
         self.others_inflight = self.others_tokens = self.others_mpairs = 0.0
@@ -183,7 +187,9 @@ class Backend(Configured):
             return True
         if retry and health.state is State.PROBATION:
             return True
-        return self.standing.comes_last(now_s, health.last_probe_ok is False, retry=retry)
+        unanswered = self.requests_total - self._answered_total
+        silent = health.last_probe_ok is False and unanswered >= self._params.trial_places
+        return self.standing.comes_last(now_s, silent=silent, retry=retry)
 
     def late_s(self, now_s: float) -> float:
         """How long the oldest first token is overdue while nothing else came."""
@@ -206,7 +212,8 @@ class Backend(Configured):
             about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
             lease.fresh_blocks = fresh = self.prefix.insert(request.prefix_blocks, about)
             self.tokens_per_block = request.tokens_per_block
-        self.standing.begun(now_s)
+        if self.standing.failed_in_row:
+            self.standing.begun(now_s)
         if self.inflight >= self.limit:
             self._board.full.add(self)
         self.requote()
@@ -258,8 +265,8 @@ class Backend(Configured):
             lane = self.lanes.get(lease.request.model)
             if lane is not None and lease.started_s >= self.born_s:
                 lane.whole.add(took_s, now_s)
-            service.took(max(0.0, took_s - (lease.predicted_ttft_s or 0.0)))
-            if lease.ahead is not None:
+            service.took(took_s - (lease.predicted_ttft_s or 0.0))  # less than 0 counts as the least there is
+            if lease.ahead is not None and lease.ahead.requests >= service.slots:
                 service.refute(took_s, lease.ahead.requests)
         elif usage is not None:
             before = lease.ahead.requests if lease.ahead is not None else self.inflight
@@ -279,7 +286,8 @@ class Backend(Configured):
             lane = self.lanes.get(lease.request.model)
             if lane is not None and lane.still_slow(lease, now_s - lease.started_s):
                 return Event.GRAY
-        if self.standing.answered():
+        self._answered_total = self.requests_total
+        if self.standing.failure_chance and self.standing.answered():
             self._board.changed()
         return health.success(now_s, lease.started_s, lease.request.tenant)
 
@@ -445,6 +453,7 @@ class Backend(Configured):
         params, neutral, service = self._params, self._neutral, self.service
         prompts, last_token_s = self.prompts, self.health.last_token_s
         prompts.assume_computed(now_s)
+        speed = self.backlog.speed
         pressure_s, load = neutral.pressure_s, self.others.fresh_load(now_s)
         if load is not None and load.kv_ratio is not None:
             pressure_s = kv_pressure_s(load.kv_ratio, params)
@@ -455,7 +464,7 @@ class Backend(Configured):
             now_s,
             rtt_s=self.rtt_s,
             last_token_s=last_token_s,
-            speed=self.backlog.speed,
+            speed=speed,
             queued=self.inflight + self.others_inflight >= self._slots,
         )
         self._slots = service.slots
@@ -466,7 +475,7 @@ class Backend(Configured):
         handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
         late_s = prompts.late_s(now_s, last_token_s)
         risk_s = self.standing.failure_chance * params.failure_cost_s
-        slowness = 1.0 / self.backlog.speed
+        slowness = 1.0 / speed
         for lane in self._lane_list:
             lane.refresh(service, rtt_s * (1 + handshakes), pressure_s, late_s, risk_s, slowness)
         self.requote()

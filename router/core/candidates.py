@@ -30,8 +30,8 @@ class Pool:
         self.struck: tuple[Strike, ...] = ()
         #: ejected ones, for when nothing else is left
         self.down: tuple[Backend, ...] = ()
-        #: no backend in ``ready`` is in probation, in its slow start or in doubt
-        self.plain = True
+        #: ``ready`` has backends, and none is in probation, in its slow start or in doubt
+        self.plain = False
         #: ready ones were so few that judgement is ignored
         self.panic = False
 
@@ -68,7 +68,8 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
     struck += [(b.name, Struck.EJECTED) for b in ejected]
     pool.ready, pool.struck, pool.down = Lineup.of(ready, model), tuple(struck), tuple(ejected)
     served = (State.HEALTHY, State.SUSPECT)
-    pool.plain = all(b.state in served and b.health.share(now_s) == 1.0 and not b.doubtful for b in ready)
+    steady = [b.state in served and b.health.share(now_s) == 1.0 and not b.doubtful for b in ready]
+    pool.plain = bool(steady) and all(steady)
     return pool
 
 

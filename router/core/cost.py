@@ -59,6 +59,8 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     pressure_s: float = 0.0
     residual_s: float = 0.0
     risk_s: float = 0.0
+    #: of the first token, what is neither queue nor prefill nor pressure: the round trip, overhead and residual
+    first_token_s: float = 0.0
     #: the model's line: per uncached token, and per token and token before it
     token_s: float = 0.0
     pair_s: float = 0.0
@@ -123,8 +125,7 @@ def predicted_ttft_s(ahead: Ahead, prompt_tokens: float, uncached_tokens: float)
     """When the first token is expected: the cost without what is no wait for it (barrier, risk, decode, toll)."""
     rates = ahead.rates
     plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
-    wait_s = ahead.queue_s + rates.pace * plain_s + ahead.requests * rates.busy_s
-    return rates.rtt_s + rates.overhead_s + wait_s + rates.residual_s
+    return rates.first_token_s + ahead.queue_s + rates.pace * plain_s + ahead.requests * rates.busy_s
 
 
 def kv_pressure_s(kv_ratio: float, params: Params) -> float:

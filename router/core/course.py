@@ -67,11 +67,11 @@ class Course(Value, eq=False):
         again when a place may be free. ``Reject``: nobody can serve it and the course has ended. A dry run counts
         nothing, and ends nothing.
         """
-        request, models = self.request, self.models
+        models = self.models
         while True:
-            request.model = models[self._place]
-            decision = self._decide(now_s, rng, dry_run=dry_run)
-            if isinstance(decision, Dispatch):
+            self.request.model = models[self._place]
+            decision = self._decide(now_s, rng, dry_run)
+            if type(decision) is Dispatch:
                 if not dry_run:
                     self.attempts += 1
                 return decision
@@ -111,7 +111,7 @@ class Course(Value, eq=False):
 
     def fits(self, now_s: float, rng: Rng) -> bool:
         """Whether a request that waits would go on now, judged by the policy it chose. Counts nothing."""
-        return not isinstance(self._decide(now_s, rng, dry_run=True), Wait)
+        return not isinstance(self._decide(now_s, rng, True), Wait)
 
     @property
     def kind(self) -> WaitKind:
@@ -137,10 +137,10 @@ class Course(Value, eq=False):
             return Stop.BUDGET
         return None
 
-    def _decide(self, now_s: float, rng: Rng, *, dry_run: bool) -> Decision:
-        fleet, request, policy, tried = self.fleet, self.request, self.policy, self.tried
+    def _decide(self, now_s: float, rng: Rng, dry_run: bool) -> Decision:
         if self.shunned:
-            decision = fleet.decide(request, policy, now_s, rng, exclude=tried | self.shunned, dry_run=dry_run)
+            exclude = self.tried | self.shunned
+            decision = self.fleet.decide(self.request, self.policy, now_s, rng, exclude=exclude, dry_run=dry_run)
             if isinstance(decision, Dispatch):
                 return decision
-        return fleet.decide(request, policy, now_s, rng, exclude=tried, dry_run=dry_run)
+        return self.fleet.decide(self.request, self.policy, now_s, rng, exclude=self.tried, dry_run=dry_run)

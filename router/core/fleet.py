@@ -185,7 +185,6 @@ class Fleet:
             exclude
             or board.full
             or not pool.plain
-            or not candidates
             or request.residency is not None
             or request.pin_region is not None
             or request.pin_backend is not None

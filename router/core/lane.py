@@ -142,12 +142,14 @@ class Lane:
         line, shape = fit.line, fit.common
         ratio, shared = params.decode_ratio, params.toll_shared_ratio
         decoded = ratio * service.expected_tokens
+        residual_s = max(fit.residual_s, late_s, -params.residual_floor_ratio * line.overhead_s)
         self.set_rates(
             Rates(
                 rtt_s=rtt_s,
                 overhead_s=line.overhead_s,
                 pressure_s=pressure_s,
-                residual_s=max(fit.residual_s, late_s, -params.residual_floor_ratio * line.overhead_s),
+                residual_s=residual_s,
+                first_token_s=rtt_s + line.overhead_s + residual_s,
                 risk_s=risk_s,
                 token_s=shape.token_s,
                 pair_s=shape.attention_s * _HALF_MILLIONTH,

@@ -60,16 +60,13 @@ class Prompts:
 
     def remove(self, lease: Lease) -> bool:
         """The prompt is computed, or nobody waits for it any more. Returns whether its first token can be seen."""
-        seen = lease in self.pending
-        if seen:
-            del self.pending[lease]
-        elif lease in self.unseen:
-            del self.unseen[lease]
-        else:
+        waiting = self.pending if lease.request.stream else self.unseen
+        if lease not in waiting:
             return False
+        del waiting[lease]
         self.computed_tokens = self.done_tokens = self.computed_tokens + lease.uncached_tokens
         self.computed_pairs = self.done_pairs = self.computed_pairs + lease.pairs
-        return seen
+        return lease.request.stream
 
     def see_progress(self, now_s: float, *, rtt_s: float, last_token_s: float, speed: float, queued: bool) -> None:
         """Estimate what the oldest prompt has done by now: that is not ahead of anybody any more.

@@ -21,7 +21,6 @@ class Standing:
         "failures_total",
         "held_until_s",
         "last_error",
-        "unanswered",
     )
 
     def __init__(self, params: Params) -> None:
@@ -38,8 +37,6 @@ class Standing:
         self.failed_in_row = 0
         #: others come first until then
         self.held_until_s = float("-inf")
-        #: attempts that were begun since the latest first token or whole answer
-        self.unanswered = 0
 
     def failed(self, outcome: Outcome, now_s: float) -> None:
         """An attempt failed."""
@@ -53,10 +50,10 @@ class Standing:
             self.held_until_s = now_s + min(params.failing_hold_s * 2.0**doublings, params.failing_hold_max_s)
 
     def answered(self) -> bool:
-        """A first token or a whole answer came. Returns whether that ends a doubt."""
-        self.unanswered = 0
-        if not self.failure_chance:
-            return False
+        """A first token or a whole answer came. Returns whether that ends a doubt.
+
+        Needs no call while ``failure_chance`` is 0.
+        """
         self.failure_chance *= 1.0 - self._params.failure_weight
         doubtful = self.doubtful
         self._trust()
@@ -72,14 +69,19 @@ class Standing:
         self.failure_chance *= keep
 
     def begun(self, now_s: float) -> None:
-        """A request goes there; until it has shown something, no other needs to find out the same."""
-        self.unanswered += 1
-        if self.failed_in_row and self.failed_in_row >= self._params.failing_in_row:
+        """A request goes there; until it has shown something, no other needs to find out the same.
+
+        Needs no call while ``failed_in_row`` is 0.
+        """
+        if self.failed_in_row >= self._params.failing_in_row:
             self.held_until_s = max(self.held_until_s, now_s + self._params.failing_hold_s)
 
-    def comes_last(self, now_s: float, probe_fails: bool, *, retry: bool) -> bool:
-        """Whether others are to be preferred. A retry is pickier: its request has lost time already."""
-        if now_s < self.held_until_s or (probe_fails and self.unanswered >= self._params.trial_places):
+    def comes_last(self, now_s: float, *, silent: bool, retry: bool) -> bool:
+        """Whether others are to be preferred. A retry is pickier: its request has lost time already.
+
+        ``silent``: its probe fails, and several attempts have brought nothing.
+        """
+        if silent or now_s < self.held_until_s:
             return True
         return retry and self.failed_in_row > 0
 

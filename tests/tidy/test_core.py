@@ -35,6 +35,7 @@ OTHER_THINGS = {
     "purse",
     "record",
     "request",
+    "self.request",
     "sample",
     "shot",
     "x.record",

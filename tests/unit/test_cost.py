@@ -97,6 +97,7 @@ def test_terms_prediction_and_cost_agree() -> None:
         queue_toll=4.0,
         shared_toll=0.8,
         stall_ratio=0.045,
+        first_token_s=0.08 + 0.03 - 0.01,
     )
     lane = Lane("m", TtftFit(PARAMS, prior_line(PARAMS), 0.0))
     lane.set_rates(rates)

@@ -40,8 +40,8 @@ class TestStanding:
     def test_one_failure_is_none(self) -> None:
         standing = Standing(Params())
         standing.failed(Outcome.SERVER_ERROR, 0.0)
-        assert not standing.comes_last(0.0, False, retry=False)
-        assert standing.comes_last(0.0, False, retry=True), "a retry is pickier"
+        assert not standing.comes_last(0.0, silent=False, retry=False)
+        assert standing.comes_last(0.0, silent=False, retry=True), "a retry is pickier"
 
     def test_moments_grow_while_it_fails_and_end_when_it_serves(self) -> None:
         standing, holds = Standing(Params()), []
@@ -51,15 +51,15 @@ class TestStanding:
         assert holds[:6] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
         assert set(holds[6:]) == {10.0}
         assert standing.answered()
-        assert not standing.comes_last(19.0, False, retry=True)
+        assert not standing.comes_last(19.0, silent=False, retry=True)
 
     def test_one_request_finds_out(self) -> None:
         standing = Standing(Params())
         for _ in range(2):
             standing.failed(Outcome.SERVER_ERROR, 0.0)
-        assert not standing.comes_last(0.6, False, retry=False)
+        assert not standing.comes_last(0.6, silent=False, retry=False)
         standing.begun(0.6)
-        assert standing.comes_last(0.7, False, retry=False)
+        assert standing.comes_last(0.7, silent=False, retry=False)
 
     def test_what_fails_after_its_first_token_comes_last_too(self) -> None:
         driver = Driver(fleet_of(A, B))
@@ -70,13 +70,21 @@ class TestStanding:
         assert driver.fleet.backends[A].comes_last(3.7, retry=False)
 
     def test_silence_while_the_probe_fails_is_bounded(self) -> None:
-        standing = Standing(Params())
+        driver = Driver(fleet_of(A, B))
+        b = driver.fleet.backends[A]
+        driver.fleet.observe_health(A, False, 0.0)
         for _ in range(2):
-            standing.begun(0.0)
-        assert not standing.comes_last(0.0, True, retry=False)
-        standing.begun(0.0)
-        assert standing.comes_last(0.0, True, retry=False)
-        assert not standing.comes_last(0.0, False, retry=False)
+            driver.send(0.0, pin_region="us-east")
+        assert not b.comes_last(0.0, retry=False)
+        lease = driver.send(0.0, pin_region="us-east")
+        assert b.comes_last(0.0, retry=False)
+        driver.fleet.first_token(lease, 0.1)
+        assert not b.comes_last(0.1, retry=False)
+        for _ in range(3):
+            driver.send(0.2, pin_region="us-east")
+        assert b.comes_last(0.2, retry=False)
+        driver.fleet.observe_health(A, True, 0.3)
+        assert not b.comes_last(0.3, retry=False)
 
 
 class TestDecisions:

@@ -8,10 +8,11 @@ from router.core.params import Params
 class Recent:
     """The mean of the latest times of one kind."""
 
-    __slots__ = ("_memory_s", "_weight", "at_s", "mean_s", "samples")
+    __slots__ = ("_enough", "_memory_s", "_weight", "at_s", "mean_s", "samples")
 
     def __init__(self, params: Params) -> None:
         self._weight = params.whole_weight
+        self._enough = 1.0 / params.whole_weight
         self._memory_s = params.fit_memory_s
         self.mean_s = 0.0
         #: how many there were, without a pause of ``fit_memory_s``
@@ -22,12 +23,9 @@ class Recent:
         self.samples = 0
 
     def add(self, time_s: float, now_s: float) -> None:
-        if now_s - self.at_s > self._memory_s:
-            self.begin_anew()
-        self.samples += 1
+        samples = self.samples = self.samples + 1 if now_s - self.at_s <= self._memory_s else 1
         self.at_s = now_s
-        weight = self._weight if self.samples * self._weight > 1.0 else 1.0 / self.samples
-        self.mean_s += weight * (time_s - self.mean_s)
+        self.mean_s += (self._weight if samples > self._enough else 1.0 / samples) * (time_s - self.mean_s)
 
     def known(self, samples: float, since_s: float) -> bool:
         """Whether there are so many of them, the latest no older than ``since_s``."""
