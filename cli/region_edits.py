@@ -11,7 +11,7 @@ import tomlkit
 from tomlkit.items import AoT, InlineTable, Item, Table
 
 from cli.errors import CliError, Exit
-from router.config.keys import BACKEND_KEYS, REGION_KEYS, Key
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, Key
 
 
 def split(name: str) -> tuple[str, str | None]:

@@ -205,7 +205,7 @@ def run_reload(ctx: Context, options: ReloadOptions) -> None:
 
 
 def run_schema(ctx: Context, options: SchemaOptions) -> None:
-    from router.config import schema as made
+    from router.config import json_schema as made
 
     ctx.out.json(made())
 

@@ -1,6 +1,6 @@
 """regions.toml: one schema, loaded whole or refused whole.
 
-``model`` the values · ``keys`` every key, once · ``reader`` checks by that table · ``places`` lines of keys ·
+``model`` the values · ``schema`` every key, once · ``reader`` checks by that table · ``places`` lines of keys ·
 ``checks`` what no key knows alone · ``advice`` what is allowed and odd · ``loader`` all of these in order ·
 ``present`` dump and diff · ``jsonschema``.
 """
@@ -11,7 +11,7 @@ from router.config.address import is_loopback, split_address
 from router.config.advice import alarms, warnings
 from router.config.checks import secret
 from router.config.example import EXAMPLE
-from router.config.jsonschema import schema
+from router.config.jsonschema import json_schema
 from router.config.loader import load, parse
 from router.config.model import (
     AuthSection,
@@ -53,9 +53,9 @@ __all__ = [
     "diff",
     "dump",
     "is_loopback",
+    "json_schema",
     "load",
     "parse",
-    "schema",
     "secret",
     "split_address",
     "warnings",

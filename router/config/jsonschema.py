@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config.keys import INNER_MODELS, MODEL, NAME, REGION_KEYS, SECTIONS, Key, Section, default
+from router.config.schema import INNER_MODELS, MODEL, NAME, REGION_KEYS, SECTIONS, Key, Section, default
 from router.core.policy import POLICIES
 
 _TYPES = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
 
 
-def schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Any]:
     properties: dict[str, Any] = {section.name: _section(section) for section in SECTIONS}
     properties["router"]["properties"]["policy"]["enum"] = list(POLICIES)
     properties["regions"] = {

@@ -11,7 +11,6 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from router.config import checks
-from router.config.keys import BACKEND_KEYS, NAME, REGION_KEYS, SECTIONS, TLS_KEYS, Section, model_problem, name_problem
 from router.config.model import (
     AuthSection,
     Config,
@@ -30,6 +29,16 @@ from router.config.model import (
 )
 from router.config.places import locate
 from router.config.reader import Reader
+from router.config.schema import (
+    BACKEND_KEYS,
+    NAME,
+    REGION_KEYS,
+    SECTIONS,
+    TLS_KEYS,
+    Section,
+    model_problem,
+    name_problem,
+)
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from router.config.keys import BACKEND_KEYS, REGION_KEYS, SECTIONS, Section
 from router.config.model import Config, ModelAlias
 from router.config.redis_url import without_password
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, Section
 
 #: Settings that are read once, at start.
 AT_START_ONLY = frozenset(

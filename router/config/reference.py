@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from router.config.keys import INNER_MODELS, REGION_KEYS, SECTIONS, Key, default
+from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS, Key, default
 
 _KINDS = {
     "string": "string",

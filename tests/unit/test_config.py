@@ -13,7 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import EXAMPLE, Config, diff, dump, is_loopback, load, parse, schema, secret, split_address, warnings
+from router.config import (
+    EXAMPLE,
+    Config,
+    diff,
+    dump,
+    is_loopback,
+    json_schema,
+    load,
+    parse,
+    secret,
+    split_address,
+    warnings,
+)
 from router.config.places import line_of, locate
 from router.config.present import AT_START_ONLY
 from router.config.reference import reference
@@ -271,7 +283,7 @@ def test_addresses() -> None:
 
 
 def test_the_schema_knows_every_key_and_no_other() -> None:
-    properties = schema()["properties"]
+    properties = json_schema()["properties"]
     document = dump(full())
     assert set(properties) == set(document)
     for name, table in document.items():
