@@ -3,6 +3,7 @@
 backend/         an OpenAI-like engine in C that is never the bottleneck
 load/            a load generator in C that checks every byte
 peers/           one file per gateway: install, start
+routing/         how soon the first token comes under each policy
 guard/           the check in CI: has the hot path become dearer?
 scenarios.py     what is measured, as data
 measure.py       one slice: one load on one gateway

@@ -1,3 +1,21 @@
-"""Meridian's server. Start reading at ``gateway/lifecycle.py``; the map is in ARCHITECTURE.md."""
+"""Meridian's server. Read ``gateway/lifecycle.py`` first; ARCHITECTURE.md shows how the rooms depend on each other.
+
+app        the composition root: builds, starts and stops a router process
+core/      every decision; pure
+gateway/   towards clients
+upstream/  towards backends
+wire/      HTTP/1.1 for both
+store/     what routers share
+observe/   probes and scrapes
+control/   the admin API and reload
+telemetry/ metrics, journal, log
+config/    regions.toml
+workers/   several processes behind one address
+errors     every error that a client or operator can meet
+complaint  when a lasting fault is worth another log line
+tasks      named background tasks
+clock      the time, for everything outside the core
+stdio      standard streams that may be closed
+"""
 
 __version__ = "0.1.0"

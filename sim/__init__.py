@@ -1,9 +1,24 @@
 """Simulated engines and worlds: for the demo, for tests, and to ask what would happen.
 
-tokens, text   a tokeniser and a deterministic author: what a simulated model says
-kv, engine     continuous batching as a pure model in virtual time; profiles: how fast which GPU is
-shapes         what vLLM, SGLang and llama.cpp answer, byte for byte where it matters
-link, faults   network latency and misbehaviour, in user space
-engine_http    an engine on a socket; run, fleet: processes of it
-world          many engines and the production router core in virtual time; workloads, traces, replay
+tokens       the tokeniser of the simulated models
+text         what a simulated model says, deterministically
+profiles     how fast a GPU serves a model, with sources
+kv           the KV cache of an engine
+engine       continuous batching in virtual time; pure
+live         that engine on the clock of an event loop
+shapes/      what vLLM, SGLang and llama.cpp answer, byte for byte where it matters
+reading      checks a client's request as the played engine does
+generation   one request, from its jobs to its last byte
+engine_http  an engine on a socket
+control      switches faults of a running engine
+faults       what an engine can do wrong
+link         network latency and rude endings
+run          one engine, or a fleet of child processes, from the command line
+fleet        a world of engines as child processes
+geography    regions and the round trips between them
+world        many engines and the production router core in virtual time
+workloads    made-up traffic
+traces       recorded traffic
+replay       one trace under several policies, with intervals
+loadgen      load on any OpenAI endpoint
 """

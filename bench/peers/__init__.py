@@ -1,4 +1,18 @@
-"""The gateways that are compared, in the order of the table."""
+"""The gateways that are compared, in the order of the table.
+
+base           what a peer is: installing and starting
+none           without a gateway
+nginx          a lower limit in C
+haproxy        another one
+meridian       this router, in several forms
+vllm_router    vLLM's router in Rust
+sglang_router  SGLang's router in Rust
+aiohttp40      runs proxy40
+proxy40        a proxy in 40 lines of aiohttp
+portkey        Portkey's gateway
+litellm        LiteLLM's proxy
+valkey         the Valkey that gateways share state through
+"""
 
 from __future__ import annotations
 

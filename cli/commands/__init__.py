@@ -1,4 +1,21 @@
 """One file for each group of commands. In each, from top to bottom: the flags, the work, how it looks.
 
 A command parses its flags into an options object and hands it to ``run_…``, which gets the world through ``Context``.
+
+serve     the router itself
+status    router and fleet at a glance
+top       fleet and traffic, live
+traffic   the requests
+explain   why a request went where it went
+regions   regions and backends
+policies  the policies to choose from
+config    the file, and what is in force
+keys      API keys
+quota     how far limits are used
+chaos     faults on purpose
+chat      one prompt and its answer
+demo      a small world on this machine
+sim       simulated engines
+replay    a trace under other policies
+bench     load on an endpoint
 """

@@ -1,8 +1,20 @@
 """regions.toml: one schema, loaded whole or refused whole.
 
-``model`` the values · ``schema`` every key, once · ``reader`` checks by that table · ``places`` lines of keys ·
-``checks`` what no key knows alone · ``advice`` what is allowed and odd · ``loader`` all of these in order ·
-``present`` dump and diff · ``jsonschema``.
+schema        every key of the file, once
+model         what the file says, as frozen values with their defaults
+loader        from a text to a Config: the files below in order
+reader        checks parsed TOML against the schema and collects every problem
+places        finds the line of each key
+checks        problems between keys: names, secrets, settings that clash
+advice        settings that are allowed and probably not meant
+address       checks of addresses and URLs
+certificates  checks of certificate files
+redis_url     the parts and options of the store's URL
+suggest       "did you mean" for unknown names
+present       a Config as a document without secrets, and the difference of two
+example       the file that ``router config init`` writes
+jsonschema    the JSON schema for editors
+reference     the tables of docs/config.md
 """
 
 from __future__ import annotations

@@ -1,1 +1,15 @@
-"""Towards operators: the admin API and the reload of the configuration."""
+"""Towards operators: the admin API and the reload of the configuration.
+
+admin          the listener: its own port and token
+guard          who may use the API
+plane          what the API needs from the rest of the process
+routes         every route, as a table with its handlers
+worker_routes  the routes that only the parent of several workers asks
+inputs         checks of query parameters and JSON bodies
+replies        JSON answers and errors
+views          fleet, keys and records as JSON
+gauges         values that are read when metrics are scraped
+drains         which backends and regions are drained, shared through the store
+reload         replaces the configuration in force
+openapi        the OpenAPI document, made from the routes
+"""

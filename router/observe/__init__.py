@@ -1,1 +1,9 @@
-"""What the regions say: probes (we ask) and scrapes (we read their metrics)."""
+"""What backends say when they are asked: probes and metrics pages.
+
+observer    runs a probe loop and a scrape loop for each backend
+prober      one probe: round trip, health, models
+scraper     one reading of an engine's load
+engines     load figures from a metrics page, by ``core/traits.py``
+exposition  reads wanted samples from a Prometheus page
+client      the bounded HTTP client of probes and scrapes
+"""

@@ -1,7 +1,23 @@
 """State that routers share: keys, quotas, drains, and what each has in flight.
 
-``base`` the contract · ``open`` chooses · ``memory`` one process · ``shared`` many routers, over ``redis`` and
-``cluster``, the only files that speak it · ``heartbeat`` is it there and is all well · ``access`` what it must permit ·
-``purse`` allowances · ``degraded`` while Redis is away · ``notes`` what may be
-forgotten · ``embedded`` a private Valkey · ``lua`` the arithmetic of core/quota inside Redis.
+base            the contract of a store
+open            chooses the store that the configuration asks for
+memory          the store of a single process
+shared          the store of many routers
+redis           connections and pipelines with redis-py
+cluster         pipelines to a Redis Cluster
+embedded        a private Valkey beside the router
+scripts         the Lua scripts: texts, arguments, replies
+access          checks at the start that the store permits all that is needed
+courier         sends commands in batches, with a deadline
+heartbeat       beats while the store is up and probes while it is down
+degraded        what a router gives out while the store is down
+purse           the allowances of one key, spent without asking
+ledger          all purses of a router and their traffic with the store
+answers         limits of an account as clients and operators see them
+keys            API keys: made, hashed, looked up
+keysync         the local snapshot of the keys in the shared store
+fleet_exchange  what routers tell each other of leases and prefixes
+notes           small facts that routers share and may forget
+lua/            the arithmetic of ``core/quota`` inside Redis
 """

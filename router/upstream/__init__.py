@@ -1,1 +1,11 @@
-"""Towards the regions: warm connections to each backend (pool), and what the end of an attempt means (classify)."""
+"""Towards backends: connections, and what the end of an attempt means.
+
+pool         warm connections to one backend
+chaos        faults on purpose
+classify     from error answers to outcomes
+verdicts     the table of statuses, codes and messages that ``classify`` reads
+said         reads the error shapes of engines and providers
+answers      the outcome of an answer with status 200
+retry_after  when a backend wants to be asked again
+cleanse      removes paths, code and addresses from messages of backends
+"""

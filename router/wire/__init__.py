@@ -1,8 +1,15 @@
 """HTTP/1.1 on asyncio protocols: what both sides share.
 
-flow      drives a coroutine by its events, without a task
-head      strict checks of a request or response head, before and beside httptools
-chunked   the strict decoder of chunked request bodies
-inbound   a client's connection: requests in, answers out, one at a time and in order
-outbound  a connection to a backend: a request out, its answer in
+flow         drives a coroutine by its events, without a task
+head         strict checks of a request or response head, before and beside httptools
+chunked      the strict decoder of chunked request bodies
+inbound      a client's connection: requests in, answers out, one at a time and in order
+outbound     a connection to a backend: a request out, its answer in
+acceptor     accepts clients while there are descriptors for them
+descriptors  how many descriptors there are, and how many are kept back
+sockets      options of every socket, and errors that mean that this process is short of something
+dial         connects to the first address that answers
+names        resolves host names beside the requests
+tls          TLS towards backends
+trouble      why a connection failed, in plain words
 """

@@ -1,4 +1,10 @@
-"""How each kind of engine words its answers. Held against recorded answers of the real ones by the tests."""
+"""How each kind of engine words its answers. Held against recorded answers of the real ones by the tests.
+
+base      what a shape must be able to word
+vllm      vLLM
+sglang    SGLang
+llamacpp  llama.cpp's server
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,26 @@
 """The policies: how to rank the backends that may take a request. One file each, all pure.
 
-``POLICIES`` is the registry; what a policy is stands in ``base``. Those named after other projects follow the published
-algorithms of these, so that a replay compares with what is in use elsewhere.
+``POLICIES`` is the registry. Policies named after other projects follow the algorithms that these publish, so that a
+replay compares with what is in use elsewhere.
+
+base            what a policy is
+token_counts    tokens in flight at each backend, for policies that count them
+ttft            the soonest predicted first token; the default
+nearest         the lowest round trip
+least_inflight  the fewest requests in flight
+p2c             the better of two random backends
+round_robin     each in turn
+prefix          the longest cached prefix
+cheapest        the lowest price that is quick enough
+session_hash    one backend for each session
+peak_ewma       Linkerd's balancer
+cache_aware     SGLang's router
+gie             the Gateway API inference extension until August 2026
+llmd            llm-d's baseline since August 2026
+dynamo          NVIDIA Dynamo's KV router
+gorgo           GORGO
+gorgo2          GORGO, second version
+prequal         Prequal
 """
 
 from __future__ import annotations
