@@ -11,7 +11,7 @@ import tomlkit
 from tomlkit.items import AoT, InlineTable, Item, Table
 
 from cli.errors import CliError, Exit
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, Key
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, Setting
 
 
 def split(name: str) -> tuple[str, str | None]:
@@ -88,7 +88,7 @@ def region_values(typed: Mapping[str, str]) -> dict[str, Any]:
     return {name: value(keys[name], text) for name, text in typed.items()}
 
 
-def value(key: Key, text: str) -> Any:
+def value(key: Setting, text: str) -> Any:
     """What was typed, as the kind of value the key takes. Lists are separated by commas."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
@@ -106,7 +106,7 @@ def value(key: Key, text: str) -> Any:
     return text
 
 
-def _key(keys: Sequence[Key], name: str) -> Key:
+def _key(keys: Sequence[Setting], name: str) -> Setting:
     known = {key.name: key for key in keys if key.kind not in ("table", "tables")}
     if name in known:
         return known[name]

@@ -43,7 +43,7 @@ from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import Metrics, Sample
+from router.telemetry.metrics import GaugeSample, Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
@@ -217,11 +217,11 @@ class App:
     def _announce(self, generation: int) -> None:
         self.telemetry.generation = generation
 
-    def _gauges(self) -> list[Sample]:
+    def _gauges(self) -> list[GaugeSample]:
         gate = self.server.gate
         return [
-            Sample("router_connections", (), len(gate.connections)),
-            Sample("router_buffered_bytes", (), gate.buffered_bytes),
+            GaugeSample("router_connections", (), len(gate.connections)),
+            GaugeSample("router_buffered_bytes", (), gate.buffered_bytes),
         ]
 
     def _counts(self) -> dict[str, tuple[int, int]]:

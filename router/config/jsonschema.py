@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config.schema import INNER_MODELS, MODEL, NAME, REGION_KEYS, SECTIONS, Key, Section, default
+from router.config.schema import INNER_MODELS, MODEL, NAME, REGION_KEYS, SECTIONS, Section, Setting, default
 from router.core.policy import POLICIES
 
 _TYPES = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -40,7 +40,7 @@ def _section(section: Section) -> dict[str, Any]:
     }
 
 
-def _table(keys: tuple[Key, ...], model: type) -> dict[str, Any]:
+def _table(keys: tuple[Setting, ...], model: type) -> dict[str, Any]:
     table: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
@@ -51,7 +51,7 @@ def _table(keys: tuple[Key, ...], model: type) -> dict[str, Any]:
     return table
 
 
-def _key(key: Key, model: type) -> dict[str, Any]:
+def _key(key: Setting, model: type) -> dict[str, Any]:
     entry: dict[str, Any] = {"description": key.doc} | _type(key, model)
     if key.choices:
         entry["enum"] = list(key.choices)
@@ -63,7 +63,7 @@ def _key(key: Key, model: type) -> dict[str, Any]:
     return entry
 
 
-def _type(key: Key, model: type) -> dict[str, Any]:
+def _type(key: Setting, model: type) -> dict[str, Any]:
     match key.kind:
         case "strings":
             return {"type": "array", "items": {"type": "string"}, "uniqueItems": True}

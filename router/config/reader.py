@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from router.config.places import Path, line_of
-from router.config.schema import Key
+from router.config.schema import Setting
 from router.config.suggest import did_you_mean
 
 _KIND_NAMES = {
@@ -43,7 +43,7 @@ class Reader:
         label = self._label(path)
         self._problems.append((line or 0, f"{where}: {label}: {text}" if label else f"{where}: {text}"))
 
-    def table(self, value: object, keys: Sequence[Key], path: Path) -> dict[str, Any]:
+    def table(self, value: object, keys: Sequence[Setting], path: Path) -> dict[str, Any]:
         """The good values of a table, by the name of the field each fills."""
         if not isinstance(value, dict):
             self.problem(path, f"must be a table, not {_shown(value)}")
@@ -63,7 +63,7 @@ class Reader:
             if name not in known:
                 self.problem((*path, name), f"unknown key{did_you_mean(name, known)}")
 
-    def _value(self, value: Any, key: Key, path: Path) -> Any:
+    def _value(self, value: Any, key: Setting, path: Path) -> Any:
         """The value as the dataclasses hold it, or None after a problem was noted."""
         if not _is_kind(value, key):
             shown = "" if key.secret else f", not {_shown(value)}"
@@ -104,7 +104,7 @@ class Reader:
         return label
 
 
-def _is_kind(value: Any, key: Key) -> bool:
+def _is_kind(value: Any, key: Setting) -> bool:
     match key.kind:
         case "string":
             return isinstance(value, str)
@@ -128,7 +128,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _range_problem(value: Any, key: Key) -> str | None:
+def _range_problem(value: Any, key: Setting) -> str | None:
     if key.choices and value not in key.choices:
         names = ", ".join(f'"{c}"' for c in key.choices)
         return f"must be one of {names}, not {_shown(value)}{did_you_mean(value, key.choices)}"

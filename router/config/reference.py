@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS, Key, default
+from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS, Setting, default
 
 _KINDS = {
     "string": "string",
@@ -31,7 +31,7 @@ def reference() -> str:
     return "\n\n".join(parts)
 
 
-def _part(title: str, doc: str, keys: tuple[Key, ...], model: type) -> str:
+def _part(title: str, doc: str, keys: tuple[Setting, ...], model: type) -> str:
     lines = [f"### `{title}`", "", doc, "", "| key | kind | default | meaning |", "|---|---|---|---|"]
     inner = []
     for key in keys:
@@ -41,7 +41,7 @@ def _part(title: str, doc: str, keys: tuple[Key, ...], model: type) -> str:
     return "\n\n".join(["\n".join(lines), *inner])
 
 
-def _kind(key: Key) -> str:
+def _kind(key: Setting) -> str:
     if key.choices:
         return ", ".join(f"`{choice}`" for choice in key.choices)
     bounds = [
@@ -52,7 +52,7 @@ def _kind(key: Key) -> str:
     return " ".join([_KINDS[key.kind] + ("," if bounds else ""), *bounds])
 
 
-def _default(key: Key, model: type) -> str:
+def _default(key: Setting, model: type) -> str:
     if key.required:
         return "required"
     value: Any = default(model, key)

@@ -43,7 +43,7 @@ _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class Setting:
     """One key. ``problem`` gets a value of the right kind and says what is wrong with it, or None.
 
     ``secret``: a wrong value is never shown, for it may be a secret in the wrong place.
@@ -61,7 +61,7 @@ class Key:
     secret: bool = False
     computed: bool = False  # the default is worked out when the file is loaded
     attr: str = ""  # the field of the dataclass, when it has another name
-    inner: tuple[Key, ...] = ()  # keys of the table or tables
+    inner: tuple[Setting, ...] = ()  # keys of the table or tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Section:
     name: str
     doc: str
     model: type
-    keys: tuple[Key, ...]
+    keys: tuple[Setting, ...]
     named: bool = False
 
 
-def default(model: type, key: Key) -> Any:
+def default(model: type, key: Setting) -> Any:
     """The default of a key, from the dataclass it fills; None when it has none."""
     if key.computed:
         return None
@@ -145,29 +145,31 @@ SECTIONS: tuple[Section, ...] = (
         "This router process.",
         RouterSection,
         (
-            Key("name", "string", "Name of this router. Default: the host name.", problem=name_problem, computed=True),
-            Key("region", "string", "The region this router stands in; policies prefer it.", problem=name_problem),
-            Key("listen", "string", "HOST:PORT for clients.", problem=listen_problem),
-            Key(
+            Setting(
+                "name", "string", "Name of this router. Default: the host name.", problem=name_problem, computed=True
+            ),
+            Setting("region", "string", "The region this router stands in; policies prefer it.", problem=name_problem),
+            Setting("listen", "string", "HOST:PORT for clients.", problem=listen_problem),
+            Setting(
                 "admin",
                 "string",
                 "HOST:PORT for operators: admin API, /metrics, /healthz, /readyz.",
                 problem=listen_problem,
             ),
-            Key(
+            Setting(
                 "workers", "integer", "Router processes on this machine; more than one needs a store.", low=1, high=256
             ),
-            Key("policy", "string", "How a backend is chosen; `router policies list` explains each."),
-            Key("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
-            Key("chaos", "boolean", "May operators make attempts fail on purpose, with `router chaos`?"),
-            Key(
+            Setting("policy", "string", "How a backend is chosen; `router policies list` explains each."),
+            Setting("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
+            Setting("chaos", "boolean", "May operators make attempts fail on purpose, with `router chaos`?"),
+            Setting(
                 "tls_cert",
                 "string",
                 "PEM file with the certificate of the clients' listener and its chain; every reload reads it again.",
                 problem=_file_problem,
             ),
-            Key("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
-            Key(
+            Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+            Setting(
                 "tls_client_ca",
                 "string",
                 "PEM file with authorities: clients must show a certificate from one of them. Needs tls_cert.",
@@ -180,7 +182,7 @@ SECTIONS: tuple[Section, ...] = (
         "State that routers share: keys, quotas, drains. Without `redis` it is this process's memory.",
         StoreSection,
         (
-            Key(
+            Setting(
                 "redis",
                 "string",
                 'A redis://, rediss://, redis+sentinel:// or redis+cluster:// URL, "env:NAME" to take the URL from the '
@@ -189,7 +191,7 @@ SECTIONS: tuple[Section, ...] = (
                 problem=lambda text: env_problem(text[4:]) if text.startswith("env:") else redis_problem(text),
                 secret=True,
             ),
-            Key(
+            Setting(
                 "on_down",
                 "string",
                 "While the store is away and held allowances are used up: `share` (limit divided by the known "
@@ -203,9 +205,9 @@ SECTIONS: tuple[Section, ...] = (
         "Who may send requests and who may operate.",
         AuthSection,
         (
-            Key("mode", "string", "`keys`: clients need an API key; `open`: anybody.", choices=("keys", "open")),
-            Key("allow_open", "boolean", "Permit `open` on an address that other machines can reach."),
-            Key(
+            Setting("mode", "string", "`keys`: clients need an API key; `open`: anybody.", choices=("keys", "open")),
+            Setting("allow_open", "boolean", "Permit `open` on an address that other machines can reach."),
+            Setting(
                 "admin_token_env",
                 "string",
                 "Environment variable that holds the admin token. Required when `admin` is not loopback.",
@@ -219,7 +221,7 @@ SECTIONS: tuple[Section, ...] = (
         "Web pages that may call the router from a browser. None by default.",
         CorsSection,
         (
-            Key(
+            Setting(
                 "origins",
                 "strings",
                 'Origins such as "https://chat.example.com", with the port if it is not the usual one; "*" for all.',
@@ -232,17 +234,17 @@ SECTIONS: tuple[Section, ...] = (
         "Named limits that API keys refer to. A limit that is left out does not apply.",
         Plan,
         (
-            Key("requests_per_minute", "integer", "Requests per minute.", low=1, high=10**9),
-            Key("tokens_per_minute", "integer", "Prompt and output tokens per minute.", low=1, high=10**12),
-            Key("concurrent", "integer", "Requests in flight at once.", low=1, high=10**6),
-            Key("budget_usd_month", "number", "US dollars per calendar month (UTC).", above=0, high=1e9),
-            Key(
+            Setting("requests_per_minute", "integer", "Requests per minute.", low=1, high=10**9),
+            Setting("tokens_per_minute", "integer", "Prompt and output tokens per minute.", low=1, high=10**12),
+            Setting("concurrent", "integer", "Requests in flight at once.", low=1, high=10**6),
+            Setting("budget_usd_month", "number", "US dollars per calendar month (UTC).", above=0, high=1e9),
+            Setting(
                 "priority",
                 "string",
                 "Who waits less when every backend is full.",
                 choices=tuple(p.name.lower() for p in Priority),
             ),
-            Key(
+            Setting(
                 "residency",
                 "strings",
                 "Jurisdictions that may see the data: a hard filter. Empty: any.",
@@ -256,28 +258,30 @@ SECTIONS: tuple[Section, ...] = (
         "Aliases, weighted variants, fallbacks and prices of models.",
         ModelAlias,
         (
-            Key(
+            Setting(
                 "targets",
                 "tables",
                 "Models that answer for this name, by weight. Empty: the model of the same name.",
                 inner=(
-                    Key("model", "string", "A model that backends serve.", problem=model_problem, required=True),
-                    Key("weight", "number", "Share of the requests, relative to the other targets.", low=0, high=1e6),
+                    Setting("model", "string", "A model that backends serve.", problem=model_problem, required=True),
+                    Setting(
+                        "weight", "number", "Share of the requests, relative to the other targets.", low=0, high=1e6
+                    ),
                 ),
             ),
-            Key(
+            Setting(
                 "fallbacks",
                 "strings",
                 "Models to try, in order, when no backend can serve the targets.",
                 problem=_each(model_problem),
             ),
-            Key(
+            Setting(
                 "price_usd_per_mtok",
                 "table",
                 "US dollars per million tokens, for budgets.",
                 inner=(
-                    Key("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
-                    Key("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
+                    Setting("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
+                    Setting("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
                 ),
             ),
         ),
@@ -288,11 +292,11 @@ SECTIONS: tuple[Section, ...] = (
         "Seconds.",
         TimeoutsSection,
         (
-            Key("connect", "number", "To open a connection to a backend.", above=0, high=_DAY_S),
-            Key("first_token", "number", "From sending to the first content token.", above=0, high=_DAY_S),
-            Key("token_gap", "number", "Between two content tokens.", above=0, high=_DAY_S),
-            Key("answer", "number", "A whole answer that is not streamed.", above=0, high=_DAY_S),
-            Key(
+            Setting("connect", "number", "To open a connection to a backend.", above=0, high=_DAY_S),
+            Setting("first_token", "number", "From sending to the first content token.", above=0, high=_DAY_S),
+            Setting("token_gap", "number", "Between two content tokens.", above=0, high=_DAY_S),
+            Setting("answer", "number", "A whole answer that is not streamed.", above=0, high=_DAY_S),
+            Setting(
                 "request_body",
                 "number",
                 "To receive a request's body, of which 8 KiB must come every 8 s. One that comes at [limits] "
@@ -300,21 +304,21 @@ SECTIONS: tuple[Section, ...] = (
                 above=0,
                 high=_DAY_S,
             ),
-            Key(
+            Setting(
                 "request_body_whole",
                 "number",
                 "To receive a request's body, however steadily it comes.",
                 above=0,
                 high=_DAY_S,
             ),
-            Key(
+            Setting(
                 "client_stall",
                 "number",
                 "A client that takes less than 1 KiB of its waiting answer in this time is cut off.",
                 above=0,
                 high=_DAY_S,
             ),
-            Key(
+            Setting(
                 "lead",
                 "number",
                 "When this router stops: from not ready to the end of listening, so that balancers notice. Default: 5 "
@@ -323,15 +327,15 @@ SECTIONS: tuple[Section, ...] = (
                 high=_DAY_S,
                 computed=True,
             ),
-            Key("drain", "number", "For streams to finish when this router stops.", low=0, high=_DAY_S),
-            Key(
+            Setting("drain", "number", "For streams to finish when this router stops.", low=0, high=_DAY_S),
+            Setting(
                 "connection_age",
                 "number",
                 "Longest use of a connection to a backend; a request in progress ends in peace.",
                 above=0,
                 high=_DAY_S,
             ),
-            Key(
+            Setting(
                 "name_age",
                 "number",
                 "Until the addresses of a backend's host name are asked for again, beside the requests. Addresses that "
@@ -346,19 +350,19 @@ SECTIONS: tuple[Section, ...] = (
         "Bounds of what this process holds.",
         LimitsSection,
         (
-            Key("body_bytes", "integer", "Largest request body.", low=1024, high=2**31),
-            Key(
+            Setting("body_bytes", "integer", "Largest request body.", low=1024, high=2**31),
+            Setting(
                 "body_bytes_per_s",
                 "integer",
                 "A body that comes as fast may take longer than [timeouts] request_body.",
                 low=1,
                 high=2**31,
             ),
-            Key("head_bytes", "integer", "Largest request head.", low=1024, high=2**20),
-            Key("headers", "integer", "Most header fields of a request.", low=10, high=10_000),
-            Key("connections", "integer", "Most client connections.", low=1, high=10**6),
-            Key("queue", "integer", "Most requests that wait for a place.", low=0, high=10**6),
-            Key("buffered_bytes", "integer", "Request bodies held at once, together.", low=2**20, high=2**40),
+            Setting("head_bytes", "integer", "Largest request head.", low=1024, high=2**20),
+            Setting("headers", "integer", "Most header fields of a request.", low=10, high=10_000),
+            Setting("connections", "integer", "Most client connections.", low=1, high=10**6),
+            Setting("queue", "integer", "Most requests that wait for a place.", low=0, high=10**6),
+            Setting("buffered_bytes", "integer", "Request bodies held at once, together.", low=2**20, high=2**40),
         ),
     ),
     Section(
@@ -366,7 +370,7 @@ SECTIONS: tuple[Section, ...] = (
         "Responses that backends keep under an id, for `previous_response_id` and `/v1/responses/{id}`.",
         ResponsesSection,
         (
-            Key(
+            Setting(
                 "ttl_s",
                 "number",
                 "Seconds for which routers remember which backend keeps a response. 0: not at all, and requests that "
@@ -382,10 +386,10 @@ SECTIONS: tuple[Section, ...] = (
         "never by their length.",
         TokensSection,
         (
-            Key("image", "integer", "A picture.", low=1, high=10**6),
-            Key("audio", "integer", "A recording.", low=1, high=10**6),
-            Key("video", "integer", "A film.", low=1, high=10**6),
-            Key("file", "integer", "Any other file.", low=1, high=10**6),
+            Setting("image", "integer", "A picture.", low=1, high=10**6),
+            Setting("audio", "integer", "A recording.", low=1, high=10**6),
+            Setting("video", "integer", "A film.", low=1, high=10**6),
+            Setting("file", "integer", "Any other file.", low=1, high=10**6),
         ),
     ),
     Section(
@@ -393,10 +397,12 @@ SECTIONS: tuple[Section, ...] = (
         "The record of every request; it holds no prompts.",
         JournalSection,
         (
-            Key("records", "integer", "Records kept in memory.", low=1, high=10**6),
-            Key("path", "string", "File for the records, as JSON lines for `router replay`.", problem=_file_problem),
-            Key("file_bytes", "integer", "A file over this is rotated.", low=2**16, high=2**40),
-            Key("files", "integer", "Files kept, the current one included.", low=1, high=1000),
+            Setting("records", "integer", "Records kept in memory.", low=1, high=10**6),
+            Setting(
+                "path", "string", "File for the records, as JSON lines for `router replay`.", problem=_file_problem
+            ),
+            Setting("file_bytes", "integer", "A file over this is rotated.", low=2**16, high=2**40),
+            Setting("files", "integer", "Files kept, the current one included.", low=1, high=1000),
         ),
     ),
     Section(
@@ -404,23 +410,23 @@ SECTIONS: tuple[Section, ...] = (
         "How often backends are asked for their health, distance and load.",
         ProbesSection,
         (
-            Key("interval", "number", "Seconds between two probes, jittered.", low=0.02, high=3600),
-            Key("timeout", "number", "Seconds until a probe has failed.", low=0.01, high=60),
+            Setting("interval", "number", "Seconds between two probes, jittered.", low=0.02, high=3600),
+            Setting("timeout", "number", "Seconds until a probe has failed.", low=0.01, high=60),
         ),
     ),
 )
 
 #: For a backend, or for all backends of a region that do not say otherwise.
-TLS_KEYS: tuple[Key, ...] = (
-    Key(
+TLS_KEYS: tuple[Setting, ...] = (
+    Setting(
         "tls_ca",
         "string",
         "PEM file with the authorities of the certificates of https:// backends. Default: those of the system.",
         problem=_file_problem,
     ),
-    Key("tls_cert", "string", "PEM file with the certificate to show to https:// backends.", problem=_file_problem),
-    Key("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
-    Key(
+    Setting("tls_cert", "string", "PEM file with the certificate to show to https:// backends.", problem=_file_problem),
+    Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+    Setting(
         "tls_server_name",
         "string",
         "The host name that the backend's certificate is for. Default: that of the url.",
@@ -428,14 +434,18 @@ TLS_KEYS: tuple[Key, ...] = (
     ),
 )
 
-BACKEND_KEYS: tuple[Key, ...] = (
-    Key("name", "string", "Name within the region: `a` in us-east is us-east/a.", problem=name_problem, required=True),
-    Key("url", "string", "http:// or https:// address, without /v1.", problem=url_problem, required=True, secret=True),
-    Key("engine", "string", "What answers there; `router` is another router of ours.", choices=ENGINES),
-    Key("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=_each(model_problem)),
-    Key("max_inflight", "integer", "Most requests in flight there, of this router.", low=1, high=10**6),
-    Key("cost_usd_hour", "number", "US dollars per hour, for the policy `cheapest`.", low=0, high=1e6),
-    Key(
+BACKEND_KEYS: tuple[Setting, ...] = (
+    Setting(
+        "name", "string", "Name within the region: `a` in us-east is us-east/a.", problem=name_problem, required=True
+    ),
+    Setting(
+        "url", "string", "http:// or https:// address, without /v1.", problem=url_problem, required=True, secret=True
+    ),
+    Setting("engine", "string", "What answers there; `router` is another router of ours.", choices=ENGINES),
+    Setting("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=_each(model_problem)),
+    Setting("max_inflight", "integer", "Most requests in flight there, of this router.", low=1, high=10**6),
+    Setting("cost_usd_hour", "number", "US dollars per hour, for the policy `cheapest`.", low=0, high=1e6),
+    Setting(
         "key_env",
         "string",
         "Environment variable that holds the backend's API key.",
@@ -445,12 +455,12 @@ BACKEND_KEYS: tuple[Key, ...] = (
     *TLS_KEYS,
 )
 
-REGION_KEYS: tuple[Key, ...] = (
-    Key("name", "string", "Name of the region.", problem=name_problem, required=True),
-    Key("location", "numbers", "[latitude, longitude] in degrees.", problem=_location_problem),
-    Key("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
+REGION_KEYS: tuple[Setting, ...] = (
+    Setting("name", "string", "Name of the region.", problem=name_problem, required=True),
+    Setting("location", "numbers", "[latitude, longitude] in degrees.", problem=_location_problem),
+    Setting("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
     *TLS_KEYS,
-    Key("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
+    Setting("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
 )
 
 #: Dataclasses of the tables above that are no section.

@@ -7,34 +7,34 @@ from collections.abc import Iterator
 from router.control.plane import ControlPlane
 from router.core.backend import Backend
 from router.core.health import State
-from router.telemetry.metrics import Sample
+from router.telemetry.metrics import GaugeSample
 
 
-def samples(control: ControlPlane) -> Iterator[Sample]:
+def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     """What is not known (no probe yet, no fresh scrape) has no sample."""
     now_s = control.now_s()
-    yield Sample("router_workers", (), 1)
-    yield Sample("router_build_info", (control.version,), 1)
-    yield Sample("router_config_generation", (), control.reloader.generation)
+    yield GaugeSample("router_workers", (), 1)
+    yield GaugeSample("router_build_info", (control.version,), 1)
+    yield GaugeSample("router_config_generation", (), control.reloader.generation)
     queued = control.queued()
     for model in sorted({*control.fleet.models(), *queued}):
-        yield Sample("router_queue_length", (model,), queued.get(model, 0))
-    yield Sample("router_store_up", (), control.store.state == "up")
+        yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
+    yield GaugeSample("router_store_up", (), control.store.state == "up")
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
 
 
-def _backend_samples(backend: Backend, now_s: float) -> Iterator[Sample]:
+def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:
     labels = (backend.region, backend.name)
-    yield Sample("router_inflight", labels, backend.inflight)
-    yield Sample("router_backend_usable", labels, backend.usable(now_s))
-    yield Sample("router_backend_draining", labels, backend.draining)
+    yield GaugeSample("router_inflight", labels, backend.inflight)
+    yield GaugeSample("router_backend_usable", labels, backend.usable(now_s))
+    yield GaugeSample("router_backend_draining", labels, backend.draining)
     for state in State:
-        yield Sample("router_backend_state", (*labels, state.value), state is backend.state)
+        yield GaugeSample("router_backend_state", (*labels, state.value), state is backend.state)
     if backend.rtt.mean_s is not None:
-        yield Sample("router_backend_rtt_seconds", labels, backend.rtt.mean_s)
+        yield GaugeSample("router_backend_rtt_seconds", labels, backend.rtt.mean_s)
     if backend.others.load is not None:
-        yield Sample("router_backend_scrape_age_seconds", labels, max(0.0, now_s - backend.others.load.at_s))
+        yield GaugeSample("router_backend_scrape_age_seconds", labels, max(0.0, now_s - backend.others.load.at_s))
     load = backend.others.fresh_load(now_s)
     if load is None:
         return
@@ -44,4 +44,4 @@ def _backend_samples(backend: Backend, now_s: float) -> Iterator[Sample]:
         ("router_backend_kv_ratio", load.kv_ratio),
     ):
         if value is not None:
-            yield Sample(name, labels, value)
+            yield GaugeSample(name, labels, value)

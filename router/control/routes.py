@@ -21,7 +21,7 @@ from router.store.base import Key
 from router.telemetry.journal import Record
 from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX
-from router.upstream.chaos import KINDS, Fault
+from router.upstream.chaos import KINDS, InjectedFault
 
 _log = logging.getLogger("router.control")
 
@@ -221,7 +221,7 @@ async def start_chaos(request: web.Request, control: ControlPlane) -> web.Stream
     delay_s = number_in(document, "delay_s", 1.0, low=0.001, high=3600)
     after_tokens = int(number_in(document, "after_tokens", 10, low=0, high=1_000_000))
     for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
-    fault = Fault(kind, delay_s if kind == "delay" else 0.0, after_tokens if kind == "cut" else 0)
+    fault = InjectedFault(kind, delay_s if kind == "delay" else 0.0, after_tokens if kind == "cut" else 0)
     for name in targets:
         control.chaos.start(name, fault, for_s)
     _log.warning("chaos: attempts at %s meet the fault %s for %g s", ", ".join(targets), kind, for_s)

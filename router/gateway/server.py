@@ -31,7 +31,7 @@ from router.telemetry.sink import Telemetry
 from router.wire.acceptor import Acceptor
 from router.wire.descriptors import Descriptors
 from router.wire.flow import Flow
-from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+from router.wire.inbound import ClientLimits, Gate, Inbound, InboundRequest
 
 _log = logging.getLogger("router.gateway")
 
@@ -44,8 +44,8 @@ _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
 
 
-def limits_of(config: Config) -> Limits:
-    return Limits(
+def limits_of(config: Config) -> ClientLimits:
+    return ClientLimits(
         head_bytes=config.limits.head_bytes,
         headers=config.limits.headers,
         body_bytes=config.limits.body_bytes,

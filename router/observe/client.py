@@ -51,7 +51,7 @@ class AskFailedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     status: int
     body: bytes
     #: From sending on an open connection to the head of the answer: one round trip and the engine's own time.
@@ -106,7 +106,7 @@ class EngineClient:
         timeout_s: float,
         bytes_max: int,
         feed: Callable[[bytes], None] | None = None,
-    ) -> Answer:
+    ) -> ProbeAnswer:
         """GET ``path`` of the backend within ``timeout_s``. Raises AskFailedError.
 
         With ``feed`` the body of a 200 goes there piece by piece and is not kept.
@@ -127,7 +127,7 @@ class EngineClient:
                 rtt_s = clock.monotonic_s() - ready.at_s
                 chunks: list[bytes] = []
                 await _read(response, bytes_max, chunks.append if feed is None or response.status != 200 else feed)
-                return Answer(response.status, b"".join(chunks), rtt_s, ready.fresh)
+                return ProbeAnswer(response.status, b"".join(chunks), rtt_s, ready.fresh)
         except AskFailedError:
             raise
         except TimeoutError:

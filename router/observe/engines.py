@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from router.core.traits import LoadMetrics
 from router.core.types import LoadSample
-from router.observe.exposition import Exposition, Sample
+from router.observe.exposition import Exposition, PageSample
 
 
 class LoadReader:
@@ -68,7 +68,7 @@ class _Reading:
             return self.count(self._metrics.capacity_tokens) or None
         return sum(_labelled_capacity(s.labels) for s in self._first((self._metrics.capacity_info,))) or None
 
-    def _first(self, names: tuple[str, ...]) -> list[Sample]:
+    def _first(self, names: tuple[str, ...]) -> list[PageSample]:
         """The samples under the first name that the page has."""
         for name in names:
             if samples := _counted(self._page.samples(name), self._metrics):
@@ -76,11 +76,11 @@ class _Reading:
         return []
 
 
-def _counted(samples: list[Sample], metrics: LoadMetrics) -> list[Sample]:
+def _counted(samples: list[PageSample], metrics: LoadMetrics) -> list[PageSample]:
     """Of the samples of one metric those that add up."""
     if not metrics.ranks:
         return samples
-    lowest: dict[tuple[tuple[str, str], ...], tuple[tuple[int, ...], Sample]] = {}
+    lowest: dict[tuple[tuple[str, str], ...], tuple[tuple[int, ...], PageSample]] = {}
     for sample in samples:
         labels = sample.labels
         if metrics.split_by is not None and labels.get(metrics.split_by, "") != "":

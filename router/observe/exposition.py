@@ -21,7 +21,7 @@ _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?
 _ESCAPE = re.compile(r"\\(.)")
 
 
-class Sample(NamedTuple):
+class PageSample(NamedTuple):
     labels: dict[str, str]
     value: float  # finite
 
@@ -30,7 +30,7 @@ class Exposition:
     """One page. ``feed`` it as it comes, ``close`` it, then ask for the samples of the names given at the start."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._found: dict[str, list[Sample]] = {name: [] for name in names}
+        self._found: dict[str, list[PageSample]] = {name: [] for name in names}
         #: what is searched for: a name at the beginning of a line
         self._wanted = {name: b"\n" + name.encode() for name in self._found}
         #: work done: lines that were taken apart, per name
@@ -56,7 +56,7 @@ class Exposition:
             self._search(self._rest)
         self._rest = b"\n"
 
-    def samples(self, name: str) -> list[Sample]:
+    def samples(self, name: str) -> list[PageSample]:
         """In the order of the page, NaN and infinities left out; empty when the page does not have it."""
         return self._found[name]
 
@@ -80,7 +80,7 @@ class Exposition:
             self.lines[name] = looked_at
 
 
-def find_samples(page: bytes, name: str) -> list[Sample]:
+def find_samples(page: bytes, name: str) -> list[PageSample]:
     """The samples of one metric of a page that is here already."""
     exposition = Exposition((name,))
     exposition.feed(page)
@@ -88,7 +88,7 @@ def find_samples(page: bytes, name: str) -> list[Sample]:
     return exposition.samples(name)
 
 
-def _sample(line: bytes) -> Sample | None:
+def _sample(line: bytes) -> PageSample | None:
     """A sample from what follows the name: ``{labels} value [timestamp] [# exemplar]``."""
     if line[:1] not in b"{ \t":  # also the end: a longer name, or nothing
         return None
@@ -107,7 +107,7 @@ def _sample(line: bytes) -> Sample | None:
         value = float(words[0])
     except (IndexError, ValueError):
         return None
-    return Sample(labels, value) if math.isfinite(value) else None
+    return PageSample(labels, value) if math.isfinite(value) else None
 
 
 def _unescaped(text: str) -> str:

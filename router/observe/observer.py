@@ -14,7 +14,7 @@ from router.config import Config, ProbesSection, secret
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec, Rng
 from router.observe.client import EngineClient
-from router.observe.prober import Prober, Verdict
+from router.observe.prober import Prober, ProbeResult
 from router.observe.scraper import Scraper
 from router.tasks import spawn, stop, supervise
 from router.wire.names import Names
@@ -144,7 +144,9 @@ class Observer:
             tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
         return _Watch(spec, self._config.probes, prober, scraper, tuple(tasks))
 
-    async def _loop(self, ask: Callable[[], Awaitable[Verdict | object]], pause_s: Callable[[float], float]) -> None:
+    async def _loop(
+        self, ask: Callable[[], Awaitable[ProbeResult | object]], pause_s: Callable[[float], float]
+    ) -> None:
         """Ask again and again."""
         while True:
             started_s = self._now_s()

@@ -17,7 +17,7 @@ from router.complaint import Complaint
 from router.core.fleet import Fleet
 from router.core.traits import TRAITS
 from router.core.types import BackendSpec
-from router.observe.client import Answer, AskFailedError, EngineClient, Failure
+from router.observe.client import AskFailedError, EngineClient, Failure, ProbeAnswer
 
 _log = logging.getLogger("router.observe")
 
@@ -34,7 +34,7 @@ _REFUSED_TIMES = 3
 
 
 @dataclass(slots=True)
-class Verdict:
+class ProbeResult:
     """What one probe found."""
 
     ok: bool
@@ -70,13 +70,13 @@ class Prober:
         self._models_again_s = _MODELS_AGAIN_S
         self._complaint = Complaint()
         self._models_complaint = Complaint()
-        self.last: Verdict | None = None
+        self.last: ProbeResult | None = None
         self.models: tuple[str, ...] = spec.models
 
-    async def probe(self, *, ask_models: bool = False) -> Verdict:
+    async def probe(self, *, ask_models: bool = False) -> ProbeResult:
         """Ask once and tell the fleet. ``ask_models``: ask for the models as well, whether due or not."""
         path = TRAITS[self._spec.engine].probe_path
-        answer: Answer | None = None
+        answer: ProbeAnswer | None = None
         try:
             answer = await self._get(path)
             if answer.fresh:
@@ -84,7 +84,7 @@ class Prober:
                 answer = await self._get(path)
             verdict = _verdict(answer)
         except AskFailedError as exc:
-            verdict = Verdict(ok=False, error=str(exc), failure=exc.failure)
+            verdict = ProbeResult(ok=False, error=str(exc), failure=exc.failure)
         self._tell(verdict)
         if verdict.ok and not self._spec.models and (ask_models or self._now_s() >= self._models_due_s):
             await self._ask_models(answer if path == MODELS_PATH else None)
@@ -96,12 +96,12 @@ class Prober:
             return min(interval_s, _REFUSED_AGAIN_S)
         return interval_s
 
-    async def _get(self, path: str) -> Answer:
+    async def _get(self, path: str) -> ProbeAnswer:
         return await self._client.get(
             self._spec, path, key=self._key, timeout_s=self._timeout_s, bytes_max=_BODY_BYTES_MAX
         )
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _tell(self, verdict: ProbeResult) -> None:
         name, now_s = self._spec.name, self._now_s()
         was_ok = self.last is None or self.last.ok
         self.last = verdict
@@ -122,7 +122,7 @@ class Prober:
         if self._refused_in_row == _REFUSED_TIMES and self._refused is not None:
             self._refused(name)
 
-    async def _ask_models(self, answer: Answer | None) -> None:
+    async def _ask_models(self, answer: ProbeAnswer | None) -> None:
         """Learn which models are served. When the backend does not say, what was known stays, and it is asked again
         ever more rarely."""
         models: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ def model_names(body: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(good))
 
 
-def _verdict(answer: Answer) -> Verdict:
+def _verdict(answer: ProbeAnswer) -> ProbeResult:
     """A front end that answers at all is alive; it is not well when it says so, or when it refuses our key."""
     status = answer.status
     error = None
@@ -171,4 +171,4 @@ def _verdict(answer: Answer) -> Verdict:
         error = f"status {status}: the url is redirected elsewhere"
     elif status >= 500:
         error = f"status {status}"
-    return Verdict(ok=error is None, rtt_s=answer.rtt_s, status=status, error=error)
+    return ProbeResult(ok=error is None, rtt_s=answer.rtt_s, status=status, error=error)

@@ -12,7 +12,7 @@ from router.telemetry.journal import AttemptRecord, Record
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
+class RequestKind:
     """Some requests that have all of this in common. Attributes are named as in ``Record``."""
 
     model: str | None
@@ -46,9 +46,9 @@ class Kind:
 _NO_ATTEMPT = AttemptRecord("", "")
 
 
-def kinds_of(records: Sequence[Record]) -> list[Kind]:
+def kinds_of(records: Sequence[Record]) -> list[RequestKind]:
     """The kind of each record, in their order. Records of one kind have one and the same object."""
-    found: dict[tuple[object, ...], Kind] = {}
+    found: dict[tuple[object, ...], RequestKind] = {}
     kinds = []
     for record in records:
         attempts = record.attempts
@@ -71,7 +71,7 @@ def kinds_of(records: Sequence[Record]) -> list[Kind]:
         )
         kind = found.get(key)
         if kind is None:
-            kind = found[key] = Kind(*key)
+            kind = found[key] = RequestKind(*key)
         kind.records.append(record)
         kinds.append(kind)
     for kind in found.values():

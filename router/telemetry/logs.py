@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from router.telemetry.journal import Record
-from router.telemetry.kinds import Kind
+from router.telemetry.kinds import RequestKind
 from router.telemetry.text import clean
 from router.telemetry.writer import LineWriter
 
@@ -34,7 +34,7 @@ def redact(text: str) -> str:
     return _SECRETS.sub(lambda m: f"{m.group(1) or m.group(2) or m.group(3)}***", text)
 
 
-def access_json(record: Record, kind: Kind, generation: int) -> bytes:
+def access_json(record: Record, kind: RequestKind, generation: int) -> bytes:
     """One line for one request."""
     if not kind.line:
         kind.line = _shared_json(kind, generation)
@@ -50,7 +50,7 @@ def access_json(record: Record, kind: Kind, generation: int) -> bytes:
     )
 
 
-def _shared_json(kind: Kind, generation: int) -> bytes:
+def _shared_json(kind: RequestKind, generation: int) -> bytes:
     """What the lines of requests of one kind have in common."""
     document: dict[str, Any] = {
         "event": "request",
@@ -82,7 +82,7 @@ def _seldom_json(record: Record) -> bytes:
     return b"," + orjson.dumps(document)[1:-1] if document else b""
 
 
-def access_text(record: Record, kind: Kind, generation: int) -> bytes:
+def access_text(record: Record, kind: RequestKind, generation: int) -> bytes:
     """The same for a terminal."""
     del kind, generation
     at = time.strftime("%H:%M:%S", time.localtime(record.arrival_s + record.duration_s))

@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES, AttemptRecord
-from router.telemetry.kinds import Kind
+from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
 
 #: Ten steps for each power of ten, each about a quarter above the one before: so near is a quantile read off them.
@@ -196,7 +196,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
 }
 
 
-class Sample(NamedTuple):
+class GaugeSample(NamedTuple):
     """A value read at scrape time. ``name`` is one of METRICS, ``labels`` in that metric's order."""
 
     name: str
@@ -204,7 +204,7 @@ class Sample(NamedTuple):
     value: float
 
 
-Source = Callable[[], Iterable[Sample]]
+Source = Callable[[], Iterable[GaugeSample]]
 
 
 class Histogram:
@@ -292,7 +292,7 @@ class Metrics:
         """``source`` is asked for its samples at each scrape. What it does not know it leaves out."""
         self._sources.append(source)
 
-    def fold(self, kind: Kind) -> None:
+    def fold(self, kind: RequestKind) -> None:
         """Count finished requests of one kind."""
         series, records = self._series, kind.records
         model = kind.served_model or kind.model
@@ -339,7 +339,7 @@ class Metrics:
 
     def render(self) -> Iterator[bytes]:
         """The page in pieces, one for each metric, so that the caller can let others run in between."""
-        scalars: dict[str, list[Sample]] = {}
+        scalars: dict[str, list[GaugeSample]] = {}
         for samples in (self._counters(), *(source() for source in self._sources)):
             for sample in samples:
                 scalars.setdefault(sample.name, []).append(sample)
@@ -374,19 +374,19 @@ class Metrics:
                 del lines[before:]
         return lines
 
-    def _counters(self) -> Iterator[Sample]:
+    def _counters(self) -> Iterator[GaugeSample]:
         series = self._series
         for (model, region, backend, status, cause), request in series.requests.items():
-            yield Sample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
+            yield GaugeSample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
         for (model, region), counts in series.tokens.items():
             for direction, count in zip(_DIRECTIONS, counts, strict=True):
-                yield Sample("router_tokens_total", (model, region, direction), count)
+                yield GaugeSample("router_tokens_total", (model, region, direction), count)
         for attempt_labels, attempt in series.attempts.items():
-            yield Sample("router_attempts_total", attempt_labels, attempt.attempts)
+            yield GaugeSample("router_attempts_total", attempt_labels, attempt.attempts)
         for retry_labels, retries in series.retries.items():
-            yield Sample("router_retries_total", retry_labels, retries)
+            yield GaugeSample("router_retries_total", retry_labels, retries)
         for limit, refusals in series.refusals.items():
-            yield Sample("router_quota_refusals_total", (limit,), refusals)
+            yield GaugeSample("router_quota_refusals_total", (limit,), refusals)
 
     def _fold_attempts(self, attempts: list[AttemptRecord]) -> None:
         """Count attempts at one backend that ended alike and were made for the same reason."""

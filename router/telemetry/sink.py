@@ -14,7 +14,7 @@ from router import clock
 from router.telemetry.journal import Journal, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.logs import access_json, access_text
-from router.telemetry.metrics import Metrics, Sample
+from router.telemetry.metrics import GaugeSample, Metrics
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter
 
@@ -106,10 +106,10 @@ class Telemetry:
         finally:
             self._schedule(loop)
 
-    def _samples(self) -> list[Sample]:
-        samples = [Sample("router_loop_lag_seconds", (), self.loop_lag_s())]
+    def _samples(self) -> list[GaugeSample]:
+        samples = [GaugeSample("router_loop_lag_seconds", (), self.loop_lag_s())]
         if self._access is not None:
-            samples.append(Sample("router_log_lines_dropped_total", ("log",), self._access.dropped))
+            samples.append(GaugeSample("router_log_lines_dropped_total", ("log",), self._access.dropped))
         if self.journal.file is not None:
-            samples.append(Sample("router_log_lines_dropped_total", ("journal",), self.journal.file.dropped))
+            samples.append(GaugeSample("router_log_lines_dropped_total", ("journal",), self.journal.file.dropped))
         return samples

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from router.core.outcomes import CONSEQUENCES, Fault, Outcome
 from router.errors import CODES, Blame
-from router.telemetry.kinds import Kind
+from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
 
 WINDOW_S_MAX = 900
@@ -125,7 +125,7 @@ class Stats:
         self._slot: dict[_Key, Tally] = {}  # of that second
         self._tenants: set[str] = set()
 
-    def fold(self, kind: Kind) -> None:
+    def fold(self, kind: RequestKind) -> None:
         """Count finished requests of one kind in the slot of the current second."""
         second = int(self._now_s())
         if second != self._second:
@@ -177,7 +177,7 @@ class Stats:
         return tenant
 
 
-def is_error(kind: Kind) -> bool:
+def is_error(kind: RequestKind) -> bool:
     """Did these requests fail for a reason that is not the client's?"""
     if kind.error is None:
         return kind.cause in _FAULTY

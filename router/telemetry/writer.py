@@ -24,7 +24,7 @@ _MODE = 0o600
 _QUEUE_BYTES = 16 * 1024 * 1024
 
 
-class Sink(Protocol):
+class LineSink(Protocol):
     """Where bytes go. ``write`` may block; only the writer's thread calls it."""
 
     def write(self, data: bytes) -> None: ...
@@ -157,7 +157,7 @@ class LineWriter:
     itself the log (``is_log``) can tell only the latter.
     """
 
-    def __init__(self, sink: Sink, *, name: str, queue_bytes: int = _QUEUE_BYTES, is_log: bool = False) -> None:
+    def __init__(self, sink: LineSink, *, name: str, queue_bytes: int = _QUEUE_BYTES, is_log: bool = False) -> None:
         self._sink = sink
         self._name = name
         self._is_log = is_log

@@ -21,7 +21,7 @@ KINDS = ("refuse", "delay", "cut")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InjectedFault:
     """``refuse``: no connection; ``delay``: one after ``delay_s``; ``cut``: it breaks after ``after_tokens`` tokens, or
     at the first byte of an answer that is no stream."""
 
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    fault: Fault
+    fault: InjectedFault
     pool: FaultyPool
     end_s: float
     timer: asyncio.TimerHandle
@@ -46,7 +46,7 @@ class Chaos:
         self._now_s = now_s
         self._running: dict[str, _Running] = {}
 
-    def start(self, backend: str, fault: Fault, for_s: float) -> None:
+    def start(self, backend: str, fault: InjectedFault, for_s: float) -> None:
         """In place of the one that runs there, if one does. Raises KeyError for a backend there is none of."""
         self.stop(backend)
         pool = FaultyPool(self._pools[backend].spec, self._pools.network, fault)
@@ -68,7 +68,7 @@ class Chaos:
         for backend in list(self._running):
             self.stop(backend)
 
-    def running(self) -> dict[str, tuple[Fault, float]]:
+    def running(self) -> dict[str, tuple[InjectedFault, float]]:
         """By backend: the fault, and for how many seconds it goes on."""
         now_s = self._now_s()
         return {
@@ -81,7 +81,7 @@ class Chaos:
 class FaultyPool(Pool):
     """Every attempt connects anew, and meets the fault."""
 
-    def __init__(self, spec: BackendSpec, network: Network, fault: Fault) -> None:
+    def __init__(self, spec: BackendSpec, network: Network, fault: InjectedFault) -> None:
         super().__init__(spec, network)
         self._fault = fault
 

@@ -30,24 +30,24 @@ _SWEEP_MAX = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may cost."""
+class ClientLimits:
+    """What one client may cost. Those without a default here are settings, see ``config/model.py``."""
 
-    head_bytes: int = 32 * 1024
-    headers: int = 100
-    body_bytes: int = 32 * 1024 * 1024
-    buffered_bytes: int = 512 * 1024 * 1024  # bodies of all connections together
-    connections: int = 20_000
+    head_bytes: int
+    headers: int
+    body_bytes: int
+    buffered_bytes: int  # bodies of all connections together
+    connections: int
+    body_timeout_s: float  # of a body that comes slower than body_bytes_per_s
+    body_bytes_per_s: int
+    body_whole_s: float  # of any body
+    stall_s: float  # a client must take stall_bytes of its answer, or all of it, every stall_s
+    stall_bytes: int = 1024
     head_timeout_s: float = 8.0
-    body_timeout_s: float = 30.0  # of a body that comes slower than body_bytes_per_s
-    body_bytes_per_s: int = 16 * 1024
-    body_whole_s: float = 600.0  # of any body
     pace_s: float = 8.0  # a body must bring pace_bytes, or its end, every pace_s
     pace_bytes: int = 8 * 1024
     idle_timeout_s: float = 75.0
     linger_timeout_s: float = 2.0
-    stall_s: float = 30.0  # a client must take stall_bytes of its answer, or all of it, every stall_s
-    stall_bytes: int = 1024
     write_high_bytes: int = 64 * 1024
     pipelined_bytes: int = 64 * 1024
 
@@ -95,7 +95,7 @@ class Handler(Protocol):
 class Gate:
     """What all connections of a listener share: limits, and who is waiting since when (oldest first)."""
 
-    limits: Limits
+    limits: ClientLimits
     now_s: Callable[[], float]
     connections: set[Inbound] = field(default_factory=set)
     buffered_bytes: int = 0
@@ -112,7 +112,7 @@ class Gate:
     def __post_init__(self) -> None:
         self.reader = RequestHeads(self.limits.headers)
 
-    def reload(self, limits: Limits) -> None:
+    def reload(self, limits: ClientLimits) -> None:
         self.limits = limits
         self.reader = RequestHeads(limits.headers)
 

@@ -13,13 +13,13 @@ import re
 import zlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
 import msgspec
 
-from router.config import TokensSection
+from router.config import Config, TokensSection
 from router.config.loader import parse
 from router.core.sse import StreamKind, StreamWatch
 from router.core.usage import usage_at_end
@@ -29,14 +29,15 @@ from router.gateway.aliases import rewrite_model
 from router.gateway.envelope import envelope_of
 from router.gateway.members import MalformedError
 from router.gateway.responses import passed_of
+from router.gateway.server import limits_of
 from router.observe.exposition import find_samples
 from router.wire.chunked import ChunkedDecoder, ChunkedError
 from router.wire.head import Headers, RequestHead
-from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+from router.wire.inbound import Gate, Inbound, InboundRequest
 from router.wire.outbound import Outbound
 from tests.support.transports import DeadEnd
 
-LIMITS = Limits(head_bytes=2048, headers=20, body_bytes=4096, buffered_bytes=8192)
+LIMITS = replace(limits_of(Config()), head_bytes=2048, headers=20, body_bytes=4096, buffered_bytes=8192)
 
 
 def pieces(data: bytes) -> list[bytes]:

@@ -12,11 +12,14 @@ import orjson
 import pytest
 
 from router import clock
-from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+from router.config import Config
+from router.gateway.server import limits_of
+from router.wire.inbound import Gate, Inbound, InboundRequest
 from tests.support.raw import statuses, talk
 from tests.support.stopwatch import Stopwatch
 
-LIMITS = Limits(
+LIMITS = replace(
+    limits_of(Config()),
     head_bytes=4096,
     headers=20,
     body_bytes=10_000,
@@ -348,7 +351,7 @@ async def test_a_flood_behind_a_held_request_is_not_buffered(rig: Rig) -> None:
 
 
 async def test_more_connections_than_allowed_are_dropped(rig: Rig) -> None:
-    rig.gate.limits = Limits(connections=2)
+    rig.gate.limits = replace(LIMITS, connections=2)
     keep = [await asyncio.open_connection(*rig.address) for _ in range(2)]
     await asyncio.sleep(0.05)
     assert await talk(rig.address, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", timeout_s=0.5) == b""

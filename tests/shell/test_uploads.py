@@ -8,10 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from router.wire.inbound import Gate, Inbound, InboundRequest, Limits
+from router.config import Config
+from router.gateway.server import limits_of
+from router.wire.inbound import Gate, Inbound, InboundRequest
 from tests.support.transports import DeadEnd
 
-LIMITS = Limits(
+LIMITS = replace(
+    limits_of(Config()),
     body_bytes=1024 * 1024,
     body_timeout_s=30.0,
     body_bytes_per_s=16 * 1024,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import EXAMPLE, alarms, load, parse, warnings
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, Key
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, Setting
 from router.errors import ConfigError
 
 ONE = '[[regions]]\nname = "a"\njurisdiction = "us"\nbackends = [{{name = "x", url = "http://10.0.0.1", {0}}}]\n'
@@ -70,7 +70,7 @@ ENV = {"EMPTY": " ", "KEY": "k"}
 
 
 def text_keys() -> set[str]:
-    def names(prefix: str, keys: tuple[Key, ...]) -> set[str]:
+    def names(prefix: str, keys: tuple[Setting, ...]) -> set[str]:
         found = {f"{prefix}.{key.name}" for key in keys if key.kind in ("string", "strings")}
         for key in keys:
             found |= names(f"{prefix}.{key.name}", key.inner) if key.name != "backends" else set()

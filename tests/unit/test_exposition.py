@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.observe.exposition import LINES_MAX, Exposition, Sample, find_samples
+from router.observe.exposition import LINES_MAX, Exposition, PageSample, find_samples
 
 ENGINES = Path(__file__).parent.parent / "data" / "engines"
 PAGES = sorted(ENGINES.glob("*/metrics_*.txt"))
@@ -18,11 +18,11 @@ PAGES = sorted(ENGINES.glob("*/metrics_*.txt"))
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_real_pages_read_as_the_reference_parser_reads_them(path: Path) -> None:
     page = path.read_bytes()
-    expected: dict[str, list[Sample]] = {}
+    expected: dict[str, list[PageSample]] = {}
     for family in text_string_to_metric_families(page.decode()):
         for sample in family.samples:
             if abs(sample.value) != float("inf") and sample.value == sample.value:
-                expected.setdefault(sample.name, []).append(Sample(sample.labels, sample.value))
+                expected.setdefault(sample.name, []).append(PageSample(sample.labels, sample.value))
     assert len(expected) > 10
     # The reference parser renames counters that lack _total.
     held = {name: samples for name, samples in expected.items() if f"\n{name}" in page.decode()}
@@ -32,25 +32,25 @@ def test_real_pages_read_as_the_reference_parser_reads_them(path: Path) -> None:
 
 def test_a_name_is_whole_and_begins_a_line() -> None:
     page = b'# TYPE a gauge\n# HELP a a 9\na_total 1\nxa 2\n a 3\na{x="\na 4"} 5\na 6\n'
-    assert find_samples(page, "a") == [Sample({}, 6.0)]
+    assert find_samples(page, "a") == [PageSample({}, 6.0)]
     assert find_samples(page, "b") == []
-    assert find_samples(b"a 1", "a") == [Sample({}, 1.0)], "no newline at the end"
-    assert find_samples(b"a 1\r\nb 2\r\n", "a") == [Sample({}, 1.0)], "line ends of Windows"
+    assert find_samples(b"a 1", "a") == [PageSample({}, 1.0)], "no newline at the end"
+    assert find_samples(b"a 1\r\nb 2\r\n", "a") == [PageSample({}, 1.0)], "line ends of Windows"
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (rb'a{x="1",y="2"} 3', Sample({"x": "1", "y": "2"}, 3)),
-        (rb'a{x="1",} 3', Sample({"x": "1"}, 3)),
-        (rb'a{ x = "1" , y="2" } 3', Sample({"x": "1", "y": "2"}, 3)),
-        (rb"a{} 3", Sample({}, 3)),
-        (rb'a{x="} 9",y="a\"b\\c\nd"} 3', Sample({"x": "} 9", "y": 'a"b\\c\nd'}, 3)),
-        (rb"a 3 1795216743863", Sample({}, 3)),
-        (b'a{x="1"} 3 # {trace_id="abc"} 0.5 1.0', Sample({"x": "1"}, 3)),
-        (b"a\t3e-2", Sample({}, 0.03)),
-        ('a{x="é"} 1'.encode(), Sample({"x": "é"}, 1)),
-        (b'a{x="\xff"} 1', Sample({"x": "�"}, 1)),
+        (rb'a{x="1",y="2"} 3', PageSample({"x": "1", "y": "2"}, 3)),
+        (rb'a{x="1",} 3', PageSample({"x": "1"}, 3)),
+        (rb'a{ x = "1" , y="2" } 3', PageSample({"x": "1", "y": "2"}, 3)),
+        (rb"a{} 3", PageSample({}, 3)),
+        (rb'a{x="} 9",y="a\"b\\c\nd"} 3', PageSample({"x": "} 9", "y": 'a"b\\c\nd'}, 3)),
+        (rb"a 3 1795216743863", PageSample({}, 3)),
+        (b'a{x="1"} 3 # {trace_id="abc"} 0.5 1.0', PageSample({"x": "1"}, 3)),
+        (b"a\t3e-2", PageSample({}, 0.03)),
+        ('a{x="é"} 1'.encode(), PageSample({"x": "é"}, 1)),
+        (b'a{x="\xff"} 1', PageSample({"x": "�"}, 1)),
         (b"a NaN", None),
         (b"a +Inf", None),
         (b"a", None),
@@ -62,7 +62,7 @@ def test_a_name_is_whole_and_begins_a_line() -> None:
         (b"a{x", None),
     ],
 )
-def test_lines(line: bytes, expected: Sample | None) -> None:
+def test_lines(line: bytes, expected: PageSample | None) -> None:
     assert find_samples(b"b 1\n" + line + b"\nc 2\n", "a") == ([expected] if expected else [])
 
 

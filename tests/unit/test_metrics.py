@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import METRICS, SPECS, Metrics, Sample, table
+from router.telemetry.metrics import METRICS, SPECS, GaugeSample, Metrics, table
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -165,7 +165,7 @@ def test_series_of_a_removed_backend_go() -> None:
 def test_gauges_are_read_at_the_scrape() -> None:
     m = metrics()
     depth = [3.0]
-    m.add_source(lambda: [Sample("router_queue_length", ("m",), depth[0])])
+    m.add_source(lambda: [GaugeSample("router_queue_length", ("m",), depth[0])])
     assert value(m, "router_queue_length", model="m") == 3
     depth[0] = 4
     assert value(m, "router_queue_length", model="m") == 4
@@ -175,7 +175,7 @@ def test_the_page_says_the_same_to_the_reference_parser() -> None:
     m = metrics()
     fold(m, answered())
     fold(m, Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
-    m.add_source(lambda: [Sample("router_build_info", ("1",), 1), Sample("router_store_up", (), True)])
+    m.add_source(lambda: [GaugeSample("router_build_info", ("1",), 1), GaugeSample("router_store_up", (), True)])
     page = b"".join(m.render()).decode()
     families = {f.name: f for f in text_string_to_metric_families(page)}
     assert families["router_requests"].type == "counter"

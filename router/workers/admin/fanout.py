@@ -25,7 +25,7 @@ from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
 from router.workers.admin.faults import Faults
-from router.workers.admin.links import Answer, WorkerGoneError, WorkerLink
+from router.workers.admin.links import WorkerAnswer, WorkerGoneError, WorkerLink
 from router.workers.admin.tail import tail
 
 _V1 = "/admin/v1"
@@ -72,7 +72,7 @@ class Fanout:
     def uptime_s(self) -> float:
         return self._now_s() - self._started_s
 
-    async def all(self, request: web.Request, *, path: str | None = None) -> list[tuple[WorkerLink, Answer]]:
+    async def all(self, request: web.Request, *, path: str | None = None) -> list[tuple[WorkerLink, WorkerAnswer]]:
         """The answers of all workers that answer; if one of them is an error, there is none but that."""
         body = await request.read()
         links = self.links()
@@ -80,7 +80,7 @@ class Fanout:
         answers = [(link, a) for link, a in zip(links, await asyncio.gather(*asked), strict=True) if a is not None]
         return _checked(answers)
 
-    async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, Answer]]:
+    async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, WorkerAnswer]]:
         """The same, each told after the one before has done it."""
         body = await request.read()
         answers = [(link, a) for link in self.links() if (a := await _ask(link, request, body)) is not None]
@@ -101,7 +101,7 @@ class Fanout:
 class _OtherAnswerError(Exception):
     """A worker answered with an error, which is the answer."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: WorkerAnswer) -> None:
         self.answer = answer
 
 
@@ -116,14 +116,14 @@ async def _handle(fanout: Fanout, answer: _Answer, route: Route, request: web.Re
         return failure(503, "no_worker", "No worker serves at the moment; they are being started.")
 
 
-async def _ask(link: WorkerLink, request: web.Request, body: bytes, path: str | None = None) -> Answer | None:
+async def _ask(link: WorkerLink, request: web.Request, body: bytes, path: str | None = None) -> WorkerAnswer | None:
     try:
         return await link.ask(request.method, path or request.rel_url.raw_path_qs, body, request.content_type)
     except WorkerGoneError:
         return None
 
 
-def _checked(answers: list[tuple[WorkerLink, Answer]]) -> list[tuple[WorkerLink, Answer]]:
+def _checked(answers: list[tuple[WorkerLink, WorkerAnswer]]) -> list[tuple[WorkerLink, WorkerAnswer]]:
     if not answers:
         raise NoWorkerError
     for _, answer in answers:
@@ -132,7 +132,7 @@ def _checked(answers: list[tuple[WorkerLink, Answer]]) -> list[tuple[WorkerLink,
     return answers
 
 
-def _passed_on(answer: Answer) -> web.Response:
+def _passed_on(answer: WorkerAnswer) -> web.Response:
     response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
     response.headers["Cache-Control"] = "no-store"
     if answer.retry_after is not None:
@@ -143,7 +143,7 @@ def _passed_on(answer: Answer) -> web.Response:
 async def _any(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     """What any worker knows. One that does not find the thing asked for may be late, so the next is asked."""
     body = await request.read()
-    last: Answer | None = None
+    last: WorkerAnswer | None = None
     for link in fanout.links():
         if (answer := await _ask(link, request, body)) is not None:
             last = answer

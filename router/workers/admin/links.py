@@ -27,7 +27,7 @@ class WorkerGoneError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WorkerAnswer:
     status: int
     body: bytes
     content_type: str
@@ -56,7 +56,9 @@ class WorkerLink:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
+    ) -> WorkerAnswer:
         """``path`` with its query, encoded. Raises WorkerGoneError."""
         self._check()
         url = URL(_HOST + path, encoded=True)
@@ -64,7 +66,7 @@ class WorkerLink:
             async with self._session.request(
                 method, url, data=body, headers={"Content-Type": content_type, ADMIN_HEADER: "1"}, allow_redirects=False
             ) as response:
-                return Answer(
+                return WorkerAnswer(
                     response.status,
                     await response.read(),
                     response.content_type,
