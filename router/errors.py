@@ -39,6 +39,10 @@ CODES: dict[str, ErrorCode] = {
     "body_too_large": ErrorCode(413, Blame.CLIENT, "invalid_request_error", "The body is over the limit."),
     "target_too_long": ErrorCode(414, Blame.CLIENT, "invalid_request_error", "The request target is over the limit."),
     "unsupported_encoding": ErrorCode(415, Blame.CLIENT, "invalid_request_error", "The body is compressed."),
+    "invalid_config": ErrorCode(
+        422, Blame.CLIENT, "invalid_request_error", "The configuration was refused; the one before stays in force."
+    ),
+    "too_many_attempts": ErrorCode(429, Blame.CLIENT, "rate_limit_error", "Too many wrong tokens; wait a moment."),
     "headers_too_large": ErrorCode(431, Blame.CLIENT, "invalid_request_error", "The head is over the limit."),
     "client_gone": ErrorCode(499, Blame.CLIENT, "client_gone", "The client left; in logs only."),
     "quota_exhausted": ErrorCode(429, Blame.CAPACITY, "rate_limit_error", "A limit of the key is used up."),
@@ -57,6 +61,7 @@ CODES: dict[str, ErrorCode] = {
     "store_unavailable": ErrorCode(503, Blame.ROUTER, "server_error", "The shared store is away."),
     "router_exhausted": ErrorCode(503, Blame.ROUTER, "server_error", "This router is out of descriptors or ports."),
     "shutting_down": ErrorCode(503, Blame.ROUTER, "server_error", "This router is stopping."),
+    "no_worker": ErrorCode(503, Blame.ROUTER, "server_error", "No worker serves yet; they are being started."),
     "internal": ErrorCode(500, Blame.ROUTER, "server_error", "A fault of the router; see its log."),
 }
 

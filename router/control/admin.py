@@ -87,18 +87,17 @@ async def _errors(request: web.Request, handler: WebHandler) -> web.StreamRespon
     except RouterError as exc:
         return router_failure(exc)
     except ConfigError as exc:
-        text = "The configuration was refused; the one before stays in force."
-        return failure(422, "invalid_config", text, problems=exc.problems)
+        return failure("invalid_config", problems=exc.problems)
     except web.HTTPRequestEntityTooLarge:
-        return failure(413, "body_too_large", "The body is over 1 MiB.")
+        return failure("body_too_large", "The body is over 1 MiB.")
     except web.HTTPMethodNotAllowed as exc:
-        response = failure(405, "method_not_allowed", "The path has no such method.")
+        response = failure("method_not_allowed")
         response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
         return response
     except web.HTTPNotFound:
-        return failure(404, "not_found", "There is no such path; /admin/v1/openapi.json lists them all.")
+        return failure("not_found", "There is no such path; /admin/v1/openapi.json lists them all.")
     except web.HTTPException as exc:
-        return failure(exc.status, "invalid_request", exc.reason)
+        return failure("invalid_request", exc.reason)
     except Exception:
         _log.exception("admin request %s failed", request.path)
-        return failure(500, "internal", "A fault of the router; see its log.")
+        return failure("internal")

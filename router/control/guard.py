@@ -40,12 +40,12 @@ class Guard:
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to a request that may not pass; None when it may."""
         if is_foreign(request.headers):
-            return failure(403, "forbidden", "Requests of web pages are not answered.")
+            return failure("forbidden", "Requests of web pages are not answered.")
         if self._token is None:
             return _refusal_without_token(request)
         peer = request.remote or ""
         if self._too_many(peer):
-            response = failure(429, "too_many_attempts", "Too many wrong tokens; wait a moment.")
+            response = failure("too_many_attempts")
             response.headers["Retry-After"] = str(int(_WINDOW_S))
             return response
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -55,7 +55,7 @@ class Guard:
             return None
         if given:
             self._count(peer)
-        response = failure(401, "unauthorized", "The admin token is missing or wrong.")
+        response = failure("unauthorized", "The admin token is missing or wrong.")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
@@ -73,11 +73,11 @@ class Guard:
 
 def _refusal_without_token(request: web.Request) -> web.Response | None:
     if not is_local_name(request.headers.get("Host", "")):
-        return failure(403, "forbidden", "Without a token, use the address or localhost in the URL.")
+        return failure("forbidden", "Without a token, use the address or localhost in the URL.")
     if request.method in _SAFE or ADMIN_HEADER in request.headers or request.content_type == "application/json":
         return None
     text = f"What changes something needs the header {ADMIN_HEADER}: 1, or Content-Type: application/json."
-    return failure(403, "forbidden", text)
+    return failure("forbidden", text)
 
 
 def is_foreign(headers: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.errors import RouterError
+from router.errors import CODES, RouterError
 
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 #: Answers may hold what only operators should see.
@@ -25,19 +25,18 @@ def listing(entries: list[Any]) -> web.Response:
 
 
 def failure(
-    status: int, code: str, message: str, *, param: str | None = None, problems: list[str] | None = None
+    code: str, message: str | None = None, *, param: str | None = None, problems: list[str] | None = None
 ) -> web.Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    if status == 401:
-        kind = "authentication_error"
-    error: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
+    """The answer to a request that failed with one of ``errors.CODES``."""
+    entry = CODES[code]
+    error: dict[str, Any] = {"message": message or entry.summary, "type": entry.type, "param": param, "code": code}
     if problems is not None:
         error["problems"] = problems
-    return reply({"error": error}, status)
+    return reply({"error": error}, entry.status)
 
 
 def router_failure(error: RouterError) -> web.Response:
-    response = failure(error.status, error.code, error.detail, param=error.param)
+    response = failure(error.code, error.detail, param=error.param)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return response

@@ -46,8 +46,6 @@ class RejectReason(Enum):
     UNKNOWN_MODEL = "unknown_model"
     NO_BACKEND = "no_backend"
     RESIDENCY = "residency_unsatisfiable"
-    ADMISSION_FULL = "admission_full"
-    WAIT_EXPIRED = "wait_expired"
 
 
 class Dispatch(Value):

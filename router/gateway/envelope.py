@@ -14,11 +14,11 @@ from router.errors import RouterError
 from router.gateway.auth import secret_of
 from router.gateway.error_shapes import Dialect, dialect_of
 from router.gateway.paths import kept_id, own, path_of, query_of, takes_posts
+from router.telemetry.traces import trace_id_of
 from router.wire.head import RequestHead, connection_options
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REGION = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 #: Nothing else of a client's headers reaches a backend.
 FORWARDED = (
@@ -117,8 +117,8 @@ def _understand(head: RequestHead) -> Envelope:
     if given is not None and _REQUEST_ID.fullmatch(given):
         envelope.request_id = given
     trace = headers.get(b"traceparent")
-    if trace is not None and _TRACEPARENT.fullmatch(trace):
-        envelope.trace_id = trace[3:35].decode()
+    if trace is not None:
+        envelope.trace_id = trace_id_of(trace)
     try:
         _check(path, headers)
         for name in _ASKS.keys() & headers.keys():

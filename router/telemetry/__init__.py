@@ -8,6 +8,6 @@ kinds    groups equal requests so that they are counted at once
 stats    counts of the last seconds and minutes
 logs     formats log lines
 text     cleans text of clients and backends before it is written
-traces   reads and makes the header ``traceparent``
+traces   the trace that a request belongs to
 writer   writes lines from a thread of its own
 """

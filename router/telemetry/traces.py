@@ -1,4 +1,4 @@
-"""W3C trace context: the header ``traceparent``. Pure.
+"""W3C trace context: the trace that a request belongs to, by its header ``traceparent``. Pure.
 
 https://www.w3.org/TR/trace-context/#traceparent-header
 """
@@ -6,23 +6,17 @@ https://www.w3.org/TR/trace-context/#traceparent-header
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_HEADER_LENGTH_MAX = 512
-
-
-class TraceParent(NamedTuple):
-    trace_id: str  # 32 hex digits
-    span_id: str  # 16 hex digits, the caller's span
-    sampled: bool
+#: version 00 ends after the flags; later versions may go on behind a dash. Version ff and ids of zeros are invalid.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.DOTALL
+)
+_LENGTH_MAX = 512
 
 
-def parse_traceparent(value: str) -> TraceParent | None:
-    """The header's parts, or None when it is not valid and must be ignored."""
-    if len(value) > _HEADER_LENGTH_MAX or (match := _TRACEPARENT.fullmatch(value.strip(" \t"))) is None:
+def trace_id_of(traceparent: bytes) -> str | None:
+    """The trace's id, 32 hex digits; None when the header is not valid and must be ignored."""
+    if len(traceparent) > _LENGTH_MAX or (match := _TRACEPARENT.fullmatch(traceparent)) is None:
         return None
-    version, trace_id, span_id, flags, rest = match.groups()
-    if version == "ff" or (version == "00" and rest) or not trace_id.strip("0") or not span_id.strip("0"):
-        return None
-    return TraceParent(trace_id, span_id, bool(int(flags, 16) & 1))
+    version, trace_id, rest = match.groups()
+    return None if version == b"00" and rest else trace_id.decode()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from router.core.outcomes import Outcome
+from router.errors import CODES
 from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.metrics import METRICS, SPECS
-from tests.tidy.tree import python, tree
+from tests.tidy.tree import python, text, tree
 
 
 def calls(name: str) -> Iterator[ast.Call]:
@@ -58,3 +60,35 @@ def test_every_word_that_is_promised_for_a_label_is_made_and_no_other() -> None:
     for (name, label), values in promised.items():
         if label not in ("direction", "file"):
             assert values <= constants, f"{name} {label}: nothing outside of telemetry says {values - constants}"
+
+
+def test_every_error_code_is_given() -> None:
+    said = {word for path in python("router") if path.name != "errors.py" for word in _constants(tree(path))}
+    assert CODES.keys() <= said, f"nothing fails with {CODES.keys() - said}"
+
+
+def test_every_member_of_an_enum_is_used() -> None:
+    """By its name, somewhere in ``router``, unless the class is gone through as a whole."""
+    texts = [text(path) or "" for path in python("router")]
+    dead = []
+    for path in python("router"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef) and any("Enum" in ast.unparse(base) for base in node.bases):
+                members = (item.targets[0] for item in node.body if isinstance(item, ast.Assign))
+                for member in members:
+                    if isinstance(member, ast.Name) and not member.id.startswith("__"):
+                        use = re.compile(rf"\b{node.name}\.{member.id}\b")
+                        dead += [f"{node.name}.{member.id}"] * (not any(use.search(t) for t in texts))
+    assert not dead, f"nothing says {', '.join(dead)}"
+
+
+def test_every_metric_gets_values() -> None:
+    """Its name stands where values are made, besides the table of metrics."""
+    said = "\n".join(text(path) or "" for path in python("router"))
+    assert not [spec.name for spec in METRICS if len(re.findall(rf"\b{spec.name}\b", said)) < 2]
+
+
+def _constants(node: ast.AST) -> Iterator[str]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Constant) and isinstance(child.value, str):
+            yield child.value

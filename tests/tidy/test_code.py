@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.tidy.tree import CODE, ROOT, name, python, text, tree
 
 FUNCTION_LINES_MAX = 70
-FILE_LINES_MAX = 700
 
 #: What design and GLOSSARY.md call differently, as parts of names: word -> the word to use.
 OTHER_WORDS = {
@@ -36,15 +35,6 @@ def test_functions_fit_on_a_screen() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (lines := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES_MAX
-    ]
-    assert not long, "\n".join(long)
-
-
-def test_files_stay_small() -> None:
-    long = [
-        f"{name(path)} has {lines} lines"
-        for path in python(*CODE)
-        if (lines := (text(path) or "").count("\n")) > FILE_LINES_MAX
     ]
     assert not long, "\n".join(long)
 

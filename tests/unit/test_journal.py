@@ -18,7 +18,6 @@ from router.core.decisions import Candidate, Struck
 from router.telemetry import logs
 from router.telemetry.journal import LINE_BYTES_MAX, AttemptRecord, Journal, Record, as_document, decision_document
 from router.telemetry.kinds import kinds_of
-from router.telemetry.traces import TraceParent, parse_traceparent
 from router.telemetry.writer import LineWriter, RotatingFile
 
 
@@ -302,32 +301,3 @@ def test_no_line_is_long_whatever_a_record_holds(character: str) -> None:
     for made in (logs.access_json(record, kind, 1), logs.access_text(record, kind, 1)):
         assert len(made) <= 8192
         assert made.count(b"\n") == 1
-
-
-# -- trace context ------------------------------------------------------------------------------------------------
-
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-def test_a_traceparent_is_read() -> None:
-    parent = parse_traceparent(f" 00-{TRACE}-{SPAN}-01\t")
-    assert parent == TraceParent(TRACE, SPAN, True)
-    assert parse_traceparent(f"cc-{TRACE}-{SPAN}-00-what-the-future-brings") == TraceParent(TRACE, SPAN, False)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        f"00-{TRACE}-{SPAN}",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}-01-more",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}-01\n",
-        f"cc-{TRACE}-{SPAN}-01-" + "x" * 1000,
-    ],
-)
-def test_what_is_no_traceparent_is_ignored(value: str) -> None:
-    assert parse_traceparent(value) is None

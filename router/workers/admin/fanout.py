@@ -21,7 +21,7 @@ from router.control.inputs import number
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
 from router.control.routes import DOCUMENT, REQUESTS_MAX, ROUTES, Route
-from router.telemetry.metrics import CONTENT_TYPE
+from router.telemetry.metrics import CONTENT_TYPE, SPECS
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
 from router.workers.admin.faults import Faults
@@ -113,7 +113,7 @@ async def _handle(fanout: Fanout, answer: _Answer, route: Route, request: web.Re
     except NoWorkerError:
         if route.open:
             return reply({"status": "not ready", "reason": "no worker serves"}, 503)
-        return failure(503, "no_worker", "No worker serves at the moment; they are being started.")
+        return failure("no_worker")
 
 
 async def _ask(link: WorkerLink, request: web.Request, body: bytes, path: str | None = None) -> WorkerAnswer | None:
@@ -174,7 +174,7 @@ async def _metrics(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     answers = await fanout.all(request)
     pages = {link.index: answer.body.decode() for link, answer in answers}
     own = (
-        "# HELP router_worker_deaths_total Worker processes that died and were replaced.\n"
+        f"# HELP router_worker_deaths_total {SPECS['router_worker_deaths_total'].help}\n"
         f"# TYPE router_worker_deaths_total counter\nrouter_worker_deaths_total {fanout.deaths()}\n"
     )
     page = await asyncio.to_thread(merge.metrics, pages)
