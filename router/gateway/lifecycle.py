@@ -262,6 +262,7 @@ class Lifecycle:
         """Try elsewhere at once what still waits for its first token from there, whole answers too. A stream that has
         begun goes on for as long as it is not silent."""
         for x in list(self.live):
-            if x.relay is not None and x.lease is not None and x.lease.backend == backend:
-                x.relay.give_up(detail)
-                x.relay.doubt()
+            relay = x.relay
+            if relay is not None and x.lease is not None and x.lease.backend == backend:
+                relay.give_up(detail)  # the request runs on from here
+                relay.doubt()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class DeadEnd:
     """What a protocol asks of its transport. ``written`` is what it would have sent."""
@@ -13,6 +15,10 @@ class DeadEnd:
     def write(self, data: bytes) -> None:
         if not self.closed:
             self.written += data
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self.write(piece)
 
     def close(self) -> None:
         self.closed = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.gateway import envelope, lifecycle, paths, responses
+from router.gateway import attempt, envelope, lifecycle, paths, responses
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 PACKAGE = Path(responses.__file__).parent
@@ -25,7 +25,7 @@ def test_every_ask() -> None:
     assert table("What a request may ask of the router") == asked
 
 
-@pytest.mark.parametrize("module", [lifecycle, responses])
+@pytest.mark.parametrize("module", [attempt, lifecycle, responses])
 def test_every_answer_header(module: object) -> None:
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]
     told = set(re.findall(r"(x-[a-z-]+|server-timing|retry-after(?:-ms)?): ", source))
