@@ -91,8 +91,8 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "ttft_error_s": b.ttft_error_s,
         "cost_usd_hour": b.spec.cost_usd_hour,
         "requests_total": b.requests_total,
-        "failures_total": b.standing.failures_total,
-        "last_error": control.observer.last_error(b.name) or b.standing.last_error,
+        "failures_total": b.reputation.failures_total,
+        "last_error": control.observer.last_error(b.name) or b.reputation.last_error,
     }
 
 

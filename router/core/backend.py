@@ -16,15 +16,15 @@ from router.core.learn.first_token import Line, TtftFit
 from router.core.learn.rtt import RttEstimate
 from router.core.learn.service import Service
 from router.core.others import Others
-from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Sample
+from router.core.outcomes import CONSEQUENCES, Lesson, OnHealth, Outcome
 from router.core.params import Params
 from router.core.prompts import Prompts
-from router.core.standing import Standing
+from router.core.reputation import Reputation
 from router.core.types import BackendSpec, Lease, LoadSample, Request, Usage
 
 if TYPE_CHECKING:
-    from router.core.board import Board
     from router.core.common import Neutral
+    from router.core.notices import Notices
 
 _OK = Outcome.OK
 _MILLIONTH = 1e-6
@@ -40,10 +40,10 @@ class Backend(Configured):
 
     __slots__ = (
         "_answered_total",
-        "_board",
         "_lane_list",
         "_limit_lowered_s",
         "_neutral",
+        "_notices",
         "_params",
         "_place_s",
         "_retries_total",
@@ -64,22 +64,22 @@ class Backend(Configured):
         "others_tokens",
         "prefix",
         "prompts",
+        "reputation",
         "requests_total",
         "rtt",
         "service",
-        "standing",
         "tokens_per_block",
         "trials",
     )
 
-    def __init__(self, spec: BackendSpec, params: Params, board: Board, neutral: Neutral, now_s: float) -> None:
+    def __init__(self, spec: BackendSpec, params: Params, notices: Notices, neutral: Neutral, now_s: float) -> None:
         self._params = params
-        self._board = board
+        self._notices = notices
         self._neutral = neutral
         super().__init__(spec)
         self.inflight = 0
         self.prompts = Prompts()
-        self.standing = Standing(params)
+        self.reputation = Reputation(params)
         #: leases that try a backend on its way back, until their first token
         self.trials: set[Lease] = set()
         self.requests_total = 0
@@ -119,7 +119,7 @@ class Backend(Configured):
         self._limit_lowered_s = float("-inf")
         self.not_before_s = float("-inf")
         self.last_end_s = float("-inf")
-        self.standing.forget()
+        self.reputation.forget()
         self._answered_total = self.requests_total
         self.rtt = RttEstimate(params)
         self.others = Others(params)
@@ -178,7 +178,7 @@ class Backend(Configured):
     @property
     def doubtful(self) -> bool:
         """Whether ``comes_last`` has to be asked at all."""
-        return self.standing.doubtful or self.health.last_probe_ok is False
+        return self.reputation.doubtful or self.health.last_probe_ok is False
 
     def comes_last(self, now_s: float, *, retry: bool) -> bool:
         """It failed lately, or its probe fails and nothing comes: others are to be preferred. A retry is no trial."""
@@ -189,7 +189,7 @@ class Backend(Configured):
             return True
         unanswered = self.requests_total - self._answered_total
         silent = health.last_probe_ok is False and unanswered >= self._params.trial_places
-        return self.standing.comes_last(now_s, silent=silent, retry=retry)
+        return self.reputation.comes_last(now_s, silent=silent, retry=retry)
 
     def late_s(self, now_s: float) -> float:
         """How long the oldest first token is overdue while nothing else came."""
@@ -212,10 +212,10 @@ class Backend(Configured):
             about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
             lease.fresh_blocks = fresh = self.prefix.insert(request.prefix_blocks, about)
             self.tokens_per_block = request.tokens_per_block
-        if self.standing.failed_in_row:
-            self.standing.begun(now_s)
+        if self.reputation.failed_in_row:
+            self.reputation.begun(now_s)
         if self.inflight >= self.limit:
-            self._board.full.add(self)
+            self._notices.full.add(self)
         self.requote()
         return fresh
 
@@ -250,8 +250,8 @@ class Backend(Configured):
         else:
             event = self._failed(lease, outcome, now_s, retry_after_s)
             self.refresh(now_s)
-        if self._board.full:
-            self._board.note(self)
+        if self._notices.full:
+            self._notices.note(self)
         return event
 
     def _answered(self, lease: Lease, now_s: float, usage: Usage | None) -> Event | None:
@@ -287,17 +287,17 @@ class Backend(Configured):
             if lane is not None and lane.still_slow(lease, now_s - lease.started_s):
                 return Event.GRAY
         self._answered_total = self.requests_total
-        if self.standing.failure_chance and self.standing.answered():
-            self._board.changed()
+        if self.reputation.failure_chance and self.reputation.answered():
+            self._notices.changed()
         return health.success(now_s, lease.started_s, lease.request.tenant)
 
     def _failed(self, lease: Lease, outcome: Outcome, now_s: float, retry_after_s: float | None) -> Event | None:
         """Anything but a whole answer: what ``CONSEQUENCES`` says follows from it."""
-        consequence, standing = CONSEQUENCES[outcome], self.standing
-        if consequence.fault is not Fault.NONE or outcome is Outcome.OVERLOADED:
-            if not standing.doubtful:
-                self._board.changed()
-            standing.failed(outcome, now_s)
+        consequence, reputation = CONSEQUENCES[outcome], self.reputation
+        if consequence.on_health is not OnHealth.NONE or outcome is Outcome.OVERLOADED:
+            if not reputation.doubtful:
+                self._notices.changed()
+            reputation.failed(outcome, now_s)
         if outcome is Outcome.OVERLOADED:
             self._overloaded(lease, now_s, retry_after_s)
         if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
@@ -306,11 +306,11 @@ class Backend(Configured):
             return None
         if outcome is Outcome.MODEL_MISSING:
             self.denials.add(lease.request.model, now_s)
-            self._board.returns(self.denials.due_s())
+            self._notices.returns(self.denials.due_s())
         lane = self.lanes.get(lease.request.model)
-        if consequence.sample is Sample.CENSORED and lane is not None and not lease.request.light:
+        if consequence.lesson is Lesson.CENSORED and lane is not None and not lease.request.light:
             lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
-        if consequence.fault is not Fault.HARD and consequence.fault is not Fault.SOFT:
+        if consequence.on_health is not OnHealth.HARD and consequence.on_health is not OnHealth.SOFT:
             return None
         # A request that failed elsewhere before may be the cause itself.
         suspicious = lease.retry and outcome is Outcome.SERVER_ERROR
@@ -318,7 +318,7 @@ class Backend(Configured):
             now_s,
             lease.started_s,
             lease.request.tenant,
-            weight=0.5 if consequence.fault is Fault.SOFT or suspicious else 1.0,
+            weight=0.5 if consequence.on_health is OnHealth.SOFT or suspicious else 1.0,
             unreachable=outcome is Outcome.UNREACHABLE,
         )
 
@@ -327,10 +327,10 @@ class Backend(Configured):
         if lease.started_s >= self._limit_lowered_s:
             self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
             self._limit_lowered_s = now_s
-        self._board.note(self)
+        self._notices.note(self)
         if retry_after_s is not None:
             self.not_before_s = max(self.not_before_s, now_s + min(retry_after_s, self._params.retry_after_max_s))
-            self._board.returns(self.not_before_s)
+            self._notices.returns(self.not_before_s)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -338,12 +338,12 @@ class Backend(Configured):
         """Take the step that ``event`` means. ``silent``: the event is that no answer came in time."""
         if not self.health.fire(event, now_s):
             return
-        board = self._board
-        board.returns(now_s + self._params.slow_start_s)
+        notices = self._notices
+        notices.returns(now_s + self._params.slow_start_s)
         if self.state is State.EJECTED:
             self.trials.clear()
             if self.health.down or silent:
-                board.silenced.append(self.name)
+                notices.silenced.append(self.name)
             if event is Event.GRAY:
                 for lane in self._lane_list:
                     lane.begin_anew()
@@ -361,14 +361,14 @@ class Backend(Configured):
         if was_away and not health.away:
             self._pardon()
             self.refresh(now_s)
-            self._board.returns(now_s + self._params.slow_start_s)
+            self._notices.returns(now_s + self._params.slow_start_s)
         if was_doubtful is not self.doubtful:
-            self._board.changed()
+            self._notices.changed()
         return event
 
     def _pardon(self) -> None:
         """It is back: what drove requests away was another time and must not keep the trials away."""
-        self.standing.pardon()
+        self.reputation.pardon()
         for lane in self._lane_list:
             lane.fit.pardon()
 
@@ -389,7 +389,7 @@ class Backend(Configured):
 
     def fade(self, keep_chance: float, keep_residual: float) -> None:
         """Time has passed: such parts are left of the chance of a failure and of the residuals."""
-        self.standing.fade(keep_chance)
+        self.reputation.fade(keep_chance)
         for lane in self._lane_list:
             lane.fit.fade(keep_residual)
 
@@ -474,7 +474,7 @@ class Backend(Configured):
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
         handshakes = 0 if now_s - self.last_end_s <= params.warm_s else 2 if self.spec.url.startswith("https") else 1
         late_s = prompts.late_s(now_s, last_token_s)
-        risk_s = self.standing.failure_chance * params.failure_cost_s
+        risk_s = self.reputation.failure_chance * params.failure_cost_s
         slowness = 1.0 / speed
         for lane in self._lane_list:
             lane.refresh(service, rtt_s * (1 + handshakes), pressure_s, late_s, risk_s, slowness)

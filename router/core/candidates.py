@@ -19,7 +19,7 @@ from router.core.types import Request, Rng
 Strike = tuple[str, Struck]
 
 
-class Pool:
+class Roster:
     """The backends of one model, sorted out for one generation of the fleet."""
 
     __slots__ = ("down", "generation", "panic", "plain", "ready", "struck")
@@ -36,7 +36,7 @@ class Pool:
         self.panic = False
 
 
-def sort_out(backends: Collection[Backend], model: str, params: Params, generation: int, now_s: float) -> Pool:
+def sort_out(backends: Collection[Backend], model: str, params: Params, generation: int, now_s: float) -> Roster:
     """List the backends of ``model`` that may be used at all, and why the others may not. Each has a lane for it.
 
     Panic: when fewer than ``panic_ratio`` of them are left, those that were ejected by judgement are used again. Those
@@ -59,28 +59,28 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.NOT_BEFORE))
         else:
             ready.append(b)
-    pool = Pool(generation)
+    roster = Roster(generation)
     if ejected and len(ready) < params.panic_ratio * (len(ready) + len(ejected)):
         judged = [b for b in ejected if not b.health.down]
-        pool.panic = bool(judged)
+        roster.panic = bool(judged)
         ready += judged
         ejected = [b for b in ejected if b.health.down]
     struck += [(b.name, Struck.EJECTED) for b in ejected]
-    pool.ready, pool.struck, pool.down = Lineup.of(ready, model), tuple(struck), tuple(ejected)
+    roster.ready, roster.struck, roster.down = Lineup.of(ready, model), tuple(struck), tuple(ejected)
     served = (State.HEALTHY, State.SUSPECT)
     steady = [b.state in served and b.health.share(now_s) == 1.0 and not b.doubtful for b in ready]
-    pool.plain = bool(steady) and all(steady)
-    return pool
+    roster.plain = bool(steady) and all(steady)
+    return roster
 
 
 def strike(
-    pool: Pool, request: Request, exclude: Collection[str], params: Params, rng: Rng, now_s: float
+    roster: Roster, request: Request, exclude: Collection[str], params: Params, rng: Rng, now_s: float
 ) -> tuple[list[Backend], list[Strike]]:
     """Strike what does not fit ``request`` now. What is left may take it."""
     kept: list[Backend] = []
-    struck = list(pool.struck)
+    struck = list(roster.struck)
     full = False
-    for b in pool.ready:
+    for b in roster.ready:
         why = unfit(b, request, exclude)
         if why is None and not request.light:
             if b.inflight >= b.limit:
@@ -92,14 +92,14 @@ def strike(
             kept.append(b)
         else:
             struck.append((b.name, why))
-    if kept and not pool.plain:
+    if kept and not roster.plain:
         kept = _put_last(kept, struck, now_s, retry=bool(exclude))
         _hold_back(kept, struck, rng, now_s)
     elif not kept and not full:
         # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
         kept = [
             b
-            for b in pool.down
+            for b in roster.down
             if unfit(b, request, exclude) is None and len(b.trials) < params.trial_places and b.inflight < b.limit
         ]
         names = {b.name for b in kept}
@@ -161,7 +161,7 @@ def doing_better(b: Backend, request: Request, exclude: Collection[str], params:
     """Whether a retry of ``request`` may hope for ``b``: it can be asked, now or after the moment that it asked for,
     and does not fail most of what it gets."""
     open_ = not b.draining and b.state is not State.EJECTED
-    return open_ and unfit(b, request, exclude) is None and b.standing.failure_chance < params.retry_hope_chance
+    return open_ and unfit(b, request, exclude) is None and b.reputation.failure_chance < params.retry_hope_chance
 
 
 def next_return_s(backends: Collection[Backend], params: Params, now_s: float) -> float:

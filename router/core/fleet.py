@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from router.core.audit import audit
 from router.core.backend import Backend, cached_tokens
-from router.core.board import Board
-from router.core.candidates import Pool, Strike, doing_better, next_return_s, sort_out, strike, who_serves
+from router.core.candidates import Roster, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Common
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs
 from router.core.decisions import Decision, Dispatch, Wait
 from router.core.explain import Candidates
 from router.core.gray import find_gray
 from router.core.health import JUDGED, Event, State
+from router.core.notices import Notices
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
@@ -57,11 +57,11 @@ class Fleet:
         #: removed from the configuration, kept until their last lease ends
         self.retired: dict[str, Backend] = {}
         self.leases: set[Lease] = set()
-        self.board = Board()
+        self.notices = Notices()
         self.common = Common(params)
         self._by_name: dict[str, Backend] = {}  # backends and retired
         self._serving: dict[str, tuple[Backend, ...]] = {}
-        self._pools: dict[str, Pool] = {}
+        self._rosters: dict[str, Roster] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._drained: set[str] = set()  # names of regions and backends
         self._next_tick_s = float("-inf")
@@ -92,7 +92,7 @@ class Fleet:
         for name, spec in wanted.items():
             backend_or_none = self.backends.get(name) or self.retired.pop(name, None)
             if backend_or_none is None:
-                backend = self._by_name[name] = Backend(spec, self.params, self.board, self.common.neutral, now_s)
+                backend = self._by_name[name] = Backend(spec, self.params, self.notices, self.common.neutral, now_s)
                 added.append(name)
             else:
                 backend = backend_or_none
@@ -128,16 +128,16 @@ class Fleet:
                 rtt_prior_s = distance_rtt_s(home, location, self.params)
             b.stand(local=local, rtt_prior_s=rtt_prior_s)
             b.drain(self._is_drained(b))
-            self.board.note(b)
+            self.notices.note(b)
             self._budgets.setdefault(b.region, RetryBudget(self.params))
-        self.board.full.intersection_update(self._by_name.values())
+        self.notices.full.intersection_update(self._by_name.values())
         self._list_models()
 
     def _list_models(self) -> None:
         names = sorted({model for b in self.backends.values() for model in b.models or ()})
         self._serving = {m: who_serves(self.backends.values(), m) for m in names}
-        self._pools = {}
-        self.board.changed()
+        self._rosters = {}
+        self.notices.changed()
 
     def models(self) -> list[str]:
         """Every model some backend serves, sorted."""
@@ -151,7 +151,7 @@ class Fleet:
         (self._drained.add if draining else self._drained.discard)(backend_or_region)
         changed = [b.name for b in self.backends.values() if b.drain(self._is_drained(b))]
         if changed:
-            self.board.changed()
+            self.notices.changed()
         return changed
 
     def _is_drained(self, b: Backend) -> bool:
@@ -175,21 +175,21 @@ class Fleet:
         """
         if now_s >= self._next_tick_s:
             self._tick(now_s)
-        model, board = request.model, self.board
-        pool = self._pools.get(model)
-        if pool is None or pool.generation != board.generation:
-            pool = self._pool(model, now_s)
-        candidates: Sequence[Backend] = pool.ready
-        struck: Sequence[Strike] = pool.struck
+        model, notices = request.model, self.notices
+        roster = self._rosters.get(model)
+        if roster is None or roster.generation != notices.generation:
+            roster = self._roster(model, now_s)
+        candidates: Sequence[Backend] = roster.ready
+        struck: Sequence[Strike] = roster.struck
         if (
             exclude
-            or board.full
-            or not pool.plain
+            or notices.full
+            or not roster.plain
             or request.residency is not None
             or request.pin_region is not None
             or request.pin_backend is not None
         ):
-            candidates, struck = strike(pool, request, exclude, self.params, rng, now_s)
+            candidates, struck = strike(roster, request, exclude, self.params, rng, now_s)
             if not candidates:
                 serving = self._serving.get(model)
                 return refuse(request, struck, exclude, serving, self.backends.values(), self.params, now_s)
@@ -225,9 +225,9 @@ class Fleet:
             if fresh and request.residency is None:  # of the others not even hashes leave
                 self._prefix_news.append((b.name, fresh))
             if policy.observes and not request.light:
-                lease.observer = policy
+                lease.learner = policy
                 policy.dispatched(lease, now_s)
-        reason = ranking.reason if not pool.panic else f"{ranking.reason} (panic: too few healthy)"
+        reason = ranking.reason if not roster.panic else f"{ranking.reason} (panic: too few healthy)"
         return Dispatch(lease, policy.name, Candidates(candidates, ranking, struck), reason)
 
     def _hold(
@@ -246,17 +246,17 @@ class Fleet:
         until_s = min(request.deadline_s, now_s + self.params.wait_max_s)
         return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
 
-    def _pool(self, model: str, now_s: float) -> Pool:
+    def _roster(self, model: str, now_s: float) -> Roster:
         """The model's backends, sorted out anew, each with a quote for it."""
         serving = self._serving.get(model, ())
         line = self.common.line(model)
         for b in serving:
             if model not in b.lanes:
                 b.open_lane(model, line, now_s)
-        pool = sort_out(self.backends.values(), model, self.params, self.board.generation, now_s)
+        roster = sort_out(self.backends.values(), model, self.params, self.notices.generation, now_s)
         if serving:
-            self._pools[model] = pool
-        return pool
+            self._rosters[model] = roster
+        return roster
 
     # -- what becomes of a lease ------------------------------------------------------------------------------------
 
@@ -269,8 +269,8 @@ class Fleet:
         event = b.first_token(lease, now_s)
         if event is not None:
             self._fire(b, event, now_s)
-        if lease.observer is not None:
-            lease.observer.first_token(lease, now_s)
+        if lease.learner is not None:
+            lease.learner.first_token(lease, now_s)
 
     def end(
         self,
@@ -295,11 +295,11 @@ class Fleet:
             self._list_models()
         if event is not None:
             self._fire(b, event, now_s, silent=outcome is Outcome.FIRST_TOKEN_TIMEOUT)
-        if lease.observer is not None:
-            lease.observer.ended(lease, outcome, now_s)
+        if lease.learner is not None:
+            lease.learner.ended(lease, outcome, now_s)
         if not b.inflight and self.retired and self.retired.get(b.name) is b:
             del self.retired[b.name], self._by_name[b.name]
-            self.board.full.discard(b)
+            self.notices.full.discard(b)
 
     def neighbours(self, backend: str) -> frozenset[str]:
         """The names of all backends in the region of ``backend``, itself included."""
@@ -377,7 +377,7 @@ class Fleet:
 
     def take_silenced(self) -> list[str]:
         """Backends that were ejected since the last call because they do not answer."""
-        return self.board.take_silenced()
+        return self.notices.take_silenced()
 
     def take_prefix_news(self) -> list[PrefixNews]:
         """The blocks that went to backends since the last call and are news to the other routers, the oldest first.
@@ -397,10 +397,10 @@ class Fleet:
 
     def _tick(self, now_s: float, *, everywhere: bool = False) -> None:
         """Advance everything that depends on time: restless backends on every tick, all of them every ``solve_s``."""
-        params, board = self.params, self.board
+        params, notices = self.params, self.notices
         self._next_tick_s = now_s + params.tick_s
-        if now_s >= board.next_return_s:
-            board.next_return_s = next_return_s(self.backends.values(), params, now_s)
+        if now_s >= notices.next_return_s:
+            notices.next_return_s = next_return_s(self.backends.values(), params, now_s)
             self._list_models()
         if everywhere or now_s >= self.common.next_s:
             everywhere = True
@@ -424,4 +424,4 @@ class Fleet:
 
     def audit(self) -> None:
         """Raises ``AssertionError`` if any count disagrees with the live leases."""
-        audit(self._by_name, self.leases, self.board.full)
+        audit(self._by_name, self.leases, self.notices.full)

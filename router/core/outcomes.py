@@ -29,7 +29,7 @@ class Outcome(Enum):
     __hash__ = object.__hash__
 
 
-class Fault(Enum):
+class OnHealth(Enum):
     """What the outcome says about the backend's health."""
 
     NONE = "none"
@@ -38,7 +38,7 @@ class Fault(Enum):
     SOFT = "soft"  # counts half
 
 
-class Sample(Enum):
+class Lesson(Enum):
     """What may be learned about latency."""
 
     NONE = "none"
@@ -66,24 +66,24 @@ class Charge(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    fault: Fault
-    sample: Sample
+    on_health: OnHealth
+    lesson: Lesson
     retry: Retry
     charge: Charge
 
 
 CONSEQUENCES: dict[Outcome, Consequence] = {
-    Outcome.OK: Consequence(Fault.RESETS, Sample.TTFT, Retry.NO, Charge.ACTUAL),
-    Outcome.CLIENT_ERROR: Consequence(Fault.NONE, Sample.NONE, Retry.NO, Charge.REFUND),
+    Outcome.OK: Consequence(OnHealth.RESETS, Lesson.TTFT, Retry.NO, Charge.ACTUAL),
+    Outcome.CLIENT_ERROR: Consequence(OnHealth.NONE, Lesson.NONE, Retry.NO, Charge.REFUND),
     # The next one has it, or can do it: nobody is at fault, and what it costs is a round trip.
-    Outcome.MODEL_MISSING: Consequence(Fault.NONE, Sample.NONE, Retry.YES, Charge.REFUND),
-    Outcome.UNSUPPORTED: Consequence(Fault.NONE, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.MODEL_MISSING: Consequence(OnHealth.NONE, Lesson.NONE, Retry.YES, Charge.REFUND),
+    Outcome.UNSUPPORTED: Consequence(OnHealth.NONE, Lesson.NONE, Retry.IN_BUDGET, Charge.REFUND),
     # Another backend may have a connection that is open already.
-    Outcome.OWN_SHORTAGE: Consequence(Fault.NONE, Sample.NONE, Retry.YES, Charge.REFUND),
-    Outcome.OVERLOADED: Consequence(Fault.NONE, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
-    Outcome.UNREACHABLE: Consequence(Fault.HARD, Sample.NONE, Retry.YES, Charge.REFUND),
-    Outcome.FIRST_TOKEN_TIMEOUT: Consequence(Fault.SOFT, Sample.CENSORED, Retry.IN_BUDGET, Charge.REFUND),
-    Outcome.SERVER_ERROR: Consequence(Fault.HARD, Sample.NONE, Retry.IN_BUDGET, Charge.REFUND),
-    Outcome.TRUNCATED: Consequence(Fault.HARD, Sample.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
-    Outcome.CLIENT_GONE: Consequence(Fault.NONE, Sample.NONE, Retry.NO, Charge.DELIVERED),
+    Outcome.OWN_SHORTAGE: Consequence(OnHealth.NONE, Lesson.NONE, Retry.YES, Charge.REFUND),
+    Outcome.OVERLOADED: Consequence(OnHealth.NONE, Lesson.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.UNREACHABLE: Consequence(OnHealth.HARD, Lesson.NONE, Retry.YES, Charge.REFUND),
+    Outcome.FIRST_TOKEN_TIMEOUT: Consequence(OnHealth.SOFT, Lesson.CENSORED, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.SERVER_ERROR: Consequence(OnHealth.HARD, Lesson.NONE, Retry.IN_BUDGET, Charge.REFUND),
+    Outcome.TRUNCATED: Consequence(OnHealth.HARD, Lesson.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
+    Outcome.CLIENT_GONE: Consequence(OnHealth.NONE, Lesson.NONE, Retry.NO, Charge.DELIVERED),
 }

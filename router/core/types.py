@@ -106,7 +106,7 @@ class Usage(Value):
     reported: bool = False
 
 
-class Observer(Protocol):
+class Learner(Protocol):
     """A policy that learns from what becomes of its choices."""
 
     def first_token(self, lease: Lease, now_s: float) -> None: ...
@@ -136,4 +136,4 @@ class Lease(Value, eq=False):
     ahead: Ahead | None = None
     #: prefix blocks that the backend has only if this attempt comes to something
     fresh_blocks: Sequence[int] = ()
-    observer: Observer | None = None
+    learner: Learner | None = None

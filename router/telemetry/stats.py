@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeAlias
 
-from router.core.outcomes import CONSEQUENCES, Fault, Outcome
+from router.core.outcomes import CONSEQUENCES, OnHealth, Outcome
 from router.errors import CODES, Blame
 from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
@@ -23,7 +23,7 @@ WINDOW_S_MAX = 900
 _BUCKETS_PER_E = 20
 _TENANTS_MAX = 1000
 _GROUPS = ("region", "model", "tenant", "cause")
-_FAULTY = frozenset(o.value for o in Outcome if CONSEQUENCES[o].fault in (Fault.HARD, Fault.SOFT))
+_FAULTY = frozenset(o.value for o in Outcome if CONSEQUENCES[o].on_health in (OnHealth.HARD, OnHealth.SOFT))
 
 _Key = tuple[str, str, str, str]
 #: what a Tally has counted, in little memory

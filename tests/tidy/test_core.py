@@ -16,7 +16,7 @@ ALTER_THEMSELVES = {
     "lane.py": ("Lane", "Habit"),
     "prompts.py": ("Prompts",),
     "others.py": ("Others",),
-    "standing.py": ("Standing",),
+    "reputation.py": ("Reputation",),
     "health.py": ("Health",),
     "learn/first_token.py": ("TtftFit",),
     "learn/backlog.py": ("Backlog",),
@@ -26,9 +26,9 @@ ALTER_THEMSELVES = {
 
 
 #: Variables of the core that hold other things, with fields of the same names.
-OTHER_THINGS = {"account", "pool", "request", "self.request"}
+OTHER_THINGS = {"account", "roster", "request", "self.request"}
 #: What variables that hold a backend or a part of one are called elsewhere.
-BACKENDS = {"b", "backend", "lane", "fit", "health", "standing", "service", "prompts", "others"}
+BACKENDS = {"b", "backend", "lane", "fit", "health", "reputation", "service", "prompts", "others"}
 #: A backend sets the quotes of its lanes: it has the counts that they are made of.
 TOGETHER = {"router/core/backend.py", "router/core/lane.py"}
 

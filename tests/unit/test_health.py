@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.health import JUDGED, TABLE, Effect, Event, Health, State
-from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Retry
+from router.core.outcomes import CONSEQUENCES, OnHealth, Outcome, Retry
 from router.core.params import Params
 from tests.support.effort import examples
 
@@ -66,7 +66,7 @@ class TestTable:
     def test_consequences_cover_every_outcome(self) -> None:
         assert set(CONSEQUENCES) == set(Outcome)
         for outcome in (Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.OVERLOADED):
-            assert CONSEQUENCES[outcome].fault is Fault.NONE
+            assert CONSEQUENCES[outcome].on_health is OnHealth.NONE
         assert CONSEQUENCES[Outcome.CLIENT_ERROR].retry is Retry.NO
 
 

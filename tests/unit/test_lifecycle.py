@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_ends_its_attempt(book: Playbook) -> None:
     client.leave()
     assert backend.connections[0].wire.closed
     assert book.records[0].error == "client_gone"
-    assert book.app.fleet.backends[backend.pool.spec.name].standing.failures_total == 0
+    assert book.app.fleet.backends[backend.pool.spec.name].reputation.failures_total == 0
     book.at_rest()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.outcomes import CONSEQUENCES, Fault, Outcome, Retry
+from router.core.outcomes import CONSEQUENCES, OnHealth, Outcome, Retry
 from router.upstream import verdicts
 from router.upstream.classify import AttemptEnd, end_in_band, end_of_answer, judge
 from router.upstream.said import Said, read_body, read_document
@@ -158,7 +158,7 @@ def test_every_status_has_a_verdict_and_only_the_clients_are_passed_on() -> None
 
 def test_a_client_never_costs_a_backend_its_health() -> None:
     for outcome in (CLIENT, MISSING, CANNOT, BUSY, Outcome.OWN_SHORTAGE):
-        assert CONSEQUENCES[outcome].fault is Fault.NONE
+        assert CONSEQUENCES[outcome].on_health is OnHealth.NONE
     assert CONSEQUENCES[CLIENT].retry is Retry.NO
 
 

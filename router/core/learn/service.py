@@ -9,7 +9,7 @@ from router.core.learn.first_token import Line
 from router.core.learn.least_squares import Sums
 from router.core.params import Params
 
-Pace = tuple[float, float]
+TokenTimes = tuple[float, float]
 
 _PROMPT_WEIGHT = 0.1
 
@@ -121,7 +121,7 @@ class Service:
         """Weighted sums over the answers, at pace 1: what a least-squares fit of the time between tokens needs."""
         return self._n, self._sr, self._srr, self._sy / self.pace, self._sry / self.pace
 
-    def solve(self, common: Pace, expected_tokens: float, now_s: float) -> None:
+    def solve(self, common: TokenTimes, expected_tokens: float, now_s: float) -> None:
         """Bring ``pace`` up to date with the answers, and with it the time between tokens, a multiple of ``common``.
 
         ``expected_tokens``: of a mean answer, wherever it is from.
@@ -224,14 +224,14 @@ def common_tokens(services: Iterable[Service], params: Params) -> float:
     return (sum(samples * tokens for samples, tokens in known) + params.answer_prior_tokens) / total
 
 
-def common_pace(services: Iterable[Service], params: Params) -> Pace:
+def common_pace(services: Iterable[Service], params: Params) -> TokenTimes:
     """(time between two tokens of an answer alone, what each other request adds), by the answers of all of them."""
     sums = tuple(map(sum, zip(*(service.sums for service in services), strict=True)))
     prior = (params.itl_prior_s, params.itl_busy_prior_s)
     return fitted_pace(sums, prior, params) if sums else prior
 
 
-def fitted_pace(sums: Sums, prior: Pace, params: Params) -> Pace:
+def fitted_pace(sums: Sums, prior: TokenTimes, params: Params) -> TokenTimes:
     """Least squares over ``sums``, held to ``prior``; what ``solve_bounded`` finds, written out for two unknowns."""
     n, sr, srr, sy, sry = sums
     weight = params.itl_prior_samples

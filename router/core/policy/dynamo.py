@@ -9,7 +9,7 @@ from router.core.cost import Terms
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking, lowest
-from router.core.policy.token_counts import Ledger
+from router.core.policy.token_counts import TokenCounts
 from router.core.types import Lease, Request, Rng
 
 #: tokens of a KV block
@@ -31,10 +31,10 @@ class Dynamo(Policy):
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
-        self._ledger = Ledger()
+        self._counts = TokenCounts()
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
-        queued, running = self._ledger.queued, self._ledger.running
+        queued, running = self._counts.queued, self._counts.running
         incoming = request.prompt_tokens / BLOCK_TOKENS
         parts: list[tuple[float, float]] = []
         for b in candidates:
@@ -46,13 +46,13 @@ class Dynamo(Policy):
         return Ranking(lowest(costs, rng), costs, "fewest blocks", parts, _terms)
 
     def dispatched(self, lease: Lease, now_s: float) -> None:
-        self._ledger.dispatched(lease)
+        self._counts.dispatched(lease)
 
     def first_token(self, lease: Lease, now_s: float) -> None:
-        self._ledger.first_token(lease)
+        self._counts.first_token(lease)
 
     def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None:
-        self._ledger.ended(lease)
+        self._counts.ended(lease)
 
 
 def _terms(detail: list[tuple[float, float]], i: int) -> Terms:

@@ -9,7 +9,7 @@ from router.core.cost import Terms
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking, lowest
-from router.core.policy.token_counts import Ledger
+from router.core.policy.token_counts import TokenCounts
 from router.core.types import Lease, Request, Rng
 
 #: seconds per prompt token, measured offline and the same everywhere
@@ -28,10 +28,10 @@ class Gorgo(Policy):
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
-        self._ledger = Ledger()
+        self._counts = TokenCounts()
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
-        queued, running = self._ledger.queued, self._ledger.running
+        queued, running = self._counts.queued, self._counts.running
         parts: list[tuple[float, float, float, float]] = []
         for b in candidates:
             matched = b.prefix.match(request.prefix_blocks) * request.tokens_per_block
@@ -43,13 +43,13 @@ class Gorgo(Policy):
         return Ranking(lowest(costs, rng), costs, "lowest cost", parts, _terms)
 
     def dispatched(self, lease: Lease, now_s: float) -> None:
-        self._ledger.dispatched(lease)
+        self._counts.dispatched(lease)
 
     def first_token(self, lease: Lease, now_s: float) -> None:
-        self._ledger.first_token(lease)
+        self._counts.first_token(lease)
 
     def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None:
-        self._ledger.ended(lease)
+        self._counts.ended(lease)
 
 
 def _terms(detail: list[tuple[float, float, float, float]], i: int) -> Terms:

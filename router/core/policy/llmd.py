@@ -10,7 +10,7 @@ from router.core.cost import Terms
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking, lowest
-from router.core.policy.token_counts import Ledger
+from router.core.policy.token_counts import TokenCounts
 from router.core.types import Lease, Request, Rng
 
 #: a backend that has this share of the prompt's blocks is sticky
@@ -45,10 +45,10 @@ class Llmd(Policy):
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
-        self._ledger = Ledger()
+        self._counts = TokenCounts()
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
-        blocks, queued = request.prefix_blocks, self._ledger.queued
+        blocks, queued = request.prefix_blocks, self._counts.queued
         matches = [b.prefix.match(blocks) for b in candidates]
         in_flight = [float(queued.get(b.name, 0)) for b in candidates]
         sticky = [bool(blocks) and match >= AFFINITY_THRESHOLD * len(blocks) for match in matches]
@@ -62,13 +62,13 @@ class Llmd(Policy):
         return Ranking(lowest(costs, rng), costs, reason, parts, _terms)
 
     def dispatched(self, lease: Lease, now_s: float) -> None:
-        self._ledger.dispatched(lease)
+        self._counts.dispatched(lease)
 
     def first_token(self, lease: Lease, now_s: float) -> None:
-        self._ledger.first_token(lease)
+        self._counts.first_token(lease)
 
     def ended(self, lease: Lease, outcome: Outcome, now_s: float) -> None:
-        self._ledger.ended(lease)
+        self._counts.ended(lease)
 
 
 def _filter(sticky: list[bool], in_flight: list[float]) -> tuple[list[bool], str]:

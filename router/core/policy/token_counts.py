@@ -7,7 +7,7 @@ from collections import defaultdict
 from router.core.types import Lease
 
 
-class Ledger:
+class TokenCounts:
     """``queued``: uncached prompt tokens whose first token has not come; ``running``: prompt tokens after that."""
 
     __slots__ = ("_queued_leases", "queued", "running")

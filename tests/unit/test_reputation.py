@@ -9,7 +9,7 @@ from router.core.decisions import Dispatch, Reject, Struck
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import POLICIES
-from router.core.standing import Standing
+from router.core.reputation import Reputation
 from router.core.types import Usage
 from tests.support.effort import examples
 from tests.support.fleets import Driver, ask, fleet_of
@@ -38,28 +38,28 @@ failures = st.lists(
 
 class TestStanding:
     def test_one_failure_is_none(self) -> None:
-        standing = Standing(Params())
-        standing.failed(Outcome.SERVER_ERROR, 0.0)
-        assert not standing.comes_last(0.0, silent=False, retry=False)
-        assert standing.comes_last(0.0, silent=False, retry=True), "a retry is pickier"
+        reputation = Reputation(Params())
+        reputation.failed(Outcome.SERVER_ERROR, 0.0)
+        assert not reputation.comes_last(0.0, silent=False, retry=False)
+        assert reputation.comes_last(0.0, silent=False, retry=True), "a retry is pickier"
 
     def test_moments_grow_while_it_fails_and_end_when_it_serves(self) -> None:
-        standing, holds = Standing(Params()), []
+        reputation, holds = Reputation(Params()), []
         for at_s in range(20):
-            standing.failed(Outcome.SERVER_ERROR, float(at_s))
-            holds.append(max(0.0, standing.held_until_s - at_s))
+            reputation.failed(Outcome.SERVER_ERROR, float(at_s))
+            holds.append(max(0.0, reputation.held_until_s - at_s))
         assert holds[:6] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
         assert set(holds[6:]) == {10.0}
-        assert standing.answered()
-        assert not standing.comes_last(19.0, silent=False, retry=True)
+        assert reputation.answered()
+        assert not reputation.comes_last(19.0, silent=False, retry=True)
 
     def test_one_request_finds_out(self) -> None:
-        standing = Standing(Params())
+        reputation = Reputation(Params())
         for _ in range(2):
-            standing.failed(Outcome.SERVER_ERROR, 0.0)
-        assert not standing.comes_last(0.6, silent=False, retry=False)
-        standing.begun(0.6)
-        assert standing.comes_last(0.7, silent=False, retry=False)
+            reputation.failed(Outcome.SERVER_ERROR, 0.0)
+        assert not reputation.comes_last(0.6, silent=False, retry=False)
+        reputation.begun(0.6)
+        assert reputation.comes_last(0.7, silent=False, retry=False)
 
     def test_what_fails_after_its_first_token_comes_last_too(self) -> None:
         driver = Driver(fleet_of(A, B))

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from router.core.backend import Backend
 
 
-class Board:
+class Notices:
     """Backends write here, the fleet reads."""
 
     __slots__ = ("full", "generation", "next_return_s", "silenced")

@@ -11,7 +11,7 @@ from router.core.outcomes import Outcome
 from router.core.params import Params
 
 
-class Standing:
+class Reputation:
     """How the latest attempts at one backend ended."""
 
     __slots__ = (
