@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush
-from math import exp, inf
+from math import inf
 from typing import Generic, TypeVar
 
+from router.core.decay import Rate
 from router.core.params import Params
 from router.core.types import Priority, Request
 
@@ -45,8 +46,8 @@ class WaitQueue(Generic[T]):
     def __init__(self, params: Params) -> None:
         self._max = params.queue_max
         self._wait_max_s = params.wait_max_s
-        self._memory_s = params.queue_memory_s
-        self._served_per_s, self._served_s = 0.0, -inf
+        #: requests that were given a place
+        self._served = Rate(params.queue_memory_s)
         self._promote_s = {
             Priority.INTERACTIVE: 0.0,
             Priority.STANDARD: params.promote_standard_s,
@@ -127,20 +128,15 @@ class WaitQueue(Generic[T]):
         self._turns[tenant] += 1
         token = chosen.token
         self._leave(chosen)
-        self._serve(now_s)
+        self._served.add(1.0, now_s)
         return token
 
     def expected_wait_s(self, now_s: float) -> float:
         """How long one who came now would wait, at the pace at which the queue has been served lately: a second at
         least, and at most as long as anybody may wait."""
-        served_per_s = self._served_per_s * exp(min(0.0, self._served_s - now_s) / self._memory_s)
+        served_per_s = self._served.value(now_s)
         wait_s = (len(self) + 1) / served_per_s if served_per_s > 0.0 else inf
         return min(max(1.0, wait_s), self._wait_max_s)
-
-    def _serve(self, now_s: float) -> None:
-        self._served_per_s *= exp(min(0.0, self._served_s - now_s) / self._memory_s)
-        self._served_per_s += 1.0 / self._memory_s
-        self._served_s = now_s
 
     def remove(self, token: T) -> bool:
         """The client has left. False: it was not waiting any more."""

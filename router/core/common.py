@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from math import exp
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from router.core.cost import kv_pressure_s
+from router.core.decay import kept
 from router.core.health import State
 from router.core.learn.backlog import common_speed
 from router.core.learn.first_token import Line, common_line, prior_line
@@ -67,7 +67,7 @@ class Common:
         The first guess for a model is what its backends have in common, once some know it.
         """
         params = self._params
-        passed_s = 0.0 if self._solved_s == float("-inf") else max(0.0, now_s - self._solved_s)
+        passed_s = now_s - self._solved_s if self._solved_s > float("-inf") else 0.0
         self._solved_s, self.next_s = now_s, now_s + params.solve_s
         for model, members in serving.items():
             self._lines[model] = _solve_model(model, members, self._prior, params, now_s)
@@ -77,8 +77,7 @@ class Common:
             service.solve(pace, tokens, now_s)
         self.neutral.learn(configured, params, now_s)
         charge_tolls(serving, params)
-        keep_chance = exp(-passed_s / params.failure_memory_s)
-        keep_residual = exp(-passed_s / params.residual_memory_s)
+        keep_chance, keep_residual = kept(passed_s, params.failure_memory_s), kept(passed_s, params.residual_memory_s)
         for b in backends:
             b.fade(keep_chance, keep_residual)
 

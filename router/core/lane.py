@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from router.core.cost import Ahead, Quote, Rates, work_s
+from router.core.decay import Ewma
 from router.core.learn.backlog import Backlog
 from router.core.learn.first_token import TtftFit
 from router.core.learn.recent import Recent
@@ -28,11 +29,11 @@ class Habit:
     See ``gray``.
     """
 
-    __slots__ = ("_marks", "most_s", "usual_s")
+    __slots__ = ("_marks", "_usual", "most_s")
 
-    def __init__(self) -> None:
+    def __init__(self, params: Params) -> None:
         self._marks = 0
-        self.usual_s: float | None = None
+        self._usual = Ewma(params.gray_usual_weight)
         #: more than this is far too long
         self.most_s = float("inf")
 
@@ -44,11 +45,11 @@ class Habit:
 
         Above ``most_s`` it is if it is unusual here, above ``sick_s`` in any case.
         """
-        usual_s = time_s if self.usual_s is None else self.usual_s
+        usual_s = time_s if self._usual.value is None else self._usual.value
         self.most_s = min(sick_s, max(most_s, params.gray_factor * usual_s))
         if time_s <= self.most_s:
             self._marks = 0
-            self.usual_s = usual_s + params.gray_usual_weight * (time_s - usual_s)
+            self._usual.add(time_s)
             return False
         self._marks = (self._marks + 1) % _LOOKS
         return self._marks == 0
@@ -94,7 +95,7 @@ class Lane:
         #: how long answers in one piece take, whose first token nobody sees
         self.whole = Recent(fit.params)
         #: what is usual here, of first tokens and of whole answers, see ``gray``
-        self.first_tokens, self.wholes = Habit(), Habit()
+        self.first_tokens, self.wholes = Habit(fit.params), Habit(fit.params)
 
     def begin_anew(self) -> None:
         """It was judged by these times; whether it has got better, only new ones can tell."""

@@ -7,6 +7,7 @@ short queue, whatever the policy counts, and in panic, too, requests go first to
 
 from __future__ import annotations
 
+from router.core.decay import Ewma
 from router.core.outcomes import Outcome
 from router.core.params import Params
 
@@ -15,6 +16,7 @@ class Reputation:
     """How the latest attempts at one backend ended."""
 
     __slots__ = (
+        "_chance",
         "_params",
         "failed_in_row",
         "failure_chance",
@@ -32,6 +34,7 @@ class Reputation:
     def forget(self) -> None:
         """Another engine stands behind the name. The count of failures goes on."""
         #: how often attempts fail lately: an EWMA of 1 for a failure and 0 for an answer, which fades with time
+        self._chance = Ewma(self._params.failure_weight, 0.0)
         self.failure_chance = 0.0
         #: attempts, without a first token or a whole answer since
         self.failed_in_row = 0
@@ -43,7 +46,7 @@ class Reputation:
         params = self._params
         self.failures_total += 1
         self.last_error = outcome.value
-        self.failure_chance += params.failure_weight * (1.0 - self.failure_chance)
+        self.failure_chance = self._chance.add(1.0)
         self.failed_in_row += 1
         if self.failed_in_row >= params.failing_in_row or self.failure_chance >= params.failing_chance:
             doublings = min(max(0, self.failed_in_row - params.failing_in_row), 10)
@@ -54,19 +57,19 @@ class Reputation:
 
         Needs no call while ``failure_chance`` is 0.
         """
-        self.failure_chance *= 1.0 - self._params.failure_weight
+        self.failure_chance = self._chance.add(0.0)
         doubtful = self.doubtful
         self._trust()
         return doubtful
 
     def pardon(self) -> None:
         """The backend is back from an absence: its failures were of another time."""
-        self.failure_chance = 0.0
+        self.failure_chance = self._chance.fade(0.0)
         self._trust()
 
     def fade(self, keep: float) -> None:
         """Time has passed: ``keep`` of the chance of a failure is left."""
-        self.failure_chance *= keep
+        self.failure_chance = self._chance.fade(keep)
 
     def begun(self, now_s: float) -> None:
         """A request goes there; until it has shown something, no other needs to find out the same.

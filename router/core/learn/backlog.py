@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import exp, log
 
+from router.core.decay import kept
 from router.core.params import Params
 
 
@@ -38,7 +39,7 @@ class Backlog:
     def fade(self, now_s: float) -> tuple[float, float]:
         """Forget what is old. Returns how many samples are left, and the logarithm of the speed they show."""
         if self._n:
-            keep = exp((self._seen_s - now_s) / self._params.speed_memory_s)
+            keep = kept(now_s - self._seen_s, self._params.speed_memory_s)
             self._seen_s = now_s
             self._n *= keep
             self._work_s *= keep

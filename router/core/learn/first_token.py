@@ -18,9 +18,9 @@ The time between the tokens of an answer is learned in the same way, see ``servi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import exp
 from typing import NamedTuple
 
+from router.core.decay import kept_samples
 from router.core.learn.least_squares import Sums, solve_bounded
 from router.core.params import Params
 
@@ -176,7 +176,7 @@ class TtftFit:
         params = self._params
         self.common = common
         if self._n:
-            self._forget(exp((self._solved_s - now_s) / params.fit_memory_s))
+            self._forget(kept_samples(self._n, now_s - self._solved_s, params.fit_memory_s, params.fit_samples_max))
         self._solved_s = now_s
         if not self._n:
             self.pace, self.line = 1.0, common
@@ -202,8 +202,6 @@ class TtftFit:
         )
 
     def _forget(self, keep: float) -> None:
-        if self._n * keep > self._params.fit_samples_max:
-            keep = self._params.fit_samples_max / self._n
         self._n *= keep
         self._sx *= keep
         self._sr *= keep

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from router.core.decay import Ewma
 from router.core.params import Params
 
 
 class RttEstimate:
     """Mean and floor of the round trip. ``mean_s`` None: never measured."""
 
-    __slots__ = ("_before_s", "_current_s", "_weight", "_window_from_s", "_window_s", "at_s", "mean_s")
+    __slots__ = ("_before_s", "_current_s", "_mean", "_window_from_s", "_window_s", "at_s", "mean_s")
 
     def __init__(self, params: Params) -> None:
-        self._weight = params.rtt_weight
+        self._mean = Ewma(params.rtt_weight)
         self._window_s = params.rtt_floor_window_s
         self.mean_s: float | None = None
         self.at_s = float("-inf")
@@ -32,5 +33,5 @@ class RttEstimate:
             self._before_s, self._current_s = self._current_s, float("inf")
             self._window_from_s = now_s
         self._current_s = min(self._current_s, rtt_s)
-        self.mean_s = rtt_s if self.mean_s is None else self.mean_s + self._weight * (rtt_s - self.mean_s)
+        self.mean_s = self._mean.add(rtt_s)
         self.at_s = now_s

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import exp
 
+from router.core.decay import kept, kept_samples
 from router.core.learn.first_token import Line
 from router.core.learn.least_squares import Sums
 from router.core.params import Params
@@ -128,9 +128,7 @@ class Service:
         """
         self.expected_tokens = expected_tokens
         params = self._params
-        keep = exp((self._solved_s - now_s) / params.fit_memory_s)
-        if self._n * keep > params.fit_samples_max:
-            keep = params.fit_samples_max / self._n
+        keep = kept_samples(self._n, now_s - self._solved_s, params.fit_memory_s, params.fit_samples_max)
         self._solved_s = now_s
         self._n, self._sr, self._srr = self._n * keep, self._sr * keep, self._srr * keep
         self._sy, self._sry = self._sy * keep, self._sry * keep
@@ -185,7 +183,7 @@ class Service:
         requests, tokens = requests_total - self._requests, tokens_total - self._tokens
         mpairs = mpairs_total - self._mpairs
         self._requests, self._tokens, self._mpairs = requests_total, tokens_total, mpairs_total
-        keep = exp((self._rated_s - now_s) / memory_s)
+        keep = kept(now_s - self._rated_s, memory_s)
         self._rated_s = now_s
         self.asked_per_s = self.asked_per_s * keep + requests / memory_s
         self.asked_tokens_per_s = self.asked_tokens_per_s * keep + tokens / memory_s

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Sequence
 from hashlib import md5
-from math import exp
 
 from router.core.backend import Backend
 from router.core.cost import Terms
+from router.core.decay import Rate
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
 from router.core.types import Lease, Request, Rng
@@ -33,11 +33,11 @@ class SessionHash(Policy):
     def __init__(self, params: Params) -> None:
         super().__init__(params)
         self._rings: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-        self._rates: dict[str, tuple[float, float]] = {}  # backend -> (requests per second, when)
+        self._rates: dict[str, Rate] = {}  # of requests, by backend
 
     def rank(self, request: Request, candidates: Sequence[Backend], now_s: float, rng: Rng) -> Ranking:
         if request.affinity is None:
-            rates = [self._rate(b.name, now_s) for b in candidates]
+            rates = [rate.value(now_s) if (rate := self._rates.get(b.name)) is not None else 0.0 for b in candidates]
             return Ranking(rates.index(min(rates)), rates, "no affinity key, lowest rate", rates, _rate_terms)
         ring = self._ring(tuple(b.name for b in candidates))
         at = bisect(ring, (_point(request.affinity), len(candidates)))
@@ -54,12 +54,8 @@ class SessionHash(Policy):
             self._rings[names] = ring
         return ring
 
-    def _rate(self, backend: str, now_s: float) -> float:
-        rate, at_s = self._rates.get(backend, (0.0, now_s))
-        return rate * exp((at_s - now_s) / WINDOW_S)
-
     def dispatched(self, lease: Lease, now_s: float) -> None:
-        self._rates[lease.backend] = (self._rate(lease.backend, now_s) + 1.0 / WINDOW_S, now_s)
+        self._rates.setdefault(lease.backend, Rate(WINDOW_S)).add(1.0, now_s)
 
 
 def _point(key: str) -> int:
