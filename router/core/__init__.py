@@ -1,7 +1,58 @@
 """The decision core: pure and synchronous.
 
-Three rules hold in this folder and import-linter checks the first two:
-no I/O, no clock, no randomness of its own (time comes in as ``now_s``, chance as an ``Rng``);
-no imports from the rest of ``router``; and no function here ever awaits, so its callers can
-decide and count in one uninterrupted step.
+Three rules hold in this folder and import-linter checks the first two: no I/O, no clock, no randomness of its own (time
+comes in as ``now_s``, chance as an ``Rng``); no imports from the rest of ``router``; and no function here ever awaits,
+so its callers can decide and count in one uninterrupted step.
+
+Requests:
+types           the values that travel between the core and the rest
+course          one request over its attempts
+decisions       the answers of a decision: dispatch, wait or reject
+outcomes        how an attempt can end, and what follows from each end
+admission       requests that wait for a place
+retry           how often this router may try again
+quota           the arithmetic of limits
+tokens          how many tokens a request will cost
+
+Decisions:
+fleet           all backends and leases; filters, ranks, leases
+candidates      the filters
+policy          how candidates are ranked, one file for each policy
+cost            the terms of a quote, in seconds
+refusal         whether to wait, else what is missing
+explain         why a decision was made
+elsewhere       the fleet as seen from another region
+
+Backends:
+backend         what is in flight at one backend, what is known of it, what it costs
+configured      what is configured of it, and where it stands
+lane            one model on one backend
+prompts         its prompts that are not computed yet
+others          what peers and scrapes add to our counts
+notices         what backends announce to their fleet
+common          what all backends share
+affinity        which backend knows the beginning of a prompt
+audit           whether counts agree with leases
+
+Trust:
+health          states, events, and the counters that raise events
+reputation      who comes last because of its latest failures
+denials         models that a backend says it does not have
+gray            backends that answer far too slowly
+
+Learning:
+learn           what is learned of times, one file for each kind
+decay           means, rates and sums that forget
+params          every tunable
+
+Engines and their answers:
+traits          what each kind of engine is like
+sse             streams of events as they go by
+framing         where events end, and what their lines say
+long_events     events that are too long to be held
+whole           answers in one piece
+endings         the words with which answers end or fail
+forms           what an answer is made of
+usage           tokens as engines report them
+leniency        JSON as engines write it
 """

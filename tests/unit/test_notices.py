@@ -1,0 +1,48 @@
+"""What backends announce: that the filters must look again, who is full, who went silent."""
+
+from __future__ import annotations
+
+import random
+
+from router.core.decisions import Dispatch
+from router.core.outcomes import Outcome
+from tests.support.fleets import Driver, ask, fleet_of
+
+A, B = "us-east/a", "us-west/a"
+
+
+def test_a_backend_is_listed_as_full_as_long_as_it_is() -> None:
+    driver = Driver(fleet_of(A, max_inflight=2))
+    notices, backend = driver.fleet.notices, driver.fleet.backends[A]
+    leases = [driver.send(0.0) for _ in range(2)]
+    assert notices.full == {backend}
+    driver.fleet.end(leases[0], Outcome.OK, 0.1)
+    assert not notices.full
+    driver.fleet.audit()
+
+
+def test_the_filters_look_again_when_a_doubt_begins_and_when_it_ends() -> None:
+    driver = Driver(fleet_of(A, B))
+    before = driver.fleet.notices.generation
+    driver.fail(0.0, Outcome.SERVER_ERROR, exclude=(B,))
+    doubted = driver.fleet.notices.generation
+    assert doubted > before
+    driver.serve(0.2, pin_region="us-east")
+    assert driver.fleet.notices.generation > doubted
+
+
+def test_a_retry_after_is_looked_at_again_when_it_is_over() -> None:
+    driver = Driver(fleet_of(A))
+    lease = driver.send(0.0)
+    driver.fleet.end(lease, Outcome.OVERLOADED, 0.1, retry_after_s=2.0)
+    assert driver.fleet.notices.next_return_s == 2.1
+    assert not isinstance(driver.fleet.decide(ask(), driver.policy, 1.0, random.Random(1)), Dispatch)
+    assert isinstance(driver.fleet.decide(ask(), driver.policy, 2.2, random.Random(1)), Dispatch)
+
+
+def test_the_names_of_silent_ones_are_taken_once() -> None:
+    driver = Driver(fleet_of(A, B))
+    for i in range(10):
+        driver.fleet.observe_health(A, False, float(i))
+    assert driver.fleet.take_silenced() == [A]
+    assert driver.fleet.take_silenced() == []
