@@ -105,7 +105,7 @@ async def test_what_the_health_of_a_backend_hears(book: Playbook) -> None:
     await book.turn()
     book.asked.answers(500, b"boom")
     await book.turn()
-    b = book.app.fleet.backends["eu-west/a"].standing
+    b = book.app.fleet.backends["eu-west/a"].reputation
     assert (b.failures_total, b.last_error) == (1, "server_error")
     assert [a.status for a in book.records[0].attempts] == [500]
 

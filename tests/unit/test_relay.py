@@ -95,7 +95,7 @@ async def test_a_client_that_does_not_read_stops_the_backend(book: Playbook) -> 
     assert not connection.wire.reading
     book.advance(29.0)
     assert not client.wire.closed
-    assert book.app.fleet.backends[backend.pool.spec.name].standing.failures_total == 0
+    assert book.app.fleet.backends[backend.pool.spec.name].reputation.failures_total == 0
 
 
 async def test_reading_goes_on_when_the_client_reads_again(book: Playbook) -> None:
