@@ -39,14 +39,14 @@ class PrefixIndex:
     """The blocks one backend has been sent lately, the least recently used forgotten first.
 
     Each block is known with the generation of its latest use. A generation ends when it has seen a quarter of what the
-    backend can hold. When a quarter more is known than that, what the oldest generation saw is forgotten, but for what
-    was used since. So they go in the order of their use, to within a quarter, and no list has to be kept in order.
+    backend can hold. When a quarter more is known than that, the blocks of the oldest generation are forgotten, except
+    those that were used since. So they go in the order of their use, to within a quarter, and no list is kept in order.
     Rather too much than too little: a block that is still there and forgotten here moves its conversation to another
     backend, for which both pay; one that is gone there and remembered here costs one misjudged wait, and ``trust``
     learns from it.
 
     Because a request uses all its blocks at once, a block is never remembered longer than the blocks before it; so a
-    match can be found by bisection. What other routers tell may break that: then a match may be misjudged.
+    match can be found by bisection. News from other routers may break that: then a match may be misjudged.
     """
 
     __slots__ = (

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _OK = Outcome.OK
 _MILLIONTH = 1e-6
-_NOTHING: Sequence[int] = ()
 
 
 class Backend(Configured):
@@ -94,7 +93,7 @@ class Backend(Configured):
         return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', draining' * self.draining}]>"
 
     def reconfigure(self, spec: BackendSpec, now_s: float) -> None:
-        """Take over another configuration. What was learned holds unless it is another engine."""
+        """Take over another configuration. Forget what was learned only if it is another engine."""
         before = self.spec
         self.install(spec)
         if before.max_inflight != spec.max_inflight:
@@ -145,22 +144,14 @@ class Backend(Configured):
         return self.health.state
 
     @property
-    def output_tokens_per_s(self) -> float:
-        return self.service.output_tokens_per_s
-
-    @property
     def prefill_tokens_per_s(self) -> float | None:
         """Learned; None before the first sample. The busiest lane speaks for the backend."""
-        lane = self._busiest_lane()
+        lane = self.busiest_lane
         return None if lane is None else 1.0 / lane.fit.line.token_s
 
     @property
-    def ttft_error_s(self) -> float | None:
-        """EWMA of |seen - predicted|; None before the first sample."""
-        lane = self._busiest_lane()
-        return None if lane is None else lane.fit.error_s
-
-    def _busiest_lane(self) -> Lane | None:
+    def busiest_lane(self) -> Lane | None:
+        """The lane with the most samples speaks for the backend. None before the first sample."""
         lane = max(self._lane_list, key=lambda lane: lane.fit.samples, default=None)
         return None if lane is None or lane.fit.at_s == float("-inf") else lane
 
@@ -181,7 +172,7 @@ class Backend(Configured):
         return self.reputation.doubtful or self.health.last_probe_ok is False
 
     def comes_last(self, now_s: float, *, retry: bool) -> bool:
-        """It failed lately, or its probe fails and nothing comes: others are to be preferred. A retry is no trial."""
+        """It failed lately, or its probe fails and nothing comes: others are preferred. A retry is not a trial."""
         health = self.health
         if health.state is State.EJECTED and not health.gray:  # used in panic only
             return True
@@ -190,10 +181,6 @@ class Backend(Configured):
         unanswered = self.requests_total - self._answered_total
         silent = health.last_probe_ok is False and unanswered >= self._params.trial_places
         return self.reputation.comes_last(now_s, silent=silent, retry=retry)
-
-    def late_s(self, now_s: float) -> float:
-        """How long the oldest first token is overdue while nothing else came."""
-        return self.prompts.late_s(now_s, self.health.last_token_s)
 
     # -- what happens to requests -----------------------------------------------------------------------------------
 
@@ -207,7 +194,7 @@ class Backend(Configured):
             self.trials.add(lease)
         if lease.retry:
             self._retries_total += 1
-        fresh = _NOTHING
+        fresh: Sequence[int] = ()
         if request.prefix_blocks:
             about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
             lease.fresh_blocks = fresh = self.prefix.insert(request.prefix_blocks, about)
@@ -386,12 +373,6 @@ class Backend(Configured):
         firsts = self.service.tick(now_s, *self._sent())
         self.refresh(now_s)
         return firsts
-
-    def fade(self, keep_chance: float, keep_residual: float) -> None:
-        """Time has passed: such parts are left of the chance of a failure and of the residuals."""
-        self.reputation.fade(keep_chance)
-        for lane in self._lane_list:
-            lane.fit.fade(keep_residual)
 
     def learn_models(self, models: Collection[str]) -> bool:
         if not super().learn_models(models):

@@ -15,7 +15,7 @@ from router.core.lane import Lineup
 from router.core.params import Params
 from router.core.types import Request, Rng
 
-#: a backend's name and why it is no candidate
+#: a backend's name and why it is not a candidate
 Strike = tuple[str, Struck]
 
 
@@ -76,7 +76,7 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
 def strike(
     roster: Roster, request: Request, exclude: Collection[str], params: Params, rng: Rng, now_s: float
 ) -> tuple[list[Backend], list[Strike]]:
-    """Strike what does not fit ``request`` now. What is left may take it."""
+    """Strike the backends that do not fit ``request`` now. The others may take it."""
     kept: list[Backend] = []
     struck = list(roster.struck)
     full = False
@@ -129,7 +129,7 @@ def _hold_back(kept: list[Backend], struck: list[Strike], rng: Rng, now_s: float
 
 
 def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck | None:
-    """What about the request itself rules ``b`` out, whatever its state."""
+    """Why the request itself rules ``b`` out, whatever its state. None if it does not."""
     if request.residency is not None and b.jurisdiction not in request.residency:
         return Struck.RESIDENCY
     if request.pin_region is not None and b.region != request.pin_region:

@@ -42,7 +42,7 @@ class Neutral:
 
 
 class Common:
-    """What the backends of a fleet have in common: brought up to date every ``solve_s``, not per request."""
+    """Whatever the backends of a fleet have in common. Brought up to date every ``solve_s``, not per request."""
 
     __slots__ = ("_lines", "_params", "_prior", "_solved_s", "neutral", "next_s")
 
@@ -79,7 +79,9 @@ class Common:
         charge_tolls(serving, params)
         keep_chance, keep_residual = kept(passed_s, params.failure_memory_s), kept(passed_s, params.residual_memory_s)
         for b in backends:
-            b.fade(keep_chance, keep_residual)
+            b.reputation.fade(keep_chance)
+            for lane in b.lanes.values():
+                lane.fit.fade(keep_residual)
 
 
 def _solve_model(model: str, members: Sequence[Backend], prior: Line, params: Params, now_s: float) -> Line:

@@ -1,4 +1,4 @@
-"""What is configured of a backend, and where it stands."""
+"""The configured part of a backend, and where it stands."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ahead(msgspec.Struct, frozen=True, gc=False):
-    """What is ahead of a request that is sent now, and the rates: all that a quote was made of."""
+    """The work ahead of a request that is sent now, and the rates: all that a quote was made of."""
 
     queue_s: float = 0.0
     tokens: float = 0.0
@@ -104,7 +104,7 @@ def work_s(rates: Rates, prompt_tokens: float, uncached_tokens: float) -> float:
 
 
 def cost_terms(ahead: Ahead, prompt_tokens: float, uncached_tokens: float) -> Terms:
-    """The terms of what a request with so many tokens, so many of them uncached, costs. Their sum is its cost."""
+    """The terms of a request's cost, by its prompt tokens and those of them that are uncached."""
     queue_s, requests, rates = ahead.queue_s, ahead.requests, ahead.rates
     prefill_s = work_s(rates, prompt_tokens, uncached_tokens)
     tolls = rates.toll * prefill_s + rates.queue_toll * queue_s + rates.shared_toll
@@ -122,7 +122,7 @@ def cost_terms(ahead: Ahead, prompt_tokens: float, uncached_tokens: float) -> Te
 
 
 def predicted_ttft_s(ahead: Ahead, prompt_tokens: float, uncached_tokens: float) -> float:
-    """When the first token is expected: the cost without what is no wait for it (barrier, risk, decode, toll)."""
+    """When the first token is expected: the cost without barrier, risk, decode and toll."""
     rates = ahead.rates
     plain_s = uncached_tokens * (rates.token_s + (2.0 * prompt_tokens - uncached_tokens) * rates.pair_s)
     return rates.first_token_s + ahead.queue_s + rates.pace * plain_s + ahead.requests * rates.busy_s

@@ -37,7 +37,7 @@ class Stop(Enum):
     BUDGET = "budget"
 
 
-#: What decides whether a free place is of use to a waiting request.
+#: Decides whether a free place is of use to a waiting request.
 WaitKind = tuple[str, frozenset[str] | None, tuple[str | None, str | None], str, frozenset[str]]
 
 

@@ -1,4 +1,4 @@
-"""What the core answers when it is asked where a request should go: Dispatch, Wait or Reject, each with its reasons."""
+"""The answers of the core to where a request should go: Dispatch, Wait or Reject, each with its reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from router.core.types import Lease, Value
 
 
 class Struck(Enum):
-    """Why a backend was no candidate. The values are shown to operators: keep them stable."""
+    """Why a backend was not a candidate. The values are shown to operators: keep them stable."""
 
     MODEL = "model"  # does not serve it
     DENIED = "denied"  # says it does not have the model, and others do

@@ -48,5 +48,5 @@ class Denials:
                 self._denied[model] = until_s, held_s, False
 
     def keep(self, models: frozenset[str] | None) -> None:
-        """What it lists now: of a model that is not listed there is nothing to remember."""
+        """Forget models that it does not list any more. ``models``: those that it lists now."""
         self._denied = {model: entry for model, entry in self._denied.items() if models is None or model in models}

@@ -1,7 +1,7 @@
 """All backends, all leases, and the one step that matters: filter, rank, lease.
 
-``decide`` is synchronous from the first filter to the counted lease, so no two requests can take the same place. What
-is costly is done elsewhere: a model's candidates are listed when a backend changes, quotes are made when a count
+``decide`` is synchronous from the first filter to the counted lease, so no two requests can take the same place. Costly
+work is done elsewhere: a model's candidates are listed when a backend changes, quotes are made when a count
 changes, and everything that ages is brought up to date once per tick, whoever calls.
 """
 
@@ -247,7 +247,7 @@ class Fleet:
         return Wait(until_s, Candidates(candidates, ranking, struck), reason="every queue is long")
 
     def _roster(self, model: str, now_s: float) -> Roster:
-        """The model's backends, sorted out anew, each with a quote for it."""
+        """Sort out the model's backends again, each with a quote for it."""
         serving = self._serving.get(model, ())
         line = self.common.line(model)
         for b in serving:
@@ -333,7 +333,7 @@ class Fleet:
         b.fire(event, now_s, silent=silent)
 
     def _may_eject(self, b: Backend) -> bool:
-        """Judgement may eject only so many of each model's backends, but always one."""
+        """Whether judgement may eject ``b``: no more than a share of each model's backends, but always one."""
         ratio = self.params.ejected_max_ratio
         for model in b.models or ():
             serving = self._serving.get(model, ())
@@ -366,12 +366,12 @@ class Fleet:
             b.take_load(sample, now_s)
 
     def observe_models(self, backend: str, models: Collection[str], now_s: float) -> None:
-        """The answer of /v1/models. What is configured holds against it."""
+        """The answer of /v1/models. A configured list of models holds against it."""
         if (b := self._by_name.get(backend)) is not None and b.learn_models(models):
             self._list_models()
 
     def observe_peers(self, backend: str, inflight: int, uncached_tokens: int, now_s: float) -> None:
-        """What all other routers together have in flight there."""
+        """All other routers together have this in flight there."""
         if (b := self._by_name.get(backend)) is not None:
             b.take_peers(inflight, uncached_tokens, now_s)
 
@@ -389,7 +389,7 @@ class Fleet:
         return news
 
     def observe_prefix(self, backend: str, blocks: Sequence[int]) -> None:
-        """Another router sent these blocks there. They are no news to tell again."""
+        """Another router sent these blocks there. They are not told to others again."""
         if (b := self._by_name.get(backend)) is not None:
             b.prefix.insert(blocks)
 

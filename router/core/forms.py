@@ -1,4 +1,4 @@
-"""What an answer is made of, and when the client may get the first of it."""
+"""The forms of answers, and when the client may get the first of one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Form(Enum):
 
 
 class First(Enum):
-    """What to do with the first bytes of an answer that does not say that it is a stream of events."""
+    """Decide about the first bytes of an answer that does not say that it is a stream of events."""
 
     HOLD = "hold"
     PASS = "pass"  # noqa: S105
@@ -51,7 +51,7 @@ def form_of(content_type: bytes, encoding: bytes = b"") -> Form:
 
 
 def first_of(form: Form, begin: bytes, *, streams: bool, promised: bool) -> First | dict[str, Any]:
-    """What its beginning allows; an error if the engine reports one in its first line.
+    """The form that its beginning allows; an error if the engine reports one in its first line.
 
     ``streams``: the client asked for a stream. ``promised``: the route promises JSON.
     """
@@ -77,7 +77,7 @@ def first_of(form: Form, begin: bytes, *, streams: bool, promised: bool) -> Firs
 
 
 def _first_line(text: bytes) -> First | dict[str, Any]:
-    """JSON over several lines is held: it is no stream."""
+    """JSON over several lines is held: it is not a stream."""
     line, end, _ = text.partition(b"\n")
     if not end:
         return First.HOLD

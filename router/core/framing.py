@@ -15,7 +15,7 @@ ERROR = b"error"
 EVENT_END = re.compile(rb"\n(?:\n|\r\n?)|\r\r\n?")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:data|event|id|retry|error)?:")
-#: So much of an answer decides whether it is a stream of events.
+#: The first bytes of an answer that decide whether it is a stream of events.
 BEGINNING_BYTES = 16
 
 

@@ -56,8 +56,8 @@ def _overdue(b: Backend, params: Params, now_s: float) -> bool:
 
 
 def _first_token_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:
-    """What a typical first token takes here, by what came and by what should have come."""
-    late_s = b.late_s(now_s) if _overdue(b, params, now_s) else 0.0
+    """The time of a typical first token here, judged by those that came and those that are overdue."""
+    late_s = b.prompts.late_s(now_s, b.health.last_token_s) if _overdue(b, params, now_s) else 0.0
     return lane.fit.line.predict_s(*typical) + max(lane.fit.residual_s, late_s)
 
 

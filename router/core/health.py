@@ -1,6 +1,6 @@
 """Whether a backend can be trusted: one table of states and events, and the counters that raise the events.
 
-``TABLE`` is total: every state meets every event. Draining is no state here: an operator's wish is orthogonal to
+``TABLE`` is total: every state meets every event. Draining is not a state here: an operator's wish is orthogonal to
 health. ``Health`` only counts and proposes an event; the fleet, which sees all backends, may soften it (never too many
 ejected) before it is fired.
 
@@ -251,7 +251,7 @@ class Health:
         return None
 
     def timer(self, now_s: float) -> Event | None:
-        """What the mere passing of time means. Call it at least every tick."""
+        """The event that is due because time has passed, None if none is. Call it at least every tick."""
         params = self._params
         if now_s - self._window_from_s >= params.failure_window_s / 2:
             self._roll_window(now_s)

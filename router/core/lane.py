@@ -1,4 +1,4 @@
-"""One model on one backend: what is learned of it there, its rates and its quote; and such lanes in a row."""
+"""One model on one backend: its fit there, its rates and its quote; and such lanes in a row."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Lane:
 
     @property
     def ahead(self) -> Ahead:
-        """What is ahead of a request that is sent now."""
+        """The work ahead of a request that is sent now."""
         return self.quote[3]
 
     def set_rates(self, rates: Rates) -> None:

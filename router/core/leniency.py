@@ -2,7 +2,7 @@
 
 Python's ``json`` writes NaN and Infinity, JavaScript writes half of a surrogate pair where a token ends between the
 halves, others begin with a byte order mark or cut a character in two. Clients read all of that, so none of it makes an
-answer bad. What is read here is looked at and never sent: the client gets the bytes of the engine.
+answer bad. Values read here are looked at and never sent: the client gets the bytes of the engine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An event that is too long to be held: it goes on in parts, and its two ends tell what it was.
 
 Responses repeat the instructions and tools of the request in their first and last events, and pictures come as Base64
-in one event. What ends or counts an answer stands near the beginning or the end of it.
+in one event. Members that end or count an answer stand near the beginning or the end of it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LongEvent:
         return max(0, behind)
 
     def summary(self) -> dict[str, Any]:
-        """What can be said of it, as the message that it would be without what makes it long."""
+        """The message that it would be without the member that makes it long."""
         ends = self._begin + b"\n" + self._end
         found: dict[str, Any] = {}
         if (kind := _TYPE.search(self._begin)) is not None or (kind := _last(_TYPE, self._end)) is not None:

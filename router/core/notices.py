@@ -1,4 +1,4 @@
-"""What the backends of a fleet announce, so that a decision need not ask each of them."""
+"""The notices of a fleet's backends, so that a decision need not ask each of them."""
 
 from __future__ import annotations
 

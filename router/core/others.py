@@ -1,4 +1,4 @@
-"""What peers and scrapes add to our own counts of one backend."""
+"""Counts of one backend that are not ours: from peers and scrapes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Others:
         return load if load is not None and now_s - load.at_s <= self._params.load_fresh_s else None
 
     def take_peers(self, inflight: int, tokens: int, now_s: float) -> None:
-        """What all other routers together have in flight there."""
+        """All other routers together have this in flight there."""
         self.peers_inflight, self.peers_tokens, self.peers_at_s = float(inflight), float(tokens), now_s
 
     def take_scrape(self, sample: LoadSample, *, inflight: int, prompts: int, mean_tokens: float) -> None:
-        """What the scrape shows beyond our own requests belongs to others.
+        """Count as requests of others whatever the scrape shows beyond ours.
 
         ``inflight`` and ``prompts`` are ours that it can have seen: it is late, and what we sent after it was taken is
         not in it. ``mean_tokens`` are taken to be ahead of each request of others that waits.

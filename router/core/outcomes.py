@@ -30,7 +30,7 @@ class Outcome(Enum):
 
 
 class OnHealth(Enum):
-    """What the outcome says about the backend's health."""
+    """The effect of an outcome on the health of the backend."""
 
     NONE = "none"
     RESETS = "resets"  # a success: clears consecutive failures
@@ -39,7 +39,7 @@ class OnHealth(Enum):
 
 
 class Lesson(Enum):
-    """What may be learned about latency."""
+    """The lesson of an outcome about times."""
 
     NONE = "none"
     TTFT = "ttft"
@@ -57,7 +57,7 @@ class Retry(Enum):
 
 
 class Charge(Enum):
-    """What the tenant pays."""
+    """The tokens that the tenant pays for."""
 
     ACTUAL = "actual"
     DELIVERED = "delivered"

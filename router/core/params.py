@@ -64,8 +64,8 @@ class Params:
     prior_spread_tokens: float = 1000.0
     prior_spread_requests: float = 8.0
     prior_spread_mpairs: float = 20.0
-    #: a backend is as fast as the others until its first tokens or answers say otherwise: weighs as much as so many.
-    #: Their times scatter about as much as they are long, so 24 leave an error of a fifth
+    #: a backend is as fast as the others until its first tokens or answers say otherwise: this many weigh as much as
+    #: what the others say. Their times scatter about as much as they are long, so 24 leave an error of a fifth
     pace_samples: float = 24.0
     #: bounds of how many times slower or faster it can be
     pace_max_factor: float = 20.0
@@ -88,12 +88,12 @@ class Params:
     #: weight of one sample in the prediction error shown to operators
     error_weight: float = 0.1
 
-    #: the speed of a backlog: what is known of it is kept so long, and this share of it at each first token; it starts
-    #: as so much time at full speed
+    #: the speed of a backlog: time constant of what is known of it, and the share of it that each first token
+    #: leaves; it starts as ``speed_prior_s`` of work at full speed
     speed_memory_s: float = 10.0
     speed_keep_ratio: float = 0.8
     speed_prior_s: float = 1.0
-    #: the mean of the model's backends weighs as much as so many first tokens
+    #: the mean of the model's backends weighs as much as this many first tokens
     speed_samples: float = 1.0
     speed_min_ratio: float = 0.1
     speed_max_factor: float = 2.0
@@ -131,7 +131,7 @@ class Params:
     #: weight of one answer in the mean answer's length, and the prior of that
     answer_weight: float = 0.02
     answer_prior_tokens: float = 200.0
-    #: so many scrapes in a row must show requests waiting before the number served is taken for the engine's places
+    #: this many scrapes in a row must show requests waiting before the number served is taken for the engine's places
     slots_scrapes: int = 3
     #: from this KV use on, requests wait for memory
     kv_full_ratio: float = 0.95
@@ -149,7 +149,7 @@ class Params:
     #: share of the toll's queue that is the mean of the model's backends: later requests may go where the queue is
     #: short, or are bound by their prefixes to where it is long. 0 moves more in vain, 0.7 no longer keeps the balance
     toll_shared_ratio: float = 0.5
-    #: the utilisation that the toll is computed with is no nearer to 1 than this
+    #: the utilisation that the toll is computed with is at most this
     toll_utilisation_max: float = 0.9
     #: what a second of waiting for later tokens costs, measured in seconds of waiting for the first
     decode_ratio: float = 0.1
@@ -262,8 +262,8 @@ class Params:
     promote_batch_s: float = 30.0
 
     #: policy ttft: a request that would wait longer than this for the work of others at every backend waits in this
-    #: router instead, where it can still be bound to the one that is free first. Engines keep so much work that they
-    #: never run dry meanwhile. The longer a request has waited the longer a queue it accepts, see ``Fleet._hold``
+    #: router instead, where it can still be bound to the one that is free first. Engines keep enough work not to
+    #: run dry meanwhile. The longer a request has waited the longer a queue it accepts, see ``Fleet._hold``
     late_queue_s: float = 2.5
     #: the same for batch priority, which only uses what the others leave
     slack_queue_s: float = 0.25

@@ -11,7 +11,7 @@ _DONE_MAX = 0.9
 class Prompts:
     """Counts of uncached prompt tokens and of their pairs: all that were sent, and those of them that are computed.
 
-    Both only grow. What is between them is the work ahead of the next request.
+    Both only grow. The difference is the work ahead of the next request.
     """
 
     __slots__ = (

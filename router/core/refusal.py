@@ -1,4 +1,4 @@
-"""What a request is told for which no candidate is left."""
+"""The answer to a request for which no candidate is left."""
 
 from __future__ import annotations
 

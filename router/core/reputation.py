@@ -1,8 +1,8 @@
 """Who comes last: a backend whose latest attempts failed, or that says nothing while its probe fails.
 
-This is no ejection. It takes two failures, holds for a moment, and matters only while another backend can be had. Then
-one request finds out whether it is better; as long as it is not, the moments grow. So a fast failure never looks like a
-short queue, whatever the policy counts, and in panic, too, requests go first to those that serve.
+Nobody is ejected for it. It takes two failures, holds for a moment, and matters only while there is another backend.
+Then one request finds out whether it is better; as long as it is not, the moments grow. So a fast failure never looks
+like a short queue, whatever the policy counts, and in panic, too, requests go first to those that serve.
 """
 
 from __future__ import annotations

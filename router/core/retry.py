@@ -54,7 +54,7 @@ class RetryBudget:
         self._next_s = (self._index + 1) * self._bucket_s
 
     def requests(self, count: int, now_s: float) -> None:
-        """So many first attempts went to this region."""
+        """Record ``count`` first attempts at this region."""
         if now_s >= self._next_s:
             self._roll(now_s)
         self._requests[self._place] += count

@@ -7,8 +7,8 @@ starts with ``data: [DONE]`` can only be structure, never text of the model. Mos
 ordinary one was parsed, its bytes from ``"finish_reason":null`` on are known, and an event that ends in the very same
 bytes is ordinary too. Every event of a chat has ``choices``: one that lacks them is parsed, for it may be an error.
 
-What real engines taught (vLLM, SGLang, llama.cpp): errors come inside 200 streams and are followed by ``[DONE]``;
-a missing ``[DONE]`` need not be a failure; comments and role-only events are no progress.
+Taught by real engines (vLLM, SGLang, llama.cpp): errors come inside 200 streams and are followed by ``[DONE]``;
+a missing ``[DONE]`` need not be a failure; comments and role-only events are not progress.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class StreamWatch:
         return self._search(data)
 
     def flush(self) -> bytes:
-        """The stream has ended: what was kept back, which is no whole event."""
+        """Return the incomplete event that was held back when the stream ended."""
         tail, self._tail = self._tail, b""
         return self._search(tail) if tail else b""
 

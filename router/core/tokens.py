@@ -12,13 +12,13 @@ V = TypeVar("V")
 
 #: English prose in common tokenizers runs at about four bytes a token.
 BYTES_PER_TOKEN_PRIOR = 4.0
-#: What an answer is taken to cost while nothing is known and the client sets no maximum.
+#: Tokens that an answer is taken to cost while nothing is known and the client sets no maximum.
 OUTPUT_TOKENS_PRIOR = 256
 #: Nothing is learned from a shorter prompt: what a chat template adds would outweigh it.
 TEXT_BYTES_MIN = 128
 #: No text in any language has fewer or more bytes a token; what claims to has something else in it.
 BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 1.0, 16.0
-#: What a whole answer has beside its text: its id, model, roles and braces.
+#: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
 _WEIGHT = 0.1
 #: How far one prompt can move what is known of its key, and of the whole model: a few odd ones hardly matter, and what
@@ -29,7 +29,7 @@ _ENTRIES_MAX = 4096
 
 
 class _Tokenizer:
-    """What the prompts of one model look like."""
+    """Bytes per token in the prompts of one model."""
 
     __slots__ = ("bytes_per_token",)
 
@@ -38,7 +38,7 @@ class _Tokenizer:
 
 
 class _Habit:
-    """What the requests of one key to one model look like, and what their answers run to."""
+    """Bytes per token in the requests of one key to one model, and tokens of their answers."""
 
     __slots__ = ("bytes_per_token", "output_tokens")
 
@@ -61,7 +61,7 @@ class TokenEstimator:
         self._habits: dict[tuple[str, str], _Habit] = {}
 
     def estimate(self, key_id: str, model: str, text_bytes: int, max_tokens: int | None) -> tuple[int, int]:
-        """Tokens of a prompt of so much text, at least 1, and tokens to reserve for the answer.
+        """Tokens of a prompt with this text, at least 1, and tokens to reserve for the answer.
 
         The latter is what such answers run to for this key, and never more than was asked for.
         """

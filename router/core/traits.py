@@ -1,4 +1,4 @@
-"""What each kind of engine is like: one row for each, and nothing about an engine anywhere else in the router.
+"""The traits of each kind of engine: one row for each, and nothing about an engine anywhere else in the router.
 
 Probing, scraping, the quirks of its answers, the choices in ``regions.toml`` and the help of the CLI are made from
 these rows. Facts are from the engines' own answers: tests/data/engines, tests/data/captures.

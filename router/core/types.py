@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 class Value(msgspec.Struct, gc=False):
-    """What is made anew for every request: built in C, and not looked at by the garbage collector, for which it must
-    never be part of a cycle."""
+    """Base of structs that are made once per request, in C.
+
+    The garbage collector does not track them, so they must never be part of a reference cycle (ADR 14).
+    """
 
 
 class Rng(Protocol):
@@ -61,7 +63,7 @@ class BackendSpec:
 
 
 class Request(Value):
-    """What the core needs to know of one client request. Built once, at the peek."""
+    """One client request, as far as the core needs to know it. Built once, when the body has been read."""
 
     request_id: str
     model: str

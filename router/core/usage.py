@@ -32,7 +32,7 @@ def read_usage(usage: object) -> Usage | None:
 
 
 def usage_at_end(body: bytes) -> Usage | None:
-    """What the last ``usage`` in the end of a long answer tells, None if there is none."""
+    """The last ``usage`` in the end of a long answer, None if there is none."""
     at = body.rfind(b'"usage"')
     begin = body.find(b"{", at + 7) if at >= 0 else -1
     end, depth = begin, 0

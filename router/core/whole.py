@@ -45,7 +45,7 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Chat(msgspec.Struct, gc=False):
-    """What a good chat completion looks like. Anything else is read in full."""
+    """The shape of a good chat completion. Anything else is read in full."""
 
     choices: list[_Choice]
     usage: _Usage | None = None
@@ -69,7 +69,7 @@ _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_member = msgspec.json.Decoder(_Member).decode
 
 
-#: What the answer says of its tokens, and what is wrong with it; a good answer has no error.
+#: The tokens that the answer reports, and its error; a good answer has no error.
 Verdict = tuple[Usage | None, dict[str, Any] | None]
 
 
@@ -91,7 +91,7 @@ def judge(path: bytes, body: bytes) -> Verdict:
 
 
 def _usage_of_good_chat(body: bytes) -> Usage | None:
-    """What nearly all answers are: choices that have finished, and a usage. None if this is not surely one."""
+    """The usage of an answer as nearly all are: choices that have finished, and a usage. None if in doubt."""
     try:
         answer = _decode_chat(body)
     except (msgspec.MsgspecError, RecursionError):

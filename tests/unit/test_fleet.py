@@ -230,9 +230,9 @@ class TestLeases:
         assert backend.prompts.tokens == 1000
         driver.send(1.0, stream=False, prompt_tokens=1)  # its prompt must have been computed by now
         assert backend.prompts.tokens == 1
-        assert backend.late_s(9.0) == 0.0
+        assert backend.prompts.late_s(9.0, backend.health.last_token_s) == 0.0
         fleet.end(lease, Outcome.OK, 20.0, Usage(1000, 500, None, True))
-        assert backend.ttft_error_s is None
+        assert backend.busiest_lane is None
         fleet.audit()
 
 

@@ -1,4 +1,4 @@
-"""What is learned of a backend's times, from probes, from scrapes and from the answers that come.
+"""Learns the times of a backend from probes, from scrapes and from the answers that come.
 
 rtt            the round trip
 first_token    time to the first token: one line per model, one pace per backend

@@ -12,7 +12,7 @@ from router.core.params import Params
 class Backlog:
     """How fast an engine works off the prompts that wait for it, compared with how fast it can.
 
-    A request that met so much work waited so long: when that is longer than the work takes, something else holds the
+    When a request waits longer than the work ahead of it takes, something else holds the
     engine up: memory or places that are taken, answers in the batch, requests that nobody told us of.
 
     An engine that looks slow is sent nothing and so never seen to be quick again. So what was learned fades with time,

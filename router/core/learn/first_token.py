@@ -167,7 +167,7 @@ class TtftFit:
         self.residual_s = 0.0
 
     def begin_anew(self) -> None:
-        """What was learned of this backend alone holds no longer."""
+        """Forget what was learned of this backend alone."""
         self._forget(0.0)
         self.residual_s, self.pace, self.line = 0.0, 1.0, self.common
 
@@ -187,7 +187,7 @@ class TtftFit:
         self.pace = min(max(pace, 1.0 / params.pace_max_factor), params.pace_max_factor)
         line = common.times(self.pace)
         if residual_s := self.residual_s:
-            # What the line has just learned must not be counted a second time in the residual.
+            # The residual must not hold a second time what the line has just learned.
             learned_s = typical_s * self.pace - self.line.predict_s(*self.typical)
             self.residual_s -= min(max(learned_s, min(residual_s, 0.0)), max(residual_s, 0.0))
         self.line = line
@@ -219,7 +219,7 @@ class TtftFit:
 
 
 def common_line(fits: Iterable[TtftFit], prior: Line, params: Params) -> Line:
-    """What the backends of a model have in common: one fit over the samples of all of them, each at its own pace."""
+    """The line that the backends of a model have in common: one fit over all samples, each at its backend's pace."""
     sums = tuple(map(sum, zip(*(_at_pace_one(fit) for fit in fits), strict=True)))
     return fitted_line(sums, prior, params) if sums else prior
 

@@ -28,5 +28,5 @@ class Recent:
         self.mean_s += (self._weight if samples > self._enough else 1.0 / samples) * (time_s - self.mean_s)
 
     def known(self, samples: float, since_s: float) -> bool:
-        """Whether there are so many of them, the latest no older than ``since_s``."""
+        """Whether there are at least ``samples`` of them, the latest no older than ``since_s``."""
         return self.samples >= samples and self.at_s >= since_s

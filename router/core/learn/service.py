@@ -18,9 +18,9 @@ class Service:
     """How an engine serves what it has accepted: decode time of an answer, places in its batch, rates.
 
     The places are learned: an engine that serves the same number in scrape after scrape while others wait has that many
-    places for now, unless it was seen to serve more; and so has one whose KV cache is full. Waiting alone is no proof:
+    places for now, unless it was seen to serve more; and so has one whose KV cache is full. Waiting proves nothing:
     a request waits for the prefill of others, too. Until there is proof the places are unknown, and unknown means no
-    predicted wait. What requests refute by being served long before a place could be free is dropped.
+    predicted wait. Places are dropped when requests are served long before one could be free.
 
     Rates are exponentially forgotten counts: an event adds ``1 / rate_memory_s``, a tick takes off what has aged.
     """
@@ -92,7 +92,7 @@ class Service:
         self._mpairs = mpairs_total
 
     def answered(self, decode_s: float, output_tokens: int, requests: float = 0.0) -> None:
-        """A whole answer came, with so many other requests in the batch on average."""
+        """A whole answer came. ``requests``: others in the batch, on average."""
         params = self._params
         self.answer_tokens += params.answer_weight * (output_tokens - self.answer_tokens)
         if output_tokens > 1:
@@ -194,7 +194,7 @@ class Service:
         return requests
 
     def computed(self, uncached_tokens: int, mpairs: float) -> None:
-        """An answered request had brought so many uncached tokens along, and so many millions of pairs."""
+        """An answered request had brought these along."""
         self.mean_uncached_tokens += _PROMPT_WEIGHT * (uncached_tokens - self.mean_uncached_tokens)
         self.mean_mpairs += _PROMPT_WEIGHT * (mpairs - self.mean_mpairs)
 

@@ -1,4 +1,4 @@
-"""What a policy is: it ranks the candidates that passed the filters, and says why."""
+"""A policy ranks the candidates that passed the filters, and says why."""
 
 from __future__ import annotations
 

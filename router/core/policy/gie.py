@@ -1,6 +1,6 @@
 """The Gateway API inference extension's scheduler until August 2026: a weighted sum of scores, the highest wins.
 
-What came after it is ``llmd``.
+Its successor is ``llmd``.
 """
 
 from __future__ import annotations

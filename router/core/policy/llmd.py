@@ -24,7 +24,7 @@ QUEUE_TOKENS_MAX = 4_194_304
 
 
 class Llmd(Policy):
-    """Filter, then score. What is in flight are the uncached prompt tokens of requests without a first token.
+    """Filter, then score. In flight are the uncached prompt tokens of requests without a first token.
 
     - prefix-cache-affinity-filter: keep the backends that have at least 0.8 of the prompt's blocks; all, if there are
       none, or if even the best of them has over 18 s more of prefill in flight than the best of the others;
