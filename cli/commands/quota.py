@@ -13,17 +13,13 @@ from cli.client import segment
 from cli.commands.keys import find_key
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.output import Table
+from router.core.limits import KINDS
 
 Json = dict[str, Any]
 
 group = typer.Typer(help="How far the limits of keys are used.", no_args_is_help=True)
 
-_UNIT = {
-    "requests": "requests a minute",
-    "tokens": "tokens a minute",
-    "concurrent": "in flight at once",
-    "budget": "USD this month",
-}
+_KINDS = {kind.name: kind for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +94,13 @@ def quota_table(quotas: list[Json]) -> Table:
 
 
 def _cells(entry: Json) -> list[str]:
-    amount: Callable[[float | None], str] = units.usd if entry["limit"] == "budget" else units.count
+    kind = _KINDS.get(entry["limit"])  # None: the router is newer than this program
+    amount: Callable[[float | None], str] = units.usd if kind is not None and kind.money else units.count
     reset = units.seconds(entry["reset_s"]) if entry["used"] else ""
     share = entry["used"] / entry["max"] if entry["max"] else 1.0
     colour = "green" if share < 0.7 else "yellow" if share < 1 else "red"
     return [
-        str(_UNIT.get(entry["limit"], entry["limit"])),
+        str(entry["limit"]) if kind is None else kind.label,
         amount(entry["used"]),
         f"[{colour}]{charts.bar(share, 12)}[/]",
         amount(entry["max"]),

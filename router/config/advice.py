@@ -16,6 +16,7 @@ from router.config.checks import secret
 from router.config.model import Config
 from router.config.redis_url import PATH_OPTIONS, has_password, parse_redis_url, redis_problem
 from router.config.suggest import did_you_mean
+from router.core.limits import KINDS
 
 _TOKEN_LENGTH = 16
 #: A piece of a path that names the version of an API, as /v1beta/openai and /api/paas/v4 have.
@@ -100,15 +101,17 @@ def _models(config: Config) -> Iterator[str]:
 
 def _prices(config: Config) -> Iterator[str]:
     """A model without a price costs a budget nothing."""
-    if all(plan.budget_usd_month is None for plan in config.plans.values()):
+    money = [kind for kind in KINDS if kind.money]
+    limited = next((k.key for k in money if any(getattr(p, k.key) is not None for p in config.plans.values())), None)
+    if limited is None:
         return
     priced = {m.name for m in config.models.values() if m.price_input_usd_per_mtok or m.price_output_usd_per_mtok}
     if not priced:
-        yield "a plan has budget_usd_month but no model has a price_usd_per_mtok: nothing will be charged to it"
+        yield f"a plan has {limited} but no model has a price_usd_per_mtok: nothing will be charged to it"
     elif free := sorted(({m.name for m in config.models.values()} | (_served(config) or set())) - priced):
         more = f" and {len(free) - 3} more" if len(free) > 3 else ""
         names = ", ".join(free[:3])
-        yield f"a plan has budget_usd_month, to which these models charge nothing, having no price: {names}{more}"
+        yield f"a plan has {limited}, to which these models charge nothing, having no price: {names}{more}"
 
 
 _PARTS: tuple[Callable[[Config], Iterator[str]], ...] = (_general, _plans, _backends, _models, _prices)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from router.core.limits import KINDS, Limits
 from router.core.types import BackendSpec, RegionSpec
 
 
@@ -42,10 +44,12 @@ class CorsSection:
     origins: tuple[str, ...] = ()  # of web pages that may call the router; "*": of all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: limits are cached
 class Plan:
+    """``core/limits.KINDS`` names the attribute of each kind of limit. None: no limit."""
+
     name: str
-    requests_per_minute: int | None = None  # None: no limit
+    requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrent: int | None = None
     budget_usd_month: float | None = None
@@ -54,11 +58,15 @@ class Plan:
     #: False for the plan ``default`` of a file that does not have it
     written: bool = True
 
+    @cached_property
+    def limits(self) -> Limits:
+        """The same limits in units of the arithmetic."""
+        return Limits(*(kind.units(getattr(self, kind.key)) for kind in KINDS))
+
     @property
     def unlimited(self) -> bool:
         """Does it limit nothing, neither how much nor where?"""
-        limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrent, self.budget_usd_month)
-        return not self.residency and all(limit is None for limit in limits)
+        return not self.residency and self.limits.unlimited
 
 
 @dataclass(frozen=True, slots=True)

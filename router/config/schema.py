@@ -27,6 +27,7 @@ from router.config.model import (
     TokensSection,
 )
 from router.config.redis_url import redis_problem
+from router.core import limits
 from router.core.traits import ENGINES
 from router.core.types import BackendSpec, Priority, RegionSpec
 
@@ -83,6 +84,12 @@ def default(model: type, key: Setting) -> Any:
         if field.name == (key.attr or key.name) and field.default is not MISSING:
             return field.default
     return None
+
+
+def _limit_setting(kind: limits.LimitKind) -> Setting:
+    if kind.money:
+        return Setting(kind.key, "number", kind.doc, above=0, high=kind.high)
+    return Setting(kind.key, "integer", kind.doc, low=1, high=kind.high)
 
 
 def name_problem(text: str) -> str | None:
@@ -234,10 +241,7 @@ SECTIONS: tuple[Section, ...] = (
         "Named limits that API keys refer to. A limit that is left out does not apply.",
         Plan,
         (
-            Setting("requests_per_minute", "integer", "Requests per minute.", low=1, high=10**9),
-            Setting("tokens_per_minute", "integer", "Prompt and output tokens per minute.", low=1, high=10**12),
-            Setting("concurrent", "integer", "Requests in flight at once.", low=1, high=10**6),
-            Setting("budget_usd_month", "number", "US dollars per calendar month (UTC).", above=0, high=1e9),
+            *map(_limit_setting, limits.KINDS),
             Setting(
                 "priority",
                 "string",

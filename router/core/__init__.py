@@ -11,6 +11,8 @@ decisions       the answers of a decision: dispatch, wait or reject
 outcomes        how an attempt can end, and what follows from each end
 admission       requests that wait for a place
 retry           how often this router may try again
+limits          the kinds of limits: what each counts and how, its names and words
+periods         calendar months
 quota           the arithmetic of limits
 tokens          how many tokens a request will cost
 

@@ -1,16 +1,16 @@
-"""The arithmetic of quotas: rates, concurrent requests and a monthly budget, taken together or not at all.
+"""The arithmetic of limits on one account: all kinds are taken together, or none.
 
 A rate is GCRA with costs of N units (redis_rate, redis-cell), kept in relative form. GCRA's theoretical arrival time is
-``at_us + deficit_us``; the deficit is how long the limit needs to be whole again. A charge of n units adds
+``at_us + deficit_us``; the deficit is how long the limit needs until it is full again. A charge of n units adds
 ``n * 60 s / limit`` to it, time takes it away, and a charge fits while the deficit stays within one minute. So over
 any time t at most ``limit + limit/60 s * t`` units are admitted, there is no window edge, and the wait until a charge
-fits is exact. Relative form survives a clock that is set back: a negative step is simply no time.
+fits is exact. Relative form survives a clock that is set back: a negative step counts as no time.
 
 Charges round up to the microsecond and refunds round down: never in the client's favour, by less than 1 us each.
 
 The same arithmetic runs inside Redis (``store/lua``), where every number is a double. All numbers here are integers
 below 2**53 as long as one charge has at most UNITS_MAX units and a limit is at most 10**11 per minute; a property test
-holds the two together.
+runs both on the same sequences.
 """
 
 from __future__ import annotations
@@ -19,94 +19,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from router.core.limits import KINDS, NAMES, NOTHING, RATES, REQUESTS, SLOTS, SUMS, Limits, Shape, Units
+from router.core.periods import DAY_US, Period
+
 MINUTE_US = 60_000_000
-DAY_US = 86_400_000_000
 UNITS_MAX = 100_000_000
-#: When to ask again for a place among the concurrent requests: nobody knows when one of them ends.
+#: When to ask again for a slot: nobody knows when a request in progress ends.
 CONCURRENT_WAIT_US = 1_000_000
-#: A clock that goes back by less than this is waited for, by more is believed.
+#: A clock that goes back by less than this is waited for; a larger step is believed.
 STEP_BACK_US = MINUTE_US
 
 _NEVER_US = 1 << 53
+_RATE = Shape.RATE
+_SLOTS = Shape.SLOTS
 
 
-class Limits(NamedTuple):
-    """What a plan allows. None: no limit."""
+class Shortfall(NamedTuple):
+    """The limit with the longest wait, of those that refused a cost. Nothing was taken.
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
-    budget_microusd: int | None = None  # per calendar month, UTC
-
-    @property
-    def unlimited(self) -> bool:
-        return self == _UNLIMITED
-
-
-_UNLIMITED = Limits()
-
-
-class Cost(NamedTuple):
-    """Units of each limit. In a settlement a positive number is given back, a negative one is charged."""
-
-    requests: int = 0
-    tokens: int = 0
-    microusd: int = 0
-
-
-class Verdict(NamedTuple):
-    """``limit`` is None when everything was taken, else the limit with the longest wait; then nothing was taken.
-
-    ``never`` says that the cost is above the limit itself, so that no waiting helps.
+    ``never`` says that the cost is above the limit itself, so that waiting does not help.
     """
 
-    limit: str | None = None  # requests | tokens | concurrent | budget
+    limit: str  # the name of its kind
     never: bool = False
     wait_us: int = 0
 
 
-TAKEN = Verdict()
-
-
 class Standing(NamedTuple):
-    """Where an account stands at ``now_us``."""
+    """Where an account stands at ``now_us``: per kind the deficit in microseconds (rates), the slots in use, or what
+    was spent in the current period (sums)."""
 
     now_us: int
-    requests_us: int  # deficits
-    tokens_us: int
-    slots: int  # in use
-    spent_microusd: int  # in this month
-
-
-class Grant(NamedTuple):
-    """Units taken ahead of need; of the slots offered, the first ``slots`` are held."""
-
-    requests: int = 0
-    tokens: int = 0
-    microusd: int = 0
-    slots: int = 0
+    used: Units
 
 
 @dataclass(slots=True)
 class Account:
-    """The state of one key. ``slots`` are the leases of requests in progress, with the time each expires."""
+    """What one scope has used. ``slots`` are the leases of requests in progress, with the time each expires."""
 
     at_us: int = 0
-    requests_us: int = 0
-    tokens_us: int = 0
+    #: Per kind as in Standing; the entry of the slots is not used.
+    used: list[int] = field(default_factory=lambda: [0] * len(KINDS))
+    periods: list[int] = field(default_factory=lambda: [0] * len(KINDS))  # of each sum: the period it belongs to
     day: int = -1  # after 1970-01-01, UTC
-    month: int = 0
-    spent_microusd: int = 0
     slots: dict[str, int] = field(default_factory=dict)
     soonest_us: int = _NEVER_US  # no slot expires before this
-    born_us: int = 0  # what was seen before that was of an account that has been lost since
-    #: What was put back: when the rates would be whole by it, and the money.
-    back_requests_us: int = 0
-    back_tokens_us: int = 0
-    back_microusd: int = 0
+    born_us: int = 0  # what was seen before this time was of an account that has been lost since
+    #: What was put back: per rate when it would be full by it, per sum how much.
+    back: list[int] = field(default_factory=lambda: [0] * len(KINDS))
+
+    @classmethod
+    def seen(cls, now_us: int, used: Sequence[int]) -> Account:
+        """An account that has used this much at ``now_us``."""
+        account = cls()
+        advance(account, now_us, 0)
+        account.used = list(used)
+        return account
 
     def standing(self) -> Standing:
-        return Standing(self.at_us, self.requests_us, self.tokens_us, len(self.slots), self.spent_microusd)
+        used = self.used.copy()
+        used[SLOTS] = len(self.slots)
+        return Standing(self.at_us, tuple(used))
 
 
 def charge_us(units: int, per_minute: int) -> int:
@@ -115,6 +88,7 @@ def charge_us(units: int, per_minute: int) -> int:
 
 
 def refund_us(units: int, per_minute: int) -> int:
+    """How much deficit a refund of ``units`` removes."""
     return min(units, UNITS_MAX) * MINUTE_US // per_minute
 
 
@@ -123,20 +97,8 @@ def available(deficit_us: int, per_minute: int) -> int:
     return max(0, (MINUTE_US - deficit_us) // 1000) * per_minute // 60_000
 
 
-def month_of(now_us: int) -> int:
-    """Months since year 0 of the calendar month (UTC) that ``now_us`` after 1970 lies in."""
-    year, month = _civil(now_us // DAY_US)
-    return year * 12 + month - 1
-
-
-def month_end_us(month: int) -> int:
-    """When the month that ``month_of`` counts is over."""
-    year, index = divmod(month + 1, 12)
-    return _days(year, index + 1) * DAY_US
-
-
 def advance(account: Account, now_us: int, lease_us: int) -> None:
-    """Let time pass: deficits shrink, slots expire, a new month begins with nothing spent."""
+    """Let time pass: deficits shrink, slots expire, the sums of a new period begin at nothing."""
     at_us = account.at_us
     if now_us < at_us:
         if at_us - now_us < STEP_BACK_US:
@@ -145,9 +107,11 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
             account.slots = {s: e for s, e in account.slots.items() if e <= now_us + lease_us}
             account.born_us = min(account.born_us, now_us)
     if now_us > at_us:
-        elapsed_us = now_us - at_us
-        account.requests_us = account.requests_us - elapsed_us if account.requests_us > elapsed_us else 0
-        account.tokens_us = account.tokens_us - elapsed_us if account.tokens_us > elapsed_us else 0
+        elapsed_us, used = now_us - at_us, account.used
+        for i in RATES:
+            deficit_us = used[i]
+            if deficit_us:
+                used[i] = deficit_us - elapsed_us if deficit_us > elapsed_us else 0
     account.at_us = now_us
     if account.soonest_us <= now_us:
         account.slots = {s: e for s, e in account.slots.items() if e > now_us}
@@ -156,148 +120,149 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
         if account.day < 0:
             account.born_us = now_us
         account.day = day
-        if account.month != (month := month_of(now_us)):
-            account.month, account.spent_microusd = month, 0
+        for i, period in SUMS:
+            if account.periods[i] != (number := period.number(now_us)):
+                account.periods[i], account.used[i] = number, 0
 
 
 def put_back(account: Account, limits: Limits, now_us: int, seen: Standing, *, lease_us: int) -> None:
-    """Somebody saw this account before it was lost and began anew: what was used then still counts.
+    """Restore what somebody saw used before this account was lost and began at nothing.
 
     Several may have seen it at different times. What is put back is the most that any of them saw, and what was used
-    since the account began anew comes on top. Of an account that was not lost nothing changes.
+    since the loss comes on top. An account that was not lost does not change.
     """
     advance(account, now_us, lease_us)
     if seen.now_us >= account.born_us:
         return
-    whole_us = min(seen.now_us + seen.requests_us, _NEVER_US)
-    account.requests_us += max(0, whole_us - max(account.back_requests_us, account.at_us))
-    account.back_requests_us = max(account.back_requests_us, whole_us)
-    whole_us = min(seen.now_us + seen.tokens_us, _NEVER_US)
-    account.tokens_us += max(0, whole_us - max(account.back_tokens_us, account.at_us))
-    account.back_tokens_us = max(account.back_tokens_us, whole_us)
-    if limits.budget_microusd is not None and month_of(seen.now_us) == account.month:
-        account.spent_microusd += max(0, seen.spent_microusd - account.back_microusd)
-        account.back_microusd = max(account.back_microusd, seen.spent_microusd)
+    used, back = account.used, account.back
+    for i in RATES:
+        full_us = min(seen.now_us + seen.used[i], _NEVER_US)
+        used[i] += max(0, full_us - max(back[i], account.at_us))
+        back[i] = max(back[i], full_us)
+    for i, period in SUMS:
+        if limits[i] is not None and period.number(seen.now_us) == account.periods[i]:
+            used[i] += max(0, seen.used[i] - back[i])
+            back[i] = max(back[i], seen.used[i])
 
 
 def reserve(
-    account: Account, limits: Limits, now_us: int, cost: Cost, *, slots: Sequence[str] = (), lease_us: int
-) -> Verdict:
-    """Take ``cost`` and hold ``slots`` for ``lease_us``, or take nothing and say which limit is in the way."""
+    account: Account, limits: Limits, now_us: int, cost: Units, *, slots: Sequence[str] = (), lease_us: int
+) -> Shortfall | None:
+    """Take ``cost`` and hold ``slots`` for ``lease_us``; or take nothing and say which limit is in the way.
+
+    The number of slots counts, not the cost's entry for them.
+    """
     advance(account, now_us, lease_us)
-    verdict = TAKEN
-    requests_us = tokens_us = 0
-    per_minute = limits.requests_per_minute
-    if per_minute is not None:
-        if cost.requests > per_minute:
-            return Verdict("requests", never=True)
-        requests_us = charge_us(cost.requests, per_minute)
-        if cost.requests > 0 and (wait_us := account.requests_us + requests_us - MINUTE_US) > 0:
-            verdict = Verdict("requests", wait_us=wait_us)
-    per_minute = limits.tokens_per_minute
-    if per_minute is not None:
-        if cost.tokens > per_minute:
-            return Verdict("tokens", never=True)
-        tokens_us = charge_us(cost.tokens, per_minute)
-        wait_us = account.tokens_us + tokens_us - MINUTE_US
-        if cost.tokens > 0 and wait_us > verdict.wait_us:
-            verdict = Verdict("tokens", wait_us=wait_us)
-    if limits.concurrent is not None and slots:
-        if len(slots) > limits.concurrent:
-            return Verdict("concurrent", never=True)
-        if len(account.slots) + len(slots) > limits.concurrent and verdict.wait_us < CONCURRENT_WAIT_US:
-            verdict = Verdict("concurrent", wait_us=CONCURRENT_WAIT_US)
-    if limits.budget_microusd is not None and cost.microusd > 0:
-        if cost.microusd > limits.budget_microusd:
-            return Verdict("budget", never=True)
-        if account.spent_microusd + cost.microusd > limits.budget_microusd:
-            wait_us = month_end_us(account.month) - account.at_us
-            if wait_us > verdict.wait_us:
-                verdict = Verdict("budget", wait_us=wait_us)
-    if verdict.limit is None:
-        account.requests_us += requests_us
-        account.tokens_us += tokens_us
-        account.spent_microusd += cost.microusd if limits.budget_microusd is not None else 0
-        if limits.concurrent is not None:
-            _hold(account, slots, lease_us)
-    return verdict
+    used = account.used.copy()
+    refusing, longest_us = -1, 0
+    for i, shape, limit in limits.active:
+        units = cost[i]
+        if shape is _SLOTS:
+            units = len(slots)
+        if not units:
+            continue
+        if units > limit:
+            return Shortfall(NAMES[i], never=True)
+        if shape is _RATE:
+            used[i] -= -min(units, UNITS_MAX) * MINUTE_US // limit
+            wait_us = used[i] - MINUTE_US
+        elif shape is _SLOTS:
+            wait_us = CONCURRENT_WAIT_US if len(account.slots) + units > limit else 0
+        else:
+            used[i] += units
+            wait_us = _period(i).end_us(account.periods[i]) - account.at_us if used[i] > limit else 0
+        if wait_us > longest_us:
+            refusing, longest_us = i, wait_us
+    if refusing >= 0:
+        return Shortfall(NAMES[refusing], wait_us=longest_us)
+    account.used = used
+    if slots and limits.slots is not None:
+        _hold(account, slots, lease_us)
+    return None
 
 
 def settle(
     account: Account,
     limits: Limits,
     now_us: int,
-    back: Cost,
+    back: Units,
     *,
-    month: int,
+    taken_us: int,
     release: Sequence[str] = (),
     renew: Sequence[str] = (),
     lease_us: int,
 ) -> None:
     """Give back what was reserved and not used (positive), charge what was used beyond (negative).
 
-    ``release`` ends slots, ``renew`` holds slots for another lease, also those that were lost. Money of a ``month``
-    that is over is not given back.
+    ``release`` ends slots, ``renew`` holds slots for another lease, also those that were lost. A sum is given back only
+    within the period in which it was taken: ``taken_us`` lies in that.
     """
     advance(account, now_us, lease_us)
-    if limits.requests_per_minute is not None:
-        account.requests_us = _signed(account.requests_us, back.requests, limits.requests_per_minute)
-    if limits.tokens_per_minute is not None:
-        account.tokens_us = _signed(account.tokens_us, back.tokens, limits.tokens_per_minute)
-    if limits.budget_microusd is not None and (back.microusd < 0 or month == account.month):
-        account.spent_microusd = max(0, account.spent_microusd - back.microusd)
+    used = account.used
+    for i, shape, limit in limits.active:
+        units = back[i]
+        if not units or shape is _SLOTS:
+            continue
+        if shape is _RATE:
+            used[i] = max(0, used[i] - refund_us(units, limit)) if units > 0 else used[i] + charge_us(-units, limit)
+        elif units < 0 or _same_period(account, i, taken_us):
+            used[i] = max(0, used[i] - units)
     for slot in release:
         account.slots.pop(slot, None)
-    if limits.concurrent is not None:
+    if renew and limits.slots is not None:
         _hold(account, renew, lease_us)
 
 
 def grant(
-    account: Account, limits: Limits, now_us: int, want: Cost, *, slots: Sequence[str] = (), divisor: int, lease_us: int
-) -> Grant:
+    account: Account,
+    limits: Limits,
+    now_us: int,
+    want: Units,
+    *,
+    slots: Sequence[str] = (),
+    divisor: int,
+    lease_us: int,
+) -> Units:
     """Take an allowance of up to ``want``, but no more than one ``divisor``-th of what each limit has left.
 
-    ``want.requests`` is at least 1, no number is above UNITS_MAX. The rest is cut in the proportion in which the
-    requests are, so that what is held of each limit lasts for the same number of requests.
+    ``want`` has at least 1 request, no number is above UNITS_MAX. The rest is cut in the proportion in which the
+    requests are, so that what is held of each limit lasts for the same number of requests. Of the slots offered, the
+    first are held, as many as the answer says.
     """
     advance(account, now_us, lease_us)
-    n = want.requests
-    per_minute = limits.requests_per_minute
-    if per_minute is not None:
-        n = _portion(n, available(account.requests_us, per_minute) // divisor, want.requests, want.requests)
-    per_minute = limits.tokens_per_minute
-    if per_minute is not None and want.tokens > 0:
-        n = _portion(n, available(account.tokens_us, per_minute) // divisor, want.tokens, want.requests)
-    if limits.concurrent is not None and slots:
-        n = _portion(n, max(0, limits.concurrent - len(account.slots)) // divisor, len(slots), want.requests)
-    if limits.budget_microusd is not None and want.microusd > 0:
-        left = max(0, limits.budget_microusd - account.spent_microusd)
-        n = _portion(n, left // divisor, want.microusd, want.requests)
+    used = account.used
+    want = (*want[:SLOTS], len(slots), *want[SLOTS + 1 :])
+    n = requests = want[REQUESTS]
+    for i, shape, limit in limits.active:
+        if want[i] > 0:
+            if shape is _RATE:
+                left = available(used[i], limit)
+            else:
+                left = max(0, limit - (len(account.slots) if shape is _SLOTS else used[i]))
+            share = left // divisor
+            if share < want[i]:
+                n = min(n, share * requests // want[i])
     if n < 1:
-        return Grant()
-    taken = Grant(
-        n, want.tokens * n // want.requests, want.microusd * n // want.requests, len(slots) * n // want.requests
-    )
-    if limits.requests_per_minute is not None:
-        account.requests_us += charge_us(taken.requests, limits.requests_per_minute)
-    if limits.tokens_per_minute is not None:
-        account.tokens_us += charge_us(taken.tokens, limits.tokens_per_minute)
-    if limits.budget_microusd is not None:
-        account.spent_microusd += taken.microusd
-    if limits.concurrent is not None:
-        _hold(account, slots[: taken.slots], lease_us)
+        return NOTHING
+    taken = tuple(units * n // requests for units in want)
+    for i, shape, limit in limits.active:
+        if shape is _RATE:
+            used[i] += charge_us(taken[i], limit)
+        elif shape is _SLOTS:
+            _hold(account, slots[: taken[i]], lease_us)
+        else:
+            used[i] += taken[i]
     return taken
 
 
-def _portion(n: int, share: int, want: int, requests: int) -> int:
-    """For how many of ``requests`` the ``share`` of what is left lasts, at most ``n``."""
-    return n if share >= want else min(n, share * requests // want)
+def _period(index: int) -> Period:
+    period = KINDS[index].period
+    assert period is not None
+    return period
 
 
-def _signed(deficit_us: int, back: int, per_minute: int) -> int:
-    if back < 0:
-        return deficit_us + charge_us(-back, per_minute)
-    return max(0, deficit_us - refund_us(back, per_minute))
+def _same_period(account: Account, index: int, then_us: int) -> bool:
+    return then_us // DAY_US == account.day or _period(index).number(then_us) == account.periods[index]
 
 
 def _hold(account: Account, slots: Sequence[str], lease_us: int) -> None:
@@ -305,22 +270,3 @@ def _hold(account: Account, slots: Sequence[str], lease_us: int) -> None:
         expires_us = account.at_us + lease_us
         account.slots.update(dict.fromkeys(slots, expires_us))
         account.soonest_us = min(account.soonest_us, expires_us)
-
-
-def _civil(days: int) -> tuple[int, int]:
-    """Year and month of a day after 1970-01-01. Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"."""
-    shifted = days + 719_468
-    era, day = divmod(shifted, 146_097)
-    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
-    day_of_year = day - (365 * year + year // 4 - year // 100)
-    march_based = (5 * day_of_year + 2) // 153
-    month = march_based + 3 if march_based < 10 else march_based - 9
-    return era * 400 + year + (month <= 2), month
-
-
-def _days(year: int, month: int) -> int:
-    """Days from 1970-01-01 to the first of a month."""
-    year -= month <= 2
-    era, of_era = divmod(year, 400)
-    day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5
-    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + day_of_year - 719_468

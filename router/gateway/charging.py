@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from router.core.limits import Amounts
 from router.core.outcomes import Charge
 from router.core.tokens import TokenEstimator, charged
 from router.core.types import Request, Usage
@@ -31,19 +32,18 @@ class Charging:
     def reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
         """Take it from what this router may give by itself. None: the store must be asked. Raises RouterError
         (quota_exhausted)."""
-        tokens, microusd = self._cost_of(need)
-        taken = self._store.reserve_now(key, tokens, need.request_id, x.arrival_s, microusd=microusd)
+        taken = self._store.reserve_now(key, self._most(need), need.request_id, x.arrival_s)
         return self._allowed(x, taken) if isinstance(taken, Refusal) else taken
 
-    def _cost_of(self, need: Request) -> tuple[int, int]:
-        microusd = self._force.settings.aliases.microusd(need.model, need.prompt_tokens, need.max_output_tokens)
-        return need.prompt_tokens + need.max_output_tokens, microusd
+    def _most(self, need: Request) -> Amounts:
+        """The most that it is expected to use."""
+        prompt, output = need.prompt_tokens, need.max_output_tokens
+        return Amounts(1, prompt, output, self._force.settings.aliases.microusd(need.model, prompt, output))
 
     async def reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back. Raises
         RouterError (quota_exhausted, store_unavailable)."""
-        tokens, microusd = self._cost_of(need)
-        asking = self._store.reserve(key, tokens, need.request_id, microusd=microusd)
+        asking = self._store.reserve(key, self._most(need), need.request_id)
         task = spawn(asking, name=f"reserve {need.request_id}")
         try:
             taken = await task
@@ -94,9 +94,9 @@ class Charging:
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
         microusd = self._force.settings.aliases.microusd(record.model or "", prompt, output)
-        if not microusd and prompt + output and x.key is not None and x.key.plan.budget_usd_month is not None:
+        if not microusd and prompt + output and x.key is not None and x.key.plan.limits.money:
             self._force.settings.aliases.say_unpriced(record.model or "", x.key.plan.name)
-        self._store.settle(reservation, prompt + output, microusd=microusd)
+        self._store.settle(reservation, Amounts(1, prompt, output, microusd))
 
     def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:
         """The tokens of an answer that has begun, and says nothing or not enough about them."""

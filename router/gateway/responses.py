@@ -8,6 +8,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from router.core.forms import Form, form_of
+from router.core.limits import KINDS
 from router.errors import RouterError
 from router.store.base import Refusal, Reservation
 from router.wire.head import Headers, connection_options
@@ -180,21 +181,18 @@ def plain(
 
 
 _RATE_LIMIT = {
-    name: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((name,) * 3)
-    for name in (b"requests", b"tokens")
+    kind.name: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+    % ((kind.header,) * 3)
+    for kind in KINDS
+    if kind.header is not None
 }
-_RATE_LIMIT_REQUESTS, _RATE_LIMIT_TOKENS = _RATE_LIMIT[b"requests"], _RATE_LIMIT[b"tokens"]
 
 
 def rate_limit_lines(state: Reservation | Refusal) -> bytes:
     """``x-ratelimit-*`` with OpenAI's names; only of the limits that exist."""
     out = b""
-    if state.limit_requests is not None:
-        reset = duration(state.reset_requests_s or 0.0)
-        out = _RATE_LIMIT_REQUESTS % (state.limit_requests, state.remaining_requests or 0, reset)
-    if state.limit_tokens is not None:
-        reset = duration(state.reset_tokens_s or 0.0)
-        out += _RATE_LIMIT_TOKENS % (state.limit_tokens, state.remaining_tokens or 0, reset)
+    for rate in state.shown:
+        out += _RATE_LIMIT[rate.limit] % (rate.most, rate.remaining, duration(rate.reset_s))
     return out
 
 

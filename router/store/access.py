@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from router.core.quota import Cost, Limits
+from router.core.limits import KINDS, Amounts, Limits, cost
 from router.store.courier import Command, call
 from router.store.keysync import KEYS, PEPPER, RUNTIME, VERSION
 from router.store.notes import note_key
@@ -22,7 +22,8 @@ from router.store.scripts import (
 
 #: In the place of a key's id, a note's digest and a field's name.
 CHECK = "check"
-_LIMITS = Limits(10**9, 10**9, 10**9, 10**9)
+_LIMITS = Limits(*[10**9] * len(KINDS))
+_NOTHING, _ONE = cost(Amounts(0)), cost(Amounts(1))
 _LEASE_US = 1_000_000
 
 
@@ -38,9 +39,9 @@ def needs(scripts: Scripts, router: str) -> list[Need]:
     account, slot = account_keys(CHECK), f"{router}.{CHECK}"
     start: list[Word] = head(_LIMITS, _LEASE_US, None)
     quotas = [
-        call(scripts.reserve, account, [*start, *reserve_args(Cost(), (slot,))]),
-        call(scripts.grant, account, [*start, *grant_args(Cost(1, 0, 0), 1, ())]),
-        call(scripts.settle, settle_keys(CHECK, router), [*start, *settle_args(Cost(1), 0, 1, (slot,), ())]),
+        call(scripts.reserve, account, [*start, *reserve_args(_NOTHING, (slot,))]),
+        call(scripts.grant, account, [*start, *grant_args(_ONE, 1, ())]),
+        call(scripts.settle, settle_keys(CHECK, router), [*start, *settle_args(_ONE, 0, 1, (slot,), ())]),
         call(scripts.look, account, start),
     ]
     note = note_key(CHECK, CHECK)

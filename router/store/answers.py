@@ -1,107 +1,100 @@
-"""From the numbers of an account to what a client or an operator is told."""
+"""From the numbers of an account to what a client or an operator is told, for every kind of limit by its shape."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from router.config import Plan
-from router.core.quota import MINUTE_US, Cost, Limits, Standing, Verdict, month_end_us, month_of
-from router.store.base import LimitState, Refusal
+from router.core.limits import INDEX, KINDS, MICRO, REQUESTS, LimitKind, Limits, Shape, Units
+from router.core.quota import MINUTE_US, Shortfall, Standing
+from router.store.base import LimitState, Refusal, Shown
 
-#: Above this a limit per minute is as good as none, and the arithmetic would no longer be exact.
-PER_MINUTE_MAX = 10**11
-_US = 1e6
-
-
-def limits_of(plan: Plan) -> Limits:
-    """A plan's limits in the units of the arithmetic."""
-    return Limits(
-        None if plan.requests_per_minute is None else min(plan.requests_per_minute, PER_MINUTE_MAX),
-        None if plan.tokens_per_minute is None else min(plan.tokens_per_minute, PER_MINUTE_MAX),
-        plan.concurrent,
-        None if plan.budget_usd_month is None else round(plan.budget_usd_month * 1e6),
-    )
+#: Index and name of every kind that response headers tell.
+SHOWN = tuple((i, kind.name) for i, kind in enumerate(KINDS) if kind.header is not None)
 
 
 def remaining(deficit_us: int, per_minute: int) -> int:
+    """Units of a rate that are left."""
     return max(0, (MINUTE_US - deficit_us) * per_minute // MINUTE_US)
 
 
-def refusal(limits: Limits, verdict: Verdict, standing: Standing, cost: Cost) -> Refusal:
-    """The words for a verdict that took nothing."""
-    assert verdict.limit is not None
-    wait_s = None if verdict.never else verdict.wait_us / _US
-    words = _never if verdict.never else _used_up
-    answer = Refusal(verdict.limit, words(verdict.limit, limits, standing, cost, wait_s or 0.0), wait_s)
-    if limits.requests_per_minute is not None:
-        answer.limit_requests = limits.requests_per_minute
-        answer.remaining_requests = remaining(standing.requests_us, limits.requests_per_minute)
-        answer.reset_requests_s = standing.requests_us / _US
-    if limits.tokens_per_minute is not None:
-        answer.limit_tokens = limits.tokens_per_minute
-        answer.remaining_tokens = remaining(standing.tokens_us, limits.tokens_per_minute)
-        answer.reset_tokens_s = standing.tokens_us / _US
-    return answer
+def shown(limits: Limits, used: Sequence[int]) -> tuple[Shown, ...]:
+    """The rates that headers tell, from what an account has used of each kind."""
+    return tuple(
+        [
+            Shown(name, limit, remaining(used[i], limit), used[i] / MICRO)
+            for i, name in SHOWN
+            if (limit := limits.limits[i]) is not None
+        ]
+    )
+
+
+def refusal(limits: Limits, shortfall: Shortfall, standing: Standing, cost: Units) -> Refusal:
+    """The words for a shortfall."""
+    index = INDEX[shortfall.limit]
+    limit = limits[index]
+    assert limit is not None
+    wait_s = None if shortfall.never else shortfall.wait_us / MICRO
+    words = _never(index, limit, cost) if wait_s is None else _used_up(index, limit, standing, cost, wait_s)
+    return Refusal(shortfall.limit, words, wait_s, shown(limits, standing.used))
 
 
 def limit_states(limits: Limits, standing: Standing, scope: str) -> list[LimitState]:
-    """Every limit of a plan as it stands."""
-    states = []
-    rates = (
-        ("requests", limits.requests_per_minute, standing.requests_us),
-        ("tokens", limits.tokens_per_minute, standing.tokens_us),
-    )
-    for name, per_minute, deficit_us in rates:
-        if per_minute is not None:
-            used = math.ceil(deficit_us * per_minute / MINUTE_US)
-            left = remaining(deficit_us, per_minute)
-            states.append(LimitState(name, per_minute, used, left, deficit_us / _US, scope))
-    if (places := limits.concurrent) is not None:
-        states.append(LimitState("concurrent", places, standing.slots, max(0, places - standing.slots), None, scope))
-    if (budget := limits.budget_microusd) is not None:
-        spent = standing.spent_microusd
-        reset_s = (month_end_us(month_of(standing.now_us)) - standing.now_us) / _US
-        states.append(LimitState("budget", budget / _US, spent / _US, max(0, budget - spent) / _US, reset_s, scope))
-    return states
+    """Every limit of an account as it stands."""
+    return [_state(KINDS[i], limit, standing.used[i], standing.now_us, scope) for i, _, limit in limits.active]
 
 
-def _used_up(limit: str, limits: Limits, standing: Standing, cost: Cost, wait_s: float) -> str:
-    if limit == "concurrent":
-        return f"Limit reached: {standing.slots} of {limits.concurrent} concurrent requests are in progress."
-    if limit == "budget":
-        assert limits.budget_microusd is not None
+def _state(kind: LimitKind, limit: int, used: int, now_us: int, scope: str) -> LimitState:
+    if kind.shape is Shape.RATE:
+        spent = math.ceil(used * limit / MINUTE_US)
+        return LimitState(kind.name, limit, spent, remaining(used, limit), used / MICRO, scope)
+    reset_s = None
+    if kind.period is not None:
+        reset_s = (kind.period.end_us(kind.period.number(now_us)) - now_us) / MICRO
+    unit = MICRO if kind.money else 1
+    left = max(0, limit - used)
+    if unit == 1:
+        return LimitState(kind.name, limit, used, left, reset_s, scope)
+    return LimitState(kind.name, limit / unit, used / unit, left / unit, reset_s, scope)
+
+
+def _used_up(index: int, limit: int, standing: Standing, cost: Units, wait_s: float) -> str:
+    kind, used = KINDS[index], standing.used[index]
+    if kind.shape is Shape.SLOTS:
+        return f"Limit reached: {used} of {limit} {kind.each} are in progress."
+    if kind.period is not None:
+        what, unit = ("Budget", " USD") if kind.money else ("Limit", f" {kind.counts}")
+        need = f"may cost {_amount(kind, cost[index])}" if kind.money else f"may take {cost[index]}"
+        period = kind.period.name
         return (
-            f"Budget reached: {_usd(standing.spent_microusd)} of {_usd(limits.budget_microusd)} USD of this month are "
-            f"used and this request may cost {_usd(cost.microusd)} USD. The month ends in {_span(wait_s)}."
+            f"{what} reached: {_amount(kind, used)} of {_amount(kind, limit)}{unit} of this {period} are used and this "
+            f"request {need}{unit}. The {period} ends in {_span(wait_s)}."
         )
-    per_minute, deficit_us, asked = (
-        (limits.requests_per_minute, standing.requests_us, cost.requests)
-        if limit == "requests"
-        else (limits.tokens_per_minute, standing.tokens_us, cost.tokens)
-    )
-    assert per_minute is not None
-    used = math.ceil(deficit_us * per_minute / MINUTE_US)
+    spent = math.ceil(used * limit / MINUTE_US)
     return (
-        f"Limit reached: {used} of {per_minute} {limit} per minute are used and this request needs {asked}. "
-        f"Retry in {_span(wait_s)}; the limit is whole again in {_span(deficit_us / _US)}."
+        f"Limit reached: {spent} of {limit} {kind.each} are used and this request needs {cost[index]}. "
+        f"Retry in {_span(wait_s)}; the limit is whole again in {_span(used / MICRO)}."
     )
 
 
-def _never(limit: str, limits: Limits, standing: Standing, cost: Cost, wait_s: float) -> str:
-    if limit == "budget":
-        assert limits.budget_microusd is not None
-        whole, asked = f"{_usd(limits.budget_microusd)} USD per month", f"may cost {_usd(cost.microusd)} USD"
-    elif limit == "concurrent":
-        whole, asked = f"{limits.concurrent} concurrent requests", "needs one"
-    elif limit == "requests":
-        whole, asked = f"{limits.requests_per_minute} requests per minute", f"counts as {cost.requests}"
+def _never(index: int, limit: int, cost: Units) -> str:
+    kind = KINDS[index]
+    if kind.money:
+        asked = f"may cost {_amount(kind, cost[index])} USD"
+    elif kind.shape is Shape.SLOTS:
+        asked = "needs one"
     else:
-        whole, asked = f"{limits.tokens_per_minute} tokens per minute", f"needs {cost.tokens}"
-    return f"This request {asked}, above the whole limit of {whole}: waiting does not help, ask for less."
+        asked = f"counts as {cost[index]}" if index == REQUESTS else f"needs {cost[index]}"
+    return (
+        f"This request {asked}, above the whole limit of {_amount(kind, limit)} {kind.each}: waiting does not help, "
+        "ask for less."
+    )
 
 
-def _usd(microusd: int) -> str:
-    return f"{microusd / _US:.2f}" if microusd >= 10_000 else f"{microusd / _US:.6f}"
+def _amount(kind: LimitKind, units: int) -> str:
+    if not kind.money:
+        return str(units)
+    return f"{units / MICRO:.2f}" if units >= 10_000 else f"{units / MICRO:.6f}"
 
 
 def _span(seconds: float) -> str:

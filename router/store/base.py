@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.config import Plan
+from router.core.limits import Amounts, Units
 from router.core.types import Value
 
 #: How the secret of every key begins.
@@ -31,21 +32,24 @@ class Key:
     plan_missing: bool = False
 
 
-class Reservation(Value):
-    """What a request holds of its key's limits until it is settled. None in a header field: there is no such limit."""
+class Shown(Value):
+    """A rate as response headers tell it."""
 
-    key_id: str
+    limit: str  # the name of its kind
+    most: int
+    remaining: int
+    reset_s: float  # until it is full again
+
+
+class Reservation(Value):
+    """What a request holds of its account's limits until it is settled."""
+
+    account: str
     request_id: str
-    tokens: int
+    cost: Units
     #: none: the plan has no limits · memory · store · allowance · share or allow: the store was away
     source: str
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    reset_requests_s: float | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_tokens_s: float | None = None
-    microusd: int = 0
+    shown: tuple[Shown, ...] = ()
     slot: str | None = None
     settled: bool = False
 
@@ -58,26 +62,21 @@ class Refusal:
     store is away and ``on_down`` is ``deny``.
     """
 
-    limit: str  # requests | tokens | concurrent | budget | store
+    limit: str  # the name of a kind (core/limits), or "store"
     detail: str  # for the client: limit, used, reset
     retry_after_s: float | None = None
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    reset_requests_s: float | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_tokens_s: float | None = None
+    shown: tuple[Shown, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """One limit of a key: requests and tokens per minute, requests in progress, or USD in this calendar month."""
+    """One limit of a key, in the units of its configuration: sums of money in dollars."""
 
-    limit: str  # requests | tokens | concurrent | budget
+    limit: str  # the name of its kind
     max: float
     used: float
     remaining: float
-    reset_s: float | None  # until it is whole again; None: unknown (concurrent)
+    reset_s: float | None  # until it is full again; None: unknown (slots)
     scope: str  # "global" | "this router"
 
 
@@ -118,20 +117,16 @@ class Store(Protocol):
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         """Put new plans in force for every key. A key whose plan is gone gets ``plan_missing``."""
 
-    def reserve_now(
-        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
-    ) -> Reservation | Refusal | None:
-        """Take one request, ``tokens`` and money from what this process may give by itself. None: ask ``reserve``."""
+    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal | None:
+        """Take these amounts from what this process may give by itself. None: ask ``reserve``."""
 
-    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
-        """Take it from the shared store, within 100 ms whatever happens."""
+    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
+        """Take them from the shared store, within 100 ms whatever happens."""
 
-    def settle(
-        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
-    ) -> None:
+    def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         """Correct a reservation to the real usage, once; further calls do nothing. Never blocks, never raises.
 
-        ``tokens`` None gives everything back. ``microusd`` None leaves the money as reserved.
+        None gives everything back.
         """
 
     async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
@@ -152,7 +147,7 @@ class Store(Protocol):
     async def quota(self, key: Key) -> list[LimitState]: ...
 
     async def reset_quota(self, key: Key) -> None:
-        """Make the rates and the budget of a key whole. Requests in progress keep their places."""
+        """Forget what a key has used of its rates and sums. Requests in progress keep their slots."""
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         """State that routers share but no file holds, e.g. drains. None removes it."""

@@ -63,7 +63,7 @@ class Link(Protocol):
     async def close(self) -> None: ...
 
 
-class Health(Protocol):
+class Report(Protocol):
     """Hears how every pipeline ended; says whether it is any use to send one."""
 
     @property
@@ -118,9 +118,9 @@ class _Batch:
 
 
 class Courier:
-    def __init__(self, link: Link, health: Health) -> None:
+    def __init__(self, link: Link, report: Report) -> None:
         self._link = link
-        self._health = health
+        self._report = report
         self._filling: _Batch | None = None
         self._waiting: deque[_Batch] = deque()
         self._under_way = 0
@@ -130,14 +130,14 @@ class Courier:
 
     @property
     def up(self) -> bool:
-        return self._health.up
+        return self._report.up
 
     def post(self, command: Command, late: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
         """Send a command. The future gets its reply, or LinkError: at once while the store is away, else at the
         deadline. ``late`` is called with a reply that came after its future was done."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        if not self._health.up:
+        if not self._report.up:
             future.set_exception(LinkError("the store is away"))
             return future
         batch = self._filling
@@ -155,7 +155,7 @@ class Courier:
         self._filling = None
         while self._waiting and self._under_way < PIPELINES:
             batch = self._waiting.popleft()
-            if not self._health.up:
+            if not self._report.up:
                 batch.fail("the store is away")
             if all(f.done() for f in batch.futures):
                 continue
@@ -167,19 +167,19 @@ class Courier:
             replies = await self._link.run(batch.commands)
         except Exception as error:  # LinkError, and what nobody foresaw: those who wait must hear of both
             if not batch.expired:
-                self._health.failed(str(error))
+                self._report.failed(str(error))
             batch.fail(str(error))
         else:
             if any(isinstance(reply, NodeAwayError) for reply in replies):
                 pass  # whether the store itself is away, the heartbeat finds out
             elif all(isinstance(reply, Exception) for reply in replies):
-                self._health.failed(f"refused: {replies[0]}")
+                self._report.failed(f"refused: {replies[0]}")
             elif not batch.expired:
-                self._health.succeeded()
+                self._report.succeeded()
             batch.deliver(replies)
         finally:
             self._under_way -= 1
             self._dispatch()
 
     def _late(self) -> None:
-        self._health.failed("no answer in time")
+        self._report.failed("no answer in time")

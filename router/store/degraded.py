@@ -5,7 +5,11 @@ Pure: time is handed in.
 
 from __future__ import annotations
 
-from router.core.quota import MINUTE_US, Account, Cost, Limits, Verdict, advance, charge_us, reserve, settle
+from collections.abc import Sequence
+from operator import neg
+
+from router.core.limits import NOTHING, RATES, Limits, Shape, Units
+from router.core.quota import MINUTE_US, Account, Shortfall, advance, charge_us, reserve, settle
 
 #: This many failed pipelines in a row, and the store is away.
 FAILURES = 2
@@ -13,7 +17,7 @@ PROBE_S = 0.25
 PROBE_S_MAX = 2.0
 #: A store that was back for less than this is probed less eagerly.
 STEADY_S = 10.0
-#: There are no slots in a share: the purse counts them.
+#: A share has no slots: the purse counts them.
 _LEASE_US = 0
 
 
@@ -55,29 +59,22 @@ class Breaker:
 
 
 class Share:
-    """What one router gives out of one key's limits while the store is away, and what it owes when it is back.
+    """What one router gives out of one account's limits while the store is away, and what it owes afterwards.
 
-    ``routers`` divide the limits; the deficits continue from where the account was last seen. With ``unlimited``
-    nothing is refused, only counted.
+    ``routers`` divide the limits; the account continues from where it was last seen. With ``unlimited`` nothing is
+    refused, only counted.
     """
 
-    __slots__ = ("_account", "_limits", "_seen_requests_us", "_seen_tokens_us", "_spent_before", "_unlimited")
+    __slots__ = ("_account", "_before", "_limits", "_opened_us", "_periods", "_unlimited")
 
     def __init__(self, limits: Limits, account: Account, now_us: int, *, routers: int, unlimited: bool) -> None:
-        divisor = 1 if unlimited else routers
-        budget = limits.budget_microusd
         advance(account, now_us, _LEASE_US)
-        self._limits = Limits(
-            _divided(limits.requests_per_minute, divisor),
-            _divided(limits.tokens_per_minute, divisor),
-            None,
-            None if budget is None else account.spent_microusd + max(0, budget - account.spent_microusd) // divisor,
-        )
+        self._limits = _divided(limits, account.used, 1 if unlimited else routers)
         self._account = account
         self._unlimited = unlimited
-        self._seen_requests_us = now_us + account.requests_us  # when it would be whole without us
-        self._seen_tokens_us = now_us + account.tokens_us
-        self._spent_before = account.spent_microusd
+        self._opened_us = now_us
+        self._before = tuple(account.used)
+        self._periods = tuple(account.periods)
 
     @property
     def limits(self) -> Limits:
@@ -87,42 +84,51 @@ class Share:
     def account(self) -> Account:
         return self._account
 
-    def reserve(self, cost: Cost, now_us: int) -> Verdict:
+    def reserve(self, cost: Units, now_us: int) -> Shortfall | None:
         if not self._unlimited:
             return reserve(self._account, self._limits, now_us, cost, lease_us=_LEASE_US)
-        self.settle(Cost(-cost.requests, -cost.tokens, -cost.microusd), now_us)
-        account = self._account
-        account.requests_us = min(account.requests_us, MINUTE_US)
-        account.tokens_us = min(account.tokens_us, MINUTE_US)
-        return Verdict()
+        self.settle(tuple(map(neg, cost)), now_us)
+        used = self._account.used
+        for i in RATES:
+            used[i] = min(used[i], MINUTE_US)
+        return None
 
-    def settle(self, back: Cost, now_us: int) -> None:
-        settle(self._account, self._limits, now_us, back, month=self._account.month, lease_us=_LEASE_US)
+    def settle(self, back: Units, now_us: int) -> None:
+        settle(self._account, self._limits, now_us, back, taken_us=self._account.at_us, lease_us=_LEASE_US)
 
-    def owed(self, now_us: int) -> Cost:
-        """What was given out here and still counts: units that time has already forgiven are not owed."""
-        account = self._account
-        advance(account, now_us, _LEASE_US)
-        requests_us = account.requests_us - max(0, self._seen_requests_us - now_us)
-        tokens_us = account.tokens_us - max(0, self._seen_tokens_us - now_us)
-        return Cost(
-            _units(requests_us, self._limits.requests_per_minute),
-            _units(tokens_us, self._limits.tokens_per_minute),
-            account.spent_microusd - self._spent_before,
-        )
+    def owed(self, now_us: int) -> Units:
+        """What was given out here and still counts: units that time has already given back are not owed."""
+        advance(self._account, now_us, _LEASE_US)
+        owed = list(NOTHING)
+        for i, shape, limit in self._limits.active:
+            used, before = self._account.used[i], self._before[i]
+            if shape is Shape.RATE:
+                owed[i] = _units(used - max(0, self._opened_us + before - now_us), limit)
+            elif self._account.periods[i] == self._periods[i]:
+                owed[i] = used - before
+            else:  # what was used before belongs to a period that is over
+                owed[i] = used
+        return tuple(owed)
+
+
+def _divided(limits: Limits, used: Sequence[int], routers: int) -> Limits:
+    """One router's part: of a rate of the whole limit, of a sum of what is left. The purse counts the slots."""
+    part: list[int | None] = [None] * len(NOTHING)
+    for i, shape, limit in limits.active:
+        if shape is Shape.RATE:
+            part[i] = share_of(limit, routers)
+        elif shape is Shape.SUM:
+            part[i] = used[i] + max(0, limit - used[i]) // routers
+    return Limits(*part)
 
 
 def share_of(limit: int, routers: int) -> int:
     return max(1, limit // routers)
 
 
-def _divided(limit: int | None, routers: int) -> int | None:
-    return None if limit is None else share_of(limit, routers)
-
-
-def _units(deficit_us: int, per_minute: int | None) -> int:
+def _units(deficit_us: int, per_minute: int) -> int:
     """The fewest units that make up a deficit."""
-    if per_minute is None or deficit_us <= 0:
+    if deficit_us <= 0:
         return 0
     units = deficit_us * per_minute // MINUTE_US
     return units if charge_us(units, per_minute) >= deficit_us else units + 1

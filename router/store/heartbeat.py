@@ -35,7 +35,7 @@ KEEPS_ALL = "noeviction"
 
 
 class Heartbeat:
-    """Also the Health that the courier tells. ``on_down`` is for the log."""
+    """Also the Report that the courier tells. ``on_down`` is for the log."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Heartbeat:
         if self.breaker.up:
             self._now.set()
 
-    # the Health that the courier tells
+    # the Report that the courier tells
 
     @property
     def up(self) -> bool:

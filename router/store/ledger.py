@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from router.core.quota import Limits, Standing
+from router.core.limits import MICRO, RATES, SUMS, Limits
+from router.core.quota import Standing
 from router.store.base import Key
 from router.store.courier import Command, Courier, LinkError, call
 from router.store.purse import Purse, Settlement
@@ -34,23 +35,27 @@ WATCH_S = 0.25
 FORGET_S = 60.0
 
 
-#: So many accounts with money spent are remembered after their purse was put away.
+#: How many accounts that have spent of a sum are remembered after their purse was put away.
 MEMORIES_MAX = 16_384
 
 
 class Memory(NamedTuple):
     """Where an account stood when this router last saw it."""
 
-    key_id: str
+    account: str
     limits: Limits
     standing: Standing
     at_s: float
 
     def matters(self, now_s: float) -> bool:
         """Is there anything that time has not given back?"""
-        ago_us = (now_s - self.at_s) * 1e6
-        standing = self.standing
-        return bool(standing.spent_microusd) or max(standing.requests_us, standing.tokens_us) > ago_us
+        ago_us = (now_s - self.at_s) * MICRO
+        return spent(self.standing) or any(self.standing.used[i] > ago_us for i in RATES)
+
+
+def spent(standing: Standing) -> bool:
+    """Is there a sum, which only the end of its period gives back?"""
+    return any(standing.used[i] for i, _ in SUMS)
 
 
 class Ledger:
@@ -70,7 +75,7 @@ class Ledger:
         self._scripts = scripts
         self._router = router
         self._lease_s = lease_s
-        self._lease_us = int(lease_s * 1e6)
+        self._lease_us = int(lease_s * MICRO)
         self._monotonic_s = monotonic_s
         self._routers = routers
         self._serial = itertools.count(1)
@@ -78,7 +83,7 @@ class Ledger:
         self._watched: set[Purse] = set()
         self._wake = asyncio.Event()
         self.purses: dict[str, Purse] = {}
-        self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were put away, with money spent
+        self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were put away, with a sum spent
 
     def __repr__(self) -> str:
         return f"<Ledger {len(self.purses)} purses, {len(self._watched)} watched, {len(self._dirty)} to visit>"
@@ -107,14 +112,14 @@ class Ledger:
         cost, slots = want
         purse.asking = True
         args = [*head(purse.limits, self._lease_us, purse.standing), *grant_args(cost, 2 * self._routers(), slots)]
-        command = call(self._scripts.grant, account_keys(purse.key_id), args)
+        command = call(self._scripts.grant, account_keys(purse.account), args)
         sent_s = self._monotonic_s()
         future = self._courier.post(command, partial(self._granted_late, purse, slots))
         future.add_done_callback(partial(self._granted, purse, slots, sent_s))
 
     def settle_command(self, purse: Purse, message: Settlement) -> Command:
-        args = settle_args(message.back, message.month, message.number, message.release, message.renew)
-        keys = settle_keys(purse.key_id, self._router)
+        args = settle_args(message.back, message.taken_us, message.number, message.release, message.renew)
+        keys = settle_keys(purse.account, self._router)
         return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us, purse.standing), *args])
 
     def send(self, purse: Purse, *, everything: bool = False) -> None:
@@ -180,9 +185,9 @@ class Ledger:
         """The store has lost its data: what tells it where the accounts stood. It takes over the most that any router
         saw; what was used since then, and seen by none, is forgotten."""
         now_s = self._monotonic_s()
-        known = [Memory(p.key_id, p.limits, p.standing, p.standing_s) for p in self.purses.values() if p.standing]
+        known = [Memory(p.account, p.limits, p.standing, p.standing_s) for p in self.purses.values() if p.standing]
         return [
-            call(self._scripts.look, account_keys(m.key_id), head(m.limits, self._lease_us, m.standing))
+            call(self._scripts.look, account_keys(m.account), head(m.limits, self._lease_us, m.standing))
             for m in (*known, *self._memories.values())
             if m.matters(now_s)
         ]
@@ -234,9 +239,9 @@ class Ledger:
 
     def _put_away(self, now_s: float) -> None:
         for purse in [p for p in self.purses.values() if p.spent_out(now_s, FORGET_S)]:
-            del self.purses[purse.key_id]
-            if purse.standing is not None and purse.standing.spent_microusd:
-                memory = Memory(purse.key_id, purse.limits, purse.standing, purse.standing_s)
-                self._memories[purse.key_id] = memory
+            del self.purses[purse.account]
+            if purse.standing is not None and spent(purse.standing):
+                memory = Memory(purse.account, purse.limits, purse.standing, purse.standing_s)
+                self._memories[purse.account] = memory
                 if len(self._memories) > MEMORIES_MAX:
                     self._memories.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The store of a router that stands alone: everything in this process, gone when it ends."""
+"""The store of a router that stands alone: everything is in this process and is lost when it ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from operator import sub
 from typing import Any
 
 from router.config import Plan
-from router.core.quota import Account, Cost, Limits, advance, reserve, settle
-from router.store.answers import limit_states, limits_of, refusal, remaining
+from router.core.limits import MICRO, NOTHING, Amounts, cost
+from router.core.quota import Account, advance, reserve, settle
+from router.store.answers import limit_states, refusal, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper
 from router.store.notes import Marks, Notes
@@ -23,7 +25,7 @@ _SCOPE = "this router"
 class _Purse:
     """One key's account, with its limits as they were when the plan was last seen."""
 
-    __slots__ = ("account", "limits", "plan", "unlimited")
+    __slots__ = ("account", "limits", "plan", "slotted", "unlimited")
 
     def __init__(self, plan: Plan) -> None:
         self.account = Account()
@@ -31,8 +33,9 @@ class _Purse:
 
     def adopt(self, plan: Plan) -> None:
         self.plan = plan
-        self.limits: Limits = limits_of(plan)
-        self.unlimited = self.limits.unlimited
+        self.limits = plan.limits
+        self.unlimited = plan.limits.unlimited
+        self.slotted = plan.limits.slots is not None
 
 
 class MemoryStore:
@@ -75,60 +78,35 @@ class MemoryStore:
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         self.keys.set_plans(plans)
 
-    def reserve_now(
-        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
-    ) -> Reservation | Refusal:
+    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal:
         purse = self._purses.get(key.id)
         if purse is None or purse.plan is not key.plan:
             purse = self._purse(key)
-        limits, account = purse.limits, purse.account
+        units = cost(amounts)
         if purse.unlimited:
-            return Reservation(key.id, request_id, tokens, "none")
-        cost = Cost(1, tokens, microusd)
-        slots = (f"{next(self._serial)}",) if limits.concurrent is not None else ()
-        verdict = reserve(account, limits, self._us(now_s), cost, slots=slots, lease_us=_LEASE_US)
-        if verdict.limit is not None:
-            return refusal(limits, verdict, account.standing(), cost)
-        taken = Reservation(key.id, request_id, tokens, "memory", microusd=microusd)
-        taken.slot = slots[0] if slots else None
-        if (per_minute := limits.requests_per_minute) is not None:
-            taken.limit_requests = per_minute
-            taken.remaining_requests = remaining(account.requests_us, per_minute)
-            taken.reset_requests_s = account.requests_us / 1e6
-        if (per_minute := limits.tokens_per_minute) is not None:
-            taken.limit_tokens = per_minute
-            taken.remaining_tokens = remaining(account.tokens_us, per_minute)
-            taken.reset_tokens_s = account.tokens_us / 1e6
-        return taken
+            return Reservation(key.id, request_id, units, "none")
+        limits, account = purse.limits, purse.account
+        slot = f"{next(self._serial)}" if purse.slotted else None
+        slots = (slot,) if slot is not None else ()
+        shortfall = reserve(account, limits, self._us(now_s), units, slots=slots, lease_us=_LEASE_US)
+        if shortfall is not None:
+            return refusal(limits, shortfall, account.standing(), units)
+        return Reservation(key.id, request_id, units, "memory", shown(limits, account.used), slot)
 
-    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
-        return self.reserve_now(key, tokens, request_id, self._monotonic_s(), microusd=microusd)
+    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
+        return self.reserve_now(key, amounts, request_id, self._monotonic_s())
 
-    def settle(
-        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
-    ) -> None:
+    def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         if reservation.settled:
             return
         reservation.settled = True
-        purse = self._purses.get(reservation.key_id)
+        purse = self._purses.get(reservation.account)
         if purse is None or reservation.source == "none":
             return
-        if tokens is None:
-            back = Cost(1, reservation.tokens, reservation.microusd)
-        else:
-            spent = reservation.microusd if microusd is None else microusd
-            back = Cost(1 - requests, reservation.tokens - tokens, reservation.microusd - spent)
-        account = purse.account
+        back = reservation.cost if used is None else tuple(map(sub, reservation.cost, cost(used)))
+        account, now_us = purse.account, self._us(self._monotonic_s())
         release = (reservation.slot,) if reservation.slot is not None else ()
-        settle(
-            account,
-            purse.limits,
-            self._us(self._monotonic_s()),
-            back,
-            month=account.month,
-            release=release,
-            lease_us=_LEASE_US,
-        )
+        settle(account, purse.limits, now_us, back, taken_us=account.at_us, release=release, lease_us=_LEASE_US)
 
     async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
         record, secret = new_key(name, plan, tenant, self._wall_s(), self.keys.pepper)
@@ -156,8 +134,7 @@ class MemoryStore:
         return limit_states(purse.limits, purse.account.standing(), _SCOPE)
 
     async def reset_quota(self, key: Key) -> None:
-        account = self._purse(key).account
-        account.requests_us = account.tokens_us = account.spent_microusd = 0
+        self._purse(key).account.used = list(NOTHING)
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         if value is None:
@@ -190,7 +167,7 @@ class MemoryStore:
         return 0.0
 
     def _us(self, now_s: float) -> int:
-        return int((now_s + self._epoch_s) * 1e6)
+        return int((now_s + self._epoch_s) * MICRO)
 
     def _purse(self, key: Key) -> _Purse:
         purse = self._purses.get(key.id)

@@ -1,23 +1,25 @@
-"""What one router holds of one key's limits, taken from the shared store ahead of need and spent without asking.
+"""What one router holds of one account's limits, taken from the shared store ahead of need and spent without asking.
 
-The balance is signed and is all there is: a reservation takes from it, a settlement puts back what was not used, an
-allowance adds to it, and what is left over or missing goes to the store with the next settlement. All of it was taken
+The balance is signed and has a number for each kind: a reservation takes from it, a settlement puts back what was not
+used, an allowance adds to it, and a surplus or a debt goes to the store with the next settlement. All of it was taken
 from the account before it came here, so the sum over all routers stays within the limit, also when a router dies. What
-it held is lost then: rates heal by themselves within a minute, slots when their lease is over; of a budget at most
-about a second's spending stays charged.
+it held is lost then: rates recover within a minute, slots when their lease is over; of a sum at most about a second's
+spending stays charged.
 
-Pure: time is handed in, and somebody else carries the messages.
+Pure: time is handed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import le, lt, sub
 from typing import NamedTuple
 
 from router.config import Plan
-from router.core.quota import UNITS_MAX, Account, Cost, Grant, Standing, month_of
-from router.store.answers import limits_of, remaining
-from router.store.base import Refusal, Reservation
+from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
+from router.core.quota import UNITS_MAX, Account, Standing
+from router.store.answers import SHOWN, remaining
+from router.store.base import Refusal, Reservation, Shown
 from router.store.degraded import Share
 
 #: Seconds of demand that a busy key holds; what is held twice over goes back.
@@ -39,12 +41,16 @@ _UNBOUNDED = 1 << 60
 _HALF_UNBOUNDED = 1 << 59
 
 
+#: The balance below which nothing is asked for: of a purse that is not busy, and of what has no demand.
+_NEVER_LOW = -1
+
+
 class Settlement(NamedTuple):
     """One message to the store. Sent again under the same number until it is acknowledged."""
 
     number: int
-    back: Cost
-    month: int
+    back: Units
+    taken_us: int  # a time within the periods in which it was taken
     release: tuple[str, ...]
     renew: tuple[str, ...]
 
@@ -53,21 +59,22 @@ class Purse:
     """``idle`` are slots held and not in use; ``held`` are all, in use or not."""
 
     __slots__ = (
-        "_low_requests",
-        "_low_tokens",
-        "_microusd_rate",
+        "_counted",
+        "_full_s",
+        "_let_in",
+        "_low",
         "_new_slot",
         "_number",
-        "_requests_rate",
+        "_rates",
         "_rolled_s",
-        "_spent_microusd",
-        "_spent_requests",
-        "_spent_tokens",
+        "_shared",
+        "_shown",
         "_target",
         "_target_slots",
-        "_tokens_rate",
+        "account",
         "ask_after_s",
         "asking",
+        "balance",
         "busy",
         "denied",
         "denied_cost",
@@ -76,30 +83,23 @@ class Purse:
         "held",
         "idle",
         "inflight",
-        "key_id",
         "limits",
-        "microusd",
         "outgoing",
         "plan",
         "renew_s",
-        "requests",
         "sending",
         "share",
-        "shared_requests",
-        "shared_tokens",
+        "slotted",
         "standing",
         "standing_s",
-        "tokens",
         "touched_s",
         "unlimited",
-        "whole_requests_s",
-        "whole_tokens_s",
     )
 
-    def __init__(self, key_id: str, plan: Plan, now_s: float, new_slot: Callable[[], str]) -> None:
-        self.key_id = key_id
+    def __init__(self, account: str, plan: Plan, now_s: float, new_slot: Callable[[], str]) -> None:
+        self.account = account
         self._new_slot = new_slot
-        self.requests = self.tokens = self.microusd = 0
+        self.balance = list(NOTHING)
         self.idle: list[str] = []
         self.held: set[str] = set()
         self.good_until_s = 0.0
@@ -111,116 +111,99 @@ class Purse:
         self.sending = self.asking = self.busy = False
         self.share: Share | None = None
         self.denied: Refusal | None = None
-        self.denied_cost = Cost()
+        self.denied_cost = NOTHING
         self.denied_until_s = 0.0
         self._number = 0
         self._rolled_s = now_s
-        self._spent_requests = self._spent_tokens = self._spent_microusd = 0
-        self._requests_rate = self._tokens_rate = self._microusd_rate = 0.0
-        self._target = Cost()
+        self._let_in: list[Units] = []  # since the demand was measured
+        self._rates: tuple[float, ...] = NOTHING
+        self._target = NOTHING
         self._target_slots = 0
-        self._low_requests = self._low_tokens = -1
-        self.whole_requests_s = self.whole_tokens_s = now_s
+        self._low = (_NEVER_LOW,) * len(KINDS)
+        self._full_s = [now_s] * len(KINDS)
+        self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
         self.standing_s = now_s
         self.adopt(plan)
 
     def __repr__(self) -> str:
-        return (
-            f"<Purse {self.key_id} {'busy ' if self.busy else ''}requests={self.requests} tokens={self.tokens} "
-            f"slots={len(self.idle)}/{len(self.held)} inflight={self.inflight}>"
-        )
+        held = " ".join(f"{KINDS[i].name}={self.balance[i]}" for i, _, _ in self.limits.active if i != SLOTS)
+        slots = f"slots={len(self.idle)}/{len(self.held)}"
+        return f"<Purse {self.account} {'busy ' if self.busy else ''}{held} {slots} inflight={self.inflight}>"
 
     def adopt(self, plan: Plan) -> None:
         """Go by this plan from now on."""
         self.plan = plan
-        self.limits = limits = limits_of(plan)
+        self.limits = limits = plan.limits
         self.unlimited = limits.unlimited
-        self.requests = _rebased(self.requests, limits.requests_per_minute)
-        self.tokens = _rebased(self.tokens, limits.tokens_per_minute)
-        self.microusd = _rebased(self.microusd, limits.budget_microusd)
-        self.shared_requests = self.shared_tokens = _UNBOUNDED
+        self.slotted = limits.slots is not None
+        self._shown = [(i, name, limit) for i, name in SHOWN if (limit := limits[i]) is not None]
+        #: The kinds that the balance counts; the others are unbounded.
+        self._counted = tuple(i for i, shape, _ in limits.active if shape is not Shape.SLOTS)
+        self.balance = [_rebased(units, i in self._counted) for i, units in enumerate(self.balance)]
+        self._shared = [_UNBOUNDED] * len(KINDS)
         self.denied_until_s = 0.0
         if self.standing is not None:
             self.note(self.standing, self.standing_s, None)
 
     # the request path
 
-    def take(self, tokens: int, microusd: int, request_id: str, now_s: float) -> Reservation | None:
+    def take(self, cost: Units, request_id: str, now_s: float) -> Reservation | None:
         """Spend from what is held. None: it does not suffice."""
-        if (
-            self.requests < 1
-            or self.tokens < tokens
-            or self.microusd < microusd
-            or now_s >= self.good_until_s
-            or not (self.idle or self.limits.concurrent is None)
-        ):
+        if now_s >= self.good_until_s or (self.slotted and not self.idle):
             return None
-        self.requests -= 1
-        self.tokens -= tokens
-        self.microusd -= microusd
-        return self.reservation(
-            "allowance", tokens, microusd, request_id, self.idle.pop() if self.idle else None, now_s
-        )
+        balance = [*self.balance]
+        for i in self._counted:
+            left = balance[i] - cost[i]
+            if left < 0:
+                return None
+            balance[i] = left
+        self.balance = balance
+        return self.reservation("allowance", cost, request_id, self.idle.pop() if self.slotted else None, now_s)
 
-    def reservation(
-        self, source: str, tokens: int, microusd: int, request_id: str, slot: str | None, now_s: float
-    ) -> Reservation:
+    def reservation(self, source: str, cost: Units, request_id: str, slot: str | None, now_s: float) -> Reservation:
         """Note a request that was let in."""
         self.inflight += 1
         if now_s - self.touched_s > QUIET_S:
             self._rolled_s = now_s
         self.touched_s = now_s
-        self._spent_requests += 1
-        self._spent_tokens += tokens
-        self._spent_microusd += microusd
-        limits = self.limits
-        limit_requests, limit_tokens = limits.requests_per_minute, limits.tokens_per_minute
-        left_requests = left_tokens = reset_requests_s = reset_tokens_s = None
-        if limit_requests is not None:
-            left_requests = _within(self.shared_requests + self.requests, limit_requests)
-            reset_requests_s = self.whole_requests_s - now_s if self.whole_requests_s > now_s else 0.0
-        if limit_tokens is not None:
-            left_tokens = _within(self.shared_tokens + self.tokens, limit_tokens)
-            reset_tokens_s = self.whole_tokens_s - now_s if self.whole_tokens_s > now_s else 0.0
-        return Reservation(
-            self.key_id,
-            request_id,
-            tokens,
-            source,
-            limit_requests,
-            left_requests,
-            reset_requests_s,
-            limit_tokens,
-            left_tokens,
-            reset_tokens_s,
-            microusd,
-            slot,
-        )
+        self._let_in.append(cost)
+        shared, balance, full_s = self._shared, self.balance, self._full_s
+        shown = [
+            Shown(
+                name,
+                most,
+                0 if (left := shared[i] + balance[i]) < 0 else left if left < most else most,
+                reset_s if (reset_s := full_s[i] - now_s) > 0 else 0.0,
+            )
+            for i, name, most in self._shown
+        ]
+        return Reservation(self.account, request_id, cost, source, tuple(shown), slot)
 
-    def put_back(self, requests: int, tokens: int, microusd: int, slot: str | None) -> None:
-        """A request is over: what it did not use (or, negative, used beyond) and its slot."""
-        self.requests += requests
-        self.tokens += tokens
-        self.microusd += microusd
+    def put_back(self, reserved: Units, used: Units, slot: str | None) -> None:
+        """A request is over: take back what it reserved less what it used, and its slot."""
+        balance = self.balance
+        for i in self._counted:
+            balance[i] += reserved[i] - used[i]
         self.denied_until_s = 0.0
         if slot is not None and slot in self.held:
             self.idle.append(slot)
 
     def slot(self) -> tuple[str | None, bool]:
         """A slot for a request that asks the store, and whether it is new to the store."""
-        if self.limits.concurrent is None:
+        if not self.slotted:
             return None, False
         return (self.idle.pop(), False) if self.idle else (self._new_slot(), True)
 
-    def refused(self, refusal: Refusal, cost: Cost, now_s: float) -> None:
+    def refused(self, refusal: Refusal, cost: Units, now_s: float) -> None:
         """Remember a refusal for a moment: a client that hammers does not reach the store every time."""
         if refusal.retry_after_s is not None:
             self.denied, self.denied_cost = refusal, cost
             self.denied_until_s = now_s + min(DENY_S, refusal.retry_after_s)
 
-    def still_denied(self, tokens: int, microusd: int, now_s: float) -> Refusal | None:
-        if now_s >= self.denied_until_s or tokens < self.denied_cost.tokens or microusd < self.denied_cost.microusd:
+    def still_denied(self, cost: Units, now_s: float) -> Refusal | None:
+        """The remembered refusal, if it holds for this cost: none of its numbers is smaller."""
+        if now_s >= self.denied_until_s or any(map(lt, cost, self.denied_cost)):
             return None
         return self.denied
 
@@ -228,34 +211,36 @@ class Purse:
         """Is it time to ask for more?"""
         if not self.busy or self.asking or now_s < self.ask_after_s:
             return False
-        if self.requests <= self._low_requests or self.tokens <= self._low_tokens:
-            return True
-        return not self.idle and self.limits.concurrent is not None
+        return any(map(le, self.balance, self._low)) or (self.slotted and not self.idle)
+
+    def nearly_out(self, cost: Units) -> bool:
+        """Has the account itself, as it was last seen, room for less than two such requests?"""
+        return any(shared < 2 * units for shared, units in zip(self._shared, cost, strict=True))
 
     # what the store said
 
     def note(self, standing: Standing, now_s: float, good_until_s: float | None) -> None:
         """Take in where the account stands. ``good_until_s``: until when what is held may be spent."""
         self.standing, self.standing_s = standing, now_s
-        if (per_minute := self.limits.requests_per_minute) is not None:
-            self.shared_requests = remaining(standing.requests_us, per_minute)
-            self.whole_requests_s = now_s + standing.requests_us / 1e6
-        if (per_minute := self.limits.tokens_per_minute) is not None:
-            self.shared_tokens = remaining(standing.tokens_us, per_minute)
-            self.whole_tokens_s = now_s + standing.tokens_us / 1e6
+        for i, shape, limit in self.limits.active:
+            used = standing.used[i]
+            if shape is Shape.RATE:
+                self._shared[i] = remaining(used, limit)
+                self._full_s[i] = now_s + used / MICRO
+            elif shape is Shape.SUM:
+                self._shared[i] = max(0, limit - used)
         if good_until_s is not None:
             self.good_until_s = good_until_s
 
-    def granted(self, grant: Grant, slots: tuple[str, ...], now_s: float) -> None:
+    def granted(self, taken: Units, slots: tuple[str, ...], now_s: float) -> None:
         """Add an allowance; ``slots`` are those that were offered. After an empty one, do not ask again at once."""
-        if grant.requests == 0:
+        if taken[REQUESTS] == 0:
             self.ask_after_s = now_s + ASK_AGAIN_S
             return
-        self.requests += grant.requests if self.limits.requests_per_minute is not None else 0
-        self.tokens += grant.tokens if self.limits.tokens_per_minute is not None else 0
-        self.microusd += grant.microusd if self.limits.budget_microusd is not None else 0
-        self.held.update(slots[: grant.slots])
-        self.idle.extend(slots[: grant.slots])
+        for i in self._counted:
+            self.balance[i] += taken[i]
+        self.held.update(slots[: taken[SLOTS]])
+        self.idle.extend(slots[: taken[SLOTS]])
 
     def acknowledged(self) -> None:
         self.outgoing = None
@@ -268,25 +253,24 @@ class Purse:
         if elapsed_s < ROLL_S:
             return
         keep = (1 - _SMOOTHING) ** (elapsed_s / ROLL_S)
-        self._requests_rate = keep * self._requests_rate + (1 - keep) * self._spent_requests / elapsed_s
-        self._tokens_rate = keep * self._tokens_rate + (1 - keep) * self._spent_tokens / elapsed_s
-        self._microusd_rate = keep * self._microusd_rate + (1 - keep) * self._spent_microusd / elapsed_s
-        self._spent_requests = self._spent_tokens = self._spent_microusd = 0
-        self._rolled_s = now_s
-        self.busy = self._requests_rate >= (IDLE_RATE if self.busy else BUSY_RATE)
-        if not self.busy:
-            self._target, self._target_slots = Cost(), 0
-            self._low_requests = self._low_tokens = -1
-            return
-        requests = max(2, min(UNITS_MAX, int(self._requests_rate * HOLD_S)))
-        per_request = requests / self._requests_rate
-        self._target = Cost(
-            requests,
-            min(UNITS_MAX, int(self._tokens_rate * per_request)),
-            min(UNITS_MAX, int(self._microusd_rate * per_request)),
+        spent = map(sum, zip(NOTHING, *self._let_in, strict=True))
+        self._rates = tuple(
+            keep * rate + (1 - keep) * units / elapsed_s for rate, units in zip(self._rates, spent, strict=True)
         )
-        self._target_slots = max(1, int(self._requests_rate * ROLL_S)) if self.limits.concurrent is not None else 0
-        self._low_requests, self._low_tokens = requests // 2, self._target.tokens // 2
+        self._let_in.clear()
+        self._rolled_s = now_s
+        requests_rate = self._rates[REQUESTS]
+        self.busy = requests_rate >= (IDLE_RATE if self.busy else BUSY_RATE)
+        if not self.busy:
+            self._target, self._target_slots = NOTHING, 0
+            self._low = (_NEVER_LOW,) * len(KINDS)
+            return
+        requests = max(2, min(UNITS_MAX, int(requests_rate * HOLD_S)))
+        target = [min(UNITS_MAX, int(rate * requests / requests_rate)) for rate in self._rates]
+        target[REQUESTS] = requests
+        self._target = tuple(target)
+        self._target_slots = max(1, int(requests_rate * ROLL_S)) if self.slotted else 0
+        self._low = tuple(units // 2 if units > 0 else _NEVER_LOW for units in target)
 
     def settlement(self, now_s: float, lease_s: float, *, everything: bool = False) -> Settlement | None:
         """What the store should know now, if anything: surplus, debts, slots to release and to renew.
@@ -295,12 +279,8 @@ class Purse:
         """
         if self.outgoing is not None:
             return self.outgoing
-        target = Cost() if everything else self._target
-        back = Cost(
-            _surplus(self.requests, target.requests),
-            _surplus(self.tokens, target.tokens),
-            _surplus(self.microusd, target.microusd),
-        )
+        target = NOTHING if everything else self._target
+        back = tuple(map(_surplus, self.balance, target))
         keep = 0 if everything else 2 * self._target_slots
         release = tuple(self.idle[keep:])
         renew: tuple[str, ...] = ()
@@ -312,51 +292,38 @@ class Purse:
             self.renew_s = now_s + lease_s / 3
         if not (release or renew or any(back)):
             return None
-        self.requests -= back.requests
-        self.tokens -= back.tokens
-        self.microusd -= back.microusd
+        self.balance = list(map(sub, self.balance, back))
         self._number += 1
-        month = month_of(self.standing.now_us) if self.standing is not None else 0
-        self.outgoing = Settlement(self._number, back, month, release, renew)
+        taken_us = self.standing.now_us if self.standing is not None else 0
+        self.outgoing = Settlement(self._number, back, taken_us, release, renew)
         return self.outgoing
 
-    def want(self, now_s: float) -> tuple[Cost, tuple[str, ...]] | None:
+    def want(self, now_s: float) -> tuple[Units, tuple[str, ...]] | None:
         """The allowance to ask for and the slots to offer, when less than half of what to hold is left."""
         if not self.low(now_s):
             return None
-        limits, target = self.limits, self._target
-        requests = target.requests - self.requests if limits.requests_per_minute is not None else 0
-        tokens = target.tokens - self.tokens if limits.tokens_per_minute is not None else 0
-        microusd = target.microusd - self.microusd if limits.budget_microusd is not None else 0
-        slots = self._target_slots - len(self.idle) if limits.concurrent is not None else 0
-        base = max(requests, target.requests // 4, 1)
-        offered = tuple(self._new_slot() for _ in range(slots))
-        return Cost(base, min(UNITS_MAX, max(0, tokens)), min(UNITS_MAX, max(0, microusd))), offered
+        want = [min(UNITS_MAX, max(0, units)) for units in map(sub, self._target, self.balance)]
+        want[REQUESTS] = max(want[REQUESTS], self._target[REQUESTS] // 4, 1)
+        slots = self._target_slots - len(self.idle) if self.slotted else 0
+        return tuple(want), tuple(self._new_slot() for _ in range(slots))
 
     # while the store is away
 
     def open_share(self, now_us: int, now_s: float, *, routers: int, unlimited: bool) -> Share:
         """The router's own part of the limits, from where the account was last seen."""
         if self.share is None:
-            account = Account(at_us=now_us, month=month_of(now_us))
-            if (seen := self.standing) is not None:
-                elapsed_us = int((now_s - self.standing_s) * 1e6)
-                account.requests_us = max(0, seen.requests_us - elapsed_us)
-                account.tokens_us = max(0, seen.tokens_us - elapsed_us)
-                if month_of(seen.now_us) == account.month:
-                    account.spent_microusd = seen.spent_microusd
+            used = NOTHING if self.standing is None else self.standing.used
+            seen_us = now_us if self.standing is None else now_us - int((now_s - self.standing_s) * MICRO)
+            account = Account.seen(seen_us, used)
             self.share = Share(self.limits, account, now_us, routers=routers, unlimited=unlimited)
         return self.share
 
     def close_share(self, now_us: int) -> None:
-        """The store is back: what was given out here becomes a debt, and every slot is held anew."""
+        """The store is back: what was given out here becomes a debt, and every slot is renewed."""
         share, self.share = self.share, None
         self.renew_s = 0.0
         if share is not None:
-            owed = share.owed(now_us)
-            self.requests -= owed.requests
-            self.tokens -= owed.tokens
-            self.microusd -= owed.microusd
+            self.balance = list(map(sub, self.balance, share.owed(now_us)))
 
     def spent_out(self, now_s: float, after_s: float) -> bool:
         """Is there nothing here that anybody could miss?"""
@@ -368,19 +335,15 @@ class Purse:
             and not self.asking
             and not self.sending
             and now_s - self.touched_s > after_s
-            and not any(_surplus(balance, 0) for balance in (self.requests, self.tokens, self.microusd))
+            and not any(map(_surplus, self.balance, NOTHING))
         )
 
 
-def _rebased(balance: int, limit: int | None) -> int:
-    """The balance under a plan that has this limit, or (None) does not have it."""
-    if limit is None:
+def _rebased(balance: int, counted: bool) -> int:
+    """The balance under a plan that has this limit or does not have it."""
+    if not counted:
         return _UNBOUNDED
     return 0 if balance > _HALF_UNBOUNDED else balance
-
-
-def _within(units: int, limit: int) -> int:
-    return 0 if units < 0 else units if units < limit else limit
 
 
 def _surplus(balance: int, target: int) -> int:

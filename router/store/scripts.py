@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from router.core.quota import Cost, Grant, Limits, Standing, Verdict
+from router.core.limits import KINDS, NAMES, REQUESTS, Limits, Units
+from router.core.quota import Shortfall, Standing
 
 _FOLDER = Path(__file__).with_name("lua")
-_LIMITS = (None, "requests", "tokens", "concurrent", "budget")
 
 Word = str | bytes | int
+
+#: Fields of an account that hold what was used of its rates and sums.
+USED_FIELDS = tuple(kind.field for kind in KINDS if kind.field)
 
 
 class Script(NamedTuple):
@@ -32,9 +35,25 @@ class Scripts(NamedTuple):
 
 
 def load_scripts() -> Scripts:
-    common = (_FOLDER / "common.lua").read_text()
+    common = lua_kinds() + (_FOLDER / "common.lua").read_text()
     apart = {"heartbeat", "exchange", "marks"}
     return Scripts(*(_load(name, "" if name in apart else common) for name in Scripts._fields))
+
+
+def lua_kinds() -> str:
+    """``KINDS`` as Lua: what the scripts must know of each kind."""
+    rows = []
+    for kind in KINDS:
+        row = f"shape = '{kind.shape.value}'"
+        if kind.field:
+            row += f", field = '{kind.field}'"
+        if kind.period is not None:
+            row += f", period = '{kind.period.name}', period_field = '{kind.period.field}'"
+        rows.append(f"  {{ {row} }}, -- {kind.name}\n")
+    periods = dict.fromkeys(kind.period.field for kind in KINDS if kind.period is not None)
+    fields = ", ".join(f"'{field}'" for field in ("at", "n", *USED_FIELDS, *periods))
+    back = ", ".join(f"'p{field}'" for field in USED_FIELDS)
+    return f"local KINDS = {{\n{''.join(rows)}}}\nlocal FIELDS = {{ {fields} }}\nlocal BACK_FIELDS = {{ {back} }}\n"
 
 
 def _load(name: str, before: str) -> Script:
@@ -42,44 +61,53 @@ def _load(name: str, before: str) -> Script:
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def account_keys(key_id: str) -> list[str]:
+def account_keys(account: str) -> list[str]:
     """The keys of one account; the hash tag keeps them on one node of a cluster."""
-    return [f"mr:{{{key_id}}}:q", f"mr:{{{key_id}}}:c"]
+    return [f"mr:{{{account}}}:q", f"mr:{{{account}}}:c"]
 
 
-def settle_keys(key_id: str, router: str) -> list[str]:
-    return [*account_keys(key_id), f"mr:{{{key_id}}}:s:{router}"]
+def settle_keys(account: str, router: str) -> list[str]:
+    """The same, and the number of the last settlement of this router."""
+    return [*account_keys(account), f"mr:{{{account}}}:s:{router}"]
 
 
 def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | None = None) -> list[Word]:
     """The arguments every script of an account begins with. ``seen`` is where the account stood when it was last seen,
     ``now_us`` None the server's clock."""
-    memory = "" if seen is None else f"{seen.now_us} {seen.requests_us} {seen.tokens_us} {seen.spent_microusd}"
-    return ["" if now_us is None else now_us, lease_us, *(-1 if limit is None else limit for limit in limits), memory]
+    memory = "" if seen is None else f"{seen.now_us} {' '.join(map(str, seen.used))}"
+    most = [-1 if limit is None else limit for limit in limits.limits]
+    return ["" if now_us is None else now_us, lease_us, *most, memory]
 
 
-def reserve_args(cost: Cost, slots: Sequence[str]) -> list[Word]:
+def reserve_args(cost: Units, slots: Sequence[str]) -> list[Word]:
     return [*cost, *slots]
 
 
-def settle_args(back: Cost, month: int, number: int, release: Sequence[str], renew: Sequence[str]) -> list[Word]:
-    return [*back, month, number, len(release), *release, *renew]
+def settle_args(back: Units, taken_us: int, number: int, release: Sequence[str], renew: Sequence[str]) -> list[Word]:
+    return [*back, taken_us, number, len(release), *release, *renew]
 
 
-def grant_args(want: Cost, divisor: int, slots: Sequence[str]) -> list[Word]:
-    return [*want, divisor, *slots]
+def grant_args(want: Units, divisor: int, slots: Sequence[str]) -> list[Word]:
+    return [*want, divisor, REQUESTS + 1, *slots]
 
 
-def read_reserve(reply: Sequence[int]) -> tuple[Verdict, Standing]:
-    return Verdict(_LIMITS[reply[0]], bool(reply[1]), reply[2]), Standing(*reply[3:8])
+def read_reserve(reply: Sequence[int]) -> tuple[Shortfall | None, Standing]:
+    refusing, never, wait_us, *rest = reply
+    shortfall = Shortfall(NAMES[refusing - 1], bool(never), wait_us) if refusing else None
+    return shortfall, read_standing(rest)
 
 
 def read_settle(reply: Sequence[int]) -> tuple[bool, Standing]:
-    return bool(reply[0]), Standing(*reply[1:6])
+    return bool(reply[0]), read_standing(reply[1:])
 
 
-def read_grant(reply: Sequence[int]) -> tuple[Grant, Standing]:
-    return Grant(*reply[:4]), Standing(*reply[4:9])
+def read_grant(reply: Sequence[int]) -> tuple[Units, Standing]:
+    kinds = len(KINDS)
+    return tuple(reply[:kinds]), read_standing(reply[kinds:])
+
+
+def read_standing(reply: Sequence[int]) -> Standing:
+    return Standing(reply[0], tuple(reply[1:]))
 
 
 def marks_args(keep: int, told: Sequence[tuple[tuple[str, str], float]]) -> list[Word]:

@@ -10,12 +10,14 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from operator import sub
 from typing import Any, Protocol, TypeVar
 
 from router.config import Plan
-from router.core.quota import Cost, Standing, Verdict
+from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
+from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
 from router.errors import RouterError
-from router.store.answers import limit_states, refusal, remaining
+from router.store.answers import limit_states, refusal, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.courier import Command, Courier, Link, LinkError, call
 from router.store.degraded import share_of
@@ -26,10 +28,12 @@ from router.store.ledger import Ledger
 from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.scripts import (
+    USED_FIELDS,
     account_keys,
     head,
     load_scripts,
     read_reserve,
+    read_standing,
     reserve_args,
 )
 from router.tasks import stop, supervise
@@ -77,7 +81,7 @@ class SharedStore:
         self._on_down = on_down
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
-        self._lease_us = int(lease_s * 1e6)
+        self._lease_us = int(lease_s * MICRO)
         self._scripts = load_scripts()
         self._sync = KeySync(link, self.keys)
         self._notes = Notes()
@@ -136,67 +140,60 @@ class SharedStore:
 
     # the request path
 
-    def reserve_now(
-        self, key: Key, tokens: int, request_id: str, now_s: float, *, microusd: int = 0
-    ) -> Reservation | Refusal | None:
+    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal | None:
         purse = self._purses.get(key.id)
         if purse is None or purse.plan is not key.plan:
             purse = self._ledger.purse(key)
+        units = cost(amounts)
         if purse.unlimited:
-            return Reservation(key.id, request_id, tokens, "none")
-        taken = purse.take(tokens, microusd, request_id, now_s)
+            return Reservation(key.id, request_id, units, "none")
+        taken = purse.take(units, request_id, now_s)
         if taken is not None:
             if purse.busy and purse.low(now_s):
                 self._ledger.ask(purse)
             return taken
-        if (denied := purse.still_denied(tokens, microusd, now_s)) is not None:
+        if (denied := purse.still_denied(units, now_s)) is not None:
             return denied
-        return None if self._heart.up else self._alone(purse, Cost(1, tokens, microusd), request_id, now_s)
+        return None if self._heart.up else self._alone(purse, units, request_id, now_s)
 
-    async def reserve(self, key: Key, tokens: int, request_id: str, *, microusd: int = 0) -> Reservation | Refusal:
+    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
         now_s = self._monotonic_s()
-        answer = self.reserve_now(key, tokens, request_id, now_s, microusd=microusd)
+        answer = self.reserve_now(key, amounts, request_id, now_s)
         if answer is not None:
             return answer
-        purse, cost = self._purses[key.id], Cost(1, tokens, microusd)
+        purse, units = self._purses[key.id], cost(amounts)
         slot, new = purse.slot()
-        if not purse.busy or purse.shared_tokens < 2 * tokens or purse.shared_requests < 2:
+        if not purse.busy or purse.nearly_out(units):
             self._ledger.send(purse, everything=True)  # it may be what this request lacks
         args = [
             *head(purse.limits, self._lease_us, purse.standing),
-            *reserve_args(cost, (slot,) if slot and new else ()),
+            *reserve_args(units, (slot,) if slot and new else ()),
         ]
-        command = call(self._scripts.reserve, account_keys(key.id), args)
+        command = call(self._scripts.reserve, account_keys(purse.account), args)
         try:
-            reply = await self._courier.post(command, partial(self._reserved_late, purse, cost, slot if new else None))
+            reply = await self._courier.post(command, partial(self._reserved_late, purse, units, slot if new else None))
         except BaseException as error:
             if slot is not None and not new:
                 purse.idle.append(slot)
             if isinstance(error, LinkError):
-                return self._alone(purse, cost, request_id, self._monotonic_s())
+                return self._alone(purse, units, request_id, self._monotonic_s())
             raise
-        return self._reserved(purse, cost, request_id, slot, new, now_s, *read_reserve(reply))
+        return self._reserved(purse, units, request_id, slot, new, now_s, *read_reserve(reply))
 
-    def settle(
-        self, reservation: Reservation, tokens: int | None, requests: int = 1, *, microusd: int | None = None
-    ) -> None:
+    def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         if reservation.settled:
             return
         reservation.settled = True
         source = reservation.source
-        purse = self._purses.get(reservation.key_id)
+        purse = self._purses.get(reservation.account)
         if source == "none" or purse is None:
             return
-        if tokens is None:
-            requests, tokens, money = 1, reservation.tokens, reservation.microusd
-        else:
-            requests, tokens = 1 - requests, reservation.tokens - tokens
-            money = 0 if microusd is None else reservation.microusd - microusd
+        reserved, units = reservation.cost, NOTHING if used is None else cost(used)
         purse.inflight -= 1
         if purse.share is not None and source in ("share", "allow"):
-            purse.share.settle(Cost(requests, tokens, money), self._heart.server_us(self._monotonic_s()))
-            requests = tokens = money = 0
-        purse.put_back(requests, tokens, money, reservation.slot)
+            purse.share.settle(tuple(map(sub, reserved, units)), self._heart.server_us(self._monotonic_s()))
+            units = reserved
+        purse.put_back(reserved, units, reservation.slot)
         self._ledger.touch(purse)
 
     # administration
@@ -220,21 +217,21 @@ class SharedStore:
         """From the store; while it is away, what this router knows and gives out."""
         purse = self._ledger.purse(key)
         try:
-            command = call(self._scripts.look, account_keys(key.id), head(purse.limits, self._lease_us, purse.standing))
-            standing = Standing(*await self._courier.post(command))
+            asked = head(purse.limits, self._lease_us, purse.standing)
+            command = call(self._scripts.look, account_keys(purse.account), asked)
+            standing = read_standing(await self._courier.post(command))
         except LinkError:
             now_s = self._monotonic_s()
             unlimited = self._on_down == "allow"
             share = purse.open_share(
                 self._heart.server_us(now_s), now_s, routers=self._heart.routers, unlimited=unlimited
             )
-            standing = share.account.standing()._replace(slots=len(purse.held) - len(purse.idle))
-            limits = share.limits._replace(concurrent=purse.limits.concurrent)
-            return limit_states(limits, standing, "this router")
+            standing = _with_slots(share.account.standing(), len(purse.held) - len(purse.idle))
+            return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
         return limit_states(purse.limits, standing, "global")
 
     async def reset_quota(self, key: Key) -> None:
-        await self._asked(self._link.run([Command(("HDEL", account_keys(key.id)[0], "r", "t", "b"))]))
+        await self._asked(self._link.run([Command(("HDEL", account_keys(key.id)[0], *USED_FIELDS))]))
         purse = self._ledger.purse(key)
         purse.denied_until_s = 0.0
         purse.standing = None  # it must not be put back
@@ -299,37 +296,37 @@ class SharedStore:
     def _reserved(
         self,
         purse: Purse,
-        cost: Cost,
+        units: Units,
         request_id: str,
         slot: str | None,
         new: bool,
         sent_s: float,
-        verdict: Verdict,
+        shortfall: Shortfall | None,
         standing: Standing,
     ) -> Reservation | Refusal:
         now_s = self._monotonic_s()
         self._ledger.note(purse, standing, sent_s)
         self._ledger.touch(purse)
-        if verdict.limit is not None:
+        if shortfall is not None:
             if slot is not None and not new:
                 purse.idle.append(slot)
-            answer = refusal(purse.limits, verdict, standing, cost)
-            purse.refused(answer, cost, now_s)
+            answer = refusal(purse.limits, shortfall, standing, units)
+            purse.refused(answer, units, now_s)
             return answer
         if slot is not None:
             purse.held.add(slot)
-        return purse.reservation("store", cost.tokens, cost.microusd, request_id, slot, now_s)
+        return purse.reservation("store", units, request_id, slot, now_s)
 
-    def _reserved_late(self, purse: Purse, cost: Cost, new_slot: str | None, reply: list[int]) -> None:
+    def _reserved_late(self, purse: Purse, units: Units, new_slot: str | None, reply: list[int]) -> None:
         """Nobody waits for it any more: give it back."""
-        verdict, _ = read_reserve(reply)
-        if verdict.limit is None:
+        shortfall, _ = read_reserve(reply)
+        if shortfall is None:
             if new_slot is not None:
                 purse.held.add(new_slot)
-            purse.put_back(*cost, new_slot)
+            purse.put_back(units, NOTHING, new_slot)
             self._ledger.touch(purse)
 
-    def _alone(self, purse: Purse, cost: Cost, request_id: str, now_s: float) -> Reservation | Refusal:
+    def _alone(self, purse: Purse, units: Units, request_id: str, now_s: float) -> Reservation | Refusal:
         """Decide without the store, by the declared policy."""
         if self._on_down == "deny":
             return Refusal("store", "Quotas cannot be checked: the shared store is away.", _AWAY_RETRY_S)
@@ -338,26 +335,24 @@ class SharedStore:
         share = purse.open_share(now_us, now_s, routers=self._heart.routers, unlimited=unlimited)
         slot, new = purse.slot()
         if slot is not None and new:
-            places = share_of(purse.limits.concurrent or 1, self._heart.routers)
+            places = share_of(purse.limits.slots or 1, self._heart.routers)
             if len(purse.held) >= places and not unlimited:
-                standing = share.account.standing()._replace(slots=len(purse.held))
-                limits = share.limits._replace(concurrent=places)
-                return refusal(limits, Verdict("concurrent", wait_us=1_000_000), standing, cost)
+                standing = _with_slots(share.account.standing(), len(purse.held))
+                limits = share.limits.replaced(SLOTS, places)
+                return refusal(limits, Shortfall(NAMES[SLOTS], wait_us=CONCURRENT_WAIT_US), standing, units)
             purse.held.add(slot)
-        verdict = share.reserve(cost, now_us)
-        if verdict.limit is not None:
+        shortfall = share.reserve(units, now_us)
+        if shortfall is not None:
             if slot is not None:
                 purse.idle.append(slot)
-            answer = refusal(share.limits, verdict, share.account.standing(), cost)
-            if verdict.never:  # of the share; the whole limit may well allow it
+            answer = refusal(share.limits, shortfall, share.account.standing(), units)
+            if shortfall.never:  # of the share; the whole limit may well allow it
                 answer.retry_after_s = _AWAY_RETRY_S
             answer.detail += f" (The shared store is away: {self._heart.routers} router(s) share the limit.)"
             return answer
-        taken = purse.reservation(self._on_down, cost.tokens, cost.microusd, request_id, slot, now_s)
-        if share.limits.requests_per_minute is not None:
-            taken.remaining_requests = remaining(share.account.requests_us, share.limits.requests_per_minute)
-        if share.limits.tokens_per_minute is not None:
-            taken.remaining_tokens = remaining(share.account.tokens_us, share.limits.tokens_per_minute)
+        taken = purse.reservation(self._on_down, units, request_id, slot, now_s)
+        for rate, part in zip(taken.shown, shown(share.limits, share.account.used), strict=True):
+            rate.remaining = part.remaining
         return taken
 
     async def _asked(self, work: Awaitable[T]) -> T:
@@ -366,6 +361,11 @@ class SharedStore:
             return await work
         except LinkError:
             raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S) from None
+
+
+def _with_slots(standing: Standing, slots: int) -> Standing:
+    """A standing with another number of slots in use."""
+    return standing._replace(used=(*standing.used[:SLOTS], slots, *standing.used[SLOTS + 1 :]))
 
 
 def _heard(future: asyncio.Future[Any]) -> None:

@@ -16,6 +16,7 @@ import orjson
 from msgspec import field, to_builtins
 
 from router.core.decisions import Candidate
+from router.core.limits import NAMES
 from router.core.types import Value
 from router.telemetry.text import TEXT_MAX, clean
 from router.telemetry.writer import LineWriter
@@ -28,7 +29,7 @@ _SLOW_S = 1.0
 #: Words of records, which metrics have as labels.
 RETRIES = ("retry",)
 REFUSED = "refused"
-LIMITS = ("requests", "tokens", "concurrent", "budget", "store")
+LIMITS = (*NAMES, "store")
 #: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.
 _PART_TEXT_MAX = 120
 _PARTS_MAX = 12

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.limits import INDEX, NOTHING, Amounts, Limits, Units
+from router.core.limits import cost as cost_of
+from router.core.periods import DAY_US, month_end_us, month_of
 from router.core.quota import (
-    DAY_US,
     MINUTE_US,
     Account,
-    Cost,
-    Grant,
-    Limits,
-    Verdict,
+    Shortfall,
     advance,
     charge_us,
     grant,
-    month_end_us,
-    month_of,
     refund_us,
     reserve,
     settle,
@@ -29,14 +25,33 @@ from router.core.quota import (
 
 NOW_US = 1_800_000_000_000_000
 LEASE_US = 15_000_000
+R, T, C, B = (INDEX[name] for name in ("requests", "tokens", "concurrent", "budget"))
 
 
-def take(account: Account, limits: Limits, now_us: int, cost: Cost, *slots: str) -> Verdict:
+def units(requests: int = 0, tokens: int = 0, microusd: int = 0) -> Units:
+    return cost_of(Amounts(requests, tokens, 0, microusd))
+
+
+def per_kind(requests: int = 0, tokens: int = 0, slots: int = 0, budget: int = 0) -> Units:
+    units = list(NOTHING)
+    units[R], units[T], units[C], units[B] = requests, tokens, slots, budget
+    return tuple(units)
+
+
+def used(requests_us: int = 0, tokens_us: int = 0, microusd: int = 0) -> list[int]:
+    return list(per_kind(requests_us, tokens_us, 0, microusd))
+
+
+def take(account: Account, limits: Limits, now_us: int, cost: Units, *slots: str) -> Shortfall | None:
     return reserve(account, limits, now_us, cost, slots=slots, lease_us=LEASE_US)
 
 
-def give_back(account: Account, limits: Limits, now_us: int, back: Cost, **rest: Any) -> None:
-    rest = {"month": account.month, "lease_us": LEASE_US} | rest
+def name(shortfall: Shortfall | None) -> str | None:
+    return None if shortfall is None else shortfall.limit
+
+
+def give_back(account: Account, limits: Limits, now_us: int, back: Units, **rest: Any) -> None:
+    rest = {"taken_us": account.at_us, "lease_us": LEASE_US} | rest
     settle(account, limits, now_us, back, **rest)
 
 
@@ -51,28 +66,28 @@ def test_over_any_period_no_more_is_admitted_than_the_burst_and_the_rate(
 ) -> None:
     account, limits, now_us = Account(), Limits(per_minute), NOW_US
     admitted: list[tuple[int, int]] = []
-    for wait_us, units in steps:
+    for wait_us, count in steps:
         now_us += wait_us
-        if take(account, limits, now_us, Cost(units)).limit is None:
-            admitted.append((now_us, units))
+        if take(account, limits, now_us, units(count)) is None:
+            admitted.append((now_us, count))
     for i, (start_us, _) in enumerate(admitted):
         total = 0
-        for end_us, units in admitted[i:]:
-            total += units
+        for end_us, count in admitted[i:]:
+            total += count
             assert total * MINUTE_US <= per_minute * (MINUTE_US + end_us - start_us)
 
 
 @given(RATE, st.integers(1, 1000), st.integers(1, 1000))
 def test_the_wait_is_exact(per_minute: int, first: int, second: int) -> None:
-    account, limits = Account(), Limits(tokens_per_minute=per_minute)
-    while (verdict := take(account, limits, NOW_US, Cost(0, first))).limit is None:
-        if account.tokens_us < MINUTE_US // 1000:
-            account.tokens_us = MINUTE_US - charge_us(first, per_minute)  # get near the limit at once
-    verdict = take(account, limits, NOW_US, Cost(0, second))
-    if verdict.limit is None or verdict.never:
+    account, limits = Account(), Limits(tokens=per_minute)
+    while take(account, limits, NOW_US, units(0, first)) is None:
+        if account.used[T] < MINUTE_US // 1000:
+            account.used[T] = MINUTE_US - charge_us(first, per_minute)  # get near the limit at once
+    verdict = take(account, limits, NOW_US, units(0, second))
+    if verdict is None or verdict.never:
         return
-    assert take(account, limits, NOW_US + verdict.wait_us - 1, Cost(0, second)).limit == "tokens"
-    assert take(account, limits, NOW_US + verdict.wait_us, Cost(0, second)).limit is None
+    assert name(take(account, limits, NOW_US + verdict.wait_us - 1, units(0, second))) == "tokens"
+    assert take(account, limits, NOW_US + verdict.wait_us, units(0, second)) is None
 
 
 @given(RATE, st.integers(0, 10**8), st.integers(0, 10**8))
@@ -86,56 +101,56 @@ def test_rounding_never_favours_the_client_and_costs_it_less_than_a_microsecond(
 
 
 @given(st.sampled_from([60, 600, 6000, 200_000, 10**6]), st.integers(1, 60), st.integers(0, 60_000_000))
-def test_to_reserve_and_give_back_is_to_have_done_nothing(per_minute: int, units: int, before_us: int) -> None:
-    account, limits = Account(at_us=NOW_US, requests_us=before_us), Limits(per_minute)
-    if take(account, limits, NOW_US, Cost(units)).limit is None:
-        give_back(account, limits, NOW_US, Cost(units))
-    assert account.requests_us == before_us
+def test_to_reserve_and_give_back_is_to_have_done_nothing(per_minute: int, count: int, before_us: int) -> None:
+    account, limits = Account.seen(NOW_US, used(before_us)), Limits(per_minute)
+    if take(account, limits, NOW_US, units(count)) is None:
+        give_back(account, limits, NOW_US, units(count))
+    assert account.used[R] == before_us
 
 
 def test_a_settlement_is_signed() -> None:
     account, limits = Account(), Limits(None, 60_000)
-    take(account, limits, NOW_US, Cost(1, 30_000))
-    give_back(account, limits, NOW_US, Cost(0, 10_000))
-    assert account.tokens_us == 20_000_000
-    give_back(account, limits, NOW_US, Cost(0, -50_000))
-    assert account.tokens_us == 70_000_000  # used beyond the limit: a debt
-    verdict = take(account, limits, NOW_US, Cost(1, 6000))
-    assert verdict == Verdict("tokens", wait_us=16_000_000)
-    give_back(account, limits, NOW_US, Cost(0, 10**7))
-    assert account.tokens_us == 0  # never fuller than full
+    take(account, limits, NOW_US, units(1, 30_000))
+    give_back(account, limits, NOW_US, units(0, 10_000))
+    assert account.used[T] == 20_000_000
+    give_back(account, limits, NOW_US, units(0, -50_000))
+    assert account.used[T] == 70_000_000  # used beyond the limit: a debt
+    verdict = take(account, limits, NOW_US, units(1, 6000))
+    assert verdict == Shortfall("tokens", wait_us=16_000_000)
+    give_back(account, limits, NOW_US, units(0, 10**7))
+    assert account.used[T] == 0  # never fuller than full
 
 
 def test_a_refund_rounds_down() -> None:
-    account = Account(at_us=NOW_US, requests_us=20_000_000)
-    give_back(account, Limits(7), NOW_US, Cost(1))
-    assert account.requests_us == 20_000_000 - 8_571_428  # 8571428.57 us per request
+    account = Account.seen(NOW_US, used(20_000_000))
+    give_back(account, Limits(7), NOW_US, units(1))
+    assert account.used[R] == 20_000_000 - 8_571_428  # 8571428.57 us per request
 
 
 def test_a_cost_above_the_limit_is_refused_for_good() -> None:
     limits = Limits(10, 1000, 2, 500)
-    for cost, limit in ((Cost(11), "requests"), (Cost(1, 1001), "tokens"), (Cost(1, 1, 501), "budget")):
-        assert take(Account(), limits, NOW_US, cost) == Verdict(limit, never=True)
-    assert take(Account(), limits, NOW_US, Cost(1), "a", "b", "c") == Verdict("concurrent", never=True)
-    assert take(Account(), limits, NOW_US, Cost(10, 1000, 500), "a", "b") == Verdict()
+    for cost, limit in ((units(11), "requests"), (units(1, 1001), "tokens"), (units(1, 1, 501), "budget")):
+        assert take(Account(), limits, NOW_US, cost) == Shortfall(limit, never=True)
+    assert take(Account(), limits, NOW_US, units(1), "a", "b", "c") == Shortfall("concurrent", never=True)
+    assert take(Account(), limits, NOW_US, units(10, 1000, 500), "a", "b") is None
 
 
 def test_the_limit_with_the_longest_wait_is_named() -> None:
     limits = Limits(60, 600, 1, 100)
-    account = Account(at_us=NOW_US, requests_us=MINUTE_US, tokens_us=MINUTE_US + 5_000_000)
-    assert take(account, limits, NOW_US, Cost(1, 10)) == Verdict("tokens", wait_us=6_000_000)
-    account.tokens_us = 0
-    assert take(account, limits, NOW_US, Cost(2, 10)) == Verdict("requests", wait_us=2_000_000)
-    account.requests_us, account.spent_microusd = 0, 100
+    account = Account.seen(NOW_US, used(MINUTE_US, MINUTE_US + 5_000_000))
+    assert take(account, limits, NOW_US, units(1, 10)) == Shortfall("tokens", wait_us=6_000_000)
+    account.used[T] = 0
+    assert take(account, limits, NOW_US, units(2, 10)) == Shortfall("requests", wait_us=2_000_000)
+    account.used[R], account.used[B] = 0, 100
     end_us = month_end_us(month_of(NOW_US))
-    assert take(account, limits, NOW_US, Cost(1, 10, 1)) == Verdict("budget", wait_us=end_us - NOW_US)
+    assert take(account, limits, NOW_US, units(1, 10, 1)) == Shortfall("budget", wait_us=end_us - NOW_US)
 
 
-COSTS = st.builds(Cost, st.integers(0, 3), st.integers(0, 400), st.integers(0, 400))
+COSTS = st.builds(units, st.integers(0, 3), st.integers(0, 400), st.integers(0, 400))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5_000_000), COSTS, st.booleans()), max_size=40))
-def test_all_limits_are_taken_together_or_none(steps: list[tuple[int, Cost, bool]]) -> None:
+def test_all_limits_are_taken_together_or_none(steps: list[tuple[int, Units, bool]]) -> None:
     account, limits, now_us = Account(), Limits(20, 1000, 3, 2000), NOW_US
     for number, (wait_us, cost, slotted) in enumerate(steps):
         now_us += wait_us
@@ -144,13 +159,13 @@ def test_all_limits_are_taken_together_or_none(steps: list[tuple[int, Cost, bool
         before = account.standing()
         verdict = take(account, limits, now_us, cost, *slots)
         after = account.standing()
-        if verdict.limit is not None:
+        if verdict is not None:
             assert after == before
         else:
-            assert after.requests_us == before.requests_us + charge_us(cost.requests, 20)
-            assert after.tokens_us == before.tokens_us + charge_us(cost.tokens, 1000)
-            assert after.slots == before.slots + len(slots) <= 3
-            assert after.spent_microusd == before.spent_microusd + cost.microusd <= 2000
+            assert after.used[R] == before.used[R] + charge_us(cost[R], 20)
+            assert after.used[T] == before.used[T] + charge_us(cost[T], 1000)
+            assert after.used[C] == before.used[C] + len(slots) <= 3
+            assert after.used[B] == before.used[B] + cost[B] <= 2000
 
 
 # concurrency
@@ -158,45 +173,35 @@ def test_all_limits_are_taken_together_or_none(steps: list[tuple[int, Cost, bool
 
 def test_a_slot_is_free_again_when_it_is_released_or_its_lease_is_over() -> None:
     account, limits = Account(), Limits(concurrent=2)
-    assert take(account, limits, NOW_US, Cost(1), "a").limit is None
-    assert take(account, limits, NOW_US + 5_000_000, Cost(1), "b").limit is None
-    assert take(account, limits, NOW_US + 5_000_000, Cost(1), "c") == Verdict("concurrent", wait_us=1_000_000)
-    give_back(account, limits, NOW_US + 6_000_000, Cost(), renew=("b",), release=("x",))
-    assert take(account, limits, NOW_US + LEASE_US - 1, Cost(1), "c").limit == "concurrent"
-    assert take(account, limits, NOW_US + LEASE_US, Cost(1), "c").limit is None  # the lease of a is over
-    give_back(account, limits, NOW_US + LEASE_US, Cost(), release=("b",))
+    assert take(account, limits, NOW_US, units(1), "a") is None
+    assert take(account, limits, NOW_US + 5_000_000, units(1), "b") is None
+    assert take(account, limits, NOW_US + 5_000_000, units(1), "c") == Shortfall("concurrent", wait_us=1_000_000)
+    give_back(account, limits, NOW_US + 6_000_000, units(), renew=("b",), release=("x",))
+    assert name(take(account, limits, NOW_US + LEASE_US - 1, units(1), "c")) == "concurrent"
+    assert take(account, limits, NOW_US + LEASE_US, units(1), "c") is None  # the lease of a is over
+    give_back(account, limits, NOW_US + LEASE_US, units(), release=("b",))
     assert list(account.slots) == ["c"]
 
 
 def test_a_slot_that_was_lost_comes_back_when_it_is_renewed() -> None:
     account, limits = Account(), Limits(concurrent=1)
-    give_back(account, limits, NOW_US, Cost(), renew=("a",))
-    assert take(account, limits, NOW_US, Cost(1), "b").limit == "concurrent"
+    give_back(account, limits, NOW_US, units(), renew=("a",))
+    assert name(take(account, limits, NOW_US, units(1), "b")) == "concurrent"
 
 
 # budget
 
 
-@given(st.integers(0, 4_102_444_800))
-def test_months_are_those_of_the_calendar(second: int) -> None:
-    then = dt.datetime.fromtimestamp(second, dt.UTC)
-    month = month_of(second * 1_000_000)
-    assert divmod(month, 12) == (then.year, then.month - 1)
-    following = (then.replace(day=1) + dt.timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    assert month_end_us(month) == int(following.timestamp()) * 1_000_000
-
-
 def test_a_budget_begins_anew_each_month() -> None:
-    limits, account = Limits(budget_microusd=100), Account()
+    limits, account = Limits(budget=100), Account()
     end_us = month_end_us(month_of(NOW_US))
-    assert take(account, limits, end_us - 1, Cost(1, 0, 100)).limit is None
-    assert take(account, limits, end_us - 1, Cost(1, 0, 1)) == Verdict("budget", wait_us=1)
-    old = account.month
-    assert take(account, limits, end_us, Cost(1, 0, 60)).limit is None
-    give_back(account, limits, end_us, Cost(0, 0, 100), month=old)
-    assert account.spent_microusd == 60  # money of the old month is not given back to the new one
-    give_back(account, limits, end_us, Cost(0, 0, -50), month=old)
-    assert account.spent_microusd == 110  # but what was used beyond is charged
+    assert take(account, limits, end_us - 1, units(1, 0, 100)) is None
+    assert take(account, limits, end_us - 1, units(1, 0, 1)) == Shortfall("budget", wait_us=1)
+    assert take(account, limits, end_us, units(1, 0, 60)) is None
+    give_back(account, limits, end_us, units(0, 0, 100), taken_us=end_us - 1)
+    assert account.used[B] == 60  # money of the old month is not given back to the new one
+    give_back(account, limits, end_us, units(0, 0, -50), taken_us=end_us - 1)
+    assert account.used[B] == 110  # but what was used beyond is charged
 
 
 # clocks
@@ -204,56 +209,55 @@ def test_a_budget_begins_anew_each_month() -> None:
 
 def test_a_clock_that_goes_back_gives_nothing_away_and_locks_nobody_out() -> None:
     limits, account = Limits(60), Account()
-    take(account, limits, NOW_US, Cost(60))
+    take(account, limits, NOW_US, units(60))
     advance(account, NOW_US - 10_000_000, LEASE_US)
-    assert account.requests_us == MINUTE_US
+    assert account.used[R] == MINUTE_US
     advance(account, NOW_US + 1_000_000, LEASE_US)
-    assert account.requests_us == MINUTE_US - 1_000_000  # the small step back was waited out
+    assert account.used[R] == MINUTE_US - 1_000_000  # the small step back was waited out
     advance(account, NOW_US - DAY_US, LEASE_US)
-    assert account.requests_us == MINUTE_US - 1_000_000  # the large one is believed, and is no time either
-    assert take(account, limits, NOW_US - DAY_US + 5_000_000, Cost(1)).limit is None
+    assert account.used[R] == MINUTE_US - 1_000_000  # the large one is believed, and counts as no time either
+    assert take(account, limits, NOW_US - DAY_US + 5_000_000, units(1)) is None
 
 
 def test_slots_of_a_clock_that_was_far_ahead_do_not_stay() -> None:
     limits, account = Limits(concurrent=1), Account()
-    take(account, limits, NOW_US + DAY_US, Cost(1), "a")
-    assert take(account, limits, NOW_US, Cost(1), "b").limit is None
+    take(account, limits, NOW_US + DAY_US, units(1), "a")
+    assert take(account, limits, NOW_US, units(1), "b") is None
 
 
 # allowances
 
-WANT = st.builds(Cost, st.integers(1, 1000), st.integers(0, 100_000), st.integers(0, 100_000))
+WANT = st.builds(units, st.integers(1, 1000), st.integers(0, 100_000), st.integers(0, 100_000))
 
 
 @given(WANT, st.integers(1, 8), st.integers(0, MINUTE_US), st.integers(0, MINUTE_US), st.integers(0, 10**6))
 def test_an_allowance_takes_at_most_its_part_of_what_is_left(
-    want: Cost, divisor: int, requests_us: int, tokens_us: int, spent: int
+    want: Units, divisor: int, requests_us: int, tokens_us: int, spent: int
 ) -> None:
     limits = Limits(600, 60_000, None, 10**6)
-    account = Account(at_us=NOW_US, requests_us=requests_us, tokens_us=tokens_us, month=month_of(NOW_US))
-    account.day, account.spent_microusd = NOW_US // DAY_US, spent
+    account = Account.seen(NOW_US, used(requests_us, tokens_us, spent))
     got = grant(account, limits, NOW_US, want, divisor=divisor, lease_us=LEASE_US)
-    assert got.requests <= want.requests
-    assert got.requests * divisor * MINUTE_US <= (MINUTE_US - requests_us) * 600
-    assert got.tokens * divisor * MINUTE_US <= (MINUTE_US - tokens_us) * 60_000
-    assert got.microusd * divisor <= 10**6 - spent
-    assert account.requests_us == requests_us + charge_us(got.requests, 600)
-    assert account.tokens_us == tokens_us + charge_us(got.tokens, 60_000)
-    assert account.spent_microusd == spent + got.microusd
+    assert got[R] <= want[R]
+    assert got[R] * divisor * MINUTE_US <= (MINUTE_US - requests_us) * 600
+    assert got[T] * divisor * MINUTE_US <= (MINUTE_US - tokens_us) * 60_000
+    assert got[B] * divisor <= 10**6 - spent
+    assert account.used[R] == requests_us + charge_us(got[R], 600)
+    assert account.used[T] == tokens_us + charge_us(got[T], 60_000)
+    assert account.used[B] == spent + got[B]
 
 
 def test_an_allowance_holds_the_first_of_the_slots_offered() -> None:
     account, limits = Account(), Limits(concurrent=8)
-    got = grant(account, limits, NOW_US, Cost(4), slots=("a", "b", "c", "d"), divisor=4, lease_us=LEASE_US)
-    assert got == Grant(2, 0, 0, 2)
+    got = grant(account, limits, NOW_US, units(4), slots=("a", "b", "c", "d"), divisor=4, lease_us=LEASE_US)
+    assert got == per_kind(2, 0, 2)
     assert sorted(account.slots) == ["a", "b"]
-    assert grant(account, limits, NOW_US, Cost(4), slots=("e",), divisor=8, lease_us=LEASE_US) == Grant()
+    assert grant(account, limits, NOW_US, units(4), slots=("e",), divisor=8, lease_us=LEASE_US) == NOTHING
 
 
 def test_an_allowance_is_cut_in_proportion() -> None:
     account, limits = Account(), Limits(600, 1000)
-    got = grant(account, limits, NOW_US, Cost(100, 5000), divisor=2, lease_us=LEASE_US)
-    assert got == Grant(10, 500)
+    got = grant(account, limits, NOW_US, units(100, 5000), divisor=2, lease_us=LEASE_US)
+    assert got == per_kind(10, 500)
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(None, 10)])

@@ -1,9 +1,13 @@
--- The arithmetic of core/quota.py, line by line; a property test holds the two together. Put in front of each script.
+-- The arithmetic of core/quota.py, line by line; a property test runs both on the same sequences. Put in front of each
+-- script of an account, after KINDS, which is made from core/limits.py:
+--   KINDS[i] = { shape = 'rate' | 'slots' | 'sum', field = …, period = …, period_field = … }
+-- FIELDS and BACK_FIELDS are the names of all fields below, those of what was put back apart.
 -- All numbers are integers below 2^53. Times are microseconds of this server's clock.
--- KEYS[1] hash: at, r, t (deficits), m (month), b (spent micro-USD), n (since when there is this hash), and what was put
--- back into it: pr, pt (when it would be whole), pb   KEYS[2] sorted set: slot -> expiry
--- ARGV[1] now, or '' for TIME   [2] lease   [3..6] requests/min, tokens/min, concurrent, budget; -1: no limit
--- [7] where the caller last saw the account, as 'at r t b', or ''
+-- KEYS[1] hash: at, n (since when this hash exists), of each kind its field (a deficit or a sum), of each period its field
+-- (the number of the period that the sums belong to), and 'p' .. field: what was put back (until when a rate was used, or
+-- how much of a sum)   KEYS[2] sorted set: slot -> expiry
+-- ARGV[1] now, or '' for TIME   [2] lease   [3..] the limit of each kind; -1: no limit   then where the caller last saw
+-- the account, as 'at' and a number for each kind, or ''   [FIRST..] the arguments of the script itself
 
 local MINUTE_US = 60000000
 local DAY_US = 86400000000
@@ -67,44 +71,82 @@ local function month_end_us(month)
   return (era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + day_of_year - 719468) * DAY_US
 end
 
-local function limit(i)
-  local n = tonumber(ARGV[i])
-  return n >= 0 and n or nil
-end
+local PERIODS = {
+  month = { number = month_of, end_us = month_end_us },
+}
 
 local LEASE_US = tonumber(ARGV[2])
-local PER_MINUTE = { r = limit(3), t = limit(4) }
-local CONCURRENT, BUDGET = limit(5), limit(6)
+local SEEN = ARGV[3 + #KINDS]
+local FIRST = 4 + #KINDS
+local SLOTS -- the one kind of shape 'slots'
+for i = 1, #KINDS do
+  local kind, limit = KINDS[i], tonumber(ARGV[2 + i])
+  kind.limit = limit >= 0 and limit or nil
+  if kind.shape == 'slots' then
+    SLOTS = i
+  end
+end
+local SLOTS_LIMIT = KINDS[SLOTS].limit
+
+-- The numbers ARGV[first..] for each kind.
+local function units(first)
+  local u = {}
+  for i = 1, #KINDS do
+    u[i] = tonumber(ARGV[first + i - 1])
+  end
+  return u
+end
+
+-- The numbers in the hash under these names.
+local function stored(names)
+  local values = redis.call('HMGET', KEYS[1], unpack(names))
+  local numbers = {}
+  for i = 1, #names do
+    local value = values[i]
+    if value then
+      numbers[names[i]] = tonumber(value)
+    end
+  end
+  return numbers
+end
 
 -- core/quota.put_back
 local function put_back(a)
-  local at, r, t, b = string.match(ARGV[7], '^(%d+) (%d+) (%d+) (%d+)$')
-  local seen_us = tonumber(at)
+  local seen = {}
+  for n in string.gmatch(SEEN, '%d+') do
+    seen[#seen + 1] = tonumber(n)
+  end
+  local seen_us = seen[1]
   if seen_us >= a.born then
     return
   end
-  local f = redis.call('HMGET', KEYS[1], 'pr', 'pt', 'pb')
-  local whole = { r = min(seen_us + tonumber(r), NEVER_US), t = min(seen_us + tonumber(t), NEVER_US) }
-  for i, rate in ipairs({ 'r', 't' }) do
-    local before_us = tonumber(f[i] or 0)
-    a[rate] = a[rate] + max(0, whole[rate] - max(before_us, a.at))
-    whole[rate] = max(before_us, whole[rate])
+  local back = stored(BACK_FIELDS)
+  for i, kind in ipairs(KINDS) do
+    if kind.field then
+      local before = back['p' .. kind.field] or 0
+      local now = before
+      if kind.shape == 'rate' then
+        local full_us = min(seen_us + seen[1 + i], NEVER_US)
+        a.used[i] = a.used[i] + max(0, full_us - max(before, a.at))
+        now = max(before, full_us)
+      elseif kind.limit and PERIODS[kind.period].number(seen_us) == a.periods[kind.period] then
+        a.used[i] = a.used[i] + max(0, seen[1 + i] - before)
+        now = max(before, seen[1 + i])
+      end
+      if now ~= before then
+        redis.call('HSET', KEYS[1], 'p' .. kind.field, int(now))
+      end
+    end
   end
-  local spent, before = tonumber(b), tonumber(f[3] or 0)
-  if BUDGET and month_of(seen_us) == a.month then
-    a.spent = a.spent + max(0, spent - before)
-    before = max(before, spent)
-  end
-  redis.call('HSET', KEYS[1], 'pr', int(whole.r), 'pt', int(whole.t), 'pb', int(before))
   a.fresh = true
 end
 
 -- core/quota.advance
 local function load()
   local now_us = server_us()
-  local f = redis.call('HMGET', KEYS[1], 'at', 'r', 't', 'm', 'b', 'n')
-  local at_us = tonumber(f[1] or 0)
-  local born_us = f[1] and tonumber(f[6] or 0) or now_us
+  local f = stored(FIELDS)
+  local at_us = f.at or 0
+  local born_us = f.at and (f.n or 0) or now_us
   if now_us < at_us then
     if at_us - now_us < STEP_BACK_US then
       now_us = at_us
@@ -114,42 +156,77 @@ local function load()
     end
   end
   local elapsed_us = max(0, now_us - at_us)
-  local a = { at = now_us, r = max(0, tonumber(f[2] or 0) - elapsed_us), t = max(0, tonumber(f[3] or 0) - elapsed_us), n = 0 }
-  a.born, a.fresh = born_us, not f[1] or born_us ~= tonumber(f[6] or 0)
-  if CONCURRENT then
-    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_us))
-    a.n = redis.call('ZCARD', KEYS[2])
+  local a = { at = now_us, born = born_us, stored = f, used = {}, periods = {} }
+  a.fresh = not f.at or born_us ~= (f.n or 0)
+  local used = a.used
+  for i = 1, #KINDS do
+    local kind = KINDS[i]
+    local shape, before = kind.shape, f[kind.field]
+    if shape == 'rate' then
+      used[i] = before and before > elapsed_us and before - elapsed_us or 0
+    elseif shape == 'sum' then
+      used[i] = 0
+      if kind.limit or before then
+        local number = PERIODS[kind.period].number(now_us)
+        a.periods[kind.period] = number
+        used[i] = before and f[kind.period_field] == number and before or 0
+      end
+    elseif kind.limit then
+      redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_us))
+      used[i] = redis.call('ZCARD', KEYS[2])
+    else
+      used[i] = 0
+    end
   end
-  a.month = month_of(now_us)
-  a.spent = tonumber(f[4] or -1) == a.month and tonumber(f[5] or 0) or 0
-  if ARGV[7] ~= '' then
+  if SEEN ~= '' then
     put_back(a)
   end
   return a
 end
 
 local function save(a)
-  local ttl_ms = ceil(max(a.r, a.t) / 1000) + 60000
-  if BUDGET then
-    redis.call('HSET', KEYS[1], 'at', int(a.at), 'r', int(a.r), 't', int(a.t), 'm', int(a.month), 'b', int(a.spent))
-    ttl_ms = max(ttl_ms, ceil((month_end_us(a.month) - a.at + DAY_US) / 1000))
-  else
-    redis.call('HSET', KEYS[1], 'at', int(a.at), 'r', int(a.r), 't', int(a.t))
+  local ttl_ms = 60000
+  local fields = { 'at', int(a.at) }
+  local n = 2
+  for i = 1, #KINDS do
+    local kind, used = KINDS[i], a.used[i]
+    if kind.shape == 'rate' then
+      fields[n + 1], fields[n + 2] = kind.field, int(used)
+      n = n + 2
+      ttl_ms = max(ttl_ms, ceil(used / 1000) + 60000)
+    elseif kind.shape == 'sum' and (kind.limit or a.stored[kind.field]) then
+      local number = a.periods[kind.period]
+      fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = kind.field, int(used), kind.period_field, int(number)
+      n = n + 4
+      if kind.limit then
+        ttl_ms = max(ttl_ms, ceil((PERIODS[kind.period].end_us(number) - a.at + DAY_US) / 1000))
+      end
+    end
   end
   if a.fresh then
-    redis.call('HSET', KEYS[1], 'n', int(a.born))
+    fields[n + 1], fields[n + 2] = 'n', int(a.born)
   end
+  redis.call('HSET', KEYS[1], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], int(ttl_ms))
 end
 
--- Hold the slots ARGV[first..last]; returns how many of them are new.
+-- Hold the slots ARGV[first..last].
 local function hold(a, first, last)
-  if not CONCURRENT or last < first then
+  if not SLOTS_LIMIT or last < first then
     return
   end
   local expires_us = int(a.at + LEASE_US)
   for i = first, last do
-    a.n = a.n + redis.call('ZADD', KEYS[2], expires_us, ARGV[i])
+    a.used[SLOTS] = a.used[SLOTS] + redis.call('ZADD', KEYS[2], expires_us, ARGV[i])
   end
   redis.call('PEXPIRE', KEYS[2], int(ceil(LEASE_US / 1000) + 1000))
+end
+
+-- The end of every reply: at, and the standing of each kind.
+local function standing(reply, a)
+  reply[#reply + 1] = a.at
+  for i = 1, #KINDS do
+    reply[#reply + 1] = a.used[i]
+  end
+  return reply
 end

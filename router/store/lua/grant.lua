@@ -1,42 +1,30 @@
--- core/quota.grant. ARGV[8] requests [9] tokens [10] micro-USD wanted [11] divisor [12..] slots offered
--- Reply: requests, tokens, micro-USD, slots taken, at, r, t, slots, spent
+-- core/quota.grant. ARGV[FIRST..] units of each kind wanted, then divisor, place of the requests in KINDS, slots offered
+-- Reply: units of each kind taken, standing
 local a = load()
-local requests, tokens, microusd, divisor = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local slots = #ARGV - 11
-local n = requests
+local want = units(FIRST)
+local divisor, requests_kind = tonumber(ARGV[FIRST + #KINDS]), tonumber(ARGV[FIRST + #KINDS + 1])
+local first_slot = FIRST + #KINDS + 2
+want[SLOTS] = #ARGV - first_slot + 1
+local requests = want[requests_kind]
+local n, taken = requests, {}
 
-local function portion(share, want)
-  if share < want then
-    n = min(n, floor(share * requests / want))
+for i, kind in ipairs(KINDS) do
+  if kind.limit and want[i] > 0 then
+    local left = kind.shape == 'rate' and available(a.used[i], kind.limit) or max(0, kind.limit - a.used[i])
+    local share = floor(left / divisor)
+    if share < want[i] then
+      n = min(n, floor(share * requests / want[i]))
+    end
   end
 end
-
-if PER_MINUTE.r then
-  portion(floor(available(a.r, PER_MINUTE.r) / divisor), requests)
+for i, kind in ipairs(KINDS) do
+  taken[i] = n < 1 and 0 or floor(want[i] * n / requests)
+  if kind.limit and kind.shape == 'rate' then
+    a.used[i] = a.used[i] + charge_us(taken[i], kind.limit)
+  elseif kind.limit and kind.shape == 'sum' then
+    a.used[i] = a.used[i] + taken[i]
+  end
 end
-if PER_MINUTE.t and tokens > 0 then
-  portion(floor(available(a.t, PER_MINUTE.t) / divisor), tokens)
-end
-if CONCURRENT and slots > 0 then
-  portion(floor(max(0, CONCURRENT - a.n) / divisor), slots)
-end
-if BUDGET and microusd > 0 then
-  portion(floor(max(0, BUDGET - a.spent) / divisor), microusd)
-end
-if n < 1 then
-  save(a)
-  return { 0, 0, 0, 0, a.at, a.r, a.t, a.n, a.spent }
-end
-tokens, microusd, slots = floor(tokens * n / requests), floor(microusd * n / requests), floor(slots * n / requests)
-if PER_MINUTE.r then
-  a.r = a.r + charge_us(n, PER_MINUTE.r)
-end
-if PER_MINUTE.t then
-  a.t = a.t + charge_us(tokens, PER_MINUTE.t)
-end
-if BUDGET then
-  a.spent = a.spent + microusd
-end
-hold(a, 12, 11 + slots)
+hold(a, first_slot, first_slot - 1 + taken[SLOTS])
 save(a)
-return { n, tokens, microusd, slots, a.at, a.r, a.t, a.n, a.spent }
+return standing(taken, a)

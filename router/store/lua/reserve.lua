@@ -1,59 +1,45 @@
--- core/quota.reserve. ARGV[8] requests [9] tokens [10] micro-USD [11..] slots
--- Reply: refusing limit (0 none, 1 requests, 2 tokens, 3 concurrent, 4 budget), never, wait, at, r, t, slots, spent
+-- core/quota.reserve. ARGV[FIRST..] units of each kind, then slots
+-- Reply: refusing kind (0 none), never, wait, standing
 local a = load()
-local cost = { r = tonumber(ARGV[8]), t = tonumber(ARGV[9]) }
-local microusd, slots = tonumber(ARGV[10]), #ARGV - 10
-local refusing, wait_us, add = 0, 0, { r = 0, t = 0 }
+local cost = units(FIRST)
+local first_slot = FIRST + #KINDS
+local slots = #ARGV - first_slot + 1
+local refusing, wait_us, taken = 0, 0, {}
 
 local function verdict(never)
   save(a)
-  return { refusing, never, wait_us, a.at, a.r, a.t, a.n, a.spent }
+  return standing({ refusing, never, wait_us }, a)
 end
 
-local function never(code)
-  refusing, wait_us = code, 0
-  return verdict(1)
-end
-
-local function longest(code, us)
-  if us > wait_us then
-    refusing, wait_us = code, us
+for i = 1, #KINDS do
+  local kind = KINDS[i]
+  local n, longer_us = cost[i], 0
+  if kind.shape == 'slots' then
+    n = slots
   end
-end
-
-for code, rate in ipairs({ 'r', 't' }) do
-  local per_minute = PER_MINUTE[rate]
-  if per_minute then
-    if cost[rate] > per_minute then
-      return never(code)
+  if kind.limit and n > 0 then
+    if n > kind.limit then
+      refusing, wait_us = i, 0
+      return verdict(1)
     end
-    add[rate] = charge_us(cost[rate], per_minute)
-    if cost[rate] > 0 then
-      longest(code, a[rate] + add[rate] - MINUTE_US)
+    if kind.shape == 'rate' then
+      taken[i] = a.used[i] + charge_us(n, kind.limit)
+      longer_us = taken[i] - MINUTE_US
+    elseif kind.shape == 'slots' then
+      longer_us = a.used[i] + n > kind.limit and CONCURRENT_WAIT_US or 0
+    else
+      taken[i] = a.used[i] + n
+      longer_us = taken[i] > kind.limit and PERIODS[kind.period].end_us(a.periods[kind.period]) - a.at or 0
     end
-  end
-end
-if CONCURRENT and slots > 0 then
-  if slots > CONCURRENT then
-    return never(3)
-  end
-  if a.n + slots > CONCURRENT then
-    longest(3, CONCURRENT_WAIT_US)
-  end
-end
-if BUDGET and microusd > 0 then
-  if microusd > BUDGET then
-    return never(4)
-  end
-  if a.spent + microusd > BUDGET then
-    longest(4, month_end_us(a.month) - a.at)
+    if longer_us > wait_us then
+      refusing, wait_us = i, longer_us
+    end
   end
 end
 if refusing == 0 then
-  a.r, a.t = a.r + add.r, a.t + add.t
-  if BUDGET then
-    a.spent = a.spent + microusd
+  for i, total in pairs(taken) do
+    a.used[i] = total
   end
-  hold(a, 11, #ARGV)
+  hold(a, first_slot, #ARGV)
 end
 return verdict(0)

@@ -1,36 +1,34 @@
 -- core/quota.settle. KEYS[3] number of the last settlement of this router that was applied.
--- ARGV[8] requests [9] tokens [10] micro-USD to give back, negative to charge [11] month of the money
--- [12] number of this settlement [13] how many slots to release [14..] slots to release, then slots to renew
--- Reply: applied, at, r, t, slots, spent. A settlement that is sent again is applied once.
+-- ARGV[FIRST..] units of each kind to give back, negative to charge, then: a time within the period in which they were
+-- taken, the number of this settlement, how many slots to release, slots to release, slots to renew
+-- Reply: applied, standing. A settlement that is sent again is applied once.
 local SEEN_MS = 600000
 
 local a = load()
-local released = tonumber(ARGV[13])
-local fresh = tonumber(redis.call('GET', KEYS[3]) or 0) < tonumber(ARGV[12])
-
-local function signed(deficit_us, back, per_minute)
-  if not per_minute then
-    return deficit_us
-  end
-  if back < 0 then
-    return deficit_us + charge_us(-back, per_minute)
-  end
-  return max(0, deficit_us - refund_us(back, per_minute))
-end
+local back = units(FIRST)
+local rest = FIRST + #KINDS
+local taken_us, number, released = tonumber(ARGV[rest]), tonumber(ARGV[rest + 1]), tonumber(ARGV[rest + 2])
+local first_slot = rest + 3
+local fresh = tonumber(redis.call('GET', KEYS[3]) or 0) < number
 
 if fresh then
-  redis.call('SET', KEYS[3], ARGV[12], 'PX', SEEN_MS)
-  a.r = signed(a.r, tonumber(ARGV[8]), PER_MINUTE.r)
-  a.t = signed(a.t, tonumber(ARGV[9]), PER_MINUTE.t)
-  local microusd = tonumber(ARGV[10])
-  if BUDGET and (microusd < 0 or tonumber(ARGV[11]) == a.month) then
-    a.spent = max(0, a.spent - microusd)
+  redis.call('SET', KEYS[3], ARGV[rest + 1], 'PX', SEEN_MS)
+  for i = 1, #KINDS do
+    local kind = KINDS[i]
+    local n = back[i]
+    if kind.limit and kind.shape == 'rate' then
+      a.used[i] = n < 0 and a.used[i] + charge_us(-n, kind.limit) or max(0, a.used[i] - refund_us(n, kind.limit))
+    elseif kind.limit and kind.shape == 'sum' then
+      if n < 0 or PERIODS[kind.period].number(taken_us) == a.periods[kind.period] then
+        a.used[i] = max(0, a.used[i] - n)
+      end
+    end
   end
 end
-for i = 14, 13 + released do
+for i = first_slot, first_slot - 1 + released do
   local gone = redis.call('ZREM', KEYS[2], ARGV[i])
-  a.n = CONCURRENT and a.n - gone or 0
+  a.used[SLOTS] = SLOTS_LIMIT and a.used[SLOTS] - gone or 0
 end
-hold(a, 14 + released, #ARGV)
+hold(a, first_slot + released, #ARGV)
 save(a)
-return { fresh and 1 or 0, a.at, a.r, a.t, a.n, a.spent }
+return standing({ fresh and 1 or 0 }, a)

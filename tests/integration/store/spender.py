@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Key, Reservation
 from router.store.redis import RedisLink
 from router.store.shared import SharedStore
@@ -32,9 +33,9 @@ async def work(
     ):
         tokens = rng.randint(*task["tokens"])
         serial += 1
-        taken = store.reserve_now(key, tokens, f"r{serial}", time.monotonic())
+        taken = store.reserve_now(key, Amounts(1, tokens), f"r{serial}", time.monotonic())
         if asked := taken is None:
-            taken = await store.reserve(key, tokens, f"r{serial}")
+            taken = await store.reserve(key, Amounts(1, tokens), f"r{serial}")
         assert taken is not None
         if not isinstance(taken, Reservation):
             done["unanswered"] += asked and taken.limit == "store"
@@ -48,7 +49,7 @@ async def work(
         used = round(tokens * rng.uniform(*task["used"]))
         done["requests"] += 1
         done["tokens"] += used
-        store.settle(taken, used)
+        store.settle(taken, Amounts(1, used))
         await asyncio.sleep(task["pause_s"] * rng.random())
 
 

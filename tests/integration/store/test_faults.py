@@ -14,6 +14,7 @@ import pytest
 import redis.exceptions
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Reservation
 from router.store.courier import Command
 from router.store.redis import RedisLink
@@ -68,12 +69,12 @@ def server() -> Iterator[Valkey]:
 
 async def served(store: SharedStore) -> Reservation:
     """A request is let in within the deadline, whatever is wrong."""
-    taken = store.reserve_now(key_of(PLAN), 10, "r", time.monotonic())
+    taken = store.reserve_now(key_of(PLAN), Amounts(1, 10), "r", time.monotonic())
     if taken is None:
         async with asyncio.timeout(1.0):
-            taken = await store.reserve(key_of(PLAN), 10, "r")
+            taken = await store.reserve(key_of(PLAN), Amounts(1, 10), "r")
     assert isinstance(taken, Reservation), taken
-    store.settle(taken, 10)
+    store.settle(taken, Amounts(1, 10))
     return taken
 
 
@@ -81,9 +82,11 @@ async def works_again(store: SharedStore) -> None:
     await eventually(lambda: store.state == "up")
 
     async def by_the_store() -> bool:
-        taken = store.reserve_now(key_of(PLAN), 10, "r", time.monotonic()) or await store.reserve(key_of(PLAN), 10, "r")
+        taken = store.reserve_now(key_of(PLAN), Amounts(1, 10), "r", time.monotonic()) or await store.reserve(
+            key_of(PLAN), Amounts(1, 10), "r"
+        )
         assert isinstance(taken, Reservation)
-        store.settle(taken, 10)
+        store.settle(taken, Amounts(1, 10))
         return taken.source in ("store", "allowance")
 
     await eventually(by_the_store)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
@@ -16,8 +17,8 @@ from tests.support.valkey import Valkey
 
 
 async def ask(store: SharedStore, key: Key, tokens: int = 0, microusd: int = 0) -> Reservation | Refusal:
-    taken = store.reserve_now(key, tokens, "r", time.monotonic(), microusd=microusd)
-    return await store.reserve(key, tokens, "r", microusd=microusd) if taken is None else taken
+    taken = store.reserve_now(key, Amounts(1, tokens, 0, microusd), "r", time.monotonic())
+    return await store.reserve(key, Amounts(1, tokens, 0, microusd), "r") if taken is None else taken
 
 
 async def exhaust(store: SharedStore, key: Key) -> int:
@@ -25,7 +26,7 @@ async def exhaust(store: SharedStore, key: Key) -> int:
     admitted = 0
     while isinstance(taken := await ask(store, key), Reservation):
         admitted += 1
-        store.settle(taken, 0)
+        store.settle(taken, Amounts(1, 0))
     return admitted
 
 
@@ -39,7 +40,7 @@ async def test_what_was_used_stays_used(valkey: Valkey, loss: str) -> None:
         for _ in range(30):
             taken = await ask(b, idle, microusd=20_000)
             assert isinstance(taken, Reservation)
-            b.settle(taken, 0)
+            b.settle(taken, Amounts(microusd=20_000))
         await asyncio.sleep(0.3)  # settlements arrive
         if loss == "flushall":
             valkey.command("FLUSHALL")
@@ -82,7 +83,7 @@ async def test_any_number_of_losses_gives_away_no_more_than_what_nobody_had_seen
                 used = rng.randint(500, 1000)
                 tokens += used
                 await asyncio.sleep(0.005)
-                store.settle(taken, used)
+                store.settle(taken, Amounts(1, used))
             else:
                 await asyncio.sleep(0.02)
 

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core import quota
-from router.core.quota import Account, Cost, Limits
+from router.core.limits import KINDS, Amounts, Limits, Shape, Units, cost
+from router.core.periods import DAY_US
+from router.core.quota import Account
 from router.store import scripts
 from router.store.scripts import Script
 from tests.support.effort import examples
@@ -29,6 +31,10 @@ def client() -> Iterator[redis.Redis]:
         for script in scripts.load_scripts():
             assert client.script_load(script.text) == script.sha
         yield client
+
+
+def units(requests: int = 0, tokens: int = 0, microusd: int = 0) -> Units:
+    return cost(Amounts(requests, tokens, 0, microusd))
 
 
 class Twins:
@@ -61,29 +67,29 @@ class Twins:
         self.client.delete(*scripts.account_keys(self.key_id))
         self.account = Account()
 
-    def reserve(self, now_us: int, cost: Cost, slots: list[str]) -> quota.Verdict:
+    def reserve(self, now_us: int, cost: Units, slots: list[str]) -> quota.Shortfall | None:
         mine = quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
         reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(cost, slots))
         assert scripts.read_reserve(reply) == (mine, self.account.standing())
         return mine
 
-    def settle(self, now_us: int, back: Cost, month: int, release: list[str], renew: list[str]) -> None:
+    def settle(self, now_us: int, back: Units, taken_us: int, release: list[str], renew: list[str]) -> None:
         self.number += 1
         quota.settle(
             self.account,
             self.limits,
             now_us,
             back,
-            month=month,
+            taken_us=taken_us,
             release=release,
             renew=renew,
             lease_us=LEASE_US,
         )
-        args = scripts.settle_args(back, month, self.number, release, renew)
+        args = scripts.settle_args(back, taken_us, self.number, release, renew)
         reply = self._call(self.scripts.settle, now_us, args)
         assert scripts.read_settle(reply) == (True, self.account.standing())
 
-    def grant(self, now_us: int, want: Cost, slots: list[str], divisor: int) -> quota.Grant:
+    def grant(self, now_us: int, want: Units, slots: list[str], divisor: int) -> Units:
         mine = quota.grant(self.account, self.limits, now_us, want, slots=slots, divisor=divisor, lease_us=LEASE_US)
         reply = self._call(self.scripts.grant, now_us, scripts.grant_args(want, divisor, slots))
         assert scripts.read_grant(reply) == (mine, self.account.standing())
@@ -91,30 +97,35 @@ class Twins:
 
     def look(self, now_us: int) -> None:
         quota.advance(self.account, now_us, LEASE_US)
-        assert quota.Standing(*self._call(self.scripts.look, now_us, [])) == self.account.standing()
+        assert scripts.read_standing(self._call(self.scripts.look, now_us, [])) == self.account.standing()
 
 
 def limit(low: int, high: int) -> st.SearchStrategy[int | None]:
     return st.one_of(st.none(), st.integers(low, high), st.sampled_from([low, 7, 60, 600, high]))
 
 
-LIMITS = st.builds(Limits, limit(1, 10**6), limit(1, 10**11), st.integers(1, 8), limit(1, 10**15))
+OF_SHAPE: dict[Shape, st.SearchStrategy[int | None]] = {
+    Shape.RATE: st.one_of(limit(1, 10**6), limit(1, 10**11)),
+    Shape.SLOTS: st.integers(1, 8),
+    Shape.SUM: limit(1, 10**15),
+}
+LIMITS = st.tuples(*(OF_SHAPE[kind.shape] for kind in KINDS)).map(lambda limits: Limits(*limits))
 # from 2000 to 2100, and steps from minutes back to a month ahead, most of them short
 START_US = st.integers(946_684_800_000_000, 4_102_444_800_000_000)
 STEP_US = st.one_of(
     st.integers(0, 1000),
     st.integers(0, 5_000_000),
     st.integers(-200_000_000, 200_000_000),
-    st.integers(0, 40 * quota.DAY_US),
+    st.integers(0, 40 * DAY_US),
 )
 UNITS = st.one_of(st.integers(0, 10), st.integers(0, 100_000), st.integers(0, 2 * quota.UNITS_MAX))
 SIGNED = st.one_of(st.integers(-50, 50), st.integers(-quota.UNITS_MAX, quota.UNITS_MAX))
 SLOTS = st.lists(st.sampled_from("abcdefghij"), max_size=4, unique=True)
-WANTED = st.builds(Cost, st.integers(1, 10_000), st.integers(0, quota.UNITS_MAX), st.integers(0, quota.UNITS_MAX))
+WANTED = st.builds(units, st.integers(1, 10_000), st.integers(0, quota.UNITS_MAX), st.integers(0, quota.UNITS_MAX))
 OP = st.one_of(
-    st.tuples(st.just("reserve"), STEP_US, st.builds(Cost, st.integers(0, 3), UNITS, UNITS), SLOTS),
+    st.tuples(st.just("reserve"), STEP_US, st.builds(units, st.integers(0, 3), UNITS, UNITS), SLOTS),
     st.tuples(
-        st.just("settle"), STEP_US, st.builds(Cost, st.integers(-3, 3), SIGNED, SIGNED), st.booleans(), SLOTS, SLOTS
+        st.just("settle"), STEP_US, st.builds(units, st.integers(-3, 3), SIGNED, SIGNED), st.booleans(), SLOTS, SLOTS
     ),
     st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
     st.tuples(st.just("lose"), STEP_US),
@@ -140,8 +151,8 @@ def test_the_same_sequences_give_the_same_answers(
         if op[0] == "reserve":
             twins.reserve(now_us, op[2], op[3])
         elif op[0] == "settle":
-            month = twins.account.month if op[3] else 1
-            twins.settle(now_us, op[2], month, op[4], [s for s in op[5] if s not in op[4]])
+            taken_us = twins.account.at_us if op[3] else 1
+            twins.settle(now_us, op[2], taken_us, op[4], [s for s in op[5] if s not in op[4]])
         else:
             twins.grant(now_us, op[2], op[3], op[4])
         standings.append(twins.account.standing())
@@ -151,20 +162,20 @@ def test_the_same_sequences_give_the_same_answers(
 
 def test_a_settlement_that_is_sent_twice_is_applied_once(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000))
-    twins.reserve(10**12, Cost(1, 6000), [])
-    args = scripts.settle_args(Cost(0, 3000), 0, 1, [], [])
+    twins.reserve(10**12, units(1, 6000), [])
+    args = scripts.settle_args(units(0, 3000), 0, 1, [], [])
     first = twins._call(twins.scripts.settle, 10**12, args)
     second = twins._call(twins.scripts.settle, 10**12, args)
     assert [first[0], second[0]] == [1, 0]
     assert first[1:] == second[1:]
-    assert first[3] == 30_000_000
+    assert scripts.read_settle(first)[1].used[1] == 30_000_000
 
 
 def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000, 4, 10**9))
     now_us = int(dt.datetime(2026, 11, 21, tzinfo=dt.UTC).timestamp() * 1e6)
-    twins.reserve(now_us, Cost(1, 10, 5), ["a"])
-    twins.settle(now_us, Cost(0, 1, 1), twins.account.month, [], ["a"])
+    twins.reserve(now_us, units(1, 10, 5), ["a"])
+    twins.settle(now_us, units(0, 1, 1), now_us, [], ["a"])
     left_s = {k.decode().rpartition("}:")[2]: client.ttl(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")}
     assert set(left_s) == {"q", "c", "s:r1"}
     assert 15 <= left_s["c"] <= 17
@@ -175,5 +186,5 @@ def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
 
 def test_an_account_takes_less_than_300_bytes(client: redis.Redis) -> None:
     twins = Twins(client, Limits(600, 200_000))
-    twins.reserve(1_800_000_000_000_000, Cost(1, 1000), [])
+    twins.reserve(1_800_000_000_000_000, units(1, 1000), [])
     assert sum(client.memory_usage(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")) <= 300

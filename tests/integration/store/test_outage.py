@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from router.config import Plan
+from router.core.limits import Amounts
 from router.errors import RouterError
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
@@ -26,11 +27,11 @@ PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concur
 
 async def ask(store: SharedStore, key: Key, tokens: int = 10) -> tuple[Reservation | Refusal, float]:
     """As the request path asks; also how long it waited: not at all if this router may answer by itself."""
-    taken = store.reserve_now(key, tokens, "r", time.monotonic())
+    taken = store.reserve_now(key, Amounts(1, tokens), "r", time.monotonic())
     if taken is not None:
         return taken, 0.0
     watch = Stopwatch()
-    return await store.reserve(key, tokens, "r"), watch.elapsed_s
+    return await store.reserve(key, Amounts(1, tokens), "r"), watch.elapsed_s
 
 
 async def until(store: SharedStore, state: str) -> None:
@@ -54,7 +55,7 @@ async def used(store: SharedStore, key: Key) -> dict[str, float]:
 async def test_no_request_waits_longer_than_the_deadline_and_soon_none_waits(valkey: Valkey, fault: str) -> None:
     key = key_of(PLAN)
     async with router(valkey.url, PLAN) as store:
-        assert (await ask(store, key))[0].limit_requests == 600
+        assert (await ask(store, key))[0].shown[0].most == 600
         (valkey.pause if fault == "frozen" else valkey.kill)()
         waits = []
         for _ in range(3):  # several at once, as they come under load
@@ -148,7 +149,7 @@ async def test_what_was_given_out_alone_is_owed_afterwards(valkey: Valkey) -> No
         held = []
         began_s = time.monotonic()
         for _ in range(50):
-            taken = await store.reserve(key, 1000, "r", microusd=1000)
+            taken = await store.reserve(key, Amounts(1, 1000, 0, 1000), "r")
             assert isinstance(taken, Reservation)
             held.append(taken)
         valkey.resume()
@@ -159,7 +160,7 @@ async def test_what_was_given_out_alone_is_owed_afterwards(valkey: Valkey) -> No
         assert 45_000 - given_back <= then["tokens"] <= 53_000
         assert then["budget"] == pytest.approx(0.05, abs=0.003)  # calls under way when it froze may be there twice
         for taken in held:
-            store.settle(taken, 0, microusd=0)
+            store.settle(taken, Amounts())
         await settles(store, key, "concurrent", 1)
         then = await used(store, key)
         assert then["tokens"] <= 2000
@@ -197,7 +198,7 @@ async def test_flushall_loses_no_key_no_drain_and_no_slot(shared_valkey: Valkey)
         revoked, revoked_secret = await store.create_key("b")
         await store.revoke_key(revoked.id)
         await store.set_runtime("drain:us-east", "1")
-        taken = await store.reserve(key, 1, "r")
+        taken = await store.reserve(key, Amounts(1, 1), "r")
         assert isinstance(taken, Reservation)
         await asyncio.sleep(0.2)
         shared_valkey.command("FLUSHALL")
@@ -209,7 +210,7 @@ async def test_flushall_loses_no_key_no_drain_and_no_slot(shared_valkey: Valkey)
             found = new.keys.lookup(revoked_secret.encode())
             assert found is not None
             assert found.revoked
-        store.settle(taken, 1)
+        store.settle(taken, Amounts(1, 1))
 
 
 async def test_script_flush_costs_nothing(shared_valkey: Valkey) -> None:
@@ -218,7 +219,7 @@ async def test_script_flush_costs_nothing(shared_valkey: Valkey) -> None:
     async with router(shared_valkey.url, PLAN) as store:
         for i in range(3):
             shared_valkey.command("SCRIPT", "FLUSH")
-            taken = await store.reserve(key, 10, "r")
+            taken = await store.reserve(key, Amounts(1, 10), "r")
             assert isinstance(taken, Reservation)
             assert taken.source == "store", i
             store.settle(taken, None)

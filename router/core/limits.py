@@ -1,0 +1,175 @@
+"""The kinds of limits, once.
+
+Everything that handles limits loops over ``KINDS``: the arithmetic (``core/quota`` and its twin in Lua), purses,
+answers and headers, ``quota show``, metrics, configuration keys and their documentation.
+
+A limit is a kind and a scope. An account holds what one scope has used of each kind; today the only scope is a key.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
+
+from router.core.periods import MONTH, Period
+from router.core.types import Value
+
+#: A limit above this is as good as none, and the arithmetic in doubles would no longer be exact.
+PER_MINUTE_MAX = 10**11
+MICRO = 1_000_000
+
+
+class Shape(Enum):
+    """How a limit is counted. The values are the names in the Lua scripts."""
+
+    RATE = "rate"  # units per minute, with a burst of one minute
+    SLOTS = "slots"  # requests in progress
+    SUM = "sum"  # units per calendar period
+
+
+class Amounts(Value):
+    """What one request uses, before it is known which of it is limited."""
+
+    requests: int = 1
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    microusd: int = 0
+
+
+#: Names of what a kind may count. ``cost`` makes them from amounts.
+COUNTED = ("requests", "tokens", "microusd")
+
+
+class LimitKind(NamedTuple):
+    """One kind of limit. ``counts`` is one of ``COUNTED``. Names end up in JSON, metrics and logs."""
+
+    name: str
+    counts: Literal["requests", "tokens", "microusd"]
+    shape: Shape
+    key: str  # of a plan in regions.toml, and the attribute of Plan
+    doc: str  # of that key
+    high: float  # the highest value of that key
+    each: str  # words after an amount in a refusal: "600 requests per minute"
+    label: str  # words in tables: "600 | requests a minute"
+    field: str = ""  # of an account in the store; slots have a key of their own
+    period: Period | None = None  # of a sum
+    header: bytes | None = None  # the end of x-ratelimit-limit-…: rates only, which OpenAI's clients know
+
+    @property
+    def money(self) -> bool:
+        return self.counts == "microusd"
+
+    def units(self, written: float | None) -> int | None:
+        """A limit as somebody writes it (dollars, not millionths) in units of the arithmetic."""
+        if written is None:
+            return None
+        return round(written * MICRO) if self.money else min(int(written), PER_MINUTE_MAX)
+
+
+#: The order of limits in every tuple that has an entry for each kind, and in everything that is shown.
+KINDS: Final = (
+    LimitKind(
+        "requests",
+        counts="requests",
+        shape=Shape.RATE,
+        key="requests_per_minute",
+        doc="Requests per minute.",
+        high=10**9,
+        each="requests per minute",
+        label="requests a minute",
+        field="r",
+        header=b"requests",
+    ),
+    LimitKind(
+        "tokens",
+        counts="tokens",
+        shape=Shape.RATE,
+        key="tokens_per_minute",
+        doc="Prompt and output tokens per minute.",
+        high=10**12,
+        each="tokens per minute",
+        label="tokens a minute",
+        field="t",
+        header=b"tokens",
+    ),
+    LimitKind(
+        "concurrent",
+        counts="requests",
+        shape=Shape.SLOTS,
+        key="concurrent",
+        doc="Requests in flight at once.",
+        high=10**6,
+        each="concurrent requests",
+        label="in flight at once",
+    ),
+    LimitKind(
+        "budget",
+        counts="microusd",
+        shape=Shape.SUM,
+        key="budget_usd_month",
+        doc="US dollars per calendar month (UTC).",
+        high=1e9,
+        each="USD per month",
+        label="USD this month",
+        field="b",
+        period=MONTH,
+    ),
+)
+
+NAMES: Final = tuple(kind.name for kind in KINDS)
+INDEX: Final = {name: i for i, name in enumerate(NAMES)}
+#: The kind that allowances are divided by: every request counts as at least one.
+REQUESTS: Final = INDEX["requests"]
+#: The one kind of shape SLOTS: an account has one set of them.
+(SLOTS,) = (i for i, kind in enumerate(KINDS) if kind.shape is Shape.SLOTS)
+RATES: Final = tuple(i for i, kind in enumerate(KINDS) if kind.shape is Shape.RATE)
+SUMS: Final = tuple((i, kind.period) for i, kind in enumerate(KINDS) if kind.period is not None)
+
+#: An integer for each kind. As a cost: the units a request takes. In a settlement a positive number is given back, a
+#: negative one is charged. As an allowance: the units taken, and how many of the offered slots.
+Units = tuple[int, ...]
+NOTHING: Final[Units] = (0,) * len(KINDS)
+
+_by_kind = itemgetter(*(COUNTED.index(kind.counts) for kind in KINDS))
+
+
+def cost(amounts: Amounts) -> Units:
+    """What these amounts take of each kind."""
+    return _by_kind((amounts.requests, amounts.prompt_tokens + amounts.output_tokens, amounts.microusd))  # type: ignore[no-any-return]
+
+
+class Limits:
+    """The limits of one account: by position in the order of KINDS or by name. None: no limit.
+
+    Sums of money are in millionths of a dollar.
+    """
+
+    __slots__ = ("active", "limits", "money", "slots", "unlimited")
+
+    def __init__(self, *limits: int | None, **named: int | None) -> None:
+        given = dict(zip(NAMES, limits, strict=False)) | named
+        if len(limits) > len(NAMES) or not given.keys() <= INDEX.keys():
+            raise TypeError(f"limits are {', '.join(NAMES)}")
+        self.limits = tuple(given.get(name) for name in NAMES)
+        #: (index, shape, limit) of every kind that is limited
+        self.active = tuple((i, KINDS[i].shape, limit) for i, limit in enumerate(self.limits) if limit is not None)
+        self.slots = self.limits[SLOTS]
+        self.money = any(KINDS[i].money for i, _, _ in self.active)
+        self.unlimited = not self.active
+
+    def __repr__(self) -> str:
+        return f"Limits({', '.join(f'{NAMES[i]}={limit}' for i, _, limit in self.active)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Limits) and self.limits == other.limits
+
+    def __hash__(self) -> int:
+        return hash(self.limits)
+
+    def __getitem__(self, index: int) -> int | None:
+        return self.limits[index]
+
+    def replaced(self, index: int, limit: int | None) -> Limits:
+        """These limits with another one of one kind."""
+        return Limits(*self.limits[:index], limit, *self.limits[index + 1 :])
