@@ -152,6 +152,7 @@ class App:
             self._counts,
             self._heard,
             monotonic_s=clock.monotonic_s,
+            params=self.fleet.params,
             news=self.fleet.take_prefix_news,
             learned=self.fleet.observe_prefix,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from router.core.traits import IDLE_LIMIT_S
+
 
 @dataclass(frozen=True, slots=True)
 class Params:
@@ -27,7 +29,7 @@ class Params:
     #: added to the distance for the access networks
     rtt_access_s: float = 0.004
     #: the upstream pool keeps idle connections this long; later a request pays handshakes
-    warm_s: float = 4.0
+    warm_s: float = IDLE_LIMIT_S
 
     # -- what the scrape says ---------------------------------------------------------------------------------------
     #: older samples are unknown: at least three scrape periods (Gateway API extension issue 2408)

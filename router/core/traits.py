@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: ours are closed before them.
+IDLE_LIMIT_S = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class LoadMetrics:

@@ -81,9 +81,9 @@ class Aliases:
 
 
 def model_spans(body: Body) -> Sequence[Span]:
-    """Where the values of the top-level members ``model`` stand in a JSON object, if they are strings.
+    """Where the top-level members ``model`` of a request have their values, those that are strings.
 
-    Usually one place spells that word as a string, and so it is the one.
+    The request must name a model. Usually only one place in it spells that key, and that place is the one.
     """
     at = body.find(_KEY)
     if at >= 0 and body.find(_KEY, at + len(_KEY)) < 0 and _ESCAPED_LETTER not in body:
@@ -116,7 +116,7 @@ def renamed(body: Body, spans: Sequence[Span], name: bytes) -> tuple[Piece, ...]
 def rewrite_model(body: bytes, model: bytes) -> bytes:
     """The same JSON object with the value of its top-level ``model`` replaced; every other byte stays.
 
-    ``model`` is the new value as JSON, with its quotes. A body without such a string comes back as it is.
-    Raises MalformedError when it is no object.
+    ``model`` is the new value as JSON, with its quotes. The body must name a model, see ``model_spans``.
+    Raises MalformedError when it is not an object.
     """
     return b"".join(renamed(body, model_spans(body), model))

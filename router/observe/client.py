@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from router import clock
+from router.core.traits import IDLE_LIMIT_S
 from router.core.types import BackendSpec
 from router.errors import ConfigError
 from router.wire.names import Address, Names
@@ -24,8 +25,6 @@ from router.wire.sockets import tune
 from router.wire.tls import ClientTls, tls_of
 from router.wire.trouble import Kind, trouble_of
 
-#: Engines close idle connections after 5 s.
-_KEEPALIVE_S = 4.0
 #: A probe waits for the first look-up of a name, up to its own time limit.
 _NAME_PATIENCE_S = 60.0
 _CHUNK_BYTES = 64 * 1024
@@ -72,7 +71,7 @@ class EngineClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
-                keepalive_timeout=_KEEPALIVE_S,
+                keepalive_timeout=IDLE_LIMIT_S,
                 resolver=_Resolver(self._names),
                 use_dns_cache=False,
                 socket_factory=_socket,

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import orjson
 
+from router.core.cost import peers_share
+from router.core.params import Params
 from router.store.base import Store
 from router.store.courier import LinkError
 from router.store.shared import SharedStore
@@ -26,10 +28,6 @@ from router.tasks import stop, supervise
 PERIOD_S = 0.1
 #: The same while nobody else is there.
 ALONE_PERIOD_S = 0.5
-#: A message counts in full until it is this old …
-FRESH_S = 0.5
-#: … and from there less and less, to nothing.
-STALE_S = 2.0
 #: Backends in one message; the busiest are told.
 BACKENDS_MAX = 1024
 #: Messages that tell the same prefixes: a receiver may miss all but one of them.
@@ -104,6 +102,7 @@ class FleetExchange:
         heard: Callable[[Counts], None],
         *,
         monotonic_s: Callable[[], float],
+        params: Params,
         news: Callable[[], Sequence[News]] = tuple,
         learned: Callable[[str, Sequence[int]], None] = lambda _backend, _blocks: None,
     ) -> None:
@@ -113,6 +112,7 @@ class FleetExchange:
         self._news = news
         self._learned = learned
         self._monotonic_s = monotonic_s
+        self._params = params  # says how old counts fade
         self._messages: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}  # router -> when it was true, counts
         self._told: deque[list[_Piece]] = deque(maxlen=TOLD_TIMES)
         self._number = 0
@@ -135,8 +135,8 @@ class FleetExchange:
         now_s = self._monotonic_s()
         total: dict[str, tuple[int, int]] = {}
         for at_s, counts in self._messages.values():
-            weight = min(1.0, (STALE_S - (now_s - at_s)) / (STALE_S - FRESH_S))
-            if weight <= 0:
+            weight = peers_share(now_s - at_s, self._params)
+            if not weight:
                 continue
             for backend, (inflight, tokens) in counts.items():
                 so_far = total.get(backend, (0, 0))
@@ -153,7 +153,7 @@ class FleetExchange:
         except LinkError:
             return
         now_s = self._monotonic_s()
-        messages = {router: (age_s, _decoded(raw)) for router, age_s, raw in raws if age_s < STALE_S}
+        messages = {router: (age_s, _decoded(raw)) for router, age_s, raw in raws if peers_share(age_s, self._params)}
         self._messages = {router: (now_s - age_s, message.counts) for router, (age_s, message) in messages.items()}
         self._read = {router: self._learn(router, message.pieces) for router, (_, message) in messages.items()}
 

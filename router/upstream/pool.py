@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from router.core.outcomes import Outcome
-from router.core.traits import TRAITS
+from router.core.traits import IDLE_LIMIT_S, TRAITS
 from router.core.types import BackendSpec
 from router.errors import RouterError
 from router.wire.dial import dial
@@ -27,8 +27,6 @@ from router.wire.sockets import SHORTAGE
 from router.wire.tls import tls_of
 from router.wire.trouble import Kind, trouble_of
 
-#: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: be gone before them.
-IDLE_LIMIT_S = 4.0
 CONNECTION_AGE_S = 300.0
 #: Ages differ by as much, so that connections of the same moment do not all end in the same moment.
 _AGE_SPREAD = 0.2

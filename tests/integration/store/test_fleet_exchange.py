@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator, Sequence
 import orjson
 
 from router.config import Config, Plan
-from router.store.fleet_exchange import BLOCKS_MAX, FRESH_S, STALE_S, FleetExchange
+from router.core.params import Params
+from router.store.fleet_exchange import BLOCKS_MAX, FleetExchange
 from router.store.open import open_store
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, router
 from tests.support.valkey import Valkey
 
+PARAMS = Params()
 Counts = dict[str, tuple[int, int]]
 
 
 def exchange_of(store: SharedStore, counts: Counts, heard: Counts) -> FleetExchange:
-    return FleetExchange(store, lambda: counts, heard.update, monotonic_s=time.monotonic)
+    return FleetExchange(store, lambda: counts, heard.update, monotonic_s=time.monotonic, params=PARAMS)
 
 
 @contextlib.asynccontextmanager
@@ -56,13 +58,20 @@ async def test_what_went_where_is_told_once_even_if_messages_are_missed(shared_v
         news = [[("eu/x", (1, 2, 2**32 - 1))], [("eu/y", (3,))], [], [("eu/x", (4,))]]
         waiting = iter(news)
         teller = FleetExchange(
-            a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: next(waiting, []), learned=fail
+            a,
+            dict,
+            lambda _: None,
+            monotonic_s=time.monotonic,
+            params=PARAMS,
+            news=lambda: next(waiting, []),
+            learned=fail,
         )
         listener = FleetExchange(
             b,
             dict,
             lambda _: None,
             monotonic_s=time.monotonic,
+            params=PARAMS,
             learned=lambda backend, blocks: learned.append((backend, tuple(blocks))),
         )
         await teller.publish({})
@@ -76,7 +85,13 @@ async def test_what_went_where_is_told_once_even_if_messages_are_missed(shared_v
         assert learned == [news[0][0], news[1][0], news[3][0]]
 
         again = FleetExchange(
-            a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: [("eu/z", (9,))], learned=fail
+            a,
+            dict,
+            lambda _: None,
+            monotonic_s=time.monotonic,
+            params=PARAMS,
+            news=lambda: [("eu/z", (9,))],
+            learned=fail,
         )
         await again.publish({})  # a was started again and counts from one
         await listener.publish({})
@@ -89,9 +104,16 @@ async def test_the_prompts_of_a_busy_router_travel_together_and_arrive_apart(sha
     async with router(url, name="a") as a, router(url, name="b") as b:
         news = [(f"eu/{n % 3}", tuple(range(n, n + n % 5))) for n in range(1000)]
         learned: list[tuple[str, Sequence[int]]] = []
-        teller = FleetExchange(a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: news, learned=fail)
+        teller = FleetExchange(
+            a, dict, lambda _: None, monotonic_s=time.monotonic, params=PARAMS, news=lambda: news, learned=fail
+        )
         listener = FleetExchange(
-            b, dict, lambda _: None, monotonic_s=time.monotonic, learned=lambda *piece: learned.append(piece)
+            b,
+            dict,
+            lambda _: None,
+            monotonic_s=time.monotonic,
+            params=PARAMS,
+            learned=lambda *piece: learned.append(piece),
         )
         await teller.publish({})
         await listener.publish({})
@@ -106,9 +128,16 @@ async def test_a_message_holds_the_newest_blocks_only(shared_valkey: Valkey) -> 
     async with router(url, name="a") as a, router(url, name="b") as b:
         learned: list[str] = []
         news = [(f"eu/{i}", tuple(range(BLOCKS_MAX // 4 - 1))) for i in range(6)]
-        teller = FleetExchange(a, dict, lambda _: None, monotonic_s=time.monotonic, news=lambda: news, learned=fail)
+        teller = FleetExchange(
+            a, dict, lambda _: None, monotonic_s=time.monotonic, params=PARAMS, news=lambda: news, learned=fail
+        )
         listener = FleetExchange(
-            b, dict, lambda _: None, monotonic_s=time.monotonic, learned=lambda backend, _: learned.append(backend)
+            b,
+            dict,
+            lambda _: None,
+            monotonic_s=time.monotonic,
+            params=PARAMS,
+            learned=lambda backend, _: learned.append(backend),
         )
         await teller.publish({})
         await listener.publish({})
@@ -119,7 +148,9 @@ async def test_what_is_not_understood_counts_as_nothing(shared_valkey: Valkey) -
     shared_valkey.command("FLUSHALL")
     url = shared_valkey.url
     async with router(url, name="a") as a, router(url, name="b") as b:
-        listener = FleetExchange(b, dict, lambda _: None, monotonic_s=time.monotonic, learned=fail_unless_empty)
+        listener = FleetExchange(
+            b, dict, lambda _: None, monotonic_s=time.monotonic, params=PARAMS, learned=fail_unless_empty
+        )
         for raw in (b"", b"[]", b'{"eu/x":[1,2]}', b'{"counts":{},"prefixes":[[1]]}'):
             await a.exchange(raw)
             await listener.publish({})
@@ -142,21 +173,23 @@ async def test_a_router_that_dies_or_a_store_that_goes_away_fades_out(valkey: Va
     async with router(valkey.url, name="a") as a, router(valkey.url, name="b") as b:
         now_s = 100.0
         said: list[Counts] = []
-        here = FleetExchange(a, dict, lambda counts: said.append(dict(counts)), monotonic_s=lambda: now_s)
+        here = FleetExchange(
+            a, dict, lambda counts: said.append(dict(counts)), monotonic_s=lambda: now_s, params=PARAMS
+        )
         await exchange_of(b, {}, {}).publish({"eu/x": (8, 800)})
         async with running(here):
             await eventually(lambda: bool(said) and said[-1] == {"eu/x": (8, 800)})
             valkey.kill()
-            now_s += FRESH_S + (STALE_S - FRESH_S) / 2
+            now_s += (PARAMS.peers_full_s + PARAMS.peers_gone_s) / 2
             await eventually(lambda: 0 < said[-1]["eu/x"][0] < 8)  # little by little
-            now_s += STALE_S
+            now_s += PARAMS.peers_gone_s
             await eventually(lambda: said[-1] == {})
             assert said.count({"eu/x": (0, 0)}) == 1, "told once that nothing is left"
 
 
 async def test_alone_there_is_nothing_to_exchange() -> None:
     store = open_store(Config(plans={"default": Plan("default")}), router_name="a")
-    exchange = FleetExchange(store, dict, lambda _: None, monotonic_s=time.monotonic)
+    exchange = FleetExchange(store, dict, lambda _: None, monotonic_s=time.monotonic, params=PARAMS)
     await exchange.start()
     await exchange.publish({"eu/x": (1, 1)})
     assert exchange.peers() == {}
