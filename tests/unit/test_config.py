@@ -269,7 +269,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     assert load(path).router.name == "x"
 
 
-def test_addresses() -> None:
+def test_redis() -> None:
     assert split_address("[::1]:80") == ("::1", 80)
     assert split_address("localhost:0") == ("localhost", 0)
     assert [is_loopback(h) for h in ("127.0.0.9", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example.org")] == [

@@ -14,7 +14,7 @@ from router.config import Plan
 from router.core.limits import Amounts
 from router.store.base import Reservation
 from tests.integration.store.routers import eventually, key_of, router
-from tests.integration.store.test_addresses import works
+from tests.integration.store.test_redis import works
 from tests.support.valkey import Valkey
 
 PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concurrent=10)

@@ -15,7 +15,7 @@ import pytest
 from router.config import Config, load
 from router.control.reload import ConfigReloader
 from router.errors import ConfigError
-from tests.unit.test_config_bad import CASES, Bad
+from tests.unit.test_config_checks import CASES, Bad
 
 GOOD = '[router]\npolicy = "ttft"\n[[regions]]\nname = "us-east"\nbackends = []\n'
 
