@@ -16,6 +16,8 @@ from router.store.base import Key
 from router.tasks import spawn
 
 _INFINITE_S = float("inf")
+#: No guess of an answer's length reserves more than a quarter of what the plan allows in a minute.
+_GUESS_DIVISOR = 4
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -104,12 +106,17 @@ class Demand:
         else:
             prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
             prompt_tokens += ask.item_tokens
+            output_tokens *= ask.choices
+            if ask.max_tokens is None and plan.tokens_per_minute is not None:
+                # Nobody has asked for this length. It is a guess: it refuses nobody for good, and is settled anyway.
+                most = min(plan.tokens_per_minute // _GUESS_DIVISOR, plan.tokens_per_minute - prompt_tokens)
+                output_tokens = min(output_tokens, max(0, most))
         return Request(
             request_id,
             ask.model,
             key.tenant,
             prompt_tokens,
-            ask.choices * output_tokens,
+            output_tokens,
             () if envelope.counting else ask.blocks,
             prompt_tokens * ingress.PREFIX_BLOCK_BYTES / ask.prefix_bytes if ask.blocks else 0.0,
             residency,

@@ -159,7 +159,7 @@ def read_long(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[As
     if sum(sizes) > _SMALL_BYTES_MAX:
         raise RouterError("invalid_request", "A name or a number in the body is too long.")
     values = {name: bytes(data[slice(*last[name])]) for name in _SMALL if name in last}
-    small = [b'"%b":%b' % (n.encode(), v) for n, v in values.items() if v.lstrip(b"-") not in _NOT_JSON]
+    small = [b'"%b":%b' % (n.encode(), v) for n, v in values.items() if v[:1] == b'"' or not _has_no_json(v)]
     body = _read_json(b"{%b}" % b",".join(small)) or _Body()
     begins = [last[name] for name in (*_BEFORE, "query") if name in last]
     prompt = next((name for name in _PROMPT if name in last), None)
@@ -281,11 +281,15 @@ def _read_json(data: Body) -> _Body | None:
         param = place.strip("`").removeprefix("$").lstrip(".") or None
         raise RouterError("invalid_request", f"{message}.", param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        if any(word in data for word in _NOT_JSON):
+        if _has_no_json(data):
             return None
         raise RouterError("invalid_request", "The body is not valid JSON.") from None
     except RecursionError:
         raise RouterError("invalid_request", "The JSON of the body is nested too deeply.") from None
+
+
+def _has_no_json(data: Body) -> bool:
+    return any(word in data for word in _NOT_JSON)
 
 
 def _read_form(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[Ask]:

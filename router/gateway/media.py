@@ -21,6 +21,7 @@ KINDS = {
     b"input_image": "image",
     b"image": "image",
     b"image_embeds": "image",
+    b"image_generation_call": "image",
     b"video_url": "video",
     b"input_video": "video",
     b"video": "video",
@@ -32,9 +33,12 @@ KINDS = {
     b"document": "file",
 }
 #: Base64 stands below these keys also without a data URL.
-_BARE = rb"data|file_data|b64_json|image_embeds|image|audio"
+_BARE = rb"data|file_data|b64_json|image_embeds|image|audio|result"
+#: The rest of a media type, and its parameters. RFC 2397 knows no case, and data that is no Base64.
+_REST = rb'(?:[^"\\,;]|\\/){0,100}(?:;[^"\\,;]{1,60}){0,4}'
 _MARK = re.compile(
-    rb'"(?:data:(?P<media>[a-z]{0,20})(?:[^"\\,;]|\\/){0,100}(?:;[^"\\,;]{1,60}){0,4};base64,'
+    rb'"(?:(?i:data):(?:(?P<media>[A-Za-z]{0,20})' + _REST + rb";(?i:base64),"
+    rb"|(?P<plain>(?i:image|audio|video))" + _REST + rb",)"
     rb'|type"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"(?P<type>' + b"|".join(KINDS) + rb')"'
     rb"|(?:" + _BARE + rb')"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}(?P<bare>"))'
 )
@@ -100,7 +104,9 @@ def may_hold_media(prompt: bytes) -> bool:
     """Quickly: whether a search would find something. Parts of a message stand in a list of their own, and elsewhere
     the words for them have a ``_``; most prompts have neither."""
     return (
-        prompt.find(b"[", 1) >= 0 or b"_" in prompt or prompt.startswith((b'"data:', b'["data:', b"{"))
+        prompt.find(b"[", 1) >= 0
+        or b"_" in prompt
+        or prompt.startswith((b'"data:', b'"DATA:', b'["data:', b'["DATA:', b"{"))
     ) and _MARK.search(prompt) is not None
 
 
@@ -121,7 +127,7 @@ def media_in(body: Body, span: Span) -> Steps[Media]:
             at = match.end()
         elif match.lastgroup == "bare":
             at = match.end() - 1  # a data URL may begin with this very quote
-            if not body.startswith(b"data:", match.end()):
+            if body[match.end() : match.end() + 5].lower() != b"data:":
                 begin = match.end()
                 at = 1 + (yield from string_end(body, begin))
                 if _looks_like_base64(body, begin, at - 1):
@@ -131,7 +137,7 @@ def media_in(body: Body, span: Span) -> Steps[Media]:
         else:
             begin = match.start() + 1
             close = yield from string_end(body, match.end())
-            media = match.group("media").decode()
+            media = (match.group("plain") or match.group("media")).decode().lower()
             found.payloads.append(Payload((begin, close), media if media in ("image", "audio", "video") else "file"))
             at = close + 1
         count += 1

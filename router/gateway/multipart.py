@@ -51,7 +51,8 @@ def parts(body: Body, boundary: bytes) -> Steps[list[Part]]:
     """The fields of a form, in their order. Raises FormError."""
     mark = b"--" + boundary
     found: list[Part] = []
-    at = 0 if body.startswith(mark) else (yield from _delimiter(body, mark, 0))
+    # Before the first boundary anything may stand (RFC 2046 5.1.1).
+    at = 0 if body.startswith(mark) else 2 + (yield from _delimiter(body, mark, 0))
     at += len(mark)
     while body[at : at + 2] != b"--":
         if len(found) >= PARTS_MAX:

@@ -9,7 +9,7 @@ import time
 import aiohttp
 import pytest
 
-from tests.support.backends import Call, ScriptedBackend, say_hello
+from tests.support.backends import Call, ScriptedBackend, answer, say_hello
 from tests.support.router import RouterProcess, Site
 from tests.support.valkey import Valkey
 
@@ -71,6 +71,22 @@ async def many(http: aiohttp.ClientSession, urls: list[str], key: str, count: in
             return reply.status
 
     return await asyncio.gather(*[one(i) for i in range(count)])
+
+
+async def test_no_key_is_locked_out_by_one_long_answer(http: aiohttp.ClientSession) -> None:
+    """What an answer without a maximum may run to is guessed from the last ones. A guess above the whole limit would
+    refuse every further request, and so nothing would ever be learned that makes it smaller."""
+
+    async def answer_at_length(call: Call) -> None:
+        await call.send(answer(tokens=700 if len(backend.calls) == 1 else 5))
+
+    ask = {name: value for name, value in ASK.items() if name != "max_tokens"}
+    async with ScriptedBackend(answer_at_length) as backend:
+        async with RouterProcess([Site("a", "a", backend.url)], head=PLANS) as r:
+            key = await asyncio.to_thread(r.create_key, "tokens", "tokens")
+            for _ in range(3):
+                async with http.post(r.url + CHAT, json=ask, headers=auth(key)) as reply:
+                    assert reply.status == 200, await reply.text()
 
 
 async def test_two_routers_share_keys_and_limits(http: aiohttp.ClientSession) -> None:

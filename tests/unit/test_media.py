@@ -43,6 +43,17 @@ SHAPES: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "chat, bare file": ({"messages": [{"content": [{"type": "file", "file": {"file_data": "%s"}}]}]}, 2000),
     "responses": ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": IMAGE + "%s"}]}]}, 1000),
+    "chat, capitals": (
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "DATA:Image/PNG;BASE64,%s"}}]}]},
+        1000,
+    ),
+    "chat, no Base64": (
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "data:image/svg+xml;utf8,%s"}}]}]},
+        1000,
+    ),
+    "embeddings, no Base64": ({"input": "data:image/svg+xml,%s"}, 1000),
+    "embeddings, capitals": ({"input": ["DATA:IMAGE/PNG;base64,%s"]}, 1000),
+    "responses, made": ({"input": [{"type": "image_generation_call", "id": "i", "result": "%s"}]}, 1000),
     "responses, tool": (
         {"input": [{"type": "computer_call_output", "output": {"type": "input_image", "image_url": IMAGE + "%s"}}]},
         1000,
@@ -216,6 +227,7 @@ def test_an_item_may_stand_where_a_step_ends(shift: int, at: int) -> None:
         ('"max_tokens":"100","stream":"true","n":"2"', (100, True, 2)),
         ('"max_tokens":1e2,"stream":false,"n":null', (100, False, 1)),
         ('"temperature":NaN,"max_tokens":7', (7, False, 1)),
+        ('"max_tokens":7,"stream_options":{"x":NaN}', (7, False, 1)),
         ('"max_tokens":NaN,"logit_bias":{"1":-Infinity}', (None, False, 1)),
     ],
 )

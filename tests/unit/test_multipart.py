@@ -149,3 +149,11 @@ def test_a_form_without_a_model_is_refused(data: bytes) -> None:
     with pytest.raises(RouterError) as refused:
         ask(data)
     assert refused.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("preamble", [b"\r\n", b"This is a form.\r\n", b"\r\n--b0undaryx\r\n\r\n"])
+def test_something_may_stand_before_the_first_boundary_and_behind_the_last(preamble: bytes) -> None:
+    fields = [("model", b"m", False), ("file", b"wav", True)]
+    data = preamble + form(fields) + b"bye"
+    found = finish(parts(data, B))
+    assert [(part.name, data[slice(*part.content)]) for part in found] == [(n, c) for n, c, _ in fields]
