@@ -43,7 +43,7 @@ def missing(path: str) -> CliError:
     return CliError(
         f"there is no {path}",
         code=Exit.USAGE,
-        hint="Write one with `router config init`, name another with --config (ROUTER_CONFIG), or see `router demo`.",
+        hint="Write one with `router config init`, name another one (ROUTER_CONFIG), or see `router demo`.",
     )
 
 

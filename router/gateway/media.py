@@ -34,12 +34,13 @@ KINDS = {
 }
 #: Base64 stands below these keys also without a data URL.
 _BARE = rb"data|file_data|b64_json|image_embeds|image|audio|result"
-#: The rest of a media type, and its parameters. RFC 2397 knows no case, and data that is no Base64.
-_REST = rb'(?:[^"\\,;]|\\/){0,100}(?:;[^"\\,;]{1,60}){0,4}'
+#: RFC 2397 knows no case, and data that is no Base64. Nothing here is tried twice.
+_URL = (
+    rb'(?i:data):(?P<media>[A-Za-z]{0,20}+)(?:[^"\\,;]|\\/){0,100}+'
+    rb'(?:;(?!(?i:base64),)[^"\\,;]{1,60}+){0,4}+(?:;(?i:base64),|(?P<plain>,))'
+)
 _MARK = re.compile(
-    rb'"(?:(?i:data):(?:(?P<media>[A-Za-z]{0,20})' + _REST + rb";(?i:base64),"
-    rb"|(?P<plain>(?i:image|audio|video))" + _REST + rb",)"
-    rb'|type"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"(?P<type>' + b"|".join(KINDS) + rb')"'
+    rb'"(?:' + _URL + rb'|type"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"(?P<type>' + b"|".join(KINDS) + rb')"'
     rb"|(?:" + _BARE + rb')"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}(?P<bare>"))'
 )
 #: A mark is shorter than this; it may stand where one step ends and the next begins.
@@ -135,11 +136,13 @@ def media_in(body: Body, span: Span) -> Steps[Media]:
         elif _is_escaped(body, match.start()):
             at = match.end()  # somebody quotes one: that is text
         else:
-            begin = match.start() + 1
-            close = yield from string_end(body, match.end())
-            media = (match.group("plain") or match.group("media")).decode().lower()
-            found.payloads.append(Payload((begin, close), media if media in ("image", "audio", "video") else "file"))
-            at = close + 1
+            begin, at = match.start() + 1, match.end()
+            media = match.group("media").decode().lower()
+            kind = media if media in ("image", "audio", "video") else "file"
+            if kind != "file" or match.group("plain") is None:  # else it is a text that begins with this word
+                close = yield from string_end(body, at)
+                found.payloads.append(Payload((begin, close), kind))
+                at = close + 1
         count += 1
         if at - yielded >= STEP_BYTES or count % _STEP_MARKS == 0:
             yield min(at - yielded, LEAP_BYTES)

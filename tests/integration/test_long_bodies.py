@@ -138,5 +138,5 @@ async def _longest_wait(r: RouterProcess, until: object) -> float:
     asker = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdin=pipe, stdout=pipe)
     await asyncio.sleep(0.5)
     await until  # type: ignore[misc]
-    out, _ = await asker.communicate()
+    out, _ = await asker.communicate(b"")  # without an input, Python 3.11 leaves the pipe open
     return float(out)

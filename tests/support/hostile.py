@@ -53,6 +53,7 @@ JSON: dict[str, Callable[[int], bytes]] = {
     "parts": _repeated(b'{"model":"m","messages":[', b'{"type":"image"},', b"{}]}"),
     "quoted pictures": _repeated(b'{"model":"m","input":"', b'\\"data:image/png;base64,', b'"}'),
     "half marks": _repeated(b'{"model":"m","input":[', b'"data:;;;;;;,",', b'""]}'),
+    "half URLs": _repeated(b'{"model":"m","input":[', b'"DATA:image/;;;a;b;c;d,",', b'""]}'),
     "bare pictures": _repeated(b'{"model":"m","input":[{"a":"x"}', b',{"data":"' + b"A" * 400 + b'"}', b"]}"),
     "no end": _repeated(b'{"model":"m","input":"', b"x", b""),
     "no brackets": _repeated(b'{"model":"m","input":[', b"[", b""),

@@ -158,6 +158,8 @@ def test_an_item_elsewhere_has_its_price_too(part: dict[str, Any]) -> None:
         LARGE,
         "x" * 50_000,
         "the data: it is [here], image_url, base64,",
+        "data: it is [here], image_url, base64,",
+        "Data:text, and more of it",
     ],
 )
 def test_what_stands_in_a_text_is_text(text: str) -> None:
