@@ -467,3 +467,17 @@ class TestNothingInIt:
         book.asked.answers(body=whole())
         assert client.wire.written.count(b"HTTP/1.1 200 ") == 1
         book.at_rest()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_may_end_when_its_backend_is_left(monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """Nobody else can answer: the request is over before the next one is looked at."""
+    book = Playbook(monkeypatch, configuration(backends=("us-east/a",)))
+    clients = [book.client() for _ in range(3)]
+    for client in clients:
+        client.send(chat(stream=stream))
+    await book.turn()
+    book.app.lifecycle.backend_refused("us-east/a")
+    await book.turn()
+    assert {client.answer.status for client in clients} <= {502, 503}
+    book.at_rest()
