@@ -34,7 +34,7 @@ KINDS = {
 }
 #: Base64 stands below these keys also without a data URL.
 _BARE = rb"data|file_data|b64_json|image_embeds|image|audio|result"
-#: RFC 2397 knows no case, and data that is no Base64. Nothing here is tried twice.
+#: RFC 2397 knows no case, and data without Base64. Nothing here is tried twice.
 _URL = (
     rb'(?i:data):(?P<media>[A-Za-z]{0,20}+)(?:[^"\\,;]|\\/){0,100}+'
     rb'(?:;(?!(?i:base64),)[^"\\,;]{1,60}+){0,4}+(?:;(?i:base64),|(?P<plain>,))'

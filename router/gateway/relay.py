@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: How much of an answer is held back before it is passed on uncommitted, in bytes.
 HOLD_STREAM_BYTES = 64 * 1024
 HOLD_WHOLE_BYTES = 256 * 1024
-#: Responses repeat the instructions and tools of the request before they say anything: then so much more is held.
+#: Responses repeat the instructions and tools of the request before they say anything: then more is held.
 _REPEATED_TIMES = 3
 HOLD_BYTES_MAX = 4 * 1024 * 1024
 #: A usage object stands at the end of a long answer.
