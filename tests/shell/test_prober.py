@@ -18,7 +18,7 @@ from router.core.fleet import Fleet
 from router.core.health import State
 from router.core.params import Params
 from router.observe.observer import Observer
-from router.observe.prober import Prober, Verdict
+from router.observe.prober import Prober, ProbeResult
 from tests.support.pages import Answer, Pages, drip, flood, page, raw, serving, silence
 from tests.support.stopwatch import Stopwatch
 
@@ -279,7 +279,7 @@ async def test_an_unforeseen_fault_is_told_once_and_does_not_end_the_watch(
     faults = 0
     honest = Prober.probe
 
-    async def faulty(self: Prober, *, ask_models: bool = False) -> Verdict:
+    async def faulty(self: Prober, *, ask_models: bool = False) -> ProbeResult:
         nonlocal faults
         faults += 1
         if faults <= 5:
