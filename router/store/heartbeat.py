@@ -31,6 +31,8 @@ ROUTERS = "{mr}:routers"
 MARK = "{mr}:mark"
 MARKS = "{mr}:marks"
 _START_TRIES = 3
+#: No further try after this long.
+_START_S = 0.9
 KEEPS_ALL = "noeviction"
 
 
@@ -98,13 +100,16 @@ class Heartbeat:
     async def start(self, ledger: Ledger) -> None:
         """Raises StoreError if the store cannot be used as it is configured; one that is away is probed."""
         self._ledger = ledger
+        until_s = self._monotonic_s() + _START_S
         for _ in range(_START_TRIES):
             try:
                 await self._beat()
                 break
             except LinkError as error:
                 self.breaker.failed(str(error), self._monotonic_s())
-        else:
+            if self._monotonic_s() >= until_s:
+                break
+        if not self.breaker.up:
             self._complaint.worth_a_line(self.breaker.reason, self._monotonic_s())
             _log.warning("the store is away (%s); until it is back: %s", self.breaker.reason, self._on_down)
         self._tasks = [

@@ -1,7 +1,7 @@
 """Speaks redis-py, besides ``cluster``: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
 
-Nothing is tried twice and everything ends within PATIENCE_S: with redis-py's own settings one call to a frozen server
-takes a minute. How long a caller waits is the courier's business.
+Nothing is tried twice and everything ends within PATIENCE_S, or CONNECT_PATIENCE_S at first: with redis-py's own
+settings one call to a frozen server takes a minute. How long a caller waits is the courier's business.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from router.store.courier import DEADLINE_S, Command, LinkError, NodeAwayError
 
 #: A connection that is silent for this long is closed; a whole pipeline has no more either.
 PATIENCE_S = 3 * DEADLINE_S
+#: The first call of a link connects, maybe to several servers, with TLS, far away. No request waits for it.
+CONNECT_PATIENCE_S = 1.0
 _CONNECTIONS = 32
 #: Answers that say "the server cannot work now", whatever was asked.
 _CANNOT_WORK = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError)
@@ -59,6 +61,7 @@ class RedisLink:
         self._opened: _Opened | None = None
         self._nodes: ClusterNodes | None = None
         self._closed = False
+        self._tried = False  # since it was opened
         self._said: set[type[BaseException]] = set()
 
     def __repr__(self) -> str:
@@ -66,7 +69,7 @@ class RedisLink:
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S if self._tried else CONNECT_PATIENCE_S):
                 replies = await self._pipeline([c.words for c in commands])
                 unknown = [
                     i for i, c in enumerate(commands) if c.script is not None and isinstance(replies[i], NoScriptError)
@@ -77,6 +80,7 @@ class RedisLink:
                         replies[i] = reply
         except BaseException as error:
             raise self._failure(error) from None
+        self._tried = True
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception):
                 self._judge(reply)
@@ -86,6 +90,7 @@ class RedisLink:
 
     async def drop(self) -> None:
         opened, self._opened = self._opened, None
+        self._tried = False
         nodes, self._nodes = self._nodes, None
         if nodes is not None:
             with contextlib.suppress(Exception):
@@ -138,7 +143,7 @@ class RedisLink:
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         client = self._client()
         if self._nodes is not None:
-            return await self._nodes.pipeline(commands)
+            return await self._nodes.pipeline(commands, patient=not self._tried)
         pipeline = client.pipeline(transaction=False)
         for words in commands:
             pipeline.execute_command(*words)
@@ -203,7 +208,7 @@ class _Opened(NamedTuple):
 def _open(url: RedisUrl, socket_timeout: float | None = PATIENCE_S) -> _Opened:
     common: dict[str, Any] = {
         "socket_timeout": socket_timeout,
-        "socket_connect_timeout": PATIENCE_S,
+        "socket_connect_timeout": CONNECT_PATIENCE_S,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
