@@ -66,6 +66,17 @@ def test_links_lead_somewhere() -> None:
     assert not broken, "\n".join(broken)
 
 
+def test_what_was_tried_names_tests_that_there_are() -> None:
+    named = re.findall(r"`(tests/[^`]+\.py)(?:::(\w+))?`", (ROOT / "docs/tried.md").read_text())
+    assert len(named) > 60
+    missing = [
+        "::".join(filter(None, (path, inside)))
+        for path, inside in named
+        if not (ROOT / path).is_file() or (inside and not re.search(rf"\b{inside}\b", (ROOT / path).read_text()))
+    ]
+    assert not missing, "\n".join(missing)
+
+
 def test_decisions_are_numbered() -> None:
     records = sorted((ROOT / "docs" / "adr").glob("*.md"))
     numbers = [int(path.name[:4]) for path in records]
