@@ -172,14 +172,16 @@ class Backend(Configured):
         return self.reputation.doubtful or self.health.last_probe_ok is False
 
     def comes_last(self, now_s: float, *, retry: bool) -> bool:
-        """It failed lately, or its probe fails and nothing comes: others are preferred. A retry is not a trial."""
+        """It failed lately, or its probe fails and nothing comes, or never has: others are preferred. A retry is not a
+        trial."""
         health = self.health
         if health.state is State.EJECTED and not health.gray:  # used in panic only
             return True
         if retry and health.state is State.PROBATION:
             return True
         unanswered = self.requests_total - self._answered_total
-        silent = health.last_probe_ok is False and unanswered >= self._params.trial_places
+        unheard = not self._answered_total and self.rtt.mean_s is None
+        silent = health.last_probe_ok is False and (unheard or unanswered >= self._params.trial_places)
         return self.reputation.comes_last(now_s, silent=silent, retry=retry)
 
     # -- what happens to requests -----------------------------------------------------------------------------------

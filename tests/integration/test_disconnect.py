@@ -16,8 +16,15 @@ CHAT = b"/v1/chat/completions"
 CLIENTS = 25
 
 
-async def leave(r: RouterProcess, *, stream: bool, after_s: float, read_until: bytes | None = None) -> None:
-    """Ask, perhaps wait for some bytes, and hang up."""
+async def leave(
+    r: RouterProcess,
+    *,
+    stream: bool,
+    after_s: float = 0.0,
+    read_until: bytes | None = None,
+    told: asyncio.Event | None = None,
+) -> None:
+    """Ask, perhaps wait for some bytes or to be told, and hang up."""
     host, port = r.listen.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = orjson.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x"}]})
@@ -27,6 +34,8 @@ async def leave(r: RouterProcess, *, stream: bool, after_s: float, read_until: b
     )
     if read_until is not None:
         await reader.readuntil(read_until)
+    if told is not None:
+        await told.wait()
     await asyncio.sleep(after_s)
     writer.transport.abort()
 
@@ -64,8 +73,12 @@ async def test_while_waiting_for_the_first_token(stream: bool) -> None:
         gone.release()
 
     async with ScriptedBackend(wait) as b, RouterProcess([Site("near", "a", b.url)], head=OPEN) as r:
-        leaving = [leave(r, stream=stream, after_s=0.3) for _ in range(CLIENTS)]
-        await asyncio.gather(*leaving)
+        all_are_waiting = asyncio.Event()
+        leaving = asyncio.gather(*(leave(r, stream=stream, told=all_are_waiting) for _ in range(CLIENTS)))
+        async with asyncio.timeout(30):
+            await b.called(CLIENTS)
+        all_are_waiting.set()
+        await leaving
         watch = Stopwatch(r.process.pid)
         await gone.all()
         assert watch.elapsed_s < 0.25

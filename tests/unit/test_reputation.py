@@ -72,6 +72,7 @@ class TestStanding:
     def test_silence_while_the_probe_fails_is_bounded(self) -> None:
         driver = Driver(fleet_of(A, B))
         b = driver.fleet.backends[A]
+        driver.fleet.observe_rtt(A, 0.01, 0.0)
         driver.fleet.observe_health(A, False, 0.0)
         for _ in range(2):
             driver.send(0.0, pin_region="us-east")
@@ -145,3 +146,15 @@ def test_a_backend_that_failed_is_never_predicted_faster_for_it(ends: list[tuple
     computed = any(outcome is Outcome.TRUNCATED for outcome, _, _ in ends)
     for policy in ("ttft",) if computed else ("ttft", "least_inflight", "prefix", "gorgo", "dynamo"):
         assert cost_at_a(driver, policy, now_s) >= cost_at_a(clean, policy, now_s) - 1e-9, policy
+
+
+def test_who_has_never_answered_and_fails_its_probe_comes_last() -> None:
+    """A certificate that is not good, a wrong port: the first request must not be what finds it out."""
+    fleet = fleet_of(A, B)
+    fleet.observe_health(A, False, 0.0)
+    assert fleet.backends[A].comes_last(0.0, retry=False)
+    fleet.observe_health(A, True, 1.0)
+    assert not fleet.backends[A].comes_last(1.0, retry=False)
+    fleet.observe_rtt(A, 0.01, 1.0)
+    fleet.observe_health(A, False, 2.0)
+    assert not fleet.backends[A].comes_last(2.0, retry=False), "one lost probe of a backend that answers says little"
