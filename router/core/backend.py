@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from router.core.notices import Notices
 
 _OK = Outcome.OK
+#: Whole answers of one backend teach it at most this often, in seconds: those in between say the same.
+_LESSON_GAP_S = 0.005
 _MILLIONTH = 1e-6
 
 
@@ -48,6 +50,7 @@ class Backend(Configured):
         "_retries_total",
         "_slots",
         "_stirred",
+        "_taught_s",
         "backlog",
         "born_s",
         "denials",
@@ -87,6 +90,7 @@ class Backend(Configured):
         self._answered_total = 0
         #: something ended or came here since the last tick
         self._stirred = False
+        self._taught_s = float("-inf")  # by a whole answer
         self.forget(now_s)
 
     def __repr__(self) -> str:
@@ -249,23 +253,26 @@ class Backend(Configured):
             return None
         event, service = None, self.service
         if lease.first_token_s is None:
-            took_s = now_s - lease.started_s
             event = self._served(lease, now_s)
-            lane = self.lanes.get(lease.request.model)
-            if lane is not None and lease.started_s >= self.born_s:
-                lane.whole.add(took_s, now_s)
-            service.took(took_s - (lease.predicted_ttft_s or 0.0))  # less than 0 counts as the least there is
             if lease.ahead is not None and lease.ahead.requests >= service.slots:
-                service.refute(took_s, lease.ahead.requests)
+                service.refute(now_s - lease.started_s, lease.ahead.requests)
         elif usage is not None:
             before = lease.ahead.requests if lease.ahead is not None else self.inflight
             requests = (before + self.inflight + self.others_inflight) / 2
             service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
         if self.limit < self.spec.max_inflight:  # additive increase
             self.limit = min(self.limit + 1.0 / self.limit, float(self.spec.max_inflight))
-        service.computed(lease.uncached_tokens, lease.pairs * _MILLIONTH)
         if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
             self.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
+        if lease.first_token_s is not None:
+            service.computed(lease.uncached_tokens, lease.pairs * _MILLIONTH)
+        elif now_s - self._taught_s >= _LESSON_GAP_S:
+            self._taught_s = now_s
+            took_s = now_s - lease.started_s
+            if (lane := self.lanes.get(lease.request.model)) is not None and lease.started_s >= self.born_s:
+                lane.whole.add(took_s, now_s)
+            service.took(took_s - (lease.predicted_ttft_s or 0.0))  # less than 0 counts as the least there is
+            service.computed(lease.uncached_tokens, lease.pairs * _MILLIONTH)
         return event
 
     def _served(self, lease: Lease, now_s: float) -> Event | None:

@@ -20,6 +20,8 @@ TEXT_BYTES_MIN = 128
 BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 1.0, 16.0
 #: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
+#: The first answers to a key all teach how many bytes its tokens have; after this many, every eighth does.
+_ALL_ANSWERS = 64
 _WEIGHT = 0.1
 #: How far one prompt can move what is known of its key, and of the whole model: a few odd ones hardly matter, and what
 #: half of the prompts are like is found.
@@ -40,11 +42,12 @@ class _Tokenizer:
 class _Habit:
     """Bytes per token in the requests of one key to one model, and tokens of their answers."""
 
-    __slots__ = ("bytes_per_token", "output_tokens")
+    __slots__ = ("answers", "bytes_per_token", "output_tokens")
 
     def __init__(self, bytes_per_token: float, output_tokens: float) -> None:
         self.bytes_per_token = bytes_per_token
         self.output_tokens = output_tokens
+        self.answers = 0
 
 
 class TokenEstimator:
@@ -87,6 +90,9 @@ class TokenEstimator:
             habit = _Habit(self.bytes_per_token(key_id, model), float(usage.output_tokens))
             _put(self._habits, (key_id, model), habit)
         habit.output_tokens += _WEIGHT * (usage.output_tokens - habit.output_tokens)
+        answers = habit.answers = habit.answers + 1
+        if answers > _ALL_ANSWERS and answers & 7:
+            return
         if text_bytes is None or text_bytes < TEXT_BYTES_MIN or usage.prompt_tokens <= 0:
             return
         bytes_per_token = text_bytes / usage.prompt_tokens

@@ -32,18 +32,19 @@ class Charging:
     def reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
         """Take it from what this router may give by itself. None: the store must be asked. Raises RouterError
         (quota_exhausted)."""
-        taken = self._store.reserve_now(key, self._most(need), need.request_id, x.arrival_s)
+        taken = self._store.reserve_now(key, self._most(key, need), need.request_id, x.arrival_s)
         return self._allowed(x, taken) if isinstance(taken, Refusal) else taken
 
-    def _most(self, need: Request) -> Amounts:
+    def _most(self, key: Key, need: Request) -> Amounts:
         """The most that it is expected to use."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
-        return Amounts(1, prompt, output, self._force.settings.aliases.microusd(need.model, prompt, output))
+        microusd = self._force.settings.aliases.microusd(need.model, prompt, output) if key.plan.limits.money else 0
+        return Amounts(1, prompt, output, microusd)
 
     async def reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back. Raises
         RouterError (quota_exhausted, store_unavailable)."""
-        asking = self._store.reserve(key, self._most(need), need.request_id)
+        asking = self._store.reserve(key, self._most(key, need), need.request_id)
         task = spawn(asking, name=f"reserve {need.request_id}")
         try:
             taken = await task
@@ -93,9 +94,12 @@ class Charging:
             return
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
-        microusd = self._force.settings.aliases.microusd(record.model or "", prompt, output)
-        if not microusd and prompt + output and x.key is not None and x.key.plan.limits.money:
-            self._force.settings.aliases.say_unpriced(record.model or "", x.key.plan.name)
+        microusd = 0
+        if x.key is not None and x.key.plan.limits.money:
+            aliases, model = self._force.settings.aliases, record.model or ""
+            microusd = aliases.microusd(model, prompt, output)
+            if not microusd and prompt + output:
+                aliases.say_unpriced(model, x.key.plan.name)
         self._store.settle(reservation, Amounts(1, prompt, output, microusd))
 
     def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:
