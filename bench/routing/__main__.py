@@ -34,6 +34,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tell-all", action="store_true", help="all policies hear of the prefixes of other routers")
     parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
     parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
+    parser.add_argument("--lost", action="store_true", help="only the cases in which a region is lost")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a few minutes: fewer requests and policies")
@@ -66,6 +67,8 @@ def main(arguments: list[str]) -> int:
             print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
             known = (*job[:-1], capacity)
             for number, case in enumerate(cases(play.workload(known), capacity)):
+                if options.lost and not case.lost:
+                    continue
                 played = pool.map(play.rows, *zip(*((known, number, p) for p in options.policies), strict=True))
                 parts = (case.name, f"{case.name}, after")
                 for name, *rows in zip(parts, *played, strict=False):
