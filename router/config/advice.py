@@ -1,6 +1,6 @@
 """What a configuration may say and probably does not mean: told by check, start and reload alike.
 
-What would permit something that nobody asked for, or could never work, is no advice but a problem (``checks``).
+A setting that permits something nobody asked for, or could never work, is a problem and not advice: see ``checks``.
 """
 
 from __future__ import annotations

@@ -386,8 +386,8 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         "tokens",
-        "What counts as how many prompt tokens until an engine says better: items that are no text count by the piece, "
-        "never by their length.",
+        "Prompt tokens of pictures, sound, films and files until an engine says better: a price per item, whatever its "
+        "length.",
         TokensSection,
         (
             Setting("image", "integer", "A picture.", low=1, high=10**6),
