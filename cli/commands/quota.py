@@ -13,13 +13,10 @@ from cli.client import segment
 from cli.commands.keys import find_key
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.output import Table
-from router.core.limits import KINDS
 
 Json = dict[str, Any]
 
 group = typer.Typer(help="How far the limits of keys are used.", no_args_is_help=True)
-
-_KINDS = {kind.name: kind for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ def show(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """What each limit allows, how much of it is used, and when it is whole again."""
+    """What each limit allows, how much of it is used, and when it is fully free."""
     context(ctx, admin_url, admin_token).run(run_show, ShowOptions(key, as_json))
 
 
@@ -54,7 +51,7 @@ def reset(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Make the limits of a key whole again."""
+    """Reset the limits of a key: nothing is used."""
     context(ctx, admin_url, admin_token).run(run_reset, ResetOptions(key, as_json))
 
 
@@ -81,7 +78,7 @@ def run_reset(ctx: Context, options: ResetOptions) -> None:
 def quota_table(quotas: list[Json]) -> Table:
     from rich.markup import escape
 
-    columns = ("key", "limit", "used", "", "of", "left", "whole in", "counted by")
+    columns = ("key", "limit", "used", "", "of", "left", "free in", "counted by")
     made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "left"))
     for quota in quotas:
         name = f"[bold]{escape(quota['key']['name'])}[/]"
@@ -94,7 +91,11 @@ def quota_table(quotas: list[Json]) -> Table:
 
 
 def _cells(entry: Json) -> list[str]:
-    kind = _KINDS.get(entry["limit"])  # None: the router is newer than this program
+    from router.core.limits import KINDS  # heavy: only where it is used
+
+    kind = next(
+        (kind for kind in KINDS if kind.name == entry["limit"]), None
+    )  # None: the router is newer than this program
     amount: Callable[[float | None], str] = units.usd if kind is not None and kind.money else units.count
     reset = units.seconds(entry["reset_s"]) if entry["used"] else ""
     share = entry["used"] / entry["max"] if entry["max"] else 1.0

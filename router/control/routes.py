@@ -365,7 +365,9 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("DELETE", f"{_V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{_V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
-    Route("DELETE", f"{_V1}/quotas/{{key_id}}", "resetQuota", "Make the limits of a key whole again.", reset_quota),
+    Route(
+        "DELETE", f"{_V1}/quotas/{{key_id}}", "resetQuota", "Reset the limits of a key: nothing is used.", reset_quota
+    ),
     Route("GET", f"{_V1}/config", "showConfig", "The configuration in force, without secrets.", show_config),
     Route("POST", f"{_V1}/config/reload", "reloadConfig", "Read the file again; 422 if it is wrong.", reload_config),
     Route("GET", f"{_V1}/policies", "listPolicies", "The routing policies.", list_policies),

@@ -73,7 +73,7 @@ def _used_up(index: int, limit: int, standing: Standing, cost: Units, wait_s: fl
     spent = math.ceil(used * limit / MINUTE_US)
     return (
         f"Limit reached: {spent} of {limit} {kind.each} are used and this request needs {cost[index]}. "
-        f"Retry in {_span(wait_s)}; the limit is whole again in {_span(used / MICRO)}."
+        f"Retry in {_span(wait_s)}; the limit is fully free in {_span(used / MICRO)}."
     )
 
 

@@ -386,7 +386,7 @@ def test_a_refusal_names_the_limit_what_is_used_and_when_to_come_back() -> None:
     said = refusal(limits, Shortfall("requests", wait_us=100_000), seen, units(1, 10))
     assert said.detail == (
         "Limit reached: 600 of 600 requests per minute are used and this request needs 1. Retry in 100 ms; the limit "
-        "is whole again in 60.0 s."
+        "is fully free in 60.0 s."
     )
     assert (said.retry_after_s, [rate.remaining for rate in said.shown]) == (0.1, [0, 3333])
     said = refusal(limits, Shortfall("budget", wait_us=90_061_000_000), seen, units(1, 10, 20_000))
