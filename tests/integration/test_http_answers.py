@@ -94,11 +94,16 @@ def world() -> Iterator[World]:
         yield stack.enter_context(RouterProcess(sites, head=OPEN + "[probes]\ninterval = 60.0\n")), backends
 
 
-async def ask(r: RouterProcess, case: str, **more: object) -> bytes:
+CHAT = b"/v1/chat/completions"
+#: A route that promises nothing: its answers are judged by their framing alone.
+ANY = b"/v1/score"
+
+
+async def ask(r: RouterProcess, case: str, path: bytes = CHAT, **more: object) -> bytes:
     host, port = r.listen.split(":")
     body = orjson.dumps({"model": model_of(case), **more})
-    request = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-    return await talk((host, int(port)), request % (len(body), body), timeout_s=3.0)
+    request = b"POST %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    return await talk((host, int(port)), request % (path, len(body), body), timeout_s=3.0)
 
 
 def connections(backend: ScriptedBackend) -> int:
@@ -116,12 +121,12 @@ async def test_what_is_passed_on(world: World, case: list[Any], step: int) -> No
     status, _, name, _, body, kept = case
     backend = backends[f"passed {name}"]
     backend.calls.clear()
-    answer = await ask(r, f"passed {name}", step=step)
+    answer = await ask(r, f"passed {name}", ANY, step=step)
     assert statuses(answer) == [status], answer
     assert answer.endswith(b"\r\n\r\n" + corpus.raw(body) if body else b"\r\n\r\n") or status == 400
     assert b"evil" not in answer.lower()
     assert (b"content-length" in answer) is (status != 204)
-    assert (await ask(r, f"passed {name}", second=True)).endswith(b'{"second":true}')
+    assert (await ask(r, f"passed {name}", ANY, second=True)).endswith(b'{"second":true}')
     if not step:
         assert connections(backend) == (1 if kept else 2)
 
