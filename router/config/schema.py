@@ -467,5 +467,5 @@ REGION_KEYS: tuple[Setting, ...] = (
     Setting("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
 )
 
-#: Dataclasses of the tables above that are no section.
+#: Dataclasses of the tables above that are not sections.
 INNER_MODELS: dict[str, type] = {"targets": ModelTarget, "backends": BackendSpec, "regions": RegionSpec}

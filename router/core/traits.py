@@ -44,7 +44,7 @@ class Traits:
     title: str
     #: answers cheaply and does no inference
     probe_path: str
-    #: None: there is no page to scrape
+    #: None: the engine has no metrics page
     load: LoadMetrics | None = None
     #: a stream of several choices has one usage for each choice, and they add up
     sums_usage: bool = False
