@@ -3,7 +3,8 @@
 admin          the listener: its own port and token
 guard          who may use the API
 plane          what the API needs from the rest of the process
-routes         every route, as a table with its handlers
+route          one route: its path, what it takes, who answers
+routes         every route, by what it is about
 worker_routes  the routes that only the parent of several workers asks
 inputs         checks of query parameters and JSON bodies
 replies        JSON answers and errors

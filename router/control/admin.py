@@ -14,7 +14,8 @@ from router.control.guard import Guard
 from router.control.openapi import openapi
 from router.control.plane import ControlPlane
 from router.control.replies import failure, router_failure
-from router.control.routes import CONTROL, DOCUMENT, ROUTES, Route
+from router.control.route import CONTROL, DOCUMENT, Route
+from router.control.routes import ROUTES
 from router.errors import ConfigError, RouterError
 
 _log = logging.getLogger("router.control")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from router.control.routes import Route
+from router.control.route import Route
 
 _PATH_PARAM = re.compile(r"\{(\w+)\}")
 

@@ -11,7 +11,7 @@ from router.config import Config
 from router.control.inputs import number
 from router.control.plane import ControlPlane
 from router.control.replies import reply
-from router.control.routes import Route
+from router.control.route import Route
 from router.telemetry.stats import WINDOW_S_MAX
 
 

@@ -18,18 +18,59 @@ from router.control.admin import start_admin
 from router.control.drains import Drains
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.core.decisions import Candidate
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.errors import RouterError
 from router.observe.observer import Observer
 from router.store.open import open_store
-from router.telemetry.journal import Journal
+from router.telemetry.journal import AttemptRecord, Journal, Record
 from router.telemetry.labels import Labels
 from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Network, Pools
+
+TOML = """
+[router]
+name = "edge"
+region = "us-east"
+policy = "p2c"
+
+[probes]
+interval = 3600
+timeout = 0.3
+
+[plans.default]
+
+[plans.gold]
+requests_per_minute = 100
+tokens_per_minute = 1000
+concurrent = 5
+
+[[regions]]
+name = "us-east"
+jurisdiction = "us"
+location = [38.9, -77.0]
+  [[regions.backends]]
+  name = "a"
+  url = "http://127.0.0.1:1"
+  engine = "vllm"
+  models = ["m"]
+  cost_usd_hour = 2.5
+  [[regions.backends]]
+  name = "b"
+  url = "http://127.0.0.1:2"
+  models = ["m", "n"]
+
+[[regions]]
+name = "eu-west"
+  [[regions.backends]]
+  name = "a"
+  url = "http://127.0.0.1:3"
+  models = ["n"]
+"""
 
 
 @dataclass
@@ -114,3 +155,27 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
             await store.stop()
             # aiohttp ends its handlers in tasks of their own
             await asyncio.sleep(0)
+
+
+def record(number: int = 0, **changes: Any) -> Record:
+    made = Record(
+        f"req-{number}",
+        1000.0 + number,
+        model="m",
+        served_model="m",
+        path="/v1/chat/completions",
+        status=200,
+        policy="p2c",
+        attempts=[
+            AttemptRecord("eu-west/a", "eu-west", 0.001, "unreachable", status=None, detail="connection refused"),
+            AttemptRecord("us-east/a", "us-east", 0.01, "ok", 0.2, 0.25, 200, kind="retry"),
+        ],
+        candidates=(Candidate("us-east/a", 0.25, (("rtt", 0.05), ("queue", 0.2)), None),),
+        ttft_s=0.21,
+        duration_s=1.0,
+        output_tokens=20,
+        prefix_blocks=(1, 2, 3),
+    )
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made

@@ -1,7 +1,7 @@
 """The admin API in front of several workers: every answer is of all of them, and none counts twice.
 
-The routes are those of ``routes.py``. How each is answered stands in ``_ANSWERS``; a route that is not in it is told to
-all workers if it changes something, else to one.
+The routes are those of ``router/control/routes``. ``_ANSWERS`` says how each is answered; a route that is not in it is
+sent to all workers if it changes something, else to one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from router.control.guard import Guard
 from router.control.inputs import number
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
-from router.control.routes import DOCUMENT, REQUESTS_MAX, ROUTES, Route
+from router.control.route import DOCUMENT, Route
+from router.control.routes import ROUTES
+from router.control.routes.requests import REQUESTS_MAX
 from router.telemetry.metrics import CONTENT_TYPE, SPECS
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge

@@ -1,0 +1,42 @@
+"""One route of the admin API: its path, what it takes, and who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from router.control.plane import ControlPlane
+
+CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
+DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
+
+#: before every path
+V1 = "/admin/v1"
+
+Handler = Callable[[web.Request, ControlPlane], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of the query."""
+
+    name: str
+    kind: str  # JSON Schema type
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str  # parameters in braces, as OpenAPI writes them
+    name: str  # operationId
+    summary: str
+    handler: Handler
+    query: tuple[Param, ...] = ()
+    body: dict[str, Any] | None = None  # JSON Schema
+    status: int = 200
+    content_type: str = "application/json"
+    open: bool = False  # needs no token

@@ -1,0 +1,92 @@
+"""The routes of regions and backends: views, drains, probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router import clock
+from router.core.health import State
+from router.core.types import LoadSample
+from tests.support.control import TOML, Admin
+from tests.support.pages import page, serving
+
+BACKEND_FIELDS = {
+    *("name", "region", "url", "engine", "models", "state", "draining", "usable", "rtt_s", "rtt_floor_s", "rtt_age_s"),
+    *("inflight", "max_inflight", "queue", "running", "kv_ratio", "load_age_s", "uncached_tokens"),
+    *("output_tokens_per_s", "prefill_tokens_per_s", "ttft_error_s", "cost_usd_hour", "requests_total"),
+    *("failures_total", "last_error"),
+}
+
+
+async def test_regions_and_backends(admin: Admin) -> None:
+    now_s = clock.monotonic_s()
+    fleet = admin.control.fleet
+    for name in ("us-east/a", "us-east/b"):
+        fleet.observe_rtt(name, 0.02, now_s)
+    fleet.observe_load("us-east/a", LoadSample(now_s, running=4, waiting=3, kv_ratio=0.5), now_s)
+    regions = (await admin.get("/admin/v1/regions"))["data"]
+    assert [r["name"] for r in regions] == ["us-east", "eu-west"]
+    east, west = regions
+    assert (east["jurisdiction"], east["location"], west["location"]) == ("us", [38.9, -77.0], None)
+    assert (east["queue"], east["kv_ratio"], east["rtt_s"]) == (3, 0.5, 0.02)
+    assert (west["queue"], west["kv_ratio"], west["rtt_s"], west["age_s"]) == (None, None, None, None)
+    backends = (await admin.get("/admin/v1/backends"))["data"]
+    assert [b["name"] for b in backends] == ["us-east/a", "us-east/b", "eu-west/a"]
+    assert all(set(b) == BACKEND_FIELDS for b in backends)
+    assert east["backends"] == [{**b, **_ages(east, b["name"])} for b in backends[:2]]
+    a, b = backends[:2]
+    assert (a["running"], a["queue"], a["kv_ratio"], a["cost_usd_hour"]) == (4, 3, 0.5, 2.5)
+    assert (b["running"], b["queue"], b["load_age_s"], b["models"]) == (None, None, None, ["m", "n"])
+    assert a["last_error"] == "connection refused"
+
+
+def _ages(region: dict[str, Any], name: str) -> dict[str, Any]:
+    """What differs between two readings: ages."""
+    view = next(b for b in region["backends"] if b["name"] == name)
+    return {field: view[field] for field in ("rtt_age_s", "load_age_s")}
+
+
+async def test_drain_and_resume(admin: Admin) -> None:
+    drained = await admin.post("/admin/v1/regions/us-east/drain")
+    assert (drained["state"], drained["draining"], drained["applied"]) == ("draining", True, "all routers")
+    assert [b["draining"] for b in drained["backends"]] == [True, True]
+    resumed = await admin.post("/admin/v1/backends/us-east/b/resume")
+    assert (resumed["name"], resumed["draining"]) == ("us-east/b", False)
+    regions = (await admin.get("/admin/v1/regions"))["data"]
+    assert [b["draining"] for b in regions[0]["backends"]] == [True, False]
+    assert regions[0]["state"] in ("degraded", "down")
+    resumed = await admin.post("/admin/v1/regions/us-east/resume")
+    assert (resumed["draining"], [b["draining"] for b in resumed["backends"]]) == (False, [False, False])
+    encoded = await admin.post("/admin/v1/backends/us-east%2Fa/drain", status=404)
+    assert encoded["error"]["code"] == "not_found"
+    for path in (
+        "regions/nope/drain",
+        "backends/us-east/nope/drain",
+        "backends/nope/resume",
+        "regions/us-east/explode",
+    ):
+        await admin.post(f"/admin/v1/{path}", status=404)
+
+
+async def test_probe(admin: Admin) -> None:
+    async with serving({"/health": page(b""), "/metrics": page(b"vllm:num_requests_waiting 3\n")}) as engine:
+        admin.path.write_text(TOML.replace("http://127.0.0.1:1", engine.url))
+        await admin.post("/admin/v1/config/reload")
+        probed = await admin.post("/admin/v1/backends/us-east/a/probe")
+        assert probed["probe"]["ok"] is True
+        assert probed["probe"]["load"]["waiting"] == 3
+        assert probed["queue"] == 3
+        assert probed["last_error"] is None
+        region = await admin.post("/admin/v1/regions/us-east/probe")
+        assert [p["ok"] for p in region["probes"]] == [True, False]
+        assert region["probes"][1]["error"] == "connection refused"
+
+
+async def test_region_states(admin: Admin) -> None:
+    fleet = admin.control.fleet
+    now_s = clock.monotonic_s()
+    for _ in range(5):
+        fleet.observe_health("eu-west/a", False, now_s)
+    assert fleet.backends["eu-west/a"].state is State.EJECTED
+    states = {r["name"]: r["state"] for r in (await admin.get("/admin/v1/regions"))["data"]}
+    assert states == {"us-east": "ok", "eu-west": "down"}

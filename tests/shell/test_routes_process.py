@@ -1,0 +1,66 @@
+"""The routes about this process: alive, ready, status, metrics, figures."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from router import clock
+from router.core.types import LoadSample
+from tests.support.control import Admin, record
+
+
+async def test_status(admin: Admin) -> None:
+    admin.control.telemetry.request_done(record())
+    admin.control.telemetry.request_done(record(1, status=503, error="no_backend", cause="refused", attempts=[]))
+    status = await admin.get("/admin/v1/status")
+    assert set(status) == {"router", "store", "traffic", "regions", "backends"}
+    router = status["router"]
+    assert (router["name"], router["region"], router["version"], router["policy"]) == (
+        "edge",
+        "us-east",
+        "1.2.3",
+        "p2c",
+    )
+    assert (router["config_generation"], router["config_source"], router["ready"]) == (1, str(admin.path), True)
+    assert (status["store"]["kind"], status["store"]["state"]) == ("memory", "up")
+    assert status["traffic"]["queued"] == 3
+    assert status["traffic"]["error_ratio"] == 0.5
+    assert status["traffic"]["requests_per_s"] > 0
+    assert status["traffic"]["ttft_s_p50"] == pytest.approx(0.21, rel=0.03)
+    assert (status["regions"]["total"], status["backends"]["total"]) == (2, 3)
+
+
+async def test_stats(admin: Admin) -> None:
+    admin.control.telemetry.request_done(record())
+    stats = await admin.get("/admin/v1/stats?window_s=30")
+    assert (stats["window_s"], stats["requests"], stats["output_tokens"]) == (30, 1, 20)
+    assert stats["by_region"][0]["name"] == "us-east"
+    assert set(stats["ttft_s"]) == {"p50", "p90", "p99"}
+    await admin.get("/admin/v1/stats?window_s=0", 400)
+
+
+async def test_health_and_readiness(admin: Admin) -> None:
+    assert (await admin.get("/healthz"))["status"] == "ok"
+    assert (await admin.get("/readyz"))["status"] == "ready"
+    admin.not_ready = "no usable backend"
+    assert (await admin.get("/readyz", 503))["reason"] == "no usable backend"
+    await admin.get("/healthz")
+
+
+async def test_metrics(admin: Admin) -> None:
+    now_s = clock.monotonic_s()
+    admin.control.fleet.observe_rtt("us-east/a", 0.02, now_s)
+    admin.control.fleet.observe_load("us-east/a", LoadSample(now_s, running=4, waiting=3), now_s)
+    admin.control.telemetry.request_done(record())
+    families = {f.name: f for f in text_string_to_metric_families(await admin.get("/metrics"))}
+    assert families["router_requests"].samples[0].value == 1
+    states = {(s.labels["backend"], s.labels["state"]): s.value for s in families["router_backend_state"].samples}
+    assert states["us-east/a", "healthy"] == 1
+    assert states["us-east/a", "ejected"] == 0
+    assert [s.value for s in families["router_backend_waiting"].samples] == [3], "unknown has no sample"
+    assert "router_backend_kv_ratio" not in families
+    assert families["router_build_info"].samples[0].labels == {"version": "1.2.3"}
+    assert families["router_store_up"].samples[0].value == 1
+    assert families["router_queue_length"].samples[0].value == 3
+    assert "process_resident_memory_bytes" in families

@@ -1,0 +1,98 @@
+"""The routes of requests: lists, one request, the tail, explain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from tests.support.control import Admin, record
+
+
+async def test_requests(admin: Admin) -> None:
+    journal = admin.control.telemetry
+    journal.request_done(record(0))
+    journal.request_done(record(1, tenant="acme", status=503, error="no_backend", cause="refused", attempts=[]))
+    journal.request_done(record(2, model="n", served_model="n"))
+    listed = (await admin.get("/admin/v1/requests"))["data"]
+    assert [r["request_id"] for r in listed] == ["req-2", "req-1", "req-0"]
+    assert (listed[2]["backend"], listed[2]["attempts"], listed[2]["ttft_s"]) == ("us-east/a", 2, 0.21)
+    for query, expected in {
+        "limit=1": ["req-2"],
+        "model=n": ["req-2"],
+        "tenant=acme": ["req-1"],
+        "backend=us-east/a": ["req-2", "req-0"],
+        "backend=us-east": ["req-2", "req-0"],
+        "status=503": ["req-1"],
+        "status=5xx": ["req-1"],
+        "status=2xx": ["req-2", "req-0"],
+        "since_s=1001": ["req-2", "req-1"],
+        "status=2xx&model=m": ["req-0"],
+    }.items():
+        found = (await admin.get(f"/admin/v1/requests?{query}"))["data"]
+        assert [r["request_id"] for r in found] == expected, query
+    for query in ("limit=0", "limit=x", "limit=nan", "limit=99999", "status=abc", "status=20", "since_s=-1"):
+        refused = await admin.get(f"/admin/v1/requests?{query}", 400)
+        assert refused["error"]["param"] == query.split("=")[0]
+
+
+async def test_one_request_is_shown_whole(admin: Admin) -> None:
+    admin.control.telemetry.request_done(record())
+    admin.control.telemetry.flush()
+    shown = await admin.get("/admin/v1/requests/req-0")
+    assert [a["outcome"] for a in shown["attempts"]] == ["unreachable", "ok"]
+    assert shown["attempts"][0]["detail"] == "connection refused"
+    assert shown["decision"] == {
+        "policy": "p2c",
+        "backend": "us-east/a",
+        "candidates": [
+            {
+                "backend": "us-east/a",
+                "cost_s": 0.25,
+                "terms": {"rtt": 0.05, "queue": 0.2},
+                "struck": None,
+                "chosen": True,
+            }
+        ],
+    }
+    assert shown["prefix_blocks"] == 3
+    assert (await admin.get("/admin/v1/requests/nope", 404))["error"]["code"] == "not_found"
+    explained = await admin.post("/admin/v1/explain", {"request_id": "req-0"})
+    assert explained["decision"] == shown["decision"]
+    await admin.post("/admin/v1/explain", {"request_id": "nope"}, 404)
+
+
+async def test_tail(admin: Admin) -> None:
+    async with admin.session.get(f"{admin.url}/admin/v1/requests/tail?status=2xx") as response:
+        assert response.content_type == "text/event-stream"
+        assert await response.content.readuntil(b"\n\n") == b": connected\n\n"
+        admin.control.telemetry.request_done(record(1, status=500))
+        admin.control.telemetry.request_done(record(2))
+        event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 30)
+    name, data = event.decode().strip().split("\n")
+    assert name == "event: request"
+    assert json.loads(data.removeprefix("data: "))["request_id"] == "req-2"
+
+
+async def test_a_reader_of_the_tail_that_leaves_is_forgotten(admin: Admin) -> None:
+    for _ in range(40):
+        async with admin.session.get(f"{admin.url}/admin/v1/requests/tail") as response:
+            assert response.status == 200
+            response.close()
+        await asyncio.sleep(0.01)
+    readers = [await admin.session.get(f"{admin.url}/admin/v1/requests/tail") for _ in range(32)]
+    try:
+        assert [r.status for r in readers] == [200] * 32
+        refused = await admin.get("/admin/v1/requests/tail", 429)
+        assert refused["error"]["code"] == "admission_full"
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+async def test_explain(admin: Admin) -> None:
+    asked = {"model": "m", "prompt": "hello", "residency": ["eu", "us"], "max_tokens": 5}
+    explained = await admin.post("/admin/v1/explain", asked)
+    assert explained["decision"]["asked"] == asked | {"residency": "eu,us"}
+    assert (await admin.post("/admin/v1/explain", {"model": "x"}, 404))["error"]["code"] == "unknown_model"
+    for body in ({}, {"model": 5}, {"model": "m", "max_tokens": "many"}, {"model": "m", "polcy": "x"}):
+        assert (await admin.post("/admin/v1/explain", body, 400))["error"]["code"] == "invalid_request"
