@@ -2,7 +2,7 @@
 
 Two figures per kind of request. Instructions that the interpreter executes hardly depend on the machine and its load:
 10 % more fail. CPU time as a multiple of a fixed proxy's sees C code and system calls too, but noise with them:
-30 % more fail. What fails is measured again before it counts.
+30 % more fail. A scenario that fails is measured again before it counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.guard.rig import SCENARIOS, Failed, rigged
 BASELINE = environments.HERE / "baseline.json"
 INSTRUCTIONS_MAX = 1.10
 CPU_MAX = 1.30
-#: A machine that is busy all the time makes the router take detours: counts are taken anew so often.
+#: A busy machine makes the router take detours: how often a count is repeated before it fails.
 AGAIN_MAX = 3
 
 #: Every version of Python has its own instructions.

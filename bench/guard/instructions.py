@@ -37,7 +37,7 @@ class Reading:
 def counted(rig: Rig) -> dict[str, Count]:
     """One count per scenario: the least of a few windows. Starved routers take detours (a store that is late).
 
-    What the router does by the clock, without any request, is taken off: on a slow machine fewer requests share it.
+    The work that the router does on timers, without requests, is subtracted: on a slow machine fewer requests share it.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = str(Path(folder) / "count")
