@@ -284,7 +284,8 @@ class Server:
         response = web.StreamResponse(headers=self.shape.headers(stream=True, status=200))
         await response.prepare(request)
         await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
-        await response.write(b"data: [DONE]\n\n")
+        if self.shape.ends_with_done:
+            await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
 
@@ -411,7 +412,8 @@ class Server:
         headers["Content-Type"] = self.shape.metrics_content_type
         fault = self.faults.strike("metrics", now_s)
         how = fault.params["how"] if fault else ""
-        if how == "missing":
+        now = self.shape.metrics(self.view())
+        if how == "missing" or now is None:
             refusal = self.shape.refuse("path")
             assert refusal is not None
             raise RefusedError(refusal)
@@ -419,7 +421,7 @@ class Server:
             await asyncio.sleep(max(0.0, min(fault.until_s - now_s, 3600.0)))
         if how == "stale" and self._stale_metrics is not None:
             return web.Response(text=self._stale_metrics, headers=headers)
-        page = self._stale_metrics = self.shape.metrics(self.view())
+        page = self._stale_metrics = now
         if how == "garbage":
             page = "<html>\x00 502 Bad Gateway {{{ vllm:num_requests_running NaN NaN 1e999\n" * 3
         elif how == "renamed":

@@ -186,7 +186,7 @@ class SimFleet:
     """Several engines. Ports are free ones unless given, one for each backend in order.
 
     ``seen_from`` is a region or city: each engine is as far away as its region is from there; None: no latency.
-    ``rtt_ms`` overrides that per region.
+    ``rtt_ms`` overrides that per region. Of several kinds of ``engine``, the backends of each region take turns.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class SimFleet:
         regions: Sequence[RegionPlan] = DEFAULT_REGIONS,
         *,
         model: str = "llama-3.1-8b",
-        engine: str = "vllm",
+        engine: str | Sequence[str] = "vllm",
         profile: str = "demo",
         seen_from: str | None = None,
         rtt_ms: dict[str, float] | None = None,
@@ -204,18 +204,18 @@ class SimFleet:
     ) -> None:
         self.regions = tuple(regions)
         self.model = model
-        self.engine = engine
+        kinds = (engine,) if isinstance(engine, str) else tuple(engine)
         distances = {r.name: _distance_ms(seen_from, r, self.regions) for r in self.regions} | (rtt_ms or {})
-        names = [(r, f"{r.name}/{_LETTERS[i]}") for r in self.regions for i in range(r.backends)]
+        names = [(r, _LETTERS[i], kinds[i % len(kinds)]) for r in self.regions for i in range(r.backends)]
         if ports is not None and len(ports) != len(names):
             raise ValueError(f"{len(names)} backends need {len(names)} ports, not {len(ports)}")
         self.backends = [
             SimBackend(
                 EngineSpec(
-                    name,
+                    f"{region.name}/{letter}",
                     region,
                     model,
-                    engine,
+                    kind,
                     profile,
                     distances[region.name],
                     ports[i] if ports else 0,
@@ -224,7 +224,7 @@ class SimFleet:
                     max_waiting=max_waiting,
                 )
             )
-            for i, (region, name) in enumerate(names)
+            for i, (region, letter, kind) in enumerate(names)
         ]
 
     def __enter__(self) -> Self:
@@ -273,7 +273,7 @@ class SimFleet:
                     "  [[regions.backends]]",
                     f'  name = "{backend.name.split("/")[1]}"',
                     f'  url = "{backend.url}"',
-                    f'  engine = "{self.engine}"',
+                    f'  engine = "{backend.spec.engine}"',
                     f'  models = ["{self.model}"]',
                 ]
             lines.append("")

@@ -95,6 +95,7 @@ class Generation:
         self._response: web.StreamResponse | None = None
         self._raw = False  # headers are out without framing: the close is the end
         self._drip_s = 0.0
+        self._mark = b"data: [DONE]\n\n" if self._shape.ends_with_done else b""
         self._progress = [self._begin(i) for i in range(len(call.contexts) * call.n)]
         self._feed: Feed | None = None
 
@@ -210,7 +211,7 @@ class Generation:
                 return await self._go_down(how)
             await self._send_new()
         events = self._shape.last_events(self._call, [p.choice for p in self._progress])
-        await self._write([events] if events else [], b"data: [DONE]\n\n")
+        await self._write([events] if events else [], self._mark)
         if self._raw:
             sever(self._request, "fin")
         assert self._response is not None
@@ -337,7 +338,7 @@ class Generation:
 
     async def _cut(self, progress: Progress, how: str) -> None:
         if how == "error_done":
-            await self._write([[self._shape.error_event(DEAD_ENGINE, 500)]], b"data: [DONE]\n\n")
+            await self._write([[self._shape.error_event(DEAD_ENGINE, 500)]], self._mark)
         elif how == "truncated":
             whole = b"".join(
                 b"data: " + orjson.dumps(e)
@@ -360,7 +361,7 @@ class Generation:
             await asyncio.sleep(_SILENCE_S)
             await self._write([], b":\n\n")
             sever(self._request, "fin")
-        await self._write([[self._shape.error_event(DEAD_ENGINE, 500)]], b"data: [DONE]\n\n")
+        await self._write([[self._shape.error_event(DEAD_ENGINE, 500)]], self._mark)
         assert self._response is not None
         await self._response.write_eof()
         return self._response

@@ -20,7 +20,7 @@ def refuse(shape: Shape, kind: str, **facts: Any) -> None:
 
     Kinds: path method empty_body utf8 json surrogate not_object missing type content_type model empty_messages image
     max_tokens_low max_tokens_high context temperature vocabulary both_flags greedy_n n stream_options
-    streamed_chat_ids queue_full broken.
+    streamed_chat_ids queue_full fields prompt_ids broken.
     """
     refusal = shape.refuse(kind, **facts)
     if refusal is not None:
@@ -97,6 +97,8 @@ class Reader:
         if "prompt" not in body:
             refuse(shape, "missing", field="prompt", body=body)
         prompt = body.get("prompt")
+        if isinstance(prompt, list) and not shape.takes_token_ids:
+            refuse(shape, "prompt_ids")
         if isinstance(prompt, str):
             contexts = [prompt.encode()]
         elif isinstance(prompt, list) and prompt and all(isinstance(t, int) for t in prompt):
@@ -183,6 +185,8 @@ class Reader:
 
     def _call(self, kind: str, contexts: list[bytes]) -> Call:
         shape, body = self._shape, self._body
+        if shape.fields is not None and (unknown := body.keys() - shape.fields):
+            refuse(shape, "fields", value=unknown)
         model = self.model()
         stream = body.get("stream") is True
         options = body.get("stream_options")
@@ -196,6 +200,8 @@ class Reader:
         if n > 1 and "temperature" in body and temperature == 0:
             refuse(shape, "greedy_n", value=n)
         refuse(shape, "n", value=n)
+        if shape.always_one:
+            n = 1
         ids = [tokenizer().encode(c) for c in contexts]
         call = Call(
             kind=kind,

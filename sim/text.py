@@ -2,11 +2,15 @@
 
 The next token depends on nothing but the bytes already there, so an answer that was cut anywhere goes on exactly
 where it stopped, on any engine of the same model, no matter whether the part came back as text or as token ids.
+
+A model with ``polyglot`` in its name mixes scripts: characters of two to four bytes, some of which are several tokens;
+emoji, marks and joiners that make one sign of several characters.
 """
 
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from dataclasses import dataclass, field
 from functools import lru_cache
 from zlib import crc32
@@ -32,7 +36,26 @@ _WORDS = {
     "R": "today later meanwhile somewhere tonight often sometimes tomorrow here once again",
     "Q": "slowly quietly gently together early twice carefully softly soon always",
 }
-_CLASSES = {kind: tuple(dict.fromkeys(words.split())) for kind, words in _WORDS.items()}
+_POLYGLOT = {
+    "D": "每个 その 이 каждый αυτό ένα यह ทุก ცა",
+    "A": "静かな 明亮的 조용한 тихий 𠮷祥 ή́συχος शांत เงียบ ✨ ❤️ ö̈ đẹ",
+    "N": (
+        "地域 サーバー 도시 море ποτάμι नदी แม่น้ำ 🦊 🌍 👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 👍🏽 城市 橋 が が 星🌟 🧑🏿‍🚀 "
+        "ქალაქი 바다 ключ λίμνη पर्वत 𝔾 ẹ́ ő̂ 漢字かな"
+    ),
+    "V": "見つける 寻找 기억한다 находит βρίσκει खोजता จำ 🏃‍♀️ 讀 भेजता 운반한다 несёт",
+    "P": "の上に 穿过 사이에 через κάτω 🡒 के_पास ใต้".replace("_", ""),
+    "R": "今日 今天 오늘 сегодня σήμερα आज วันนี้ ⏰",
+    "Q": "ゆっくり 慢慢 천천히 тихо αργά धीरे ช้าๆ 🐢",
+}
+
+
+def _classes(words: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    return {kind: tuple(dict.fromkeys(some.split())) for kind, some in words.items()}
+
+
+_CLASSES = _classes(_WORDS)
+_POLYGLOT_CLASSES = _classes(_POLYGLOT)
 
 #: One letter stands for a class of words; anything longer is the word itself.
 _SENTENCES = tuple(
@@ -66,7 +89,9 @@ _LOOK_BACK = 512
 @lru_cache(maxsize=1)
 def tokenizer() -> Tokenizer:
     """The one vocabulary all simulated models share."""
-    return Tokenizer([*_LITERALS, *(w for words in _CLASSES.values() for w in words)])
+    # Of the words in other scripts every second one is a token; the others have a token for each byte.
+    others = [w for words in _POLYGLOT_CLASSES.values() for w in words][::2]
+    return Tokenizer([*_LITERALS, *(w for words in _CLASSES.values() for w in words), *others])
 
 
 def _mix(value: int) -> int:
@@ -90,8 +115,9 @@ class Answer:
 class _Author:
     """Writes on from ``context``. ``salt`` separates models and samplings."""
 
-    def __init__(self, salt: int, context: bytes) -> None:
+    def __init__(self, salt: int, context: bytes, classes: dict[str, tuple[str, ...]]) -> None:
         self._salt = salt
+        self._classes = classes
         tail_at = max(0, len(context) - _LOOK_BACK)
         tail = context[tail_at:]
         starts = [m.end() for m in _ENDS.finditer(tail)]
@@ -107,7 +133,7 @@ class _Author:
         if not self._written:
             return b""
         last = self._written[-1]
-        if not (last == b" " or last[-1:].isalpha()):
+        if not (last == b" " or last[-1:].isalpha() or last[-1] >= 0x80):
             return b""
         before = self._written[:-1]
         crc = self._start_crc
@@ -121,13 +147,21 @@ class _Author:
         slot = plan[index] if index < len(plan) else "."
         if slot in ".,":
             return slot.encode()
-        words = _CLASSES.get(slot, (slot,))
+        words = self._classes.get(slot, (slot,))
         word = words[_mix(self._salt ^ (crc << 16) ^ index) % len(words)]
         if index == 0:
             word = word[0].upper() + word[1:]
             if self._at_marker:
                 return word.encode()
         return b" " + word.encode()
+
+    @property
+    def unfinished(self) -> bytes:
+        """The part of a character that the context ends with, if it is one of ours."""
+        if not self._owed or self._owed[0] & 0xC0 != 0x80:
+            return b""
+        last = self._written[-1]
+        return last[max(i for i, byte in enumerate(last) if byte >= 0xC0) :]
 
     def next(self) -> bytes:
         if self._owed:
@@ -155,10 +189,13 @@ def answer(
 
     ``seed``: a sampling at temperature above 0; None is temperature 0. A chat answer ends by itself (finish reason
     ``stop``) after about 300 to 600 tokens, at a full stop, unless ``ignore_eos``; a text completion never does.
-    ``stop`` strings end it earlier and are not part of the text.
+    ``stop`` strings end it earlier and are not part of the text. A character of several tokens comes with the last of
+    them, also if the first ones are in the context; one that the maximum cuts does not come at all.
     """
     salt = _mix(crc32(model.encode()) ^ (0 if seed is None else _mix(seed + 1)))
-    author = _Author(salt, context)
+    author = _Author(salt, context, _POLYGLOT_CLASSES if "polyglot" in model else _CLASSES)
+    characters = getincrementaldecoder("utf-8")()
+    characters.decode(author.unfinished)
     vocabulary = tokenizer()
     end_bytes = None if ignore_eos else _natural_end(salt, context)
     size = len(context)
@@ -167,13 +204,13 @@ def answer(
         return Answer([0], [""], "stop")
     text = ""
     while len(result.ids) < max_tokens:
-        piece = author.next()
+        piece, before = author.next(), len(result.ids)
         for token in vocabulary.encode(piece):
             result.ids.append(token)
-            result.texts.append(vocabulary.decode((token,)).decode())
+            result.texts.append(characters.decode(vocabulary.decode((token,))))
         size += len(piece)
         if stop:
-            text += piece.decode()
+            text += "".join(result.texts[before:])
             if _cut_at_stop(result, text, stop):
                 break
         if piece == b"." and end_bytes is not None and size >= end_bytes and len(result.ids) < max_tokens:

@@ -1,7 +1,8 @@
 """The simulated models' tokeniser: every text has exactly one tokenisation, and ids turn back into exactly that text.
 
 Three layers, tried in this order for each piece of the text: special markers and the author's own words (with
-their leading space) are one token; other letters go in threes; anything else is one token per byte.
+their leading space) are one token; other letters go in threes; anything else is one token per byte, so that a
+character of several bytes may be several tokens.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _BYTES_AT = len(SPECIALS)
 _TRIPLES_AT = _BYTES_AT + 256
 _WORDS_AT = _TRIPLES_AT + 26**3
 
-_PIECE = re.compile(rb"<\|(?:end|system|user|assistant|tool)\|>| ?[A-Za-z]+|[^A-Za-z]", re.DOTALL)
+_PIECE = re.compile(rb"<\|(?:end|system|user|assistant|tool)\|>| ?[A-Za-z]+| ?[\x80-\xff]+|[^A-Za-z]", re.DOTALL)
 _THREES = re.compile(rb"[a-z]{3}|.", re.DOTALL)
 
 
 def pieces(text: bytes) -> list[bytes]:
-    """Markers, words with their leading space, and single bytes. Joined again they are ``text``."""
+    """Markers, words of letters or of other scripts with their leading space, and single bytes. Joined: ``text``."""
     return _PIECE.findall(text)
 
 

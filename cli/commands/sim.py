@@ -19,9 +19,10 @@ class Engine(StrEnum):
     VLLM = "vllm"
     SGLANG = "sglang"
     LLAMACPP = "llamacpp"
+    OPENAI = "openai"
 
 
-EngineKind = Annotated[Engine, typer.Option(help="Whose manners it has: vllm, sglang or llamacpp.")]
+EngineKind = Annotated[Engine, typer.Option(help="Whose manners it has: vllm, sglang, llamacpp or openai.")]
 Model = Annotated[str, typer.Option(help="The model's name. Engines of one model answer one prompt alike.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 ProfileName = Annotated[str, typer.Option(help="How fast it is: demo, h100-llama-3.1-8b, l4-llama-3.1-8b, …")]

@@ -163,6 +163,14 @@ class Shape(ABC):
     default_model: str | None = None
     #: knows ``echo`` and ``return_token_ids``
     tells_tokens: bool = True
+    #: takes token ids for a prompt, and several prompts
+    takes_token_ids: bool = True
+    #: the only fields that a request may have; None: any
+    fields: frozenset[str] | None = None
+    #: one choice, however many are asked for
+    always_one: bool = False
+    #: a stream ends with ``[DONE]``
+    ends_with_done: bool = True
     #: an answer without a maximum may fill the context on /v1/completions, too; else it has 16 tokens
     completes_to_the_end: bool = False
     #: output tokens of a request that asks for none
@@ -223,7 +231,8 @@ class Shape(ABC):
     def health(self) -> bytes: ...
 
     @abstractmethod
-    def metrics(self, view: EngineView) -> str: ...
+    def metrics(self, view: EngineView) -> str | None:
+        """The page; None: the engine has none."""
 
     metrics_content_type: str
 

@@ -7,6 +7,7 @@ import string
 from typing import Any, ClassVar
 
 from sim.shapes.base import Call, Choice, EngineView, Json, Piece, Refusal, Shape
+from sim.text import tokenizer
 
 _NO_IMAGES = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 _ALPHABET = string.ascii_letters + string.digits
@@ -247,7 +248,7 @@ class LlamaCpp(Shape):
             "owned_by": "llamacpp",
             "meta": {
                 "vocab_type": 2,
-                "n_vocab": 18421,
+                "n_vocab": tokenizer().size,
                 "n_ctx": self.context_tokens,
                 "n_ctx_train": self.context_tokens,
                 "n_embd": 64,

@@ -13,22 +13,27 @@ import pytest
 
 from sim.engine import Phase
 from sim.engine_http import Server
-from tests.support.sim_engine import MODEL, QUICK, engine, read_answer, until
+from sim.text import tokenizer
+from tests.support.sim_engine import MODEL, POLYGLOT, QUICK, engine, read_answer, until
 from tests.support.stopwatch import Stopwatch
 
-KINDS = ("vllm", "sglang", "llamacpp")
+CONTINUING = ("vllm", "sglang", "llamacpp")
+KINDS = (*CONTINUING, "openai")
+SPEEDY = replace(QUICK, iteration_s=0.0002)
+HELLO = {"role": "user", "content": "hello region"}
 
 
+@pytest.mark.parametrize("model", [MODEL, POLYGLOT])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_stream_and_a_plain_answer_say_the_same(kind: str) -> None:
-    async with engine(kind) as client:
+async def test_a_stream_and_a_plain_answer_say_the_same(kind: str, model: str) -> None:
+    async with engine(kind, model=model) as client:
         plain = await client.chat()
         stream = await client.chat(stream=True, stream_options={"include_usage": True})
         message = plain.json["choices"][0]
         assert plain.status == stream.status == 200
         assert stream.text == message["message"]["content"] != ""
         assert message["finish_reason"] == "length"
-        assert stream.done
+        assert stream.done is (kind != "openai")
         assert stream.end == "complete"
         usage = next(e["usage"] for e in stream.events if e.get("usage"))
         assert usage["completion_tokens"] == plain.json["usage"]["completion_tokens"] == 12
@@ -43,34 +48,41 @@ async def test_engines_of_one_model_say_the_same_whatever_their_kind() -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", [MODEL, POLYGLOT])
+@pytest.mark.parametrize("kind", CONTINUING)
 @pytest.mark.parametrize("cut", [1, 7, 19])
-async def test_a_partial_answer_goes_on_exactly_by_text(kind: str, cut: int) -> None:
-    question = {"role": "user", "content": "hello region"}
-    async with engine(kind) as client:
-        whole = await client.chat(messages=[question], stream=True, max_tokens=40)
-        partial = await client.chat(messages=[question], stream=True, max_tokens=cut)
+async def test_a_partial_answer_goes_on_exactly_by_text(kind: str, model: str, cut: int) -> None:
+    options = {"stream": True, "max_tokens": None, "stream_options": {"include_usage": True}}
+    async with engine(kind, SPEEDY, model=model) as client:
+        whole = await client.chat(messages=[HELLO], **options)
+        partial = whole.text[: cut * 5]
         rest = await client.chat(
-            messages=[question, {"role": "assistant", "content": partial.text}],
-            stream=True,
-            max_tokens=40 - cut,
+            messages=[HELLO, {"role": "assistant", "content": partial}],
             continue_final_message=True,
             add_generation_prompt=False,
+            **options,
         )
-        assert partial.text + rest.text == whole.text
+        assert partial + rest.text == whole.text
+        first, second = (next(e["usage"] for e in answer.events if e.get("usage")) for answer in (whole, rest))
+        said = len(tokenizer().encode(partial.encode()))
+        assert second["prompt_tokens"] == first["prompt_tokens"] + said, "what was said already is prompt"
 
 
-async def test_a_partial_answer_goes_on_exactly_by_token_ids() -> None:
-    question = [{"role": "user", "content": "hello region"}]
-    async with engine() as client:
-        whole = await client.chat(messages=question, stream=True, max_tokens=30, return_token_ids=True)
+@pytest.mark.parametrize("model", [MODEL, POLYGLOT])
+async def test_a_partial_answer_goes_on_exactly_by_token_ids(model: str) -> None:
+    async with engine(model=model) as client:
+        whole = await client.chat(messages=[HELLO], stream=True, max_tokens=60, return_token_ids=True)
         prompt_ids = whole.events[0]["prompt_token_ids"]
-        ids = [i for e in whole.events for c in e["choices"] for i in c.get("token_ids") or []]
-        assert len(ids) == 30
-        rest = await client.complete(prompt_ids + ids[:11], max_tokens=19, return_token_ids=True, stream=True)
-        assert [i for e in rest.events for i in e["choices"][0]["token_ids"]] == ids[11:]
-        assert whole.text.endswith(rest.text)
-        assert rest.events[0]["choices"][0]["prompt_token_ids"] == prompt_ids + ids[:11]
+        pieces = [(c["token_ids"], c["delta"]["content"]) for e in whole.events[1:] for c in e["choices"]]
+        ids = [i for new, _ in pieces for i in new]
+        assert len(ids) == 60
+        for cut in range(1, 60, 7):  # with half a character behind it here and there
+            rest = await client.complete(
+                prompt_ids + ids[:cut], max_tokens=60 - cut, return_token_ids=True, stream=True
+            )
+            assert [i for e in rest.events for i in e["choices"][0]["token_ids"]] == ids[cut:]
+            assert "".join(text for _, text in pieces[:cut]) + rest.text == whole.text
+            assert rest.events[0]["choices"][0]["prompt_token_ids"] == prompt_ids + ids[:cut]
 
 
 async def test_a_completion_goes_on_from_prompt_and_partial_text() -> None:
@@ -84,7 +96,7 @@ async def test_a_completion_goes_on_from_prompt_and_partial_text() -> None:
 async def test_without_the_flags_an_assistant_message_is_history_except_for_llamacpp() -> None:
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Each open"}]
     starts = {}
-    for kind in KINDS:
+    for kind in CONTINUING:
         async with engine(kind) as client:
             starts[kind] = (await client.chat(messages=messages, stream=True)).text[0]
     assert starts["vllm"].isupper()
@@ -113,14 +125,15 @@ async def test_without_a_limit_a_chat_ends_by_itself() -> None:
         assert answer.json["choices"][0]["message"]["content"].endswith(".")
 
 
+@pytest.mark.parametrize("model", [MODEL, POLYGLOT])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_stop_string_is_never_seen(kind: str) -> None:
-    async with engine(kind) as client:
+async def test_a_stop_string_is_never_seen(kind: str, model: str) -> None:
+    async with engine(kind, model=model) as client:
         whole = (await client.chat(stream=True, max_tokens=60)).text
         stop = whole[30:36]
         stopped = await client.chat(stream=True, max_tokens=60, stop=[stop])
         assert stopped.text == whole[: whole.index(stop)]
-        reasons = [c["finish_reason"] for e in stopped.events for c in e["choices"]]
+        reasons = [c.get("finish_reason") for e in stopped.events for c in e["choices"]]
         assert [r for r in reasons if r] == ["stop"]
 
 
@@ -133,7 +146,7 @@ async def test_text_is_held_back_while_a_stop_string_may_still_complete() -> Non
         assert held.text == free.text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONTINUING)
 async def test_several_choices_interleave_and_differ(kind: str) -> None:
     async with engine(kind) as client:
         options = {"n": 2, "temperature": 1, "seed": 7, "stream": True, "stream_options": {"include_usage": True}}
@@ -189,7 +202,7 @@ async def test_embeddings_as_numbers_and_packed() -> None:
         assert plain["usage"]["prompt_tokens"] == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONTINUING)
 async def test_tokenize_and_detokenize_are_inverse(kind: str) -> None:
     text = "The quiet router, naïve <|user|> 日本"
     async with engine(kind) as client:
@@ -344,7 +357,7 @@ async def test_the_engine_hears_of_a_leaving_client_half_a_round_trip_later() ->
         assert watch.elapsed_s <= 0.25
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONTINUING)
 async def test_metrics_show_what_runs_and_waits(kind: str) -> None:
     names = {
         "vllm": ("vllm:num_requests_running", "vllm:num_requests_waiting"),

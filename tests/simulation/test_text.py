@@ -1,5 +1,8 @@
 """What simulated models say: pure, exact to continue, and read back as the same tokens."""
 
+import unicodedata
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +13,12 @@ prompts = st.binary(max_size=60) | st.text(max_size=40).map(str.encode)
 contexts = st.builds(lambda p, chat: b"<|user|>" + p + b"<|end|><|assistant|>" if chat else p, prompts, st.booleans())
 
 
-def written(context: bytes, tokens: int, **options: object) -> str:
-    return "".join(answer("m", context, tokens, **options).texts)  # type: ignore[arg-type]
+MODELS = ("m", "m-polyglot")
+every_model = pytest.mark.parametrize("model", MODELS)
+
+
+def written(context: bytes, tokens: int, model: str = "m", **options: object) -> str:
+    return "".join(answer(model, context, tokens, **options).texts)  # type: ignore[arg-type]
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -21,11 +28,12 @@ def test_ids_turn_back_into_the_text(text: bytes) -> None:
     assert all(0 <= i < tokenizer().size for i in ids)
 
 
+@every_model
 @given(contexts, st.integers(0, 120))
-def test_an_answer_reads_back_as_its_own_tokens(context: bytes, tokens: int) -> None:
-    result = answer("m", context, tokens, ignore_eos=True)
+def test_an_answer_reads_back_as_its_own_tokens(model: str, context: bytes, tokens: int) -> None:
+    result = answer(model, context, tokens, ignore_eos=True)
     assert len(result.ids) == len(result.texts) == tokens
-    assert tokenizer().decode(result.ids).decode() == "".join(result.texts)
+    assert tokenizer().decode(result.ids).decode(errors="ignore") == "".join(result.texts)
     assert result.finish_reason == "length"
 
 
@@ -40,12 +48,25 @@ def test_a_partial_answer_goes_on_exactly_wherever_it_was_cut(context: bytes, da
 
 @examples(1)
 @given(contexts, st.data())
-def test_going_on_from_token_ids_gives_the_same_tokens(context: bytes, data: st.DataObject) -> None:
-    whole = answer("m", context, 60)
+def test_a_polyglot_answer_goes_on_exactly_between_any_two_characters(context: bytes, data: st.DataObject) -> None:
+    whole = written(context, 120, "m-polyglot")
+    cut = data.draw(st.integers(0, len(whole)))
+    rest = written(context + whole[:cut].encode(), 200, "m-polyglot")
+    assert (whole[:cut] + rest).startswith(whole)
+
+
+@every_model
+@examples(1)
+@given(contexts, st.data())
+def test_going_on_from_token_ids_gives_the_same_tokens_and_no_half_character(
+    model: str, context: bytes, data: st.DataObject
+) -> None:
+    whole = answer(model, context, 90)
     cut = data.draw(st.integers(0, len(whole.ids)))
     again = tokenizer().decode(tokenizer().encode(context) + whole.ids[:cut])
-    rest = answer("m", again, len(whole.ids) - cut)
+    rest = answer(model, again, len(whole.ids) - cut)
     assert whole.ids[:cut] + rest.ids == whole.ids
+    assert whole.texts[:cut] + rest.texts == whole.texts
 
 
 def test_a_chat_ends_by_itself_at_a_full_stop_and_so_does_its_continuation() -> None:
@@ -86,6 +107,16 @@ def test_a_stop_string_ends_the_answer_and_is_not_part_of_it() -> None:
     assert "".join(stopped.texts) == whole[: whole.index(stop)]
     assert (stopped.finish_reason, stopped.stop_reason) == ("stop", stop)
     assert len(stopped.ids) == len(stopped.texts) < 100
+
+
+def test_a_polyglot_answer_has_characters_of_every_length_and_some_of_several_tokens() -> None:
+    result = answer("m-polyglot", b"<|user|>x<|end|><|assistant|>", 2000, ignore_eos=True)
+    text = "".join(result.texts)
+    assert {len(c.encode()) for c in text} == {1, 2, 3, 4}
+    assert any(unicodedata.combining(c) for c in text)
+    assert "\u200d" in text
+    assert result.texts.count("") > 50
+    assert max(len(t.encode()) for t in result.texts) > 12
 
 
 def test_the_text_is_english_like() -> None:

@@ -16,6 +16,7 @@ from sim.profiles import PROFILES, Profile
 
 CAPTURES = Path(__file__).parent.parent / "data" / "captures"
 MODEL = "llama-3.1-8b"
+POLYGLOT = "llama-3.1-8b-polyglot"
 
 #: Quick enough for tests: 2 ms a token.
 QUICK = replace(PROFILES["demo"], name="quick", iteration_s=0.002, prefill_token_s=1e-5, intake_s=0.0)
@@ -121,6 +122,7 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.port = server.port
+        self.model = server.model
 
     async def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -166,11 +168,11 @@ class Client:
 
     async def chat(self, text: str = "hello there", *, timeout_s: float = 10.0, **fields: Any) -> Answer:
         messages = fields.pop("messages", [{"role": "user", "content": text}])
-        body = {"model": MODEL, "messages": messages, "max_tokens": 12, "temperature": 0} | fields
+        body = {"model": self.model, "messages": messages, "max_tokens": 12, "temperature": 0} | fields
         return await self.ask("POST", "/v1/chat/completions", body, timeout_s=timeout_s)
 
     async def complete(self, prompt: Any = "the region router", *, timeout_s: float = 10.0, **fields: Any) -> Answer:
-        body = {"model": MODEL, "prompt": prompt, "max_tokens": 12, "temperature": 0} | fields
+        body = {"model": self.model, "prompt": prompt, "max_tokens": 12, "temperature": 0} | fields
         return await self.ask("POST", "/v1/completions", body, timeout_s=timeout_s)
 
     async def fault(self, kind: str, **parameters: Any) -> Answer:
@@ -181,9 +183,11 @@ class Client:
 
 
 @asynccontextmanager
-async def engine(kind: str = "vllm", profile: str | Profile = QUICK, **options: Any) -> AsyncIterator[Client]:
+async def engine(
+    kind: str = "vllm", profile: str | Profile = QUICK, model: str = MODEL, **options: Any
+) -> AsyncIterator[Client]:
     """A simulated engine on a free port of this process."""
-    server = Server(MODEL, engine=kind, profile=profile, **options)
+    server = Server(model, engine=kind, profile=profile, **options)
     await server.start()
     try:
         yield Client(server)
