@@ -16,6 +16,7 @@ link         network latency and rude endings
 run          one engine, or a fleet of child processes, from the command line
 fleet        a world of engines as child processes
 geography    regions and the round trips between them
+world_plan   of what a world consists
 world        many engines and the production router core in virtual time
 workloads    made-up traffic
 traces       recorded traffic

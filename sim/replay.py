@@ -19,7 +19,8 @@ from typing import Any
 from router.core.policy import POLICIES
 from sim.profiles import PROFILES, Profile
 from sim.traces import Trace
-from sim.world import Flow, World, WorldPlan, built_in_world
+from sim.world import Flow, World
+from sim.world_plan import WorldPlan, built_in_world
 
 #: Compared when nothing else is asked for.
 DEFAULT_POLICIES = ("ttft", "nearest", "least_inflight", "p2c", "round_robin", "prefix")

@@ -7,94 +7,24 @@ late by as much as they are late there, and it learns from the first tokens that
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Any
-from zlib import crc32
 
 from router.core.admission import WaitQueue
-from router.core.cost import distance_rtt_s
 from router.core.course import Course
 from router.core.decisions import Dispatch, Wait
 from router.core.fleet import Fleet, PrefixNews
 from router.core.outcomes import Outcome
-from router.core.params import Params
 from router.core.policy import Policy, make_policy
-from router.core.types import BackendSpec, Lease, LoadSample, RegionSpec, Request, Usage
+from router.core.types import Lease, LoadSample, Request, Usage
 from sim.engine import Engine, Job, What
-from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
-from sim.profiles import PROFILES, Profile
 from sim.traces import Arrival, Trace
+from sim.world_plan import MachinePlan, WorldPlan
 
 _WARM_UP_S = 3.0  # probes and scrapes run before the first request
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-@dataclass(frozen=True, slots=True)
-class MachinePlan:
-    spec: BackendSpec
-    profile: Profile
-
-
-@dataclass(frozen=True, slots=True)
-class WorldPlan:
-    """Engines, distances and habits. ``rtt_s`` maps (router's region, engine's region)."""
-
-    machines: tuple[MachinePlan, ...]
-    rtt_s: Mapping[tuple[str, str], float]
-    model: str = "llama-3.1-8b"
-    #: how the clients that a trace does not place are spread over the regions; default: evenly
-    shares: Mapping[str, float] = field(default_factory=dict)
-    probe_s: float = 1.0
-    scrape_s: float = 1.0
-    peers_s: float = 0.1
-    jitter: float = 0.04  # a message takes up to this share longer than half a round trip
-    first_token_timeout_s: float = 60.0
-    token_gap_timeout_s: float = 60.0
-    params: Params = field(default_factory=Params)
-    #: prefixes of other routers are told to every policy, also to those whose original hears of none
-    tell_all: bool = False
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(m.spec.region.name for m in self.machines))
-
-
-def built_in_world(
-    profile: str | Profile, regions: Sequence[RegionPlan] = DEFAULT_REGIONS, *, backends: int | None = None
-) -> WorldPlan:
-    """The three default regions with measured distances, all engines of one profile."""
-    chosen = PROFILES[profile] if isinstance(profile, str) else profile
-    machines = []
-    for region in regions:
-        spec = RegionSpec(region.name, region.jurisdiction, region.location)
-        for i in range(region.backends if backends is None else backends):
-            name = f"{region.name}/{_LETTERS[i] if i < 26 else i}"
-            backend = BackendSpec(
-                name, spec, f"http://{name}", "vllm", ("llama-3.1-8b",), 1024, cost_usd_hour=chosen.cost_usd_hour
-            )
-            machines.append(MachinePlan(backend, chosen))
-    distances = {(a.name, b.name): rtt_ms()[a.city, b.city] / 1000.0 for a in regions for b in regions}
-    return WorldPlan(tuple(machines), distances)
-
-
-def configured_world(specs: Sequence[BackendSpec], profile: str | Profile) -> WorldPlan:
-    """A world after a regions.toml: its backends, one profile for all, distances from the regions' locations."""
-    chosen = PROFILES[profile] if isinstance(profile, str) else profile
-    params = Params()
-    places = {s.region.name: s.region.location for s in specs}
-    distances = {}
-    for a, at in places.items():
-        for b, to in places.items():
-            known = at is not None and to is not None
-            far_s = distance_rtt_s(at, to, params) if at is not None and to is not None else params.rtt_unknown_s
-            distances[a, b] = params.rtt_same_region_s if a == b else far_s if known else params.rtt_unknown_s
-    model = next((m for s in specs for m in s.models), "model")
-    machines = tuple(MachinePlan(s, chosen) for s in specs if not s.models or model in s.models)
-    return WorldPlan(machines, distances, model)
 
 
 class _Machine:
@@ -201,7 +131,6 @@ class World:
         self.sites = {region: _Site(region, plan, policy) for region in plan.regions}
         for site in self.sites.values():
             site.fleet.apply(self._specs, 0.0)
-        self._starts = self._share_starts()
 
     # ---- running
 
@@ -238,24 +167,8 @@ class World:
 
     # ---- a request
 
-    def _share_starts(self) -> list[tuple[float, str]]:
-        shares = [(self.plan.shares.get(r, 0.0 if self.plan.shares else 1.0), r) for r in self.plan.regions]
-        total = sum(share for share, _ in shares) or 1.0
-        starts, reached = [], 0.0
-        for share, region in shares:
-            reached += share / total
-            starts.append((reached, region))
-        return starts
-
-    def _home(self, arrival: Arrival) -> str:
-        """The region whose router this client asks."""
-        if arrival.region in self.sites:
-            return arrival.region
-        place = crc32(arrival.session.encode()) / 2**32
-        return next((region for end, region in self._starts if place < end), self._starts[-1][1])
-
     def _arrive(self, arrival: Arrival, block_tokens: int, now_s: float) -> None:
-        site = self.sites[self._home(arrival)]
+        site = self.sites[self.plan.home_of(arrival.region, arrival.session)]
         request = Request(
             request_id=str(len(self.flows)),
             model=self.plan.model,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.routing.cases import Workload
-from sim.world import World, WorldPlan
+from sim.world import World
+from sim.world_plan import WorldPlan
 
 #: those among which the best is the capacity: by prefix, by load, and the default
 REFERENCES = ("ttft", "cache_aware", "least_inflight")

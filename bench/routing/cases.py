@@ -10,7 +10,8 @@ from random import Random
 
 from sim.traces import Trace, load_trace
 from sim.workloads import Chats, conversations
-from sim.world import World, WorldPlan, built_in_world
+from sim.world import World
+from sim.world_plan import WorldPlan, built_in_world
 
 #: shares of the measured capacity
 LOADS = (0.60, 0.80, 0.95)

@@ -14,7 +14,7 @@ from cli.errors import CliError, Exit
 
 if TYPE_CHECKING:
     from sim.traces import Trace
-    from sim.world import WorldPlan
+    from sim.world_plan import WorldPlan
 
 Json = dict[str, Any]
 
@@ -105,7 +105,7 @@ def _world(options: ReplayOptions) -> WorldPlan | None:
         return None
     from cli import config_file
     from sim.profiles import PROFILES
-    from sim.world import configured_world
+    from sim.world_plan import configured_world
 
     if options.profile not in PROFILES:
         raise CliError(

@@ -15,7 +15,8 @@ from sim.profiles import PROFILES
 from sim.replay import DEFAULT_POLICIES, replay, run_policy, sized_world, summarize
 from sim.traces import Arrival, Trace
 from sim.workloads import conversations
-from sim.world import Flow, World, WorldPlan, built_in_world, configured_world
+from sim.world import Flow, World
+from sim.world_plan import WorldPlan, built_in_world, configured_world
 from tests.support.effort import examples
 
 PLAN = built_in_world("h100-llama-3.1-8b")
