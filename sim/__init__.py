@@ -17,6 +17,7 @@ run          one engine, or a fleet of child processes, from the command line
 fleet        a world of engines as child processes
 geography    regions and the round trips between them
 world_plan   of what a world consists
+site         one router in virtual time
 world        many engines and the production router core in virtual time
 workloads    made-up traffic
 traces       recorded traffic

@@ -13,14 +13,13 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from router.core.admission import WaitQueue
 from router.core.course import Course
-from router.core.decisions import Dispatch, Wait
-from router.core.fleet import Fleet, PrefixNews
+from router.core.decisions import Wait
+from router.core.fleet import PrefixNews
 from router.core.outcomes import Outcome
-from router.core.policy import Policy, make_policy
-from router.core.types import Lease, LoadSample, Request, Usage
+from router.core.types import Lease, LoadSample, Request, Rng, Usage
 from sim.engine import Engine, Job, What
+from sim.site import Site
 from sim.traces import Arrival, Trace
 from sim.world_plan import MachinePlan, WorldPlan
 
@@ -47,16 +46,11 @@ class _Machine:
         return self.frozen_at_s < inf
 
 
-class _Site:
-    """One router: the production fleet, its policy, and the requests that wait at it."""
+class _Router(Site["Flow"]):
+    """With what the other routers have heard of it."""
 
-    __slots__ = ("fleet", "policy", "prefix_news", "queue", "region", "reported")
-
-    def __init__(self, region: str, plan: WorldPlan, policy: str) -> None:
-        self.region = region
-        self.fleet = Fleet(plan.params, router_region=region)
-        self.policy: Policy = make_policy(policy, plan.params)
-        self.queue: WaitQueue[Flow] = WaitQueue(plan.params)
+    def __init__(self, region: str, plan: WorldPlan, policy: str, rng: Rng, world: World) -> None:
+        super().__init__(region, plan.params, policy, rng, world)
         self.reported: dict[str, tuple[int, int]] = {}
         self.prefix_news: list[PrefixNews] = []
 
@@ -83,7 +77,7 @@ class Flow:
         "waited_s",
     )
 
-    def __init__(self, arrival: Arrival, site: _Site, request: Request, now_s: float) -> None:
+    def __init__(self, arrival: Arrival, site: _Router, request: Request, now_s: float) -> None:
         self.arrival = arrival
         self.site = site
         self.request = request
@@ -128,7 +122,7 @@ class World:
         self._open = 0
         self._specs = [m.spec for m in plan.machines]
         self.machines = {m.spec.name: _Machine(m, block_tokens) for m in plan.machines}
-        self.sites = {region: _Site(region, plan, policy) for region in plan.regions}
+        self.sites = {region: _Router(region, plan, policy, self._rng, self) for region in plan.regions}
         for site in self.sites.values():
             site.fleet.apply(self._specs, 0.0)
 
@@ -161,7 +155,7 @@ class World:
     def _change(self, change: Callable[[World, float], None], _: None, now_s: float) -> None:
         change(self, now_s)
 
-    def _way_s(self, site: _Site, machine: _Machine) -> float:
+    def _way_s(self, site: _Router, machine: _Machine) -> float:
         """From one to the other, once."""
         return self.plan.rtt_s[site.region, machine.region] / 2 * (1.0 + self.plan.jitter * self._noise.random())
 
@@ -182,21 +176,20 @@ class World:
         )
         flow = Flow(arrival, site, request, now_s)
         self.flows.append(flow)
-        self._decide(flow, now_s)
+        site.decide(flow, now_s)
 
-    def _decide(self, flow: Flow, now_s: float) -> None:
-        decision = flow.course.next(now_s, self._rng)
-        if isinstance(decision, Dispatch):
-            self._dispatch(flow, decision.lease, now_s)
-        elif isinstance(decision, Wait):
-            if flow.site.queue.push(flow.request, now_s, flow, kind=flow.course.kind, until_s=decision.until_s):
-                flow.waited_s = now_s
-            else:
-                self._give_up(flow, "admission_full", now_s)
-        else:
-            self._give_up(flow, flow.failure or decision.reason.value, now_s)
+    def hold(self, flow: Flow, decision: Wait, now_s: float) -> None:
+        """The request waits in its router."""
+        flow.waited_s = now_s
 
-    def _dispatch(self, flow: Flow, lease: Lease, now_s: float) -> None:
+    def over(self, flow: Flow, error: str | None, now_s: float) -> None:
+        """The request has ended."""
+        flow.error = error
+        flow.ended_s = now_s
+        self._open -= 1
+
+    def send(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        """An attempt leaves its router."""
         machine = self.machines[lease.backend]
         backend = flow.site.fleet.backends[lease.backend]
         flow.lease, flow.machine, flow.job = lease, machine, None
@@ -241,9 +234,7 @@ class World:
         job = flow.job
         assert job is not None
         usage = Usage(job.prompt_tokens, job.output_tokens, job.cached_tokens, True)
-        flow.site.fleet.end(lease, Outcome.OK, now_s, usage)
-        self._finish(flow, now_s)
-        self._offer_places(flow.site, now_s)
+        flow.site.answered(flow, lease, now_s, usage)
 
     def _late(self, flow: Flow, lease: Lease, now_s: float) -> None:
         if not lease.ended and lease.first_token_s is None:
@@ -274,37 +265,8 @@ class World:
         lease, outcome = what
         if lease.ended:
             return
-        site, begun = flow.site, lease.first_token_s is not None
-        if begun and outcome is Outcome.UNREACHABLE:
-            outcome = Outcome.TRUNCATED
-        site.fleet.end(lease, outcome, now_s)
-        self._offer_places(site, now_s)
-        flow.failure = outcome.value
         died = flow.job is not None and outcome is Outcome.UNREACHABLE
-        if flow.course.failed(lease.backend, outcome, now_s, died=died, begun=begun) is None:
-            self._decide(flow, now_s)
-        else:
-            self._give_up(flow, outcome.value, now_s)
-
-    def _give_up(self, flow: Flow, error: str, now_s: float) -> None:
-        flow.error = error
-        self._finish(flow, now_s)
-
-    def _finish(self, flow: Flow, now_s: float) -> None:
-        flow.ended_s = now_s
-        self._open -= 1
-
-    def _offer_places(self, site: _Site, now_s: float) -> None:
-        """Let those who wait try again, as many as there are places: as gateway/lifecycle.py does."""
-        if not len(site.queue):
-            return
-        for flow in site.queue.expire(now_s):
-            self._give_up(flow, "wait_expired", now_s)
-        for _ in range(len(site.queue)):
-            waiting = site.queue.pop(now_s, lambda flow: flow.course.fits(now_s, self._rng))
-            if waiting is None:
-                return
-            self._decide(waiting, now_s)
+        flow.site.failed(flow, lease, outcome, now_s, died=died)
 
     # ---- engines
 
@@ -384,19 +346,19 @@ class World:
         if len(self.sites) > 1:
             self._push(self.plan.peers_s, self._exchange, None, None)
 
-    def _probe(self, site: _Site, machine: _Machine, now_s: float) -> None:
+    def _probe(self, site: _Router, machine: _Machine, now_s: float) -> None:
         rtt_s = self._way_s(site, machine) + self._way_s(site, machine)
         self._push(now_s + rtt_s, self._probed, (site, machine), rtt_s)
         self._push(now_s + self.plan.probe_s * (0.9 + 0.2 * self._noise.random()), self._probe, site, machine)
 
-    def _probed(self, who: tuple[_Site, _Machine], rtt_s: float, now_s: float) -> None:
+    def _probed(self, who: tuple[_Router, _Machine], rtt_s: float, now_s: float) -> None:
         site, machine = who
         well = machine.up and not machine.frozen
         site.fleet.observe_rtt(machine.name, rtt_s if well else None, now_s)
         site.fleet.observe_health(machine.name, well, now_s)
-        self._offer_places(site, now_s)
+        site.offer(now_s)
 
-    def _scrape(self, site: _Site, machine: _Machine, now_s: float) -> None:
+    def _scrape(self, site: _Router, machine: _Machine, now_s: float) -> None:
         if machine.up and not machine.frozen:
             self._advance(machine, now_s)
             self._schedule(machine)
@@ -411,7 +373,7 @@ class World:
             self._push(now_s + self._way_s(site, machine), self._scraped, (site, machine), sample)
         self._push(now_s + self.plan.scrape_s * (0.9 + 0.2 * self._noise.random()), self._scrape, site, machine)
 
-    def _scraped(self, who: tuple[_Site, _Machine], sample: LoadSample, now_s: float) -> None:
+    def _scraped(self, who: tuple[_Router, _Machine], sample: LoadSample, now_s: float) -> None:
         site, machine = who
         sample.at_s = now_s
         site.fleet.observe_load(machine.name, sample, now_s)

@@ -1,0 +1,112 @@
+"""One router of a simulated world: the production fleet, a policy, and the requests that wait.
+
+It drives the course of each request as ``gateway/lifecycle`` does. Whoever plays the network and the engines is its
+``Carrier``, and tells it what became of the attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
+
+from router.core.admission import WaitQueue
+from router.core.course import Course
+from router.core.decisions import Dispatch, Wait
+from router.core.fleet import Fleet
+from router.core.outcomes import Outcome
+from router.core.params import Params
+from router.core.policy import Policy, make_policy
+from router.core.types import Lease, Rng, Usage
+
+
+class Traveller(Hashable, Protocol):
+    """One request, over all its attempts."""
+
+    course: Course
+    #: how the last attempt ended, if it failed
+    failure: str | None
+
+
+F = TypeVar("F", bound=Traveller)
+F_contra = TypeVar("F_contra", bound=Traveller, contravariant=True)
+
+
+class Carrier(Protocol[F_contra]):
+    """Plays everything between this router and the answers."""
+
+    def send(self, flow: F_contra, lease: Lease, now_s: float) -> None:
+        """An attempt begins."""
+
+    def hold(self, flow: F_contra, decision: Wait, now_s: float) -> None:
+        """The request waits for a place."""
+
+    def over(self, flow: F_contra, error: str | None, now_s: float) -> None:
+        """The request has ended: with an answer, or with this error."""
+
+
+class Site(Generic[F]):
+    """``region`` is where the router stands."""
+
+    def __init__(self, region: str, params: Params, policy: str, rng: Rng, carrier: Carrier[F]) -> None:
+        self.region = region
+        self.fleet = Fleet(params, router_region=region)
+        self.policy: Policy = make_policy(policy, params)
+        self.queue: WaitQueue[F] = WaitQueue(params)
+        self._rng = rng
+        self._carrier = carrier
+
+    def decide(self, flow: F, now_s: float) -> None:
+        """Ask the course for the next step, and take it."""
+        course = flow.course
+        decision = course.next(now_s, self._rng)
+        if isinstance(decision, Dispatch):
+            self._carrier.send(flow, decision.lease, now_s)
+        elif isinstance(decision, Wait):
+            if self.queue.push(course.request, now_s, flow, kind=course.kind, until_s=decision.until_s):
+                self._carrier.hold(flow, decision, now_s)
+            else:
+                self._carrier.over(flow, "admission_full", now_s)
+        else:
+            self._carrier.over(flow, flow.failure or decision.reason.value, now_s)
+
+    def answered(self, flow: F, lease: Lease, now_s: float, usage: Usage | None = None) -> None:
+        """The whole answer came."""
+        self.fleet.end(lease, Outcome.OK, now_s, usage)
+        self._carrier.over(flow, None, now_s)
+        self.offer(now_s)
+
+    def failed(
+        self,
+        flow: F,
+        lease: Lease,
+        outcome: Outcome,
+        now_s: float,
+        *,
+        died: bool = False,
+        unsent: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """The attempt ended without an answer, or in the middle of one. See ``Course.failed``."""
+        begun = lease.first_token_s is not None
+        if begun and outcome is Outcome.UNREACHABLE:
+            outcome = Outcome.TRUNCATED
+        self.fleet.end(lease, outcome, now_s, retry_after_s=retry_after_s)
+        flow.failure = outcome.value
+        if flow.course.failed(lease.backend, outcome, now_s, died=died, begun=begun, unsent=unsent) is None:
+            self.decide(flow, now_s)
+        else:
+            self._carrier.over(flow, outcome.value, now_s)
+        self.offer(now_s)
+
+    def offer(self, now_s: float) -> None:
+        """Let those who wait try again, as many as there are places, and end the waits that are over."""
+        queue = self.queue
+        if not len(queue):
+            return
+        for flow in queue.expire(now_s):
+            self._carrier.over(flow, "wait_expired", now_s)
+        for _ in range(len(queue)):
+            waiting = queue.pop(now_s, lambda flow: flow.course.fits(now_s, self._rng))
+            if waiting is None:
+                return
+            self.decide(waiting, now_s)
