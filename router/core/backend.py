@@ -115,7 +115,7 @@ class Backend(Configured):
         #: attempts that began earlier went to another engine
         self.born_s = now_s
         self.health = Health(params, now_s)
-        self.forget_models()
+        self.forget_engine()
         self.denials = Denials(params)
         #: learned: lowered by 429 and 503, never above ``max_inflight``
         self.limit = float(self.spec.max_inflight)

@@ -136,6 +136,8 @@ def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck
         return Struck.PIN
     if request.pin_backend is not None and b.name != request.pin_backend:
         return Struck.KEPT
+    if request.continues > b.continues:
+        return Struck.CONTINUES
     return Struck.TRIED if b.name in exclude else None
 
 

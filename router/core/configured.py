@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from router.core.affinity import place_seed
+from router.core.traits import TRAITS, Continues
 from router.core.types import BackendSpec
 
 
 class Configured:
     """The part of a ``Backend`` that neither requests nor probes alter."""
 
-    __slots__ = ("draining", "jurisdiction", "local", "models", "name", "region", "rtt_prior_s", "seed", "spec")
+    __slots__ = (
+        "continues_found",
+        "draining",
+        "jurisdiction",
+        "local",
+        "models",
+        "name",
+        "region",
+        "rtt_prior_s",
+        "seed",
+        "spec",
+    )
 
     def __init__(self, spec: BackendSpec) -> None:
         self.draining = False
         self.install(spec)
-        self.forget_models()
+        self.forget_engine()
 
     def install(self, spec: BackendSpec) -> None:
         """Take over what is configured. ``stand`` must follow."""
@@ -37,7 +49,10 @@ class Configured:
         self.draining = draining
         return changed
 
-    def forget_models(self) -> None:
+    def forget_engine(self) -> None:
+        """Another engine stands behind the name."""
+        #: how the live engine can go on with answers of others, None before a probe has told
+        self.continues_found: Continues | None = None
         #: None: not configured, and the engine has not told yet
         self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
 
@@ -48,8 +63,17 @@ class Configured:
         self.models = frozenset(models)
         return True
 
+    def take_continues(self, found: Continues) -> None:
+        self.continues_found = found
+
     def serves(self, model: str) -> bool:
         return self.models is not None and model in self.models
+
+    @property
+    def continues(self) -> Continues:
+        """How it can go on with answers of others: found, else believed of engines of its kind."""
+        found = self.continues_found
+        return TRAITS[self.spec.engine].continues if found is None else found
 
     @property
     def max_inflight(self) -> int:

@@ -9,7 +9,12 @@ reports with ``failed`` what became of an attempt. All rules about retries are h
 * a model that nobody can serve now falls back to the next one of its alias;
 * there are ``Params.attempts_max`` attempts at most, and retries of most kinds count against the region's budget;
 * a request of which ``Params.deaths_max`` backends died goes nowhere any more: it may be the cause;
-* once the client has received content, the answer is not started over.
+* once the client has received content, the answer is not started over. Another backend of the same model goes on with
+  it, if that is safe: up to ``Params.breaks_max`` times, whatever the budget says, for nothing is multiplied by it.
+  A *leg* is an attempt of which the client has received a part; a *break* ends it. Each leg may take as many attempts
+  as a new request may, and may go to any backend but the one that broke it: the others have proved themselves, or are
+  back. A leg that goes well beyond its beginning pardons the deaths before it: what kills engines does so again where
+  it did, and a region that is switched off twice is not the fault of the requests that were there.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from router.core.decisions import Decision, Dispatch, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Outcome, Retry
 from router.core.policy.base import Policy
+from router.core.traits import Continues
 from router.core.types import Request, Rng, Value
 
 _NOBODY: frozenset[str] = frozenset()
@@ -30,7 +36,8 @@ class Stop(Enum):
 
     REJECTED = "rejected"  # no backend is left, and waiting would not help
     RULE = "rule"  # failures of this kind are not retried
-    BEGUN = "begun"  # the client has received a part of the answer
+    BEGUN = "begun"  # the client has received a part of the answer, and nobody else can go on with it
+    BREAKS = "breaks"
     ATTEMPTS = "attempts"
     DEADLY = "deadly"
     DEADLINE = "deadline"
@@ -38,14 +45,14 @@ class Stop(Enum):
 
 
 #: Decides whether a free place is of use to a waiting request.
-WaitKind = tuple[str, frozenset[str] | None, tuple[str | None, str | None], str, frozenset[str]]
+WaitKind = tuple[str, frozenset[str] | None, tuple[str | None, str | None], str, frozenset[str], Continues]
 
 
 class Course(Value, eq=False):
     """One request on its way. ``models`` are those to try, in order; ``request.model`` is the one being tried.
 
-    Lives as long as its request. ``tried`` has the backends that failed it, ``attempts`` counts the dispatches, and
-    ``stop`` says why it ended, None as long as it goes on or when it was answered.
+    Lives as long as its request. ``tried`` has the backends that failed it, ``attempts`` counts the dispatches,
+    ``breaks`` the legs that broke, and ``stop`` says why it ended, None as long as it goes on or when it was answered.
     """
 
     fleet: Fleet
@@ -56,8 +63,13 @@ class Course(Value, eq=False):
     tried: frozenset[str] = _NOBODY
     #: backends in a region where one could not be reached: asked when nothing else is left
     shunned: frozenset[str] = _NOBODY
-    deaths: int = 0
+    breaks: int = 0
+    #: backends that died of it, as far as it can be told
+    dead: frozenset[str] = _NOBODY
+    #: deaths that are held against it from before
+    suspicion: int = 0
     stop: Stop | None = None
+    _spent: int = 0  # attempts up to the latest break
     _place: int = 0  # of the current model in ``models``
 
     def next(self, now_s: float, rng: Rng, *, dry_run: bool = False) -> Decision:
@@ -77,7 +89,7 @@ class Course(Value, eq=False):
                 return decision
             if isinstance(decision, Wait):
                 return decision
-            if self._place + 1 >= len(models):
+            if self._place + 1 >= len(models) or self.request.continues:  # another model cannot go on with it
                 if not dry_run:
                     self.stop = Stop.REJECTED
                 return decision
@@ -90,22 +102,34 @@ class Course(Value, eq=False):
         now_s: float,
         *,
         died: bool = False,
-        begun: bool = False,
         unsent: bool = False,
+        begun: bool = False,
+        rest: Continues = Continues.NO,
+        events: int = 0,
     ) -> Stop | None:
-        """An attempt ended without an answer. Returns None when ``next`` may be asked again, else why not.
+        """An attempt ended without an answer, or before the end of it. Returns None when ``next`` may be asked again,
+        else why not. Takes a retry from the budget when it allows one.
 
-        ``died``: the backend broke off before it answered, as a process does that is killed by what it was sent.
+        ``died``: the backend broke off as a process does that is killed by what it was sent.
         ``unsent``: nothing has left this router, and at once, as with a host name that leads nowhere. It does not count
         as an attempt: a region without names must not use up the attempts that another one would have served.
-        ``begun``: the client has received a part of the answer. Takes a retry from the budget when it allows one.
+        ``begun``: the client has received a part of the answer. ``rest``: the least that a backend must be able to, if
+        it is to go on with it; NO: nobody can. ``events``: how many events of content this attempt added.
         """
         fleet = self.fleet
+        if begun and CONSEQUENCES[outcome].retry is Retry.CONTINUE:
+            self.breaks += 1
+            self._spent = self.attempts
+            self.tried, self.shunned = _NOBODY, _NOBODY
         self.tried |= {backend}
         if outcome is Outcome.UNREACHABLE:
             self.shunned |= fleet.neighbours(backend)
         self.attempts -= unsent
-        self.deaths += died
+        if events >= fleet.params.pardon_events:
+            self.dead = _NOBODY
+        if died:
+            self.dead |= {backend}
+        self.request.continues = rest
         self.stop = self._judge(backend, outcome, now_s, begun=begun)
         return self.stop
 
@@ -118,18 +142,20 @@ class Course(Value, eq=False):
         """Equal for requests that the same free places are of use to."""
         request = self.request
         pins = (request.pin_region, request.pin_backend)
-        return request.model, request.residency, pins, self.policy.name, self.tried
+        return request.model, request.residency, pins, self.policy.name, self.tried, request.continues
 
     def _judge(self, backend: str, outcome: Outcome, now_s: float, *, begun: bool) -> Stop | None:
         params = self.fleet.params
         rule = CONSEQUENCES[outcome].retry
-        if begun:
+        if begun and not self.request.continues:
             return Stop.BEGUN
-        if self.deaths >= params.deaths_max:
+        if self.suspicion + len(self.dead) >= params.deaths_max:
             return Stop.DEADLY
-        if rule is not Retry.YES and rule is not Retry.IN_BUDGET:
+        if rule is Retry.NO:
             return Stop.RULE
-        if self.attempts >= params.attempts_max:
+        if self.breaks > params.breaks_max:
+            return Stop.BREAKS
+        if self.attempts - self._spent >= params.attempts_max:
             return Stop.ATTEMPTS
         if now_s >= self.request.deadline_s:
             return Stop.DEADLINE

@@ -26,6 +26,7 @@ from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
 from router.core.refusal import refuse
 from router.core.retry import RetryBudget
+from router.core.traits import Continues
 from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request, Rng, Usage
 
 _MODEL_MISSING = Outcome.MODEL_MISSING
@@ -369,6 +370,11 @@ class Fleet:
         """The answer of /v1/models. A configured list of models holds against it."""
         if (b := self._by_name.get(backend)) is not None and b.learn_models(models):
             self._list_models()
+
+    def observe_continues(self, backend: str, found: Continues) -> None:
+        """A probe of the live engine has found how it can go on with answers of others."""
+        if (b := self._by_name.get(backend)) is not None:
+            b.take_continues(found)
 
     def observe_peers(self, backend: str, inflight: int, uncached_tokens: int, now_s: float) -> None:
         """All other routers together have this in flight there."""

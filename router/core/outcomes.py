@@ -23,6 +23,7 @@ class Outcome(Enum):
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
     SERVER_ERROR = "server_error"
     TRUNCATED = "truncated"
+    MOVED = "moved"  # by this router: the backend is to go away
     CLIENT_GONE = "client_gone"
 
     # By identity and in C: CONSEQUENCES is looked up once per attempt.
@@ -48,12 +49,12 @@ class Lesson(Enum):
 
 
 class Retry(Enum):
-    """Before the first content token has reached the client."""
+    """Whether another backend is asked."""
 
     NO = "no"
     YES = "yes"
     IN_BUDGET = "in_budget"
-    CONTINUE = "continue"  # after the first token: go on elsewhere if that is safe
+    CONTINUE = "continue"  # before the first token: start over; after it: go on elsewhere if that is safe
 
 
 class Charge(Enum):
@@ -85,5 +86,6 @@ CONSEQUENCES: dict[Outcome, Consequence] = {
     Outcome.FIRST_TOKEN_TIMEOUT: Consequence(OnHealth.SOFT, Lesson.CENSORED, Retry.IN_BUDGET, Charge.REFUND),
     Outcome.SERVER_ERROR: Consequence(OnHealth.HARD, Lesson.NONE, Retry.IN_BUDGET, Charge.REFUND),
     Outcome.TRUNCATED: Consequence(OnHealth.HARD, Lesson.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
+    Outcome.MOVED: Consequence(OnHealth.NONE, Lesson.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
     Outcome.CLIENT_GONE: Consequence(OnHealth.NONE, Lesson.NONE, Retry.NO, Charge.DELIVERED),
 }

@@ -282,6 +282,10 @@ class Params:
     # -- retry ------------------------------------------------------------------------------------------------------
     #: attempts of one request, the first included
     attempts_max: int = 3
+    #: how often one answer may break off and be gone on with elsewhere
+    breaks_max: int = 3
+    #: a leg that adds as many events to an answer has gone beyond the place where the one before it broke off
+    pardon_events: int = 16
     #: a request of which this many backends died is not sent to another one
     deaths_max: int = 2
     #: retries per request, and retries per second that are always allowed (Finagle: 20 %, 10/s, 10 s)

@@ -7,9 +7,23 @@ these rows. Facts are from the engines' own answers: tests/data/engines, tests/d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: ours are closed before them.
 IDLE_LIMIT_S = 4.0
+
+
+class Continues(IntEnum):
+    """How an engine can go on with an answer that another one began. The later ones include the earlier."""
+
+    NO = 0
+    TEXT = 1  # after the text so far, without a character between or a new turn
+    IDS = 2  # after the very tokens so far, which it names in its streams
+
+    @property
+    def word(self) -> str:
+        """For people and JSON."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,8 @@ class Traits:
     sums_usage: bool = False
     #: streams take ``stream_options``; None: the first answer tells
     takes_usage_option: bool | None = True
+    #: what it is believed to be able to do until a probe of the live engine tells: a safe belief, see ADR 22
+    continues: Continues = Continues.NO
 
 
 TRAITS: dict[str, Traits] = {
@@ -62,6 +78,7 @@ TRAITS: dict[str, Traits] = {
             kv_ratio=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
             capacity_info="vllm:cache_config_info",
         ),
+        continues=Continues.IDS,
     ),
     "sglang": Traits(
         "SGLang",
@@ -77,6 +94,7 @@ TRAITS: dict[str, Traits] = {
             ranks=("pp_rank", "tp_rank", "moe_ep_rank"),
             split_by="priority",
         ),
+        continues=Continues.TEXT,
     ),
     "tgi": Traits(
         "Text Generation Inference",
@@ -96,6 +114,7 @@ TRAITS: dict[str, Traits] = {
             kv_ratio=("llamacpp:kv_cache_usage_ratio",),
         ),
         sums_usage=True,
+        continues=Continues.TEXT,
     ),
     "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models", takes_usage_option=None),
     "router": Traits("another router of ours, one hop away", probe_path="/readyz"),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from router.core.traits import Continues
+
 if TYPE_CHECKING:
     from router.core.cost import Ahead
     from router.core.outcomes import Outcome
@@ -86,6 +88,8 @@ class Request(Value):
     light: bool = False
     #: the only backend that can serve it: the keeper of the response that it continues or asks about
     pin_backend: str | None = None
+    #: a part of the answer has been received from another backend: it must be gone on with at least so
+    continues: Continues = Continues.NO
 
 
 @dataclass(slots=True)

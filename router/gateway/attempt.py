@@ -183,7 +183,7 @@ class Attempts:
                 None if first_token_s is None else first_token_s - began_s,
                 lease.predicted_ttft_s,
                 status,
-                "retry" if lease.retry else "first",
+                "first" if not lease.retry else "continue" if lease.request.continues else "retry",
                 now_s - began_s,
                 end.detail or None,
             )

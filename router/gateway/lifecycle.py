@@ -130,7 +130,7 @@ class Lifecycle:
         x.course = course = Course(self.fleet, policy, need, self.demand.models_of(ask, x.keeper))
         record.policy = policy.name
         if x.trial is not None:
-            course.deaths = self.fleet.params.deaths_max - 1
+            course.suspicion = self.fleet.params.deaths_max - 1
         failure: AttemptEnd | None = None
         while True:
             now_s = clock.monotonic_s()
@@ -154,7 +154,7 @@ class Lifecycle:
             self.ask_models(backend)
         if stop is Stop.DEADLY:
             told = course.request.residency is None  # of the others not even hashes leave
-            self.poison.killed(x.request.body, course.tried, now_s, trial=x.trial, told=told)
+            self.poison.killed(x.request.body, course.dead, now_s, trial=x.trial, told=told)
         if stop is not None:
             raise self._upstream_error(x, end, backend)
 

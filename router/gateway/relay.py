@@ -195,6 +195,15 @@ class Relay(Signal[AttemptEnd], Generic[W]):
             self._outbound.abort()
             self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail))
 
+    def hand_over(self, detail: str) -> bool:
+        """The backend is to go away: let another one answer. False: the client has a part of an answer that nobody
+        else can go on with, and it is left alone."""
+        if self.is_set or self.committed:
+            return False
+        self._outbound.abort()
+        self.set(AttemptEnd(Outcome.MOVED, "stream_interrupted", self.status, detail))
+        return True
+
     def doubt(self) -> None:
         """The backend is not to be trusted any more: a committed answer that falls silent now ends soon."""
         if self.committed and not self.is_set and self._patience_s > _DOUBTED_SILENCE_S:

@@ -16,6 +16,7 @@ from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Outcome, Retry
 from router.core.params import Params
 from router.core.policy import POLICIES, make_policy
+from router.core.traits import TRAITS, Continues
 from router.core.types import Lease, Usage
 from tests.support.effort import examples
 from tests.support.fleets import MODEL, REGIONS, ask, fleet_of, spec
@@ -34,7 +35,7 @@ def go(course: Course, now_s: float = 0.0) -> Lease:
     return decision.lease
 
 
-def fail(course: Course, outcome: Outcome, now_s: float = 0.0, **how: bool) -> tuple[str, Stop | None]:
+def fail(course: Course, outcome: Outcome, now_s: float = 0.0, **how: Any) -> tuple[str, Stop | None]:
     """One attempt that fails. Returns its backend, and what the course says to it."""
     lease = go(course, now_s)
     course.fleet.end(lease, outcome, now_s)
@@ -46,8 +47,7 @@ class TestRetry:
     def test_the_table_of_outcomes_says_what_is_retried(self, outcome: Outcome) -> None:
         course = course_of(fleet_of("us-east/a", "us-west/a"))
         _, stop = fail(course, outcome)
-        retried = CONSEQUENCES[outcome].retry in (Retry.YES, Retry.IN_BUDGET)
-        assert stop is (None if retried else Stop.RULE)
+        assert stop is (Stop.RULE if CONSEQUENCES[outcome].retry is Retry.NO else None)
 
     @pytest.mark.parametrize("outcome", FAILURES)
     def test_an_answer_that_has_begun_is_not_started_over(self, outcome: Outcome) -> None:
@@ -83,6 +83,90 @@ class TestRetry:
         course = course_of(fleet_of("us-east/a", "us-west/a", "eu-west/a"))
         assert fail(course, Outcome.UNREACHABLE, died=True)[1] is None
         assert fail(course, Outcome.UNREACHABLE, died=True)[1] is Stop.DEADLY
+
+
+class TestContinue:
+    """After the first token: another backend goes on."""
+
+    @pytest.mark.parametrize("outcome", FAILURES)
+    def test_the_table_of_outcomes_says_what_is_gone_on_with(self, outcome: Outcome) -> None:
+        course = course_of(fleet_of("us-east/a", "us-west/a"))
+        _, stop = fail(course, outcome, begun=True, rest=Continues.TEXT)
+        assert stop is (Stop.RULE if CONSEQUENCES[outcome].retry is Retry.NO else None)
+
+    def test_only_backends_that_can_are_asked(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a", "eu-west/a")
+        for name in fleet.backends:
+            fleet.observe_continues(name, Continues.TEXT if name == "eu-west/a" else Continues.NO)
+        course = course_of(fleet)
+        fail(course, Outcome.TRUNCATED, begun=True, rest=Continues.TEXT)
+        assert go(course).backend == "eu-west/a"
+
+    def test_tokens_can_do_what_text_can(self) -> None:
+        fleet = fleet_of("us-east/a", "us-west/a")
+        for name in fleet.backends:
+            fleet.observe_continues(name, Continues.TEXT)
+        course = course_of(fleet)
+        assert fail(course, Outcome.TRUNCATED, begun=True, rest=Continues.IDS)[1] is None
+        assert isinstance(course.next(0.0, RNG), Reject)
+        assert course.stop is Stop.REJECTED
+
+    def test_a_probe_decides_against_what_is_believed_of_the_kind(self) -> None:
+        backend = fleet_of("us-east/a").backends["us-east/a"]
+        assert backend.continues is TRAITS[backend.spec.engine].continues
+        backend.take_continues(Continues.IDS)
+        assert backend.continues is Continues.IDS
+        backend.reconfigure(spec("us-east/a", url="http://other:1"), 0.0)
+        assert backend.continues_found is None, "another engine stands behind the name"
+
+    def test_another_model_does_not_go_on_with_it(self) -> None:
+        fleet = Fleet(Params(), router_region="us-east")
+        fleet.apply([spec("us-east/a"), spec("us-west/a", models=("small",))], 0.0)
+        course = course_of(fleet, models=(MODEL, "small"))
+        assert fail(course, Outcome.TRUNCATED, begun=True, rest=Continues.TEXT)[1] is None
+        assert isinstance(course.next(0.0, RNG), Reject)
+
+    def test_breaks_are_limited(self) -> None:
+        course = course_of(fleet_of("us-east/a", "us-west/a", params=Params(breaks_max=2)))
+        stops = [fail(course, Outcome.MOVED, begun=True, rest=Continues.TEXT)[1] for _ in range(3)]
+        assert stops == [None, None, Stop.BREAKS]
+
+    def test_each_leg_may_take_as_many_attempts_as_a_new_request(self) -> None:
+        course = course_of(fleet_of(*(f"us-east/{x}" for x in "abcdefgh"), params=Params(attempts_max=2)))
+        more = {"begun": True, "rest": Continues.TEXT}
+        for _ in range(2):
+            assert fail(course, Outcome.TRUNCATED, **more)[1] is None
+            assert fail(course, Outcome.SERVER_ERROR, **more)[1] is None
+        assert fail(course, Outcome.SERVER_ERROR, **more)[1] is Stop.ATTEMPTS
+
+    def test_a_leg_may_go_back_to_where_an_earlier_one_was(self) -> None:
+        """Of two backends each is started anew in turn."""
+        course = course_of(fleet_of("us-east/a", "us-west/a"))
+        went = [fail(course, Outcome.MOVED, begun=True, rest=Continues.TEXT)[0] for _ in range(3)]
+        assert went[0] == went[2] != went[1]
+
+    def test_it_takes_nothing_from_the_budget(self) -> None:
+        fleet = fleet_of("us-east/a", "us-east/b", params=Params(retry_floor_per_s=0.0, retry_ratio=0.0))
+        assert fail(course_of(fleet), Outcome.TRUNCATED, begun=True, rest=Continues.TEXT)[1] is None
+
+    def test_a_request_that_kills_where_it_goes_on_is_stopped(self) -> None:
+        course = course_of(fleet_of("us-east/a", "us-west/a", "eu-west/a"))
+        died = {"begun": True, "rest": Continues.TEXT, "died": True}
+        assert fail(course, Outcome.TRUNCATED, events=500, **died)[1] is None
+        assert fail(course, Outcome.TRUNCATED, events=2, **died)[1] is Stop.DEADLY
+        assert len(course.dead) == 2
+
+    def test_a_leg_that_goes_well_pardons_the_deaths_before_it(self) -> None:
+        course = course_of(fleet_of("us-east/a", "us-west/a", "eu-west/a", params=Params(breaks_max=9)))
+        for _ in range(4):
+            end = fail(course, Outcome.TRUNCATED, begun=True, rest=Continues.TEXT, died=True, events=100)
+            assert end[1] is None
+
+    def test_a_suspect_is_convicted_by_one_death(self) -> None:
+        course = course_of(fleet_of("us-east/a", "us-west/a"))
+        course.suspicion = 1
+        end = fail(course, Outcome.TRUNCATED, begun=True, rest=Continues.TEXT, died=True, events=100)
+        assert end[1] is Stop.DEADLY
 
 
 class TestWhere:
@@ -164,13 +248,21 @@ class CourseMachine(RuleBasedStateMachine):
     @initialize(
         seed=st.integers(0, 10**6),
         limit=st.integers(1, 3),
+        breaks=st.integers(0, 3),
         attempts=st.integers(1, 4),
         ratio=st.sampled_from([0.0, 0.2]),
         floor_per_s=st.sampled_from([0.0, 0.2, 10.0]),
     )
-    def start(self, seed: int, limit: int, attempts: int, ratio: float, floor_per_s: float) -> None:
+    def start(self, seed: int, limit: int, breaks: int, attempts: int, ratio: float, floor_per_s: float) -> None:
         self.now_s = 0.0
-        self.params = Params(attempts_max=attempts, retry_ratio=ratio, retry_floor_per_s=floor_per_s, queue_max=5)
+        self.params = Params(
+            attempts_max=attempts,
+            breaks_max=breaks,
+            retry_ratio=ratio,
+            retry_floor_per_s=floor_per_s,
+            queue_max=5,
+        )
+        self.begun: dict[int, str] = {}  # by the id of a course: the model that its answer is of
         self.limit = limit
         self.fleet = Fleet(self.params, router_region="us-east")
         self.fleet.apply([spec(name, max_inflight=limit) for name in NAMES], 0.0)
@@ -197,7 +289,10 @@ class CourseMachine(RuleBasedStateMachine):
             assert request.residency is None or backend.jurisdiction in request.residency
             assert request.pin_region is None or backend.region == request.pin_region
             assert before[lease.backend] < backend.limit
-            assert course.attempts == attempts + 1 <= self.params.attempts_max
+            assert course.attempts == attempts + 1 <= self.params.attempts_max * (1 + course.breaks)
+            if id(course) in self.begun:
+                assert request.model == self.begun[id(course)], "another model goes on with the answer"
+                assert backend.continues >= request.continues > Continues.NO
             self.count += 1
             self.live[self.count] = (course, lease)
             return
@@ -243,11 +338,19 @@ class CourseMachine(RuleBasedStateMachine):
         self.advance(Course(self.fleet, make_policy(policy, self.params), request, models))
 
     @precondition(lambda self: self.live)
-    @rule(which=st.integers(0, 10**6), outcome=st.sampled_from(list(Outcome)), died=st.booleans(), begun=st.booleans())
-    def end(self, which: int, outcome: Outcome, died: bool, begun: bool) -> None:
+    @rule(
+        which=st.integers(0, 10**6),
+        outcome=st.sampled_from(list(Outcome)),
+        died=st.booleans(),
+        content=st.booleans(),
+        rest=st.sampled_from(Continues),
+        events=st.integers(0, 40),
+    )
+    def end(self, which: int, outcome: Outcome, died: bool, content: bool, rest: Continues, events: int = 0) -> None:
         course, lease = self.live.pop(sorted(self.live)[which % len(self.live)])
-        if begun:
+        if content:
             self.fleet.first_token(lease, self.now_s)
+            self.begun.setdefault(id(course), course.request.model)
         self.fleet.end(lease, outcome, self.now_s, Usage(100, 20, 30, True))
         with pytest.raises(RuntimeError):
             self.fleet.end(lease, outcome, self.now_s)
@@ -255,16 +358,20 @@ class CourseMachine(RuleBasedStateMachine):
         if outcome is Outcome.OK:
             self.over.append(course)
             return
-        stop = course.failed(lease.backend, outcome, self.now_s, died=died, begun=begun)
+        begun = id(course) in self.begun
+        stop = course.failed(
+            lease.backend, outcome, self.now_s, died=died, begun=begun, rest=rest, events=events if content else 0
+        )
         assert lease.backend in course.tried
         if stop is not None:
             self.over.append(course)
             return
-        assert not begun
-        assert CONSEQUENCES[outcome].retry in (Retry.YES, Retry.IN_BUDGET)
-        assert course.attempts < self.params.attempts_max
+        assert rest or not begun
+        assert CONSEQUENCES[outcome].retry is not Retry.NO
+        assert course.attempts < self.params.attempts_max * (1 + course.breaks)
+        assert course.breaks <= self.params.breaks_max
         assert self.now_s < course.request.deadline_s
-        assert course.deaths < self.params.deaths_max
+        assert len(course.dead) < self.params.deaths_max
         self.advance(course)
 
     @rule()
@@ -306,11 +413,11 @@ class CourseMachine(RuleBasedStateMachine):
         if not hasattr(self, "fleet"):
             return
         while self.live:
-            self.end(0, Outcome.CLIENT_GONE, died=False, begun=False)
+            self.end(0, Outcome.CLIENT_GONE, died=False, content=False, rest=Continues.NO)
         self.now_s += 1e6
         self.offer_places()
         while self.live:
-            self.end(0, Outcome.OK, died=False, begun=True)
+            self.end(0, Outcome.OK, died=False, content=True, rest=Continues.NO)
         assert not self.waiting
         assert len({id(course) for course in self.over}) == len(self.over), "a course ended twice"
         self.fleet.audit()
