@@ -41,9 +41,10 @@ from router.observe.observer import Observer
 from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
+from router.telemetry.counters import Metrics
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import GaugeSample, Metrics
+from router.telemetry.metrics import GaugeSample
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile

@@ -1,13 +1,14 @@
 """What happened: metrics, the journal of requests, log lines. Fed by one call at the end of each request.
 
-sink     takes each finished request and hands it to the parts below in batches
-journal  the record of every request: a ring in memory, optionally a file
-metrics  every metric, as a table, and its counters
-labels   bounds the values of labels
-kinds    groups equal requests so that they are counted at once
-stats    counts of the last seconds and minutes
-logs     formats log lines
-text     cleans text of clients and backends before it is written
-traces   the trace that a request belongs to
-writer   writes lines from a thread of its own
+sink      takes each finished request and hands it to the parts below in batches
+journal   the record of every request: a ring in memory, optionally a file
+metrics   every metric, as a table
+counters  the counters and histograms of this process, and the page that Prometheus scrapes
+labels    bounds the values of labels
+kinds     groups equal requests so that they are counted at once
+stats     counts of the last seconds and minutes
+logs      formats log lines
+text      cleans text of clients and backends before it is written
+traces    the trace that a request belongs to
+writer    writes lines from a thread of its own
 """

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 
 from router import clock
+from router.telemetry.counters import Metrics
 from router.telemetry.journal import Journal, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.logs import access_json, access_text
-from router.telemetry.metrics import GaugeSample, Metrics
+from router.telemetry.metrics import GaugeSample
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter
 

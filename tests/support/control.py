@@ -24,9 +24,9 @@ from router.core.params import Params
 from router.errors import RouterError
 from router.observe.observer import Observer
 from router.store.open import open_store
+from router.telemetry.counters import Metrics
 from router.telemetry.journal import AttemptRecord, Journal, Record
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import Stats
 from router.upstream.chaos import Chaos

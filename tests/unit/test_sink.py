@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.outcomes import Outcome
+from router.telemetry.counters import Metrics
 from router.telemetry.journal import AttemptRecord, Journal, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.labels import Labels
-from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Telemetry
 from router.telemetry.stats import WINDOW_S_MAX, Stats, is_error
 from router.telemetry.writer import LineWriter, RotatingFile
