@@ -11,7 +11,8 @@ import tomlkit
 from tomlkit.items import AoT, InlineTable, Item, Table
 
 from cli.errors import CliError, Exit
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, Setting
+from router.config.schema import BACKEND_KEYS, REGION_KEYS
+from router.config.setting import Setting
 
 
 def split(name: str) -> tuple[str, str | None]:

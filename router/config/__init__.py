@@ -1,6 +1,8 @@
 """regions.toml: one schema, loaded whole or refused whole.
 
 schema        every key of the file, once
+setting       one key, and one table, as the schema describes them
+names         what names, hosts, origins and paths may be
 model         what the file says, as frozen values with their defaults
 loader        from a text to a Config: the files below in order
 reader        checks parsed TOML against the schema and collects every problem

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config.schema import INNER_MODELS, MODEL, NAME, REGION_KEYS, SECTIONS, Section, Setting, default
+from router.config.names import MODEL, NAME
+from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS
+from router.config.setting import Section, Setting, default
 from router.core.policy import POLICIES
 
 _TYPES = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}

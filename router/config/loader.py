@@ -27,18 +27,11 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
 )
+from router.config.names import NAME, model_problem, name_problem
 from router.config.places import locate
 from router.config.reader import Reader
-from router.config.schema import (
-    BACKEND_KEYS,
-    NAME,
-    REGION_KEYS,
-    SECTIONS,
-    TLS_KEYS,
-    Section,
-    model_problem,
-    name_problem,
-)
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, TLS_KEYS
+from router.config.setting import Section
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from router.config.model import Config, ModelAlias
 from router.config.redis_url import without_password
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, Section
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
+from router.config.setting import Section
 
 #: Settings that are read once, at start.
 AT_START_ONLY = frozenset(

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from router.config.places import Path, line_of
-from router.config.schema import Setting
+from router.config.setting import Setting
 from router.config.suggest import did_you_mean
 
 _KIND_NAMES = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS, Setting, default
+from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS
+from router.config.setting import Setting, default
 
 _KINDS = {
     "string": "string",

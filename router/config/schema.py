@@ -5,11 +5,6 @@ Defaults stand in ``model.py``.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal
-
 from router.config.address import listen_problem, url_problem
 from router.config.model import (
     AuthSection,
@@ -26,124 +21,30 @@ from router.config.model import (
     TimeoutsSection,
     TokensSection,
 )
+from router.config.names import (
+    each,
+    env_problem,
+    file_problem,
+    host_problem,
+    jurisdiction_problem,
+    location_problem,
+    model_problem,
+    name_problem,
+    origin_problem,
+)
 from router.config.redis_url import redis_problem
+from router.config.setting import Section, Setting
 from router.core import limits
 from router.core.traits import ENGINES
 from router.core.types import BackendSpec, Priority, RegionSpec
 
-Kind = Literal["string", "integer", "number", "boolean", "strings", "numbers", "table", "tables"]
-
-#: Regions, backends and plans: they appear in headers, metric labels and URLs of the admin API.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-MODEL = re.compile(r"[!-~]{1,200}")
-_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _DAY_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key. ``problem`` gets a value of the right kind and says what is wrong with it, or None.
-
-    ``secret``: a wrong value is never shown, for it may be a secret in the wrong place.
-    """
-
-    name: str
-    kind: Kind
-    doc: str
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    choices: tuple[str, ...] = ()
-    problem: Callable[[Any], str | None] | None = None
-    required: bool = False
-    secret: bool = False
-    computed: bool = False  # the default is worked out when the file is loaded
-    attr: str = ""  # the field of the dataclass, when it has another name
-    inner: tuple[Setting, ...] = ()  # keys of the table or tables
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A table of the file. ``named``: one table per name, as in ``[plans.NAME]``."""
-
-    name: str
-    doc: str
-    model: type
-    keys: tuple[Setting, ...]
-    named: bool = False
-
-
-def default(model: type, key: Setting) -> Any:
-    """The default of a key, from the dataclass it fills; None when it has none."""
-    if key.computed:
-        return None
-    for field in fields(model):
-        if field.name == (key.attr or key.name) and field.default is not MISSING:
-            return field.default
-    return None
 
 
 def _limit_setting(kind: limits.LimitKind) -> Setting:
     if kind.money:
         return Setting(kind.key, "number", kind.doc, above=0, high=kind.high)
     return Setting(kind.key, "integer", kind.doc, low=1, high=kind.high)
-
-
-def name_problem(text: str) -> str | None:
-    if NAME.fullmatch(text):
-        return None
-    return "may hold only letters, digits, dots, hyphens and underscores, at most 63, a letter or digit first"
-
-
-def model_problem(text: str) -> str | None:
-    return None if MODEL.fullmatch(text) else "must be 1 to 200 printable ASCII characters without spaces"
-
-
-def env_problem(text: str) -> str | None:
-    if _ENV.fullmatch(text):
-        return None
-    return "must be the name of an environment variable, not the secret itself"
-
-
-def jurisdiction_problem(text: str) -> str | None:
-    if _JURISDICTION.fullmatch(text):
-        return None
-    return "must be lower-case letters, digits and hyphens"
-
-
-def origin_problem(text: str) -> str | None:
-    if text == "*" or _ORIGIN.fullmatch(text):
-        return None
-    return 'must be "*", or scheme://host with a port if needed, without a path or a slash at its end'
-
-
-def _each(check: Callable[[str], str | None]) -> Callable[[list[str]], str | None]:
-    def problem(values: list[str]) -> str | None:
-        for value in values:
-            if (text := check(value)) is not None:
-                return f'"{value}" {text}' if value.isprintable() and len(value) <= 80 else text
-        if len(set(values)) < len(values):
-            return "names something twice"
-        return None
-
-    return problem
-
-
-def _location_problem(values: list[float]) -> str | None:
-    if len(values) != 2 or abs(values[0]) > 90 or abs(values[1]) > 180:
-        return "must be [latitude, longitude] in degrees: -90 to 90, -180 to 180"
-    return None
-
-
-def _file_problem(text: str) -> str | None:
-    return None if text and text.isprintable() and not text.endswith("/") else "must be the path of a file"
-
-
-def _host_problem(text: str) -> str | None:
-    return None if _HOST.fullmatch(text) else "must be a host name"
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -173,14 +74,14 @@ SECTIONS: tuple[Section, ...] = (
                 "tls_cert",
                 "string",
                 "PEM file with the certificate of the clients' listener and its chain; every reload reads it again.",
-                problem=_file_problem,
+                problem=file_problem,
             ),
-            Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+            Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=file_problem),
             Setting(
                 "tls_client_ca",
                 "string",
                 "PEM file with authorities: clients must show a certificate from one of them. Needs tls_cert.",
-                problem=_file_problem,
+                problem=file_problem,
             ),
         ),
     ),
@@ -232,7 +133,7 @@ SECTIONS: tuple[Section, ...] = (
                 "origins",
                 "strings",
                 'Origins such as "https://chat.example.com", with the port if it is not the usual one; "*" for all.',
-                problem=_each(origin_problem),
+                problem=each(origin_problem),
             ),
         ),
     ),
@@ -252,7 +153,7 @@ SECTIONS: tuple[Section, ...] = (
                 "residency",
                 "strings",
                 "Jurisdictions that may see the data: a hard filter. Empty: any.",
-                problem=_each(jurisdiction_problem),
+                problem=each(jurisdiction_problem),
             ),
         ),
         named=True,
@@ -277,7 +178,7 @@ SECTIONS: tuple[Section, ...] = (
                 "fallbacks",
                 "strings",
                 "Models to try, in order, when no backend can serve the targets.",
-                problem=_each(model_problem),
+                problem=each(model_problem),
             ),
             Setting(
                 "price_usd_per_mtok",
@@ -402,9 +303,7 @@ SECTIONS: tuple[Section, ...] = (
         JournalSection,
         (
             Setting("records", "integer", "Records kept in memory.", low=1, high=10**6),
-            Setting(
-                "path", "string", "File for the records, as JSON lines for `router replay`.", problem=_file_problem
-            ),
+            Setting("path", "string", "File for the records, as JSON lines for `router replay`.", problem=file_problem),
             Setting("file_bytes", "integer", "A file over this is rotated.", low=2**16, high=2**40),
             Setting("files", "integer", "Files kept, the current one included.", low=1, high=1000),
         ),
@@ -426,15 +325,15 @@ TLS_KEYS: tuple[Setting, ...] = (
         "tls_ca",
         "string",
         "PEM file with the authorities of the certificates of https:// backends. Default: those of the system.",
-        problem=_file_problem,
+        problem=file_problem,
     ),
-    Setting("tls_cert", "string", "PEM file with the certificate to show to https:// backends.", problem=_file_problem),
-    Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=_file_problem),
+    Setting("tls_cert", "string", "PEM file with the certificate to show to https:// backends.", problem=file_problem),
+    Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=file_problem),
     Setting(
         "tls_server_name",
         "string",
         "The host name that the backend's certificate is for. Default: that of the url.",
-        problem=_host_problem,
+        problem=host_problem,
     ),
 )
 
@@ -446,7 +345,7 @@ BACKEND_KEYS: tuple[Setting, ...] = (
         "url", "string", "http:// or https:// address, without /v1.", problem=url_problem, required=True, secret=True
     ),
     Setting("engine", "string", "What answers there; `router` is another router of ours.", choices=ENGINES),
-    Setting("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=_each(model_problem)),
+    Setting("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=each(model_problem)),
     Setting("max_inflight", "integer", "Most requests in flight there, of this router.", low=1, high=10**6),
     Setting("cost_usd_hour", "number", "US dollars per hour, for the policy `cheapest`.", low=0, high=1e6),
     Setting(
@@ -461,7 +360,7 @@ BACKEND_KEYS: tuple[Setting, ...] = (
 
 REGION_KEYS: tuple[Setting, ...] = (
     Setting("name", "string", "Name of the region.", problem=name_problem, required=True),
-    Setting("location", "numbers", "[latitude, longitude] in degrees.", problem=_location_problem),
+    Setting("location", "numbers", "[latitude, longitude] in degrees.", problem=location_problem),
     Setting("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
     *TLS_KEYS,
     Setting("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import EXAMPLE, alarms, load, parse, warnings
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, Setting
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
+from router.config.setting import Setting
 from router.errors import ConfigError
 
 ONE = '[[regions]]\nname = "a"\njurisdiction = "us"\nbackends = [{{name = "x", url = "http://10.0.0.1", {0}}}]\n'
