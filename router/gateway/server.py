@@ -31,7 +31,8 @@ from router.telemetry.sink import Telemetry
 from router.wire.acceptor import Acceptor
 from router.wire.descriptors import Descriptors
 from router.wire.flow import Flow
-from router.wire.inbound import ClientLimits, Gate, Inbound, InboundRequest
+from router.wire.gate import ClientLimits, Gate
+from router.wire.inbound import Inbound, InboundRequest
 
 _log = logging.getLogger("router.gateway")
 
@@ -69,7 +70,7 @@ class Server:
         self, config: Config, lifecycle: Lifecycle, telemetry: Telemetry, not_ready: Callable[[], str | None]
     ) -> None:
         """``not_ready`` says why this router should get no traffic, or None."""
-        self.gate = Gate(limits_of(config), clock.monotonic_s)
+        self.gate: Gate[Inbound] = Gate(limits_of(config), clock.monotonic_s)
         self._lifecycle = lifecycle
         self._telemetry = telemetry
         self._not_ready = not_ready

@@ -3,6 +3,8 @@
 flow         drives a coroutine by its events, without a task
 head         strict checks of a request or response head, before and beside httptools
 chunked      the strict decoder of chunked request bodies
+gate         what all clients of a listener share: limits, and who waits since when
+upload       a body that arrives in pieces
 inbound      a client's connection: requests in, answers out, one at a time and in order
 outbound     a connection to a backend: a request out, its answer in
 acceptor     accepts clients while there are descriptors for them

@@ -8,48 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import termios
-from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from router.core.types import Value
-from router.wire.chunked import ChunkedDecoder, ChunkedError
-from router.wire.head import HEAD_END, HeadError, RequestHead, RequestHeads, check_beginning
-from router.wire.sockets import forget_unsent
+from router.wire.chunked import ChunkedError
+from router.wire.gate import Gate
+from router.wire.head import HEAD_END, HeadError, RequestHead, check_beginning
+from router.wire.sockets import forget_unsent, unread_bytes, unsent_bytes
+from router.wire.upload import Upload
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-#: A body up to this length is handed on as bytes. To copy a longer one would hold up the loop.
-_COPIED_BYTES_MAX = 256 * 1024
-#: What the framing of a body in chunks may have beside a sixteenth of the body's limit; at most half of that limit.
-_FRAMING_FREE_BYTES = 64 * 1024
-#: So many waits of one kind end in one sweep at most: thousands at once would hold up everybody else.
-_SWEEP_MAX = 250
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """What one client may cost. Those without a default here are settings, see ``config/model.py``."""
-
-    head_bytes: int
-    headers: int
-    body_bytes: int
-    buffered_bytes: int  # bodies of all connections together
-    connections: int
-    body_timeout_s: float  # of a body that comes slower than body_bytes_per_s
-    body_bytes_per_s: int
-    body_whole_s: float  # of any body
-    stall_s: float  # a client must take stall_bytes of its answer, or all of it, every stall_s
-    stall_bytes: int = 1024
-    head_timeout_s: float = 8.0
-    pace_s: float = 8.0  # a body must bring pace_bytes, or its end, every pace_s
-    pace_bytes: int = 8 * 1024
-    idle_timeout_s: float = 75.0
-    linger_timeout_s: float = 2.0
-    write_high_bytes: int = 64 * 1024
-    pipelined_bytes: int = 64 * 1024
 
 
 class InboundRequest(Value, eq=False):
@@ -91,100 +60,38 @@ class Handler(Protocol):
         """The client reads too slowly (false), or reads again (true)."""
 
 
-@dataclass(slots=True)
-class Gate:
-    """What all connections of a listener share: limits, and who is waiting since when (oldest first)."""
-
-    limits: ClientLimits
-    now_s: Callable[[], float]
-    connections: set[Inbound] = field(default_factory=set)
-    buffered_bytes: int = 0
-    closing: bool = False  # answers carry connection: close
-    reader: RequestHeads = field(init=False)
-    heads: dict[Inbound, float] = field(default_factory=dict)
-    bodies: dict[Inbound, float] = field(default_factory=dict)
-    uploads: dict[Inbound, float] = field(default_factory=dict)  # bodies, since their beginning
-    paces: dict[Inbound, float] = field(default_factory=dict)  # of bodies, since their last look
-    idle: dict[Inbound, float] = field(default_factory=dict)
-    lingering: dict[Inbound, float] = field(default_factory=dict)
-    stalled: dict[Inbound, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.reader = RequestHeads(self.limits.headers)
-
-    def reload(self, limits: ClientLimits) -> None:
-        self.limits = limits
-        self.reader = RequestHeads(limits.headers)
-
-    def sweep(self) -> None:
-        """Enforce the absolute limits. Call it a few times a second."""
-        now_s, limits = self.now_s(), self.limits
-        for waiting, timeout_s, act in (
-            (self.heads, limits.head_timeout_s, Inbound.head_expired),
-            (self.bodies, limits.body_timeout_s, Inbound.body_expired),
-            (self.uploads, limits.body_whole_s, Inbound.upload_expired),
-            (self.paces, limits.pace_s, Inbound.pace_expired),
-            (self.idle, limits.idle_timeout_s, Inbound.idle_expired),
-            (self.lingering, limits.linger_timeout_s, Inbound.abort),
-            (self.stalled, limits.stall_s, Inbound.stall_expired),
-        ):
-            for _ in range(min(len(waiting), _SWEEP_MAX)):
-                connection, since_s = next(iter(waiting.items()))
-                if now_s - since_s < timeout_s:
-                    break
-                del waiting[connection]
-                act(connection)
-
-    def close_quiet(self, before_s: float) -> None:
-        """Close the connections on which nothing has happened since ``before_s`` and no request has begun."""
-        for waiting in (self.idle, self.heads):
-            for connection in [c for c, since_s in waiting.items() if since_s <= before_s]:
-                connection.close_quiet()
-
-    def forget(self, connection: Inbound) -> None:
-        self.connections.discard(connection)
-        for waiting in (self.heads, self.bodies, self.uploads, self.paces, self.idle, self.lingering, self.stalled):
-            waiting.pop(connection, None)
-
-
 class Inbound(asyncio.Protocol):
     """One client connection. ``exchange`` is whatever the handler hangs on it while a request is being answered."""
 
     __slots__ = (
-        "_body",
         "_buffer",
-        "_chunked",
         "_counted_bytes",
         "_discarded_bytes",
         "_discarding",
         "_gate",
         "_handler",
-        "_missing_bytes",
-        "_paced_bytes",
-        "_pending",
         "_pumping",
         "_reading_paused",
         "_resting",
         "_unsent_bytes",
+        "_upload",
         "busy",
         "exchange",
+        "head",
         "paused",
         "transport",
         "write",
     )
 
-    def __init__(self, gate: Gate, handler: Handler) -> None:
+    def __init__(self, gate: Gate[Inbound], handler: Handler) -> None:
         self._gate = gate
         self._handler = handler
         self.transport: asyncio.Transport
         self.write: Callable[[bytes], None]
         self._buffer = b""
-        self._pending: RequestHead | None = None  # its body is still arriving
-        self._body = bytearray()  # of what is pending; one that grows moves no bytes where pieces had to be joined
-        self._missing_bytes = 0
+        self.head: RequestHead | None = None  # of the request whose body is arriving; None while a head is
+        self._upload: Upload | None = None  # that body
         self._counted_bytes = 0  # in the gate's budget
-        self._paced_bytes = 0  # of the body, at its last look
-        self._chunked: ChunkedDecoder | None = None
         self._pumping = False
         self._discarding = False
         self._discarded_bytes = 0  # what came after an early answer
@@ -326,10 +233,7 @@ class Inbound(asyncio.Protocol):
 
     def unsent(self) -> int:
         """Bytes of the answer that the client has not taken, here and in the socket."""
-        queued = array("i", [0])
-        with contextlib.suppress(OSError, AttributeError):
-            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-        return queued[0] + self.transport.get_write_buffer_size()
+        return unsent_bytes(self.transport) + self.transport.get_write_buffer_size()
 
     def stall_expired(self) -> None:
         """Cut the client off, unless it reads on, however slowly."""
@@ -340,11 +244,8 @@ class Inbound(asyncio.Protocol):
             self._gate.stalled[self] = self._gate.now_s()
 
     def _has_unread(self) -> bool:
-        """Whether bytes stand in the socket that the loop, held up or just about to, has not read."""
-        unread = array("i", [0])
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
-        return unread[0] > 0
+        """The socket holds bytes that the loop has not read yet."""
+        return unread_bytes(self.transport) > 0
 
     def body_expired(self) -> None:
         """The time of a slow body is over. One that comes fast enough goes on, and is looked at again."""
@@ -360,10 +261,12 @@ class Inbound(asyncio.Protocol):
         self._give_up("The body of the request did not arrive in time.")
 
     def pace_expired(self) -> None:
-        if self._counted_bytes - self._paced_bytes < self._gate.limits.pace_bytes:
+        upload = self._upload
+        assert upload is not None
+        if self._counted_bytes - upload.paced_bytes < self._gate.limits.pace_bytes:
             self._give_up("The body of the request arrives too slowly.")
         else:
-            self._paced_bytes = self._counted_bytes
+            upload.paced_bytes = self._counted_bytes
             self._gate.paces[self] = self._gate.now_s()
 
     def _give_up(self, detail: str) -> None:
@@ -375,11 +278,6 @@ class Inbound(asyncio.Protocol):
     # reading
 
     @property
-    def head(self) -> RequestHead | None:
-        """Of the request whose body is being read; None when a head is."""
-        return self._pending
-
-    @property
     def unread(self) -> bytes:
         """What has come and was not read: the beginning of a head that is refused."""
         return self._buffer
@@ -387,7 +285,7 @@ class Inbound(asyncio.Protocol):
     def _refuse(self, code: str, detail: str) -> None:
         self._release_body()
         self._handler.refuse(self, code, detail)
-        self._pending = None
+        self.head = None
         self.linger()
 
     def _pump(self) -> None:
@@ -399,13 +297,13 @@ class Inbound(asyncio.Protocol):
         self._pumping = True
         try:
             while self._buffer and not self.busy and not self._discarding:
-                if not (self._read_head() if self._pending is None else self._read_body()):
+                if not (self._read_head() if self._upload is None else self._read_body(self._upload)):
                     break
         finally:
             self._pumping = False
         if self.busy or self._discarding:
             return
-        if self._pending is not None:
+        if self._upload is not None:
             now_s = gate.now_s()
             gate.bodies.setdefault(self, now_s)
             gate.uploads.setdefault(self, now_s)
@@ -461,57 +359,32 @@ class Inbound(asyncio.Protocol):
         return False
 
     def _await_body(self, head: RequestHead, length: int) -> bool:
-        self._pending = head
-        if length > self._gate.limits.body_bytes:
+        self.head = head
+        self._upload = upload = Upload(head, length)
+        if upload.exceeds(self._gate.limits.body_bytes):
             self._refuse_size()
             return False
-        self._missing_bytes = length
-        self._paced_bytes = 0
-        if head.chunked:
-            self._chunked = ChunkedDecoder()
-        self._body = bytearray() if self._chunked is None else self._chunked.body
-        if head.expects and not self._buffer and (length or head.chunked):
+        if upload.done:
+            self._complete(upload)
+        elif head.expects and not self._buffer:
             self.transport.write(_CONTINUE)
-        if not length and not head.chunked:
-            self._complete(head)
         return True
 
-    def _read_body(self) -> bool:
-        head = self._pending
-        assert head is not None
+    def _read_body(self, upload: Upload) -> bool:
         data, self._buffer = self._buffer, b""
-        if self._chunked is not None:
-            return self._read_chunked(head, self._chunked, data)
-        missing = self._missing_bytes
-        if len(data) > missing:
-            data, self._buffer = data[:missing], data[missing:]
-        if not self._count(len(data)):
-            return False
-        self._body += data
-        self._missing_bytes = missing - len(data)
-        if self._missing_bytes == 0:
-            self._complete(head)
-        return True
-
-    def _read_chunked(self, head: RequestHead, decoder: ChunkedDecoder, data: bytes) -> bool:
         try:
-            decoder.feed(data)
+            self._buffer = upload.feed(data)
         except ChunkedError as error:
             self._refuse("invalid_request", f"The chunked body is malformed: {error}.")
             return False
-        limit_bytes = self._gate.limits.body_bytes
-        if decoder.announced_bytes > limit_bytes or decoder.framing_bytes > limit_bytes // 16 + min(
-            limit_bytes // 2, _FRAMING_FREE_BYTES
-        ):
+        if upload.exceeds(self._gate.limits.body_bytes):
             self._refuse_size()
             return False
-        if not self._count(len(decoder.body) - self._counted_bytes):
+        if not self._count(upload.size_bytes - self._counted_bytes):
             return False
-        if decoder.done:
-            self._buffer = decoder.take_rest()
-            self._complete(head)
-        elif decoder.stopped:
-            self._buffer = decoder.take_rest()
+        if upload.done:
+            self._complete(upload)
+        elif upload.stopped:
             self._rest()
             return False
         return True
@@ -528,12 +401,11 @@ class Inbound(asyncio.Protocol):
             self.transport.resume_reading()
             self._pump()
 
-    def _complete(self, head: RequestHead) -> None:
-        body, self._body = self._body, bytearray()
-        self._pending = self._chunked = None
+    def _complete(self, upload: Upload) -> None:
+        self.head = self._upload = None
         self._forget_body()
         self.busy = True
-        self._handler.begin(self, InboundRequest(head, bytes(body) if len(body) <= _COPIED_BYTES_MAX else body))
+        self._handler.begin(self, InboundRequest(upload.head, upload.take()))
 
     def _count(self, size: int, head: RequestHead | None = None) -> bool:
         """Count bytes of a body. False: they are over a limit, and the request is refused. ``head``: of a body that
@@ -543,7 +415,7 @@ class Inbound(asyncio.Protocol):
         gate.buffered_bytes = buffered = gate.buffered_bytes + size
         if counted <= limits.body_bytes and buffered <= limits.buffered_bytes:
             return True
-        self._pending = head or self._pending
+        self.head = head or self.head
         if counted > limits.body_bytes:
             self._refuse_size()
         else:
@@ -562,4 +434,4 @@ class Inbound(asyncio.Protocol):
     def _release_body(self) -> None:
         self._gate.buffered_bytes -= self._counted_bytes
         self._counted_bytes = 0
-        self._body, self._chunked = bytearray(), None
+        self._upload = None

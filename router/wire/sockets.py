@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import fcntl
 import socket
 import struct
+import termios
+from array import array
 
 #: A connection that says nothing is asked whether it is there after this long: before the gateways on the way forget
 #: it (AWS NLB 350 s, Azure 240 s), so that an answer that takes minutes arrives and a dead peer is noticed.
@@ -35,3 +40,20 @@ def forget_unsent(fd: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     finally:
         sock.detach()
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that have arrived in the socket and were not read from it."""
+    return _in_queue(transport, termios.FIONREAD)
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """Bytes in the socket that the peer has not acknowledged."""
+    return _in_queue(transport, termios.TIOCOUTQ)
+
+
+def _in_queue(transport: asyncio.Transport, queue: int) -> int:
+    size = array("i", [0])
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), queue, size)
+    return size[0]

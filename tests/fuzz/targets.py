@@ -32,8 +32,9 @@ from router.gateway.responses import passed_of
 from router.gateway.server import limits_of
 from router.observe.exposition import find_samples
 from router.wire.chunked import ChunkedDecoder, ChunkedError
+from router.wire.gate import Gate
 from router.wire.head import Headers, RequestHead
-from router.wire.inbound import Gate, Inbound, InboundRequest
+from router.wire.inbound import Inbound, InboundRequest
 from router.wire.outbound import Outbound
 from tests.support.transports import DeadEnd
 

@@ -14,7 +14,8 @@ import pytest
 from router import clock
 from router.config import Config
 from router.gateway.server import limits_of
-from router.wire.inbound import Gate, Inbound, InboundRequest
+from router.wire.gate import Gate
+from router.wire.inbound import Inbound, InboundRequest
 from tests.support.raw import statuses, talk
 from tests.support.stopwatch import Stopwatch
 

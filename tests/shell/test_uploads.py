@@ -10,7 +10,8 @@ import pytest
 
 from router.config import Config
 from router.gateway.server import limits_of
-from router.wire.inbound import Gate, Inbound, InboundRequest
+from router.wire.gate import Gate
+from router.wire.inbound import Inbound, InboundRequest
 from tests.support.transports import DeadEnd
 
 LIMITS = replace(
