@@ -1,4 +1,4 @@
-"""What both measurements of the guard share: backend, gateways that are surely ended, scenarios."""
+"""The parts that both measurements of the guard share: backend, gateways that are surely ended, scenarios."""
 
 from __future__ import annotations
 
