@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
+import os
 import random
 import signal
-import socket
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from router import __version__, clock
-from router.config import Config, secret, split_address
+from router.config import Config, secret
 from router.control.admin import start_admin
 from router.control.drains import Drains
 from router.control.plane import ControlPlane
@@ -41,6 +39,7 @@ from router.observe.observer import Observer
 from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
+from router.systemd import ServiceManager
 from router.telemetry.counters import Metrics
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
@@ -50,57 +49,16 @@ from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter, RotatingFile
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Network, Pools
-from router.wire.sockets import tune
+from router.wire.listeners import Listeners
 
 _log = logging.getLogger("router")
 
 #: Objects between two collections of the young, and how many of each go to one of the older.
 _GC_THRESHOLDS = (10_000, 20, 50)
+#: The time to end that a router may take beyond that of its requests.
+STOP_S = 10.0
 #: How long the first look at the backends may keep clients waiting.
 _SURVEY_S = 1.0
-
-
-class ListenError(Exception):
-    """An address cannot be listened on. The text says which, why, and what to change."""
-
-
-def listen(address: str, *, option: str) -> socket.socket:
-    """A listening socket. Raises ListenError."""
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tune(listener)
-        listener.bind((host, port))
-        listener.listen(4096)
-    except OSError as error:
-        listener.close()
-        reason = "is in use by another process" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ListenError(f"{address} {reason}. Change it with {option}.") from None
-    listener.setblocking(False)
-    return listener
-
-
-@dataclass(slots=True)
-class Listeners:
-    """The sockets of a process, bound before anything else so that a port in use costs nothing."""
-
-    clients: socket.socket
-    admin: socket.socket
-
-    def close(self) -> None:
-        self.clients.close()
-        self.admin.close()
-
-    @classmethod
-    def bind(cls, config: Config) -> Listeners:
-        clients = listen(config.router.listen, option="[router] listen, or --listen")
-        try:
-            return cls(clients, listen(config.router.admin, option="[router] admin, or --admin"))
-        except ListenError:
-            clients.close()
-            raise
 
 
 class App:
@@ -119,6 +77,7 @@ class App:
         the clients through ``server.adopt`` and checks who may operate. Raises ConfigError for a bad certificate."""
         self._listeners = listeners
         self._worker = worker
+        self._manager = ServiceManager(os.environ if worker is None else {})
         self._tls = ServerTls.of(config.router)
         self._stack = AsyncExitStack()
         self.stopping = asyncio.Event()
@@ -157,7 +116,7 @@ class App:
             news=self.fleet.take_prefix_news,
             learned=self.fleet.observe_prefix,
         )
-        self.reloader = ConfigReloader(config, [self._apply], announce=self._announce, renew=self._renew_tls)
+        self.reloader = self._new_reloader(config)
         self._control = ControlPlane(
             reloader=self.reloader,
             fleet=self.fleet,
@@ -175,6 +134,16 @@ class App:
         )
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
+
+    def _new_reloader(self, config: Config) -> ConfigReloader:
+        return ConfigReloader(
+            config,
+            [self._apply],
+            announce=self._announce,
+            renew=self._renew_tls,
+            complete=self._listeners.in_force,
+            reloading=self._manager.reloading,
+        )
 
     def __repr__(self) -> str:
         return f"<App {self.fleet!r} {len(self.lifecycle.live)} requests>"
@@ -291,9 +260,11 @@ class App:
         left = len(self.lifecycle.live)
         if left:
             _log.info("draining: %d request(s) in progress", left)
+        self._manager.stopping(timeouts.lead + timeouts.drain + STOP_S)
         if not await self.server.drain(timeouts.drain, lead_s=timeouts.lead):
             _log.warning("drain time is over: the remaining requests were ended")
         await self._stack.aclose()
+        await self._manager.close()
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT, then drain; a second signal ends at once."""
@@ -303,6 +274,7 @@ class App:
         await self.start()
         config = self.reloader.config
         _log.info("%s", greeting(config))
+        self._manager.ready(greeting(config))
         await self.stopping.wait()
         await self.stop()
 

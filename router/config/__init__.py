@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from router.config.address import is_loopback, split_address
 from router.config.advice import alarms, warnings
-from router.config.checks import secret
+from router.config.checks import exposed, secret
 from router.config.example import EXAMPLE
 from router.config.jsonschema import json_schema
 from router.config.loader import load, parse
@@ -66,6 +66,7 @@ __all__ = [
     "alarms",
     "diff",
     "dump",
+    "exposed",
     "is_loopback",
     "json_schema",
     "load",

@@ -7,7 +7,7 @@ probably not meant is in ``advice``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from router.config.address import calls, is_loopback, listen_problem, same_port, split_address
@@ -77,20 +77,30 @@ def _check_router(reader: Reader, config: Config) -> None:
         reader.problem(("router", "admin"), f'has the same port as listen, "{router.listen}"')
 
 
+def exposed(config: Config) -> list[str]:
+    """Who could come in that should not, where the router really listens. A line for each problem."""
+    return [f"[{section}] {key}: {problem}" for (section, key), problem in _openings(config)]
+
+
 def _check_open(reader: Reader, config: Config) -> None:
+    for place, problem in _openings(config):
+        reader.problem(place, problem)
+
+
+def _openings(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     listen, admin = config.router.listen, config.router.admin
     if config.auth.mode == "open" and not config.auth.allow_open and not is_loopback(split_address(listen)[0]):
-        reader.problem(
-            ("auth", "mode"),
+        problem = (
             f'"open" would let anybody who reaches {listen} use the backends: set mode = "keys", listen on 127.0.0.1, '
-            "or say allow_open = true",
+            "or say allow_open = true"
         )
+        yield ("auth", "mode"), problem
     if not is_loopback(split_address(admin)[0]) and config.auth.admin_token_env is None:
-        reader.problem(
-            ("router", "admin"),
+        problem = (
             f"other machines can reach {admin}: set [auth] admin_token_env to the name of an environment variable "
-            "that holds a token, or use 127.0.0.1",
+            "that holds a token, or use 127.0.0.1"
         )
+        yield ("router", "admin"), problem
 
 
 def _check_names(reader: Reader, config: Config) -> None:

@@ -20,6 +20,7 @@ class RouterSection:
     #: may a request choose its policy with x-router-policy?
     policy_header: bool = False
     chaos: bool = False
+    share_port: bool = False  # with other routers on this machine, while one takes over from another
     tls_cert: str | None = None  # path of the certificate chain of the clients' listener; None: plain HTTP
     tls_key: str | None = None  # path of its private key
     tls_client_ca: str | None = None  # path of the authorities of clients' certificates; None: clients need none

@@ -18,6 +18,7 @@ AT_START_ONLY = frozenset(
         "router.listen",
         "router.admin",
         "router.workers",
+        "router.share_port",
         "router.tls_cert",
         "router.tls_key",
         "router.tls_client_ca",

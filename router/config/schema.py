@@ -67,6 +67,12 @@ SECTIONS: tuple[Section, ...] = (
             Setting(
                 "workers", "integer", "Router processes on this machine; more than one needs a store.", low=1, high=256
             ),
+            Setting(
+                "share_port",
+                "boolean",
+                "May another router with this key be started on the same addresses? It gets the clients from then on: "
+                "see [Restart or upgrade a router](runbook.md#restart-or-upgrade-a-router).",
+            ),
             Setting("policy", "string", "How a backend is chosen; `router policies list` explains each."),
             Setting("policy_header", "boolean", "May a request choose its policy with x-router-policy?"),
             Setting("chaos", "boolean", "May operators make attempts fail on purpose, with `router chaos`?"),

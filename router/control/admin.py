@@ -17,6 +17,7 @@ from router.control.replies import failure, router_failure
 from router.control.route import CONTROL, DOCUMENT, Route
 from router.control.routes import ROUTES
 from router.errors import ConfigError, RouterError
+from router.wire.shared_port import Turn, is_shared
 
 _log = logging.getLogger("router.control")
 
@@ -37,6 +38,8 @@ async def serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, handle_signals=False)
     await runner.setup()
     await web.SockSite(runner, listener).start()
+    if listener.family != socket.AF_UNIX and is_shared(listener):
+        Turn(listener)
     return runner
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from router import clock
@@ -33,6 +34,10 @@ Renewer = Callable[[], Awaitable[None] | None]
 _Signature = tuple[int, int, int]  # mtime in ns, size, inode
 
 
+def _as_it_is(config: Config) -> Config:
+    return config
+
+
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     changed: bool
@@ -52,7 +57,8 @@ class ConfigReloader:
     """Owns the configuration in force.
 
     ``appliers`` are called in order; if one raises, the old configuration is applied again to all that were called.
-    ``renew`` is called at every reload, also when the file says what it said before.
+    ``renew`` is called at every reload, also when the file says what it said before. ``complete`` adds what the file
+    does not know; it may raise ConfigError. A reload goes on inside ``reloading()``.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class ConfigReloader:
         *,
         announce: Callable[[int], None] | None = None,
         renew: Renewer | None = None,
+        complete: Callable[[Config], Config] = _as_it_is,
+        reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
         poll_s: float = _POLL_S,
     ) -> None:
         self.config = config
@@ -71,6 +79,8 @@ class ConfigReloader:
         self._appliers = tuple(appliers)
         self._tell = announce
         self._renew = renew
+        self._complete = complete
+        self._reloading = reloading
         self._poll_s = poll_s
         self._seen = _signature(config.source)
         self._lock = asyncio.Lock()
@@ -93,23 +103,27 @@ class ConfigReloader:
     async def reload(self, why: str) -> Reloaded:
         """Read the file again. Raises ConfigError with all problems; the old configuration then stays in force."""
         async with self._lock:
-            self._seen = _signature(self.config.source)
-            try:
-                new = await asyncio.to_thread(load, self.config.source)
-                _refuse_losses(self.config, new)
-                changes = diff(self.config, new)
-                await _call(self._renew)
-                if changes:
-                    await self._swap(new, self.generation + 1)
-            except ConfigError as exc:
-                self.refused = Refused(clock.wall_s(), tuple(exc.problems))
-                for problem in exc.problems:
-                    _log.error("configuration refused (%s), generation %d stays: %s", why, self.generation, problem)
-                raise
-            self.refused = None
+            with self._reloading():
+                return await self._read_again(why)
+
+    async def _read_again(self, why: str) -> Reloaded:
+        self._seen = _signature(self.config.source)
+        try:
+            new = self._complete(await asyncio.to_thread(load, self.config.source))
+            _refuse_losses(self.config, new)
+            changes = diff(self.config, new)
+            await _call(self._renew)
             if changes:
-                self._announce(why, changes)
-            return Reloaded(bool(changes), self.generation, tuple(changes))
+                await self._swap(new, self.generation + 1)
+        except ConfigError as exc:
+            self.refused = Refused(clock.wall_s(), tuple(exc.problems))
+            for problem in exc.problems:
+                _log.error("configuration refused (%s), generation %d stays: %s", why, self.generation, problem)
+            raise
+        self.refused = None
+        if changes:
+            self._announce(why, changes)
+        return Reloaded(bool(changes), self.generation, tuple(changes))
 
     async def adopt(self, new: Config, generation: int) -> None:
         """Put in force what another process has read and checked. Raises ConfigError; the old one then stays."""

@@ -34,12 +34,12 @@ class Answer:
         head = self._head
         if length is None:
             self.chunked = head.http11
-            self.keep_alive = head.keep_alive and head.http11
+            self.keep_alive = head.keep_alive and head.http11 and not closing
             lines = b"transfer-encoding: chunked\r\n" if head.http11 else b""
         else:
-            self.keep_alive = head.keep_alive
+            self.keep_alive = head.keep_alive and not closing
             lines = b"content-length: %d\r\n" % length if not bodiless else b""
-        if not self.keep_alive or closing:
+        if not self.keep_alive:
             return lines + b"connection: close\r\n"
         return lines if head.http11 else lines + b"connection: keep-alive\r\n"
 

@@ -205,15 +205,16 @@ class Lifecycle:
             lines.append(responses.stamp_lines(last.region, last.backend, len(record.attempts)))
         body = error_body(error, dialect, x.request_id)
         record.reply_bytes = len(body)
+        keep_alive = head.keep_alive and not self.closing
         message = responses.plain(
             record.status,
             body,
             date=self.date,
-            keep_alive=head.keep_alive and not self.closing,
+            keep_alive=keep_alive,
             http11=head.http11,
             lines=lines,
         )
-        answer.refuse(message, body_bytes=len(body), keep_alive=head.keep_alive)
+        answer.refuse(message, body_bytes=len(body), keep_alive=keep_alive)
 
     def _client_gone(self, x: Exchange) -> None:
         x.record.error, x.record.cause = "client_gone", Outcome.CLIENT_GONE.value
@@ -228,7 +229,7 @@ class Lifecycle:
             answered = bool(attempts) and attempts[-1].outcome == _OK.value
             self.poison.release(x.trial, clock.monotonic_s(), answered=answered)
         x.record.duration_s = clock.monotonic_s() - x.arrival_s
-        x.answer.inbound.finish(x.answer.keep_alive and not self.closing)
+        x.answer.inbound.finish(x.answer.keep_alive)
 
     # what others cause
 

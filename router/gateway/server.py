@@ -40,6 +40,8 @@ SWEEP_S = 0.05
 #: A connection on which nothing has happened for this long has no request on its way.
 FAREWELL_S = 1.0
 _LOOK_S = 0.05
+#: Clients that are about to connect here, when others are sent elsewhere, are here by then.
+_HANDSHAKES_S = 1.0
 _HANDSHAKE_TIMEOUT_S = 8.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 _GET = (b"GET", b"HEAD")
@@ -114,6 +116,8 @@ class Server:
         self.gate.closing = True
         self._lifecycle.say_goodbye()
         began_s = clock.monotonic_s()
+        if self.acceptor is not None and self.acceptor.pass_on():
+            lead_s = max(lead_s, _HANDSHAKES_S)
         await self._wait(lambda: False, began_s + lead_s)
         if self.acceptor is not None:
             self.acceptor.close()

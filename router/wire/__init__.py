@@ -7,6 +7,8 @@ gate         what all clients of a listener share: limits, and who waits since w
 upload       a body that arrives in pieces
 inbound      a client's connection: requests in, answers out, one at a time and in order
 outbound     a connection to a backend: a request out, its answer in
+listeners    the sockets that clients and operators come to
+shared_port  a port that two routers listen on while one takes over
 acceptor     accepts clients while there are descriptors for them
 descriptors  how many descriptors there are, and how many are kept back
 sockets      options of every socket, and errors that mean that this process is short of something

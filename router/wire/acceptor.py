@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from router.tasks import spawn
-from router.wire.sockets import SHORTAGE
+from router.wire.shared_port import Turn, is_shared
+from router.wire.sockets import BACKLOG, SHORTAGE
 
 _log = logging.getLogger("router.clients")
 
@@ -51,9 +52,17 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._told_s = float("-inf")
         self._closed = False
+        self._turn: Turn | None = None  # on a shared port
 
     def start(self) -> None:
+        self._listener.listen(BACKLOG)  # also where somebody else began to
+        if is_shared(self._listener):
+            self._turn = Turn(self._listener)
         self._loop.add_reader(self._listener, self._ready)
+
+    def pass_on(self) -> bool:
+        """Have new clients go to the other router on a shared port, where there is one. Returns whether there is."""
+        return self._turn is not None and self._turn.pass_on()
 
     def close(self) -> None:
         """Take those who have connected, then no more, and close this process's copy of the socket."""

@@ -157,13 +157,14 @@ class Inbound(asyncio.Protocol):
     # the handler's side
 
     def finish(self, keep_alive: bool) -> None:
-        """The answer is complete: go on with the next request, or close once everything is written."""
+        """The answer is complete: go on with the next request if it let the client expect that, or close once
+        everything is written."""
         self.busy = False
         self.exchange = None
         gate = self._gate
         gate.buffered_bytes -= self._counted_bytes
         self._counted_bytes = 0
-        if not keep_alive or gate.closing or self._discarding:
+        if not keep_alive or self._discarding:
             self.close()
             return
         if self._reading_paused:

@@ -16,6 +16,8 @@ from array import array
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
+#: Clients that may wait in the system's queue until they are accepted.
+BACKLOG = 4096
 
 #: This process or machine has run out of something: descriptors, memory, local ports. Never the fault of the peer.
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})

@@ -19,11 +19,12 @@ from pathlib import Path
 import uvloop
 
 from router import stdio
-from router.app import App, Listeners
+from router.app import App
 from router.errors import ConfigError
 from router.store.base import StoreError
 from router.telemetry import logs
 from router.telemetry.writer import LineWriter, StreamSink
+from router.wire.listeners import Listeners
 from router.workers.acceptor import FairAcceptor
 from router.workers.board import Board
 from router.workers.orders import Orders

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from router import clock
+from router.app import STOP_S
 from router.config import Config
 from router.errors import ConfigError
 from router.tasks import spawn, stop
@@ -30,8 +31,6 @@ START_S = 30.0
 #: Pauses before a worker is started again. One that has lived for LIVED_S is replaced at once.
 _BACKOFF_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _LIVED_S = 10.0
-#: What a worker that is told to stop may take beyond the time for its requests.
-_STOP_S = 10.0
 _ABORT_S = 3.0
 
 
@@ -147,7 +146,7 @@ class Crew:
         self._stopping.set()
         for seat in self._seats:
             seat.send(signal.SIGTERM)
-        await self._wait_for_end(timeout_s + _STOP_S)
+        await self._wait_for_end(timeout_s + STOP_S)
         await stop(*self._keepers)
         for seat in self._seats:
             await seat.close()

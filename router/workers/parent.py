@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import AsyncExitStack
 
 from router import __version__, clock
-from router.app import Listeners, admin_token, greeting
+from router.app import STOP_S, admin_token, greeting
 from router.config import Config
 from router.control.admin import serve
 from router.control.reload import ConfigReloader
 from router.gateway.tls import ServerTls
 from router.store.embedded import EmbeddedValkey
+from router.systemd import ServiceManager
 from router.tasks import spawn
+from router.wire.listeners import Listeners
 from router.workers.admin.fanout import Fanout
 from router.workers.admin.faults import Faults
 from router.workers.crew import Crew
@@ -33,7 +36,14 @@ class Parent:
         redis = self._valkey.url if self._valkey is not None else config.store.redis
         self._faults = Faults(clock.monotonic_s)
         self._crew = Crew(config, listeners.clients, redis=redis, human=human, welcome=self._faults.hand_on)
-        self._reloader = ConfigReloader(config, [self._put_in_force], renew=self._renew)
+        self._manager = ServiceManager(os.environ)
+        self._reloader = ConfigReloader(
+            config,
+            [self._put_in_force],
+            renew=self._renew,
+            complete=listeners.in_force,
+            reloading=self._manager.reloading,
+        )
         self._stopping = asyncio.Event()
         self._stack = AsyncExitStack()
 
@@ -48,11 +58,14 @@ class Parent:
         async with self._stack:
             await self._start()
             await self._stopping.wait()
+            timeouts = self._reloader.config.timeouts
+            self._manager.stopping(timeouts.lead + timeouts.drain + STOP_S)
             self._listeners.clients.close()
             _log.info("draining %d worker(s)", len(self._crew.links()))
 
     async def _start(self) -> None:
         config = self._reloader.config
+        self._stack.push_async_callback(self._manager.close)
         if self._valkey is not None:
             self._stack.push_async_callback(self._valkey.stop)
         fanout = Fanout(
@@ -72,6 +85,7 @@ class Parent:
         self._stack.push_async_callback(self._reloader.stop)
         await self._crew.start(self._stopping)
         _log.info("%s", greeting(config))
+        self._manager.ready(greeting(config))
 
     async def _stop_crew(self) -> None:
         timeouts = self._reloader.config.timeouts

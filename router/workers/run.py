@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import uvloop
 
 from router import stdio
-from router.app import App, ListenError, Listeners
+from router.app import App
 from router.config import Config, alarms, warnings
 from router.errors import ConfigError
 from router.store.base import StoreError
 from router.telemetry import logs
 from router.telemetry.writer import LineWriter, StreamSink
 from router.wire.descriptors import raise_limit
+from router.wire.listeners import ListenError, Listeners
 from router.workers.crew import StartError
 from router.workers.parent import Parent
 
@@ -30,17 +32,18 @@ def run(config: Config, *, log_format: str = "auto") -> int:
     undo = logs.set_up(writer, human=human)
     listeners: Listeners | None = None
     try:
-        listeners = bound = Listeners.bind(config)
+        listeners = taken = Listeners.open(config, os.environ)
+        config = taken.in_force(config)
         for alarm in alarms(config):
             _log.error("%s", alarm)
         for warning in warnings(config):
             _log.warning("%s", warning)
 
         async def alone() -> None:
-            await App(config, bound, access=writer, human=human).serve()
+            await App(config, taken, access=writer, human=human).serve()
 
         async def with_workers() -> None:
-            await Parent(config, bound, human=human).run()
+            await Parent(config, taken, human=human).run()
 
         uvloop.run(alone() if config.router.workers == 1 else with_workers())
     except ConfigError as error:

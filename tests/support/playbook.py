@@ -255,7 +255,7 @@ class Playbook:
         self.now_s = 1000.0
         monkeypatch.setattr(clock, "monotonic_s", lambda: self.now_s)
         config = parse(configuration() if text is None else text, "regions.toml", env={})
-        listeners: Any = SimpleNamespace(clients=None, admin=None)
+        listeners: Any = SimpleNamespace(clients=None, admin=None, in_force=lambda config: config)
         self.app = App(config, listeners, access=None, human=False)
         self.backends: dict[str, Backend] = {}
         for spec in config.backends:

@@ -7,13 +7,18 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
-from router.config import EXAMPLE, load
+from router.app import STOP_S
+from router.config import EXAMPLE, TimeoutsSection, load
 from router.telemetry.metrics import METRICS
+from router.wire.listeners import NAMES
+from router.wire.sockets import BACKLOG
 from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
 from tests.tidy.test_text import anchors
 from tests.tidy.tree import ROOT
@@ -124,3 +129,46 @@ def test_compose_publishes_on_this_machine_only() -> None:
 
 def test_the_regions_file_is_the_example() -> None:
     assert (ROOT / "regions.toml").read_text() == EXAMPLE
+
+
+SYSTEMD = ROOT / "deploy" / "systemd"
+
+
+def _unit(name: str) -> dict[str, list[str]]:
+    """The settings of a unit, each with its values."""
+    settings: dict[str, list[str]] = {}
+    for line in (SYSTEMD / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_the_units_fit_the_router() -> None:
+    service, addresses = _unit("meridian.service"), _unit("meridian.socket")
+    assert service["Type"] == ["notify"]
+    assert service["Sockets"] == ["meridian.socket"]
+    assert len(addresses["ListenStream"]) == len(NAMES), "clients, then operators"
+    assert addresses["Backlog"] == [str(BACKLOG)]
+    timeouts = TimeoutsSection()
+    assert int(service["TimeoutStopSec"][0]) > timeouts.lead + timeouts.drain + STOP_S
+    program, command, *arguments = service["ExecStart"][0].split(" ")
+    assert program.endswith("/router")
+    done = subprocess.run([sys.executable, "-m", "cli", command, "--help"], cwd=ROOT, capture_output=True, check=True)
+    for option in arguments[::2]:
+        assert option.encode() in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_units_are_good_and_give_away_little(tmp_path: Path) -> None:
+    text = (SYSTEMD / "meridian.service").read_text().replace("/opt/meridian/bin/router", shutil.which("true") or "")
+    for name in ("meridian.service", "meridian@.service"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "meridian.socket").write_text((SYSTEMD / "meridian.socket").read_text())
+    units = [str(tmp_path / name) for name in ("meridian.service", "meridian.socket", "meridian@other.service")]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    # Of 100: a service without any of these settings has 96.
+    limit = ["--offline=true", "--threshold=20"]
+    done = subprocess.run(["systemd-analyze", "security", *limit, units[0]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:]

@@ -35,7 +35,7 @@ FRAMING = [
     (True, True, 5, False, b"content-length: 5\r\n", True),
     (False, True, 5, False, b"content-length: 5\r\nconnection: keep-alive\r\n", True),
     (False, False, 5, False, b"content-length: 5\r\nconnection: close\r\n", False),
-    (True, True, 5, True, b"content-length: 5\r\nconnection: close\r\n", True),
+    (True, True, 5, True, b"content-length: 5\r\nconnection: close\r\n", False),
 ]
 
 

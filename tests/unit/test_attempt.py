@@ -117,3 +117,24 @@ async def test_a_stopping_router_says_goodbye_with_each_answer(book: Playbook) -
     book.app.lifecycle.say_goodbye()
     book.asked.answers(body=whole())
     assert client.answer.headers["connection"] == "close"
+
+
+async def test_a_connection_whose_answer_began_before_the_goodbye_stays_for_one_more(book: Playbook) -> None:
+    """Its head said that another request may follow, and that one may be on its way."""
+    client = book.client()
+    client.send(chat(stream=True))
+    await book.turn()
+    book.asked.streams(event("Hello"))
+    book.app.lifecycle.say_goodbye()
+    book.app.server.gate.closing = True
+    book.asked.goes_on(event(finish="stop"), DONE, end=True)
+    await book.turn()
+    assert "connection" not in client.answer.headers
+    assert not client.wire.closed
+    before = len(client.wire.written)
+    client.send(chat())
+    await book.turn()
+    book.asked.answers(body=whole())
+    await book.turn()
+    assert b"connection: close\r\n" in client.wire.written[before:]
+    assert client.wire.closed

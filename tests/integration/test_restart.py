@@ -1,0 +1,49 @@
+"""One router takes over from another on the same addresses, and no client notices."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.integration.conftest import OPEN
+from tests.support.backends import Call, ScriptedBackend, answer
+from tests.support.router import Site
+from tests.support.takeover import Load, Takeover
+
+
+async def _talk(call: Call) -> None:
+    if b'"stream":true' in call.body:
+        await call.stream(*["word "] * 20, gap_s=0.04)
+    else:
+        await asyncio.sleep(0.005)
+        await call.send(answer())
+
+
+def restarts() -> int:
+    """Ten where there is time for more than a few examples."""
+    return 2 if settings().max_examples < 50 else 10
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("passes", [True, False], ids=["handed down", "shared port"])
+async def test_restarts_under_load_lose_no_request(tmp_path: Path, passes: bool, workers: int) -> None:
+    head = f"workers = {workers}\nshare_port = {str(not passes).lower()}\n{OPEN}"
+    head += '[store]\nredis = "embedded"\n' if workers > 1 else ""
+    async with ScriptedBackend(_talk) as b:
+        site = Site("near", "a", b.url, models=["m"])
+        with Takeover(tmp_path, [site], head=head, passes=passes) as host:
+            router = await asyncio.to_thread(host.start)
+            async with Load(host.listen) as load:
+                for _ in range(restarts()):
+                    successor = await asyncio.to_thread(host.start)
+                    host.stop(router)
+                    router = successor
+                    await asyncio.sleep(0.3)
+            await asyncio.to_thread(host.end)
+    assert load.failed == [], [log.read_text() for log in host.logs]
+    assert load.answered > 100
+    assert load.streamed > 4
+    assert load.goodbyes >= restarts(), "those who stay are told to go"
