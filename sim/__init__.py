@@ -12,6 +12,7 @@ generation   one request, from its jobs to its last byte
 engine_http  an engine on a socket
 control      switches faults of a running engine
 faults       what an engine can do wrong
+distance     a line to a server far away, which may also be cut
 link         network latency and rude endings
 run          one engine, or a fleet of child processes, from the command line
 fleet        a world of engines as child processes
