@@ -31,6 +31,7 @@ class StoreSection:
     #: URL, "embedded", or None: in-process memory. May hold a password, so it is kept out of ``repr``.
     redis: str | None = field(default=None, repr=False)
     on_down: str = "share"  # share | deny | allow
+    wait: float = 0.1  # seconds, the longest that a request waits for a store that is nearer than this
 
 
 @dataclass(frozen=True, slots=True)

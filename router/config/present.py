@@ -23,6 +23,7 @@ AT_START_ONLY = frozenset(
         "router.tls_key",
         "router.tls_client_ca",
         "store.redis",
+        "store.wait",
         "auth.admin_token_env",
         "limits.connections",
         "journal.records",

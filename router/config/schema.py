@@ -112,6 +112,14 @@ SECTIONS: tuple[Section, ...] = (
                 "routers), `deny` or `allow`.",
                 choices=("share", "deny", "allow"),
             ),
+            Setting(
+                "wait",
+                "number",
+                "Seconds that a request waits for the store at most; where the store is farther away than this, one "
+                "round trip as it is measured.",
+                low=0.01,
+                high=2.0,
+            ),
         ),
     ),
     Section(

@@ -4,12 +4,15 @@ base            the contract of a store
 open            chooses the store that the configuration asks for
 memory          the store of a single process
 shared          the store of many routers
-redis           connections and pipelines with redis-py
+redis           addresses, pipelines and errors of redis-py
+pipe            one connection that carries many pipelines at once
 cluster         pipelines to a Redis Cluster
 embedded        a private Valkey beside the router
 scripts         the Lua scripts: texts, arguments, replies
 access          checks at the start that the store permits all that is needed
-courier         sends commands in batches, with a deadline
+courier         sends commands in batches, and lets nobody wait too long
+patience        how long that is: by the measured round trip
+deadline        time-outs that a busy process does not hold against the store
 heartbeat       beats while the store is up and probes while it is down
 degraded        what a router gives out while the store is down
 purse           the allowances of one key, spent without asking

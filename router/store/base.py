@@ -121,7 +121,7 @@ class Store(Protocol):
         """Take these amounts from what this process may give by itself. None: ask ``reserve``."""
 
     async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
-        """Take them from the shared store, within 100 ms whatever happens."""
+        """Take them from the shared store, within ``[store] wait`` or one round trip whatever happens."""
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         """Correct a reservation to the real usage, once; further calls do nothing. Never blocks, never raises.
@@ -160,7 +160,8 @@ class Store(Protocol):
         """Keep a small value under a digest for all routers. Never blocks, never raises; the note may get lost."""
 
     async def recall(self, kind: str, digest: str) -> str | None:
-        """The value remembered, within 100 ms. None: unknown, over, or the store is away and this router never knew."""
+        """The value remembered, in the time of ``reserve``. None: unknown, over, or the store is away and this router
+        never knew."""
 
     def forget(self, kind: str, digest: str) -> None: ...
 

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from redis import exceptions
 from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode, PipelineCommand
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
-from router.store.courier import DEADLINE_S, NodeAwayError
+from router.store.courier import NodeAwayError
+from router.store.deadline import within
+from router.store.patience import CONNECT_S, FIRST_S, Patience
+from router.store.pipe import Pipes
 from router.tasks import spawn
 
-#: Less than a caller waits: those who ask other nodes in the same turn must get their answers.
-NODE_PATIENCE_S = 0.7 * DEADLINE_S
+#: A near node has less than a caller waits: those who ask other nodes in the same turn must get their answers.
+NODE_PART = 0.7
 #: A node that did not answer is not asked for this long.
 REST_S = 0.5
-_LEARN_S = 2.0
-_LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 
 Words = tuple[Any, ...]
 
@@ -34,19 +37,24 @@ def key_of(words: Words) -> str:
 
 
 class ClusterNodes:
-    def __init__(self, client: RedisCluster) -> None:
+    def __init__(self, client: RedisCluster, patience: Patience) -> None:
         self._manager = client.nodes_manager
+        self._patience = patience
         self._rests_until_s: dict[str, float] = {}
         self._learning: asyncio.Task[None] | None = None
-        self._connected: set[str] = set()
-        self._connecting: dict[str, asyncio.Task[None]] = {}
+        self._pipes: dict[str, Pipes] = {}
 
-    async def pipeline(self, commands: Sequence[Words], *, patient: bool = False) -> list[Any]:
-        """The replies. A node that is away answers with NodeAwayError to each command of its own. ``patient``: nobody
-        waits for them."""
+    @property
+    def open(self) -> bool:
+        return any(pipes.open for pipes in self._pipes.values())
+
+    async def ask(self, commands: Sequence[Words]) -> list[Any]:
+        """The replies. A node that is away answers with NodeAwayError to each command of its own."""
+        patience_s = max(NODE_PART * self._patience.wait_s, self._patience.trip_s) if self.open else None
         if not self._manager.slots_cache:
             await asyncio.shield(self._learn())
-        patience_s = None if patient else NODE_PATIENCE_S
+            primaries = [self._pipes_to(node) for node in self._manager.get_nodes_by_server_type("primary")]
+            await asyncio.wait([pipes.connect() for pipes in primaries], timeout=FIRST_S)
         replies = await self._by_node(commands, patience_s)
         moved = [i for i, reply in enumerate(replies) if isinstance(reply, MovedError) and type(reply) is not AskError]
         for i in moved:
@@ -58,8 +66,8 @@ class ClusterNodes:
     async def close(self) -> None:
         if self._learning is not None:
             self._learning.cancel()
-        for connecting in self._connecting.values():
-            connecting.cancel()
+        for pipes in self._pipes.values():
+            await pipes.close()
         await self._manager.aclose()
         await self._manager.aclose("startup_nodes")
 
@@ -81,40 +89,24 @@ class ClusterNodes:
         now_s = asyncio.get_running_loop().time
         if now_s() < self._rests_until_s.get(node.name, 0.0):
             return [NodeAwayError("a node of the cluster is away")] * len(commands)
-        lost: Exception | None
-        sent = [PipelineCommand(i, *words) for i, words in enumerate(commands)]
         try:
-            async with asyncio.timeout(patience_s):
-                if node.name not in self._connected:
-                    await asyncio.shield(self._connect(node))
-                await node.execute_pipeline(sent)
-            lost = next((c.result for c in sent if isinstance(c.result, _LOST)), None)
+            async with within(CONNECT_S if patience_s is None else patience_s):
+                replies = await self._pipes_to(node).ask(commands)
         except Exception as error:
-            lost = error
-        if lost is not None:
             self._rests_until_s[node.name] = now_s() + REST_S
-            self._connected.discard(node.name)
             self._learn()  # a replica may have taken over
-            return [NodeAwayError(f"a node of the cluster is away ({type(lost).__name__})")] * len(commands)
-        if any(isinstance(c.result, (MovedError, ClusterDownError)) for c in sent):
+            return [NodeAwayError(f"a node of the cluster is away ({type(error).__name__})")] * len(commands)
+        if any(isinstance(reply, (MovedError, ClusterDownError)) for reply in replies):
             self._learn()
-        return [c.result for c in sent]
+        return replies
 
-    def _connect(self, node: ClusterNode) -> asyncio.Task[None]:
-        """Connect to a node, once at a time, beside those who wait: far away, or with TLS, it takes longer."""
-        connecting = self._connecting.get(node.name)
-        if connecting is None or connecting.done():
-            connecting = spawn(self._connect_now(node), name=f"connect {node.name}", expected=(Exception,))
-            self._connecting[node.name] = connecting
-        return connecting
-
-    async def _connect_now(self, node: ClusterNode) -> None:
-        connection = node.acquire_connection()
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            self._connected.add(node.name)
-        finally:
-            node.release(connection)
+    def _pipes_to(self, node: ClusterNode) -> Pipes:
+        pipes = self._pipes.get(node.name)
+        if pipes is None:
+            make = partial(node.connection_class, **node.connection_kwargs | {"retry": Retry(NoBackoff(), 0)})
+            timed = self._patience.answered
+            pipes = self._pipes[node.name] = Pipes(make, node.response_callbacks, timed, name=node.name)
+        return pipes
 
     def _learn(self) -> asyncio.Task[None]:
         """Find out which node has which slots, once at a time."""
@@ -123,5 +115,5 @@ class ClusterNodes:
         return self._learning
 
     async def _learn_now(self) -> None:
-        async with asyncio.timeout(_LEARN_S):
+        async with asyncio.timeout(CONNECT_S):
             await self._manager.initialize()

@@ -1,6 +1,8 @@
-"""Carries commands to the shared store in batches, and never lets a caller wait longer than the deadline.
+"""Carries commands to the shared store in batches, and never lets a caller wait longer than its patience.
 
-All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted.
+All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted. A
+request stops waiting after ``Patience.request_s``; silence counts against the store after ``Patience.answer_s``, which
+is also how long those wait that hurry less.
 """
 
 from __future__ import annotations
@@ -10,20 +12,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from router.store.deadline import Deadline
+from router.store.patience import Patience
 from router.store.scripts import Script, Word
 from router.tasks import spawn
 
-#: The longest a caller waits for the store.
-DEADLINE_S = 0.1
-#: A deadline noticed this late was missed by this process, not by the store.
-LAG_S = 0.005
 PIPELINE_COMMANDS = 256
-#: Pipelines under way at once, each on a connection of its own.
-PIPELINES = 8
+#: Pipelines under way at once. With so many the answers of a store 300 ms away come every 5 ms.
+PIPELINES = 64
 
 
 class LinkError(Exception):
     """The store did not answer, or refused to work. The text is for the log and holds no secret."""
+
+
+class LateError(LinkError):
+    """The store is up, and has not answered in time. It may well have done what it was asked."""
 
 
 class NodeAwayError(LinkError):
@@ -42,10 +46,13 @@ def call(script: Script, keys: Sequence[str], args: Sequence[Word]) -> Command:
 
 
 class Link(Protocol):
-    """A connection pool to the store."""
+    """Connections to the store, and how long its answers take."""
+
+    patience: Patience
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """One pipeline; a command that was refused has an exception as its reply. Ends within a few deadlines.
+        """One pipeline; a command that was refused has an exception as its reply. Ends by ``Patience.give_up_s``, or
+        later where it has to connect first.
 
         Raises LinkError if the store did not answer or cannot work: read-only, loading, out of memory. What its access
         list does not permit is a reply.
@@ -77,26 +84,38 @@ class Report(Protocol):
 class _Batch:
     """Commands of one pipeline, with who waits for each."""
 
-    __slots__ = ("_due_s", "_expired", "_loop", "_timer", "commands", "expired", "futures", "late")
+    __slots__ = ("_answer", "_request", "_silent", "commands", "expired", "futures", "hurried", "late")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience, silent: Callable[[], None]) -> None:
         self.commands: list[Command] = []
         self.futures: list[asyncio.Future[Any]] = []
         self.late: list[Callable[[Any], None] | None] = []
+        self.hurried: list[asyncio.Future[Any]] = []  # requests wait for these
         self.expired = False
-        self._expired = expired
-        self._loop = loop
-        self._due_s = loop.time() + DEADLINE_S
-        self._timer = loop.call_at(self._due_s, self._expire, False)
+        self._silent = silent
+        answer_s, request_s = patience.answer_s, patience.request_s
+        self._answer = Deadline(loop, answer_s, self._expire)
+        self._request = Deadline(loop, request_s, self._hurry) if request_s < answer_s else None
 
-    def fail(self, reason: str) -> None:
-        self._timer.cancel()
-        for future in self.futures:
-            if not future.done():
-                future.set_exception(LinkError(reason))
+    def fail(self, error: LinkError) -> None:
+        self._stop()
+        _fail(self.futures, error)
+
+    def _stop(self) -> None:
+        self._answer.cancel()
+        if self._request is not None:
+            self._request.cancel()
+
+    def _hurry(self) -> None:
+        _fail(self.hurried, LateError("no answer in time"))
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._silent()  # first of all: those who wait go by whether the store is away
+        _fail(self.futures, LateError("no answer in time"))
 
     def deliver(self, replies: list[Any]) -> None:
-        self._timer.cancel()
+        self._stop()
         for future, late, reply in zip(self.futures, self.late, replies, strict=True):
             if isinstance(reply, Exception):
                 if not future.done():
@@ -106,20 +125,17 @@ class _Batch:
             elif late is not None:
                 late(reply)
 
-    def _expire(self, again: bool) -> None:
-        """A process that was held up itself first reads what has arrived meanwhile."""
-        now_s = self._loop.time()
-        if now_s - self._due_s > LAG_S and not again:
-            self._timer = self._loop.call_at(now_s + LAG_S, self._expire, True)
-            return
-        self.expired = True
-        self.fail("no answer in time")
-        self._expired()
+
+def _fail(futures: Sequence[asyncio.Future[Any]], error: LinkError) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
 
 
 class Courier:
     def __init__(self, link: Link, report: Report) -> None:
         self._link = link
+        self._patience = link.patience
         self._report = report
         self._filling: _Batch | None = None
         self._waiting: deque[_Batch] = deque()
@@ -132,9 +148,11 @@ class Courier:
     def up(self) -> bool:
         return self._report.up
 
-    def post(self, command: Command, late: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
-        """Send a command. The future gets its reply, or LinkError: at once while the store is away, else at the
-        deadline. ``late`` is called with a reply that came after its future was done."""
+    def post(
+        self, command: Command, late: Callable[[Any], None] | None = None, *, hurry: bool = False
+    ) -> asyncio.Future[Any]:
+        """Send a command. The future gets its reply, or LinkError: at once while the store is away, else when patience
+        is over: a request's, with ``hurry``. ``late`` is called with a reply that came after its future was done."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._report.up:
@@ -142,12 +160,14 @@ class Courier:
             return future
         batch = self._filling
         if batch is None or len(batch.commands) >= PIPELINE_COMMANDS:
-            batch = self._filling = _Batch(loop, self._late)
+            batch = self._filling = _Batch(loop, self._patience, self._silent)
             self._waiting.append(batch)
             loop.call_soon(self._dispatch)
         batch.commands.append(command)
         batch.futures.append(future)
         batch.late.append(late)
+        if hurry:
+            batch.hurried.append(future)
         return future
 
     def _dispatch(self) -> None:
@@ -156,7 +176,7 @@ class Courier:
         while self._waiting and self._under_way < PIPELINES:
             batch = self._waiting.popleft()
             if not self._report.up:
-                batch.fail("the store is away")
+                batch.fail(LinkError("the store is away"))
             if all(f.done() for f in batch.futures):
                 continue
             self._under_way += 1
@@ -168,18 +188,19 @@ class Courier:
         except Exception as error:  # LinkError, and what nobody foresaw: those who wait must hear of both
             if not batch.expired:
                 self._report.failed(str(error))
-            batch.fail(str(error))
+            batch.fail(LinkError(str(error)))
         else:
             if any(isinstance(reply, NodeAwayError) for reply in replies):
                 pass  # whether the store itself is away, the heartbeat finds out
             elif all(isinstance(reply, Exception) for reply in replies):
                 self._report.failed(f"refused: {replies[0]}")
-            elif not batch.expired:
+            else:  # late or not, it is there
                 self._report.succeeded()
             batch.deliver(replies)
         finally:
             self._under_way -= 1
             self._dispatch()
 
-    def _late(self) -> None:
+    def _silent(self) -> None:
+        self._patience.missed()
         self._report.failed("no answer in time")

@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 from router.complaint import Complaint
 from router.store import access
@@ -20,7 +21,7 @@ from router.store.keysync import CHANNEL, KEYS, PEPPER, VERSION, KeySync
 from router.store.ledger import Ledger
 from router.store.notes import MARKS_MAX, Marks
 from router.store.scripts import Scripts, Word, marks_args, read_marks
-from router.tasks import stop, supervise
+from router.tasks import spawn, stop, supervise
 
 _log = logging.getLogger("router.store")
 
@@ -30,9 +31,9 @@ SILENCE_MS = 5000
 ROUTERS = "{mr}:routers"
 MARK = "{mr}:mark"
 MARKS = "{mr}:marks"
+#: A start waits for the store no longer than this; one that is away, or very far, comes later.
+START_S = 1.0
 _START_TRIES = 3
-#: No further try after this long.
-_START_S = 0.9
 KEEPS_ALL = "noeviction"
 
 
@@ -100,29 +101,33 @@ class Heartbeat:
     async def start(self, ledger: Ledger) -> None:
         """Raises StoreError if the store cannot be used as it is configured; one that is away is probed."""
         self._ledger = ledger
-        until_s = self._monotonic_s() + _START_S
+        first = spawn(self._first_beats(), name="first heartbeat", expected=(StoreError,))
+        await asyncio.wait([first], timeout=START_S)
+        if first.done():
+            first.result()
+        self._tasks = [
+            supervise(partial(self._beats, first), name="store heartbeat"),
+            supervise(self._listen, name="store listener"),
+        ]
+
+    async def _first_beats(self) -> None:
         for _ in range(_START_TRIES):
             try:
                 await self._beat()
-                break
+                return
             except LinkError as error:
                 self.breaker.failed(str(error), self._monotonic_s())
-            if self._monotonic_s() >= until_s:
-                break
-        if not self.breaker.up:
-            self._complaint.worth_a_line(self.breaker.reason, self._monotonic_s())
-            _log.warning("the store is away (%s); until it is back: %s", self.breaker.reason, self._on_down)
-        self._tasks = [
-            supervise(self._beats, name="store heartbeat"),
-            supervise(self._listen, name="store listener"),
-        ]
+        self._complaint.worth_a_line(self.breaker.reason, self._monotonic_s())
+        _log.warning("the store is away (%s); until it is back: %s", self.breaker.reason, self._on_down)
 
     async def stop(self) -> None:
         await stop(*self._tasks)
         self._tasks = []
 
-    async def _beats(self) -> None:
+    async def _beats(self, first: asyncio.Task[None]) -> None:
         """Signs of life while the store is up, probes while it is away; one task, one at a time."""
+        if not first.done():
+            await self._finish(first)
         while True:
             up = self.breaker.up
             pause_s = BEAT_S if up else self.breaker.probe_s * (0.75 + random.random() / 2)
@@ -143,6 +148,17 @@ class Heartbeat:
             except StoreError as error:
                 if self._complaint.worth_a_line(str(error), self._monotonic_s()):
                     _log.error("%s", error)
+
+    async def _finish(self, first: asyncio.Task[None]) -> None:
+        """The start did not wait for the end of it."""
+        try:
+            await first
+        except StoreError as error:
+            self._complaint.worth_a_line(str(error), self._monotonic_s())
+            _log.error("%s", error)
+        except asyncio.CancelledError:
+            first.cancel()
+            raise
 
     def _still(self, reason: str) -> None:
         """A beat or a probe failed. If the store stays away for another reason, that is worth a line."""
@@ -173,6 +189,7 @@ class Heartbeat:
         told = self._marks.unsent()
         marks = call(self._scripts.marks, (MARKS,), marks_args(MARKS_MAX, told))
         reply, marked = await self._link.run([beat, marks])
+        heard_s = self._monotonic_s()
         for answer in (reply, marked):
             if access.is_refusal(answer):
                 raise LinkError(access.why("heartbeats", "{mr}:*", answer))
@@ -182,7 +199,7 @@ class Heartbeat:
             await self._may_do_all()
         self._marks.told((name for name, _ in told), read_marks(marked))
         now_us, self.routers, version, mark, *kept = reply
-        self._offset_s = now_us / 1e6 - sent_s
+        self._offset_s = now_us / 1e6 - (sent_s + heard_s) / 2
         if self._mark not in (None, mark):
             _log.warning("the store has lost its data; this router puts back the %d keys it knows", known.keys)
             await self._put_back()

@@ -150,6 +150,7 @@ class KeySync:
         if self._ring.pepper and pepper in (b"", self._ring.pepper):
             records += await self._give_back({record.id for record in records}, pepper)
             pepper = self._ring.pepper
+            records = await self._revoke_again(records)
         self._ring.load(records, pepper)
         self._version = int(version or 0)
 
@@ -161,6 +162,15 @@ class KeySync:
         for record in lost:
             await self._run(("HSETNX", KEYS, record.id, record.encode()))
         return lost
+
+    async def _revoke_again(self, records: list[KeyRecord]) -> list[KeyRecord]:
+        """Revocations are never taken back: one that is not found was lost, as when a router that had not heard of it
+        gave its keys back."""
+        known = self._ring.records
+        lost = {r.id for r in records if not r.revoked and (mine := known.get(r.id)) is not None and mine.revoked}
+        for key_id in lost:
+            await self._write(known[key_id])
+        return [known[record.id] if record.id in lost else record for record in records]
 
     async def _write(self, record: KeyRecord) -> None:
         await self._run(("HSET", KEYS, record.id, record.encode()))

@@ -7,6 +7,7 @@ from router.config import Config
 from router.store.base import Store
 from router.store.embedded import EmbeddedValkey
 from router.store.memory import MemoryStore
+from router.store.patience import Patience
 from router.store.shared import SharedStore
 
 
@@ -26,7 +27,7 @@ def open_store(config: Config, *, router_name: str) -> Store:
     from router.store.redis import RedisLink  # a router without Redis does not pay for its import
 
     return SharedStore(
-        RedisLink(url),
+        RedisLink(url, Patience(config.store.wait)),
         config.plans,
         router_name=router_name,
         on_down=config.store.on_down,

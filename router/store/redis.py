@@ -1,7 +1,7 @@
 """Speaks redis-py, besides ``cluster``: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
 
-Nothing is tried twice and everything ends within PATIENCE_S, or CONNECT_PATIENCE_S at first: with redis-py's own
-settings one call to a frozen server takes a minute. How long a caller waits is the courier's business.
+Nothing is tried twice and everything ends by the measured patience, or in CONNECT_S where it has to connect first: with
+redis-py's own settings one call to a frozen server takes a minute. How long a caller waits is the courier's business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -31,12 +31,11 @@ from redis.exceptions import (
 from router.config.redis_url import RedisUrl, parse_redis_url
 from router.store.base import StoreError
 from router.store.cluster import ClusterNodes
-from router.store.courier import DEADLINE_S, Command, LinkError, NodeAwayError
+from router.store.courier import Command, LinkError, NodeAwayError
+from router.store.deadline import within
+from router.store.patience import CONNECT_S, Patience
+from router.store.pipe import Parsers, Pipes
 
-#: A connection that is silent for this long is closed; a whole pipeline has no more either.
-PATIENCE_S = 3 * DEADLINE_S
-#: The first call of a link connects, maybe to several servers, with TLS, far away. No request waits for it.
-CONNECT_PATIENCE_S = 1.0
 _CONNECTIONS = 32
 #: Answers that say "the server cannot work now", whatever was asked.
 _CANNOT_WORK = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError)
@@ -53,15 +52,15 @@ _log = logging.getLogger("router.store")
 class RedisLink:
     """A Link to the server, sentinels or cluster of ``url``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
         try:
             self._url = parse_redis_url(url)
         except ValueError as error:
             raise StoreError(f"[store] redis: {error}") from None
+        self.patience = patience or Patience()
         self._opened: _Opened | None = None
-        self._nodes: ClusterNodes | None = None
+        self._servers: ClusterNodes | Pipes | None = None
         self._closed = False
-        self._tried = False  # since it was opened
         self._said: set[type[BaseException]] = set()
 
     def __repr__(self) -> str:
@@ -69,7 +68,7 @@ class RedisLink:
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            async with asyncio.timeout(PATIENCE_S if self._tried else CONNECT_PATIENCE_S):
+            async with within(self._patience_s()):
                 replies = await self._pipeline([c.words for c in commands])
                 unknown = [
                     i for i, c in enumerate(commands) if c.script is not None and isinstance(replies[i], NoScriptError)
@@ -80,7 +79,6 @@ class RedisLink:
                         replies[i] = reply
         except BaseException as error:
             raise self._failure(error) from None
-        self._tried = True
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception):
                 self._judge(reply)
@@ -90,18 +88,17 @@ class RedisLink:
 
     async def drop(self) -> None:
         opened, self._opened = self._opened, None
-        self._tried = False
-        nodes, self._nodes = self._nodes, None
-        if nodes is not None:
+        servers, self._servers = self._servers, None
+        if servers is not None:
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(PATIENCE_S):
-                    await nodes.close()
+                async with asyncio.timeout(CONNECT_S):
+                    await servers.close()
         if opened is not None:
             await opened.close()
 
     async def eviction_policy(self) -> str | None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with within(self._patience_s()):
                 return await self._policy()
         except BaseException as error:
             failure = self._failure(error)
@@ -114,12 +111,12 @@ class RedisLink:
         if isinstance(client, RedisCluster):
             answers: list[Any] = list((await client.info("memory", target_nodes=RedisCluster.PRIMARIES)).values())
         else:
-            answers = [await client.info("memory")]
+            answers = await self._pipeline([("INFO", "memory")])
         policies = [policy for answer in answers if (policy := answer.get("maxmemory_policy"))]
         return next((p for p in policies if p != "noeviction"), policies[0] if policies else None)
 
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
-        opened = _open(self._url, socket_timeout=None)  # silence is normal here
+        opened = _open(self._url)
         try:
             if isinstance(opened.client, RedisCluster):
                 raise LinkError("a cluster is not listened to")
@@ -140,22 +137,25 @@ class RedisLink:
         self._closed = True
         await self.drop()
 
+    def _patience_s(self) -> float:
+        """A call that has to connect first takes several round trips more."""
+        return self.patience.give_up_s if self._servers is not None and self._servers.open else CONNECT_S
+
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         client = self._client()
-        if self._nodes is not None:
-            return await self._nodes.pipeline(commands, patient=not self._tried)
-        pipeline = client.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        return await pipeline.execute(raise_on_error=False)
+        if self._servers is None:
+            if isinstance(client, RedisCluster):
+                self._servers = ClusterNodes(client, self.patience)
+            else:
+                make, parsers = client.connection_pool.make_connection, cast(Parsers, client.response_callbacks)
+                self._servers = Pipes(make, parsers, self.patience.answered, name="store")
+        return await self._servers.ask(commands)
 
     def _client(self) -> Redis | RedisCluster:
         if self._closed:
             raise LinkError("the link is closed")
         if self._opened is None:
             self._opened = _open(self._url)
-            client = self._opened.client
-            self._nodes = ClusterNodes(client) if isinstance(client, RedisCluster) else None
         return self._opened.client
 
     def _failure(self, error: BaseException) -> BaseException:
@@ -201,14 +201,14 @@ class _Opened(NamedTuple):
     async def close(self) -> None:
         for client in (self.client, *self.guides):
             with contextlib.suppress(Exception):  # it is thrown away, whatever it says
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(CONNECT_S):
                     await client.aclose()
 
 
-def _open(url: RedisUrl, socket_timeout: float | None = PATIENCE_S) -> _Opened:
+def _open(url: RedisUrl) -> _Opened:
     common: dict[str, Any] = {
-        "socket_timeout": socket_timeout,
-        "socket_connect_timeout": CONNECT_PATIENCE_S,
+        "socket_timeout": None,  # silence is normal on a connection; who asks on it has a deadline
+        "socket_connect_timeout": CONNECT_S,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }

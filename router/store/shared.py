@@ -1,6 +1,6 @@
 """The store that many routers share: allowances are spent locally, the rest asks Redis, and if need be goes on alone.
 
-No request waits for Redis longer than courier.DEADLINE_S, and none at all once the breaker says that it is away.
+No request waits for Redis longer than Patience.request_s, and none at all once the breaker says that it is away.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ class SharedStore:
         ]
         command = call(self._scripts.reserve, account_keys(purse.account), args)
         try:
-            reply = await self._courier.post(command, partial(self._reserved_late, purse, units, slot if new else None))
+            reply = await self._courier.post(
+                command, partial(self._reserved_late, purse, units, slot if new else None), hurry=True
+            )
         except BaseException as error:
             if slot is not None and not new:
                 purse.idle.append(slot)
@@ -254,7 +256,7 @@ class SharedStore:
         if known is not None:
             return known
         try:
-            found = await self._courier.post(Command(("GET", note_key(kind, digest))))
+            found = await self._courier.post(Command(("GET", note_key(kind, digest))), hurry=True)
         except LinkError:
             return None
         return None if found is None else str(found, errors="replace")
