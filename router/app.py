@@ -19,6 +19,7 @@ from router.control.admin import start_admin
 from router.control.drains import Drains
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.control.shared_faults import SharedFaults
 from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
 from router.core.backend import Backend
@@ -101,12 +102,9 @@ class App:
             rng=rng,
         )
         self.server = Server(config, self.lifecycle, self.telemetry, self.not_ready)
-        self._observer = Observer(
-            self.fleet, config, names=self._network.names, rng=rng, refused=self.lifecycle.backend_refused
-        )
-        self.lifecycle.ask_models = self._observer.ask_models
+        self._chaos = Chaos(self._pools, clock.monotonic_s, rng)
+        self._observer = self._new_observer(config, rng)
         self._drains = Drains(self.fleet, self.store)
-        self._chaos = Chaos(self._pools, clock.monotonic_s)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -124,7 +122,7 @@ class App:
             telemetry=self.telemetry,
             observer=self._observer,
             drains=self._drains,
-            chaos=self._chaos,
+            faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             explain=Explainer(self.lifecycle, rng),
             ready=self.not_ready,
             queued=lambda: self._queue.by_model,
@@ -134,6 +132,13 @@ class App:
         )
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
+
+    def _new_observer(self, config: Config, rng: random.Random) -> Observer:
+        refused = self.lifecycle.backend_refused
+        observer = Observer(self.fleet, config, names=self._network.names, rng=rng, refused=refused)
+        observer.stale = self._chaos.stale
+        self.lifecycle.ask_models = observer.ask_models
+        return observer
 
     def _new_reloader(self, config: Config) -> ConfigReloader:
         return ConfigReloader(
@@ -167,6 +172,7 @@ class App:
         self._pools.apply(config.backends)
         if not config.router.chaos:
             self._chaos.stop_all()
+        self._chaos.arrange()
 
     def _apply(self, old: Config, new: Config) -> None:
         """Put a new configuration in force. Synchronous: no request sees half of it."""
@@ -225,13 +231,14 @@ class App:
         stack.callback(self.telemetry.stop)
         await self._drains.start()
         stack.push_async_callback(self._drains.stop)
+        await self._control.faults.start()
+        stack.push_async_callback(self._control.faults.stop)
         await self._observer.start()
         stack.push_async_callback(self._observer.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
-        stack.callback(self._chaos.stop_all)
         await self._survey()
         self.server.start(self._listeners.clients if self._worker is None else None, self._tls)
         _collect_seldom()

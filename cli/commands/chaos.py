@@ -1,4 +1,4 @@
-"""router chaos: attempts at a backend or a region fail on purpose, for a while."""
+"""router chaos: attempts fail on purpose for a while, at a backend, in a region, or for a key."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ group = typer.Typer(help="Make attempts fail on purpose, for a while.", no_args_
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    target: str
-    refuse: bool
-    delay_ms: float | None
-    cut_after: int | None
+    target: str | None
+    fault: Json  # what was asked for, as the admin API takes it: one of them is right
+    faults: int
+    key: str | None
+    share: str | None
     span: str
     as_json: bool
 
@@ -40,24 +41,62 @@ class ListOptions:
     as_json: bool
 
 
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="A region, or a backend as REGION/BACKEND. With --key it may be left out: all."
+    ),
+]
+
+
 @group.command("start")
 def start(
     ctx: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="NAME", help="A region, or a backend as REGION/BACKEND.")],
+    target: Target = None,
     refuse: Annotated[bool, typer.Option("--refuse", help="No connection comes about.")] = False,
+    blackhole: Annotated[bool, typer.Option("--blackhole", help="The same, and nobody says so.")] = False,
     delay_ms: Annotated[
         float | None, typer.Option(min=1, max=3_600_000, help="Each attempt begins that much later.")
+    ] = None,
+    slow: Annotated[
+        float | None, typer.Option(metavar="FACTOR", min=1, max=1000, help="Answers take that many times as long.")
+    ] = None,
+    stall_after: Annotated[
+        int | None,
+        typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Answers fall silent after so many tokens."),
     ] = None,
     cut_after: Annotated[
         int | None, typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Answers break after so many tokens.")
     ] = None,
+    status: Annotated[
+        int | None, typer.Option(metavar="CODE", min=300, max=599, help="Attempts are answered with this status.")
+    ] = None,
+    stale_metrics: Annotated[
+        bool, typer.Option("--stale-metrics", help="The load that engines report stands still.")
+    ] = False,
+    key: Annotated[str | None, typer.Option(metavar="ID", help="Only for requests of the key with this id.")] = None,
+    share: Annotated[str | None, typer.Option(metavar="SHARE", help="Only for a share of them: 20%.")] = None,
     span: Annotated[str, typer.Option("--for", metavar="SPAN", help="How long: 30s, 5m, at most 1h.")] = "60s",
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Begin a fault. The router must allow it: [router] chaos = true. Probes do not notice, only traffic does."""
-    options = StartOptions(target, refuse, delay_ms, cut_after, span, as_json)
+    """Begin a fault, at every router of the store. The routers must allow it: [router] chaos = true.
+
+    Probes do not notice, only traffic does. Records tell which attempt met it.
+    """
+    wanted: list[Json | None] = [
+        {"fault": "refuse"} if refuse else None,
+        {"fault": "blackhole"} if blackhole else None,
+        None if delay_ms is None else {"fault": "delay", "delay_s": delay_ms / 1000},
+        None if slow is None else {"fault": "slow", "factor": slow},
+        None if stall_after is None else {"fault": "stall", "after_tokens": stall_after},
+        None if cut_after is None else {"fault": "cut", "after_tokens": cut_after},
+        None if status is None else {"fault": "status", "status": status},
+        {"fault": "stale_metrics"} if stale_metrics else None,
+    ]
+    asked = [fault for fault in wanted if fault is not None]
+    options = StartOptions(target, asked[0] if asked else {}, len(asked), key, share, span, as_json)
     context(ctx, admin_url, admin_token).run(run_start, options)
 
 
@@ -69,8 +108,16 @@ def stop(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """End a fault before its time."""
+    """End faults before their time, at every router of the store."""
     context(ctx, admin_url, admin_token).run(run_stop, StopOptions(target, as_json))
+
+
+@group.command("clear")
+def clear(
+    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+) -> None:
+    """End every fault, at every router of the store."""
+    context(ctx, admin_url, admin_token).run(run_stop, StopOptions(None, as_json))
 
 
 @group.command("list")
@@ -82,16 +129,15 @@ def list_(
 
 
 def run_start(ctx: Context, options: StartOptions) -> None:
-    asked: list[Json] = []
-    if options.refuse:
-        asked.append({"fault": "refuse"})
-    if options.delay_ms is not None:
-        asked.append({"fault": "delay", "delay_s": options.delay_ms / 1000})
-    if options.cut_after is not None:
-        asked.append({"fault": "cut", "after_tokens": options.cut_after})
-    if len(asked) != 1:
-        raise CliError("say one fault", code=Exit.USAGE, hint="One of --refuse, --delay-ms MS and --cut-after TOKENS.")
-    body = {"target": options.target, "for_s": span_s(options.span), **asked[0]}
+    if options.faults != 1:
+        flags = "--refuse, --blackhole, --delay-ms, --slow, --stall-after, --cut-after, --status, --stale-metrics"
+        raise CliError("say one fault", code=Exit.USAGE, hint=f"One of {flags}.")
+    if options.target is None and options.key is None:
+        raise CliError("say where", code=Exit.USAGE, hint="Name a region or backend, or a key with --key.")
+    named = {"target": options.target, "key": options.key}
+    body = options.fault | {k: v for k, v in named.items() if v is not None} | {"for_s": span_s(options.span)}
+    if options.share is not None:
+        body["share"] = _share(options.share)
     _show(ctx, ctx.admin.post("/admin/v1/chaos", body), options.as_json)
 
 
@@ -104,24 +150,29 @@ def run_list(ctx: Context, options: ListOptions) -> None:
     _show(ctx, ctx.admin.get("/admin/v1/chaos"), options.as_json)
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise CliError(f"{text} is no share", code=Exit.USAGE, hint="A share is like 20% or 0.2.")
+    return value
+
+
 def _show(ctx: Context, answer: Json, as_json: bool) -> None:
     if as_json:
         ctx.out.json(answer)
         return
-    if not answer["data"]:
-        ctx.out.done("no backend meets a fault on purpose")
-        return
-    made = Table(("backend", "fault", "", "ends in"), right=("ends in",))
-    for entry in answer["data"]:
-        made.add_row(f"[bold]{entry['backend']}[/]", f"[yellow]{entry['fault']}[/]", _how(entry), _left(entry))
-    ctx.out.line(made)
+    from rich.markup import escape
 
-
-def _how(entry: Json) -> str:
-    if entry["fault"] == "delay":
-        return f"by {units.seconds(entry['delay_s'])}"
-    return f"after {units.plural(entry['after_tokens'], 'token')}" if entry["fault"] == "cut" else ""
-
-
-def _left(entry: Json) -> str:
-    return units.seconds(entry["left_s"])
+    if answer["data"]:
+        made = Table(("on purpose", "backends", "ends in"), right=("ends in",), drop=("backends",))
+        for entry in answer["data"]:
+            where = f"[dim]{', '.join(entry['backends'])}[/]"
+            made.add_row(f"[yellow]{escape(entry['says'])}[/]", where, units.seconds(entry["left_s"]))
+        ctx.out.line(made)
+    else:
+        ctx.out.done("no attempt meets a fault on purpose")
+    if "applied" in answer:
+        ctx.out.line(f"[dim]in force at {answer['applied']}[/]")

@@ -286,6 +286,8 @@ def attempts_table(record: Json) -> Table:
         colour = "green" if outcome == "ok" else "dim" if attempt["outcome"] is None else "yellow"
         kind = "" if attempt["kind"] == "first" else f" [dim]{attempt['kind']}[/]"
         detail = f"  [dim]{escape(attempt['detail'])}[/]" if attempt["detail"] else ""
+        if attempt.get("fault"):
+            detail += f"  [magenta]on purpose: {attempt['fault']}[/]"
         made.add_row(
             f"[bold]{attempt['backend']}[/]{kind}",
             f"[{colour}]{outcome}[/]",

@@ -11,6 +11,7 @@ replies        JSON answers and errors
 views          fleet, keys and records as JSON
 gauges         values that are read when metrics are scraped
 drains         which backends and regions are drained, shared through the store
+shared_faults  faults on purpose, shared through the store
 reload         replaces the configuration in force
 openapi        the OpenAPI document, made from the routes
 """

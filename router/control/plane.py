@@ -8,11 +8,11 @@ from typing import Any
 
 from router.control.drains import Drains
 from router.control.reload import ConfigReloader
+from router.control.shared_faults import SharedFaults
 from router.core.fleet import Fleet
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.telemetry.sink import Telemetry
-from router.upstream.chaos import Chaos
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class ControlPlane:
     telemetry: Telemetry
     observer: Observer
     drains: Drains
-    chaos: Chaos
+    faults: SharedFaults
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

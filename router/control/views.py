@@ -17,6 +17,7 @@ from router.store.base import Key, LimitState
 from router.store.keys import missing_plans
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
+from router.upstream.chaos import KINDS, Chaos, InjectedFault
 
 TRAFFIC_WINDOW_S = 30.0
 
@@ -219,17 +220,24 @@ def config(reloader: ConfigReloader) -> dict[str, Any]:
     }
 
 
-def chaos(control: ControlPlane) -> list[dict[str, Any]]:
-    return [
-        {
-            "backend": name,
-            "fault": fault.kind,
-            "delay_s": fault.delay_s if fault.kind == "delay" else None,
-            "after_tokens": fault.after_tokens if fault.kind == "cut" else None,
-            "left_s": left_s,
-        }
-        for name, (fault, left_s) in control.chaos.running().items()
-    ]
+def chaos(control: ControlPlane) -> dict[str, Any]:
+    return {"data": [_fault(control.faults.chaos, fault, left_s) for fault, left_s in control.faults.chaos.running()]}
+
+
+def _fault(chaos: Chaos, fault: InjectedFault, left_s: float) -> dict[str, Any]:
+    own: dict[str, float | None] = {name: None for name, _ in KINDS.values() if name is not None}
+    if (name := KINDS[fault.kind][0]) is not None:
+        own[name] = int(fault.value) if name in ("after_tokens", "status") else fault.value
+    return {
+        "fault": fault.kind,
+        "target": fault.target,
+        "backends": chaos.backends(fault),
+        "key": fault.key,
+        "share": fault.share,
+        **own,
+        "says": str(fault),
+        "left_s": left_s,
+    }
 
 
 def policies(default: str) -> list[dict[str, Any]]:

@@ -61,6 +61,8 @@ class Attempts:
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end. Raises ClientGone."""
         pool = self._pools[lease.backend]
+        if pool.faults is not None:
+            pool = pool.faults.pool_for(x.record.key_id)
         x.lease, x.relay = lease, None
         end = _GONE  # unless the attempt comes to an end of its own
         try:
@@ -186,6 +188,7 @@ class Attempts:
                 "first" if not lease.retry else "continue" if lease.request.continues else "retry",
                 now_s - began_s,
                 end.detail or None,
+                pool.fault,
             )
         )
         self._waiting.offer_soon()

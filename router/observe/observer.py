@@ -55,6 +55,8 @@ class Observer:
         self._now_s = now_s
         self._rng = rng if rng is not None else random.Random()
         self._refused = refused
+        #: do a backend's metrics stand still, on purpose?
+        self.stale: Callable[[str], bool] = lambda backend: False
         self._names = names
         self._client: EngineClient | None = None
         self._watches: dict[str, _Watch] = {}
@@ -138,6 +140,7 @@ class Observer:
             spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s, refused=self._refused
         )
         scraper = Scraper(spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s)
+        scraper.stale = lambda: self.stale(spec.name)
         tasks = [supervise(partial(self._loop, prober.probe, prober.pause_s), name=f"probe {spec.name}")]
         if scraper.has_page:
             scraping = partial(self._loop, scraper.scrape, lambda interval_s: interval_s)

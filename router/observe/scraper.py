@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from router.complaint import Complaint
 from router.core.fleet import Fleet
@@ -42,6 +43,9 @@ class Scraper:
         self._client = client
         self._timeout_s = timeout_s
         self._now_s = now_s
+        #: do its metrics stand still, on purpose?
+        self.stale: Callable[[], bool] = lambda: False
+        self._last: LoadSample | None = None
         self._complaint = Complaint()
         self._failures = 0  # in a row
         self.last_error: str | None = None
@@ -56,7 +60,7 @@ class Scraper:
         sample: LoadSample | None = None
         self.last_error = None
         try:
-            sample = await self._read()
+            sample = self._last = await self._read_unless_stale()
             self._failures = 0
             worth_a_line = True
         except AskFailedError as exc:
@@ -81,6 +85,12 @@ class Scraper:
                 self._spec.name,
                 why,
             )
+
+    async def _read_unless_stale(self) -> LoadSample | None:
+        """Metrics that stand still on purpose are read again and again as they were."""
+        if self._last is not None and self.stale():
+            return replace(self._last, at_s=self._now_s())
+        return await self._read()
 
     async def _read(self) -> LoadSample | None:
         metrics = TRAITS[self._spec.engine].load

@@ -31,7 +31,7 @@ RETRIES = ("retry", "continue")
 REFUSED = "refused"
 LIMITS = (*NAMES, "store")
 #: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.
-_PART_TEXT_MAX = 120
+_PART_TEXT_MAX = 96
 _PARTS_MAX = 12
 _BLOCKS_MAX = 1024
 LINE_BYTES_MAX = 64 * 1024
@@ -52,6 +52,7 @@ class AttemptRecord(Value):
     kind: str = "first"  # first, or one of RETRIES
     duration_s: float | None = None
     detail: str | None = None  # what went wrong, for operators
+    fault: str | None = None  # that it met on purpose: see upstream/chaos.py
 
 
 class Record(Value, eq=False):

@@ -1,7 +1,8 @@
 """Towards backends: connections, and what the end of an attempt means.
 
 pool         warm connections to one backend
-chaos        faults on purpose
+chaos        faults on purpose: which attempt meets which
+faulty       connections that misbehave as they are told
 classify     from error answers to outcomes
 verdicts     the table of statuses, codes and messages that ``classify`` reads
 said         reads the error shapes of engines and providers

@@ -1,138 +1,137 @@
-"""Faults on purpose, to see that the rest holds: attempts at a backend are refused, delayed or cut for a while.
+"""Faults on purpose, to see that the rest holds: which are in force, and which attempt meets which.
 
-A fault replaces the backend's pool by one that misbehaves. Without a fault nothing of this is on the path of a request.
-Probes and scrapes are not touched: as with a dead engine behind a healthy ``/health``, only traffic tells.
+A pool whose backend has faults says so to the attempts (``Pool.faults``), and each attempt draws the pool that it goes
+through: the plain one, or one that misbehaves (faulty.py). Without a fault nothing of this is on the path of a request.
+Probes are not touched: as with a dead engine behind a healthy ``/health``, only traffic tells.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from router.core.sse import StreamKind, StreamWatch
-from router.core.types import BackendSpec
-from router.upstream.pool import ConnectError, Network, Pool, Pools
-from router.wire.head import Headers
-from router.wire.outbound import Outbound, Piece, Sink
+from router.core.types import Rng
+from router.upstream.faulty import FaultyPool
+from router.upstream.pool import Pool, Pools
 
-#: How a fault shows.
-KINDS = ("refuse", "delay", "cut")
+#: fault -> (its own parameter or none, what attempts that meet it do)
+KINDS: Mapping[str, tuple[str | None, str]] = {
+    "refuse": (None, "are refused"),
+    "blackhole": (None, "get no connection and no word of it, until their time is up"),
+    "delay": ("delay_s", "begin {:g} s later"),
+    "slow": ("factor", "take {:g} times as long"),
+    "stall": ("after_tokens", "fall silent after {:g} tokens"),
+    "cut": ("after_tokens", "break after {:g} tokens"),
+    "status": ("status", "are answered with status {:g}, and the backend does not hear of them"),
+    "stale_metrics": (None, ""),
+}
+#: The fault that is met by no attempt.
+STALE = "stale_metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class InjectedFault:
-    """``refuse``: no connection; ``delay``: one after ``delay_s``; ``cut``: it breaks after ``after_tokens`` tokens, or
-    at the first byte of an answer that is no stream."""
+    """``target``: a region or a backend; None: all. ``key``: the id of the only key whose requests meet it. ``share``
+    of the attempts that could meet it do. ``value``: of the parameter that its kind has."""
 
     kind: str
-    delay_s: float = 0.0
-    after_tokens: int = 0
+    target: str | None
+    value: float = 0.0
+    key: str | None = None
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Two faults of one name never go on together: the later one is in force."""
+        return ":".join((self.kind, self.target or "*", *((self.key,) if self.key else ())))
+
+    def covers(self, pool: Pool) -> bool:
+        return self.target in (None, pool.region, pool.spec.name)
+
+    def __str__(self) -> str:
+        """What it does, for people."""
+        where = self.target or "every backend"
+        if self.kind == STALE:
+            return f"the metrics of {where} stand still: its load is believed to be as it was"
+        whose = f" for key {self.key}" if self.key else ""
+        share = "" if self.share >= 1.0 else f"{self.share:.0%} of the "
+        return f"{share}attempts at {where}{whose} {KINDS[self.kind][1].format(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
     fault: InjectedFault
-    pool: FaultyPool
     end_s: float
     timer: asyncio.TimerHandle
 
 
 class Chaos:
-    """The faults of this process, at most one per backend. Each ends by itself."""
+    """The faults of this process. Each ends by itself."""
 
-    def __init__(self, pools: Pools, now_s: Callable[[], float]) -> None:
+    def __init__(self, pools: Pools, now_s: Callable[[], float], rng: Rng | None = None) -> None:
         self._pools = pools
         self._now_s = now_s
+        self._rng = rng if rng is not None else random.Random()
         self._running: dict[str, _Running] = {}
 
-    def start(self, backend: str, fault: InjectedFault, for_s: float) -> None:
-        """In place of the one that runs there, if one does. Raises KeyError for a backend there is none of."""
-        self.stop(backend)
-        pool = FaultyPool(self._pools[backend].spec, self._pools.network, fault)
-        timer = asyncio.get_running_loop().call_later(for_s, self.stop, backend)
-        self._running[backend] = _Running(fault, pool, self._now_s() + for_s, timer)
-        self._pools.replace(backend, pool)
+    def start(self, fault: InjectedFault, for_s: float) -> None:
+        """In place of the one that has its name, if there is one."""
+        self.stop(fault.name)
+        timer = asyncio.get_running_loop().call_later(for_s, self.stop, fault.name)
+        self._running[fault.name] = _Running(fault, self._now_s() + for_s, timer)
+        self.arrange()
 
-    def stop(self, backend: str) -> bool:
+    def stop(self, name: str) -> bool:
         """Whether there was one."""
-        running = self._running.pop(backend, None)
+        running = self._running.pop(name, None)
         if running is None:
             return False
         running.timer.cancel()
-        if self._pools.get(backend) is running.pool:  # a reload may have been faster
-            self._pools.replace(backend, Pool(running.pool.spec, self._pools.network))
+        self.arrange()
         return True
 
     def stop_all(self) -> None:
-        for backend in list(self._running):
-            self.stop(backend)
+        for name in list(self._running):
+            self.stop(name)
 
-    def running(self) -> dict[str, tuple[InjectedFault, float]]:
-        """By backend: the fault, and for how many seconds it goes on."""
+    def running(self) -> list[tuple[InjectedFault, float]]:
+        """Each with the seconds that are left of it, the latest first."""
         now_s = self._now_s()
-        return {
-            name: (r.fault, max(0.0, r.end_s - now_s))
-            for name, r in self._running.items()
-            if self._pools.get(name) is r.pool
-        }
+        return [(r.fault, max(0.0, r.end_s - now_s)) for r in reversed(self._running.values())]
+
+    def backends(self, fault: InjectedFault) -> list[str]:
+        return [pool.spec.name for pool in self._pools if fault.covers(pool)]
+
+    def siblings(self, fault: InjectedFault, backend: str) -> list[InjectedFault]:
+        """The fault of a region as one for each of its backends, but not for this one."""
+        return [replace(fault, target=name) for name in self.backends(fault) if name != backend]
+
+    def arrange(self) -> None:
+        """Tell the pools. To be called again when there are other pools."""
+        faults = [fault for fault, _ in self.running() if fault.kind != STALE]
+        for pool in self._pools:
+            met = [fault for fault in faults if fault.covers(pool)]
+            pool.faults = Encounters(pool, met, self._rng) if met else None
+
+    def stale(self, backend: str) -> bool:
+        """Do the metrics of this backend stand still?"""
+        pool = self._pools.get(backend)
+        return pool is not None and any(f.kind == STALE and f.covers(pool) for f, _ in self.running())
 
 
-class FaultyPool(Pool):
-    """Every attempt connects anew, and meets the fault."""
+class Encounters:
+    """The faults that attempts at one backend may meet."""
 
-    def __init__(self, spec: BackendSpec, network: Network, fault: InjectedFault) -> None:
-        super().__init__(spec, network)
-        self._fault = fault
+    def __init__(self, pool: Pool, faults: list[InjectedFault], rng: Rng) -> None:
+        self._pool = pool
+        self._faults = [(fault, FaultyPool(pool, fault.kind, fault.value)) for fault in faults]
+        self._rng = rng
 
-    def take(self, now_s: float) -> Outbound | None:
-        return None
-
-    async def connect(self, timeout_s: float) -> Outbound:
-        if self._fault.kind == "refuse":
-            raise ConnectError("upstream_unreachable", "could not be reached (chaos)")
-        await asyncio.sleep(self._fault.delay_s)
-        return await super().connect(timeout_s)
-
-    def _new(self) -> Outbound:
-        if self._fault.kind == "cut":
-            return _CutOutbound(self._returned, self._lost, self._heads).after(self._fault.after_tokens)
-        return super()._new()
-
-
-class _CutOutbound(Outbound):
-    __slots__ = ("_after_tokens",)
-
-    def after(self, tokens: int) -> _CutOutbound:
-        self._after_tokens = tokens
-        return self
-
-    def send(self, pieces: tuple[Piece, ...], sink: Sink) -> None:
-        super().send(pieces, _Cut(self, sink, self._after_tokens))
-
-
-class _Cut:
-    """Stands between a connection and who reads its answer (a Sink), and breaks it off."""
-
-    def __init__(self, outbound: Outbound, sink: Sink, after_tokens: int) -> None:
-        self._outbound = outbound
-        self._sink = sink
-        self._watch = StreamWatch(StreamKind.CHAT)
-        self._after_tokens = after_tokens
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        self._sink.on_head(status, headers)
-
-    def on_body(self, data: bytes, framed: bytes | None = None) -> None:
-        if self._after_tokens:
-            self._sink.on_body(data, framed)
-            self._watch.feed(data)
-        if self._watch.events >= self._after_tokens and self._outbound.sink is self:
-            self._outbound.abort()
-            self._sink.on_fail("lost", answered=True)
-
-    def on_end(self, *, framed: bool) -> None:
-        self._sink.on_end(framed=framed)
-
-    def on_fail(self, reason: str, *, answered: bool) -> None:
-        self._sink.on_fail(reason, answered=answered)
+    def pool_for(self, key: str | None) -> Pool:
+        """The pool that an attempt of this key goes through."""
+        for fault, faulty in self._faults:
+            if fault.key in (None, key) and (fault.share >= 1.0 or self._rng.random() < fault.share):
+                return faulty
+        return self._pool

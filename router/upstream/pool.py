@@ -11,8 +11,9 @@ import asyncio
 import os
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from router.core.outcomes import Outcome
@@ -88,6 +89,11 @@ class Shelf:
 
 class Pool:
     """Connections to one backend: ``take`` a warm one or ``connect`` a new one; idle ones come back of themselves."""
+
+    #: the faults on purpose that attempts may meet, if there are any
+    faults: Meeting | None = None
+    #: the one that whoever uses this pool meets
+    fault: str | None = None
 
     def __init__(self, spec: BackendSpec, network: Network) -> None:
         """Raises ConfigError for TLS files that cannot be used."""
@@ -279,6 +285,12 @@ class Pool:
         connection.transport.close()
 
 
+class Meeting(Protocol):
+    """The faults on purpose that attempts at a backend may meet: chaos.py."""
+
+    def pool_for(self, key: str | None) -> Pool: ...
+
+
 class Pools:
     """One pool per backend, kept in step with the configuration."""
 
@@ -305,10 +317,8 @@ class Pools:
     def __getitem__(self, backend: str) -> Pool:
         return self._pools[backend]
 
-    def replace(self, backend: str, pool: Pool) -> None:
-        """From now on attempts go through ``pool``; those under way end as they are."""
-        self._pools[backend].close()
-        self._pools[backend] = pool
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._pools.values())
 
     def get(self, backend: str) -> Pool | None:
         return self._pools.get(backend)

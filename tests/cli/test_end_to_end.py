@@ -258,14 +258,22 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
 
 
 def test_chaos(site: Site) -> None:
-    assert "no backend meets a fault" in site("chaos", "list").out
+    assert "no attempt meets a fault" in site("chaos", "list").out
     begun = site.ask("chaos", "start", "eu-central", "--refuse", "--for", "5m")["data"]
-    assert [(e["backend"], e["fault"]) for e in begun] == [("eu-central/a", "refuse"), ("eu-central/b", "refuse")]
+    assert [(e["target"], e["fault"], e["backends"]) for e in begun] == [
+        ("eu-central", "refuse", ["eu-central/a", "eu-central/b"])
+    ]
     assert "could not be reached" in site("chat", "hi", "--region", "eu-central", "--max-tokens", "2", code=1).err
-    assert re.search(r"eu-central/b +refuse", site("chaos", "list").out)
-    assert "us-east/a" in site("chaos", "start", "us-east/a", "--delay-ms", "50").out
-    assert [e["backend"] for e in site.ask("chaos", "stop", "eu-central")["data"]] == ["us-east/a"]
-    assert "no backend meets a fault" in site("chaos", "stop").out
+    shown = site.ask("traffic", "list", "-n", "1")["data"][0]["request_id"]
+    assert "on purpose: refuse" in site("traffic", "show", shown).out
+    assert "attempts at eu-central are refused" in site("chaos", "list").out
+    begun = site("chaos", "start", "us-east/a", "--delay-ms", "50", "--share", "20%").out
+    assert "20% of the attempts at us-east/a begin 0.05 s later" in begun
+    assert "in force at all routers" in begun
+    assert [e["target"] for e in site.ask("chaos", "stop", "eu-central")["data"]] == ["us-east/a"]
+    assert "no attempt meets a fault" in site("chaos", "clear").out
+    site("chaos", "start", "us-east", "--refuse", "--share", "200%", code=2)
+    site("chaos", "start", "--refuse", code=2)
     site("chaos", "start", "us-east", code=2)
     site("chaos", "start", "us-east", "--refuse", "--cut-after", "3", code=2)
     site("chaos", "start", "us-east", "--refuse", "--for", "2h", code=2)

@@ -105,8 +105,14 @@ CASES = [
     (
         "chaos start us-east --cut-after 3 --for 5m",
         "run_start",
-        chaos.StartOptions("us-east", False, None, 3, "5m", as_json=False),
+        chaos.StartOptions("us-east", {"fault": "cut", "after_tokens": 3}, 1, None, None, "5m", as_json=False),
     ),
+    (
+        "chaos start --key key_1 --slow 3 --share 20%",
+        "run_start",
+        chaos.StartOptions(None, {"fault": "slow", "factor": 3.0}, 1, "key_1", "20%", "60s", as_json=False),
+    ),
+    ("chaos clear", "run_stop", chaos.StopOptions(None, as_json=False)),
     ("chaos stop --json", "run_stop", chaos.StopOptions(None, as_json=True)),
     ("chaos list", "run_list", chaos.ListOptions(as_json=False)),
     (

@@ -46,16 +46,26 @@ async def ask(r: RouterProcess, http: aiohttp.ClientSession, region: str | None 
 async def test_refused_attempts_go_elsewhere_until_it_ends(world: World, http: aiohttp.ClientSession) -> None:
     r, near, _ = world
     (entry,) = await chaos(r, "POST", target="near", fault="refuse", for_s=600)
-    assert (entry["backend"], entry["fault"], entry["delay_s"], entry["after_tokens"]) == (
-        "near/a",
-        "refuse",
-        None,
-        None,
-    )
+    assert entry | {"left_s": 0} == {
+        "fault": "refuse",
+        "target": "near",
+        "backends": ["near/a"],
+        "key": None,
+        "share": 1.0,
+        "delay_s": None,
+        "after_tokens": None,
+        "status": None,
+        "factor": None,
+        "says": "attempts at near are refused",
+        "left_s": 0,
+    }
     assert 590 < entry["left_s"] <= 600
     status, record, _ = await ask(r, http)
     assert status == 200
-    assert [(a["backend"], a["outcome"]) for a in record["attempts"]] == [("near/a", "unreachable"), ("far/a", "ok")]
+    assert [(a["backend"], a["outcome"], a["fault"]) for a in record["attempts"]] == [
+        ("near/a", "unreachable", "refuse"),
+        ("far/a", "ok", None),
+    ]
     assert near.calls == []
     assert await chaos(r, "DELETE", "/near/a") == []
     status, record, _ = await ask(r, http, "near")
@@ -81,6 +91,72 @@ async def test_an_answer_is_cut_after_so_many_tokens(world: World, http: aiohttp
     await chaos(r, "POST", target="near/a", fault="cut", after_tokens=0)
     status, record, _ = await ask(r, http)
     assert (status, record["backend"]) == (200, "far/a"), "before the first token nobody sees it"
+
+
+async def test_silence_is_noticed(world: World, http: aiohttp.ClientSession) -> None:
+    r, near, _ = world
+    r.head = ON + "[timeouts]\nfirst_token = 0.4\ntoken_gap = 0.4\nconnect = 0.3\n"
+    r.write_config()
+    await asyncio.to_thread(r.ask_admin, "/admin/v1/config/reload", {})
+    near.behaviour = lambda call: call.stream("one", "two", "three")
+    await chaos(r, "POST", target="near", fault="blackhole")
+    _, record, text = await ask(r, http)
+    assert [(a["backend"], a["outcome"]) for a in record["attempts"]] == [("near/a", "unreachable"), ("far/a", "ok")]
+    assert text.endswith(b"data: [DONE]\n\n")
+    await chaos(r, "DELETE")
+    await chaos(r, "POST", target="near", fault="stall", after_tokens=0)
+    _, record, _ = await ask(r, http, "near")
+    assert (record["cause"], record["attempts"][0]["fault"]) == ("first_token_timeout", "stall")
+    await chaos(r, "DELETE")
+    await chaos(r, "POST", target="near", fault="stall", after_tokens=2)
+    _, record, _ = await ask(r, http, "near")
+    assert (record["attempts"][0]["fault"], record["output_tokens"]) == ("stall", 2)
+    assert 0.4 < record["duration_s"] < 5
+
+
+async def test_a_status_is_given_without_the_backend(world: World, http: aiohttp.ClientSession) -> None:
+    r, near, _ = world
+    await chaos(r, "POST", target="near", fault="status", status=503)
+    status, record, _ = await ask(r, http)
+    assert status == 200
+    assert [(a["status"], a["outcome"], a["fault"]) for a in record["attempts"]] == [
+        (503, "overloaded", "status"),
+        (200, "ok", None),
+    ]
+    assert near.calls == []
+
+
+async def test_slow_answers_take_so_many_times_as_long(world: World, http: aiohttp.ClientSession) -> None:
+    r, near, _ = world
+    near.behaviour = lambda call: call.stream("one", "two", "three", gap_s=0.05)
+    _, usual, _ = await ask(r, http, "near")
+    await chaos(r, "POST", target="near", fault="slow", factor=8)
+    _, record, text = await ask(r, http, "near")
+    assert (record["cause"], record["attempts"][0]["fault"]) == ("ok", "slow")
+    assert record["duration_s"] > 0.8 > usual["duration_s"]
+    assert text.endswith(b"data: [DONE]\n\n")
+
+
+async def test_it_meets_a_share_of_the_attempts_or_those_of_a_key(world: World, http: aiohttp.ClientSession) -> None:
+    r, _, _ = world
+    await chaos(r, "POST", target="near", fault="delay", delay_s=0.001, share=0.5)
+    faults = [(await ask(r, http, "near"))[1]["attempts"][0]["fault"] for _ in range(40)]
+    assert 5 < faults.count("delay") < 35
+    await chaos(r, "DELETE")
+    key = await asyncio.to_thread(r.ask_admin, "/admin/v1/keys", {"name": "poor"})
+    (entry,) = await chaos(r, "POST", fault="refuse", key=key["id"])
+    assert entry["backends"] == ["near/a", "far/a"]
+    _, record, _ = await ask(r, http, "near")
+    assert record["attempts"][0]["fault"] is None, "another client's"
+
+
+async def test_a_fault_of_a_region_goes_on_without_the_backend_that_is_let_off(world: World) -> None:
+    r, _, _ = world
+    await chaos(r, "POST", target="near", fault="refuse", for_s=600)
+    await chaos(r, "POST", target="far/a", fault="cut")
+    (entry,) = await chaos(r, "DELETE", "/near")
+    assert (entry["target"], entry["after_tokens"]) == ("far/a", 10)
+    assert await chaos(r, "DELETE", "/far/a") == []
 
 
 async def test_it_ends_by_itself_and_with_its_permission(world: World, http: aiohttp.ClientSession) -> None:
@@ -114,7 +190,13 @@ async def test_it_ends_by_itself_and_with_its_permission(world: World, http: aio
         ({"target": "near", "fault": "delay", "delay_s": -1}, 400, "delay_s"),
         ({"target": "near", "fault": "cut", "after_tokens": True}, 400, "after_tokens"),
         ({"target": "near", "fault": "refuse", "for_s": 7200}, 400, "for_s"),
-        ({"target": "near", "fault": "refuse", "share": 1}, 400, "share"),
+        ({"target": "near", "fault": "refuse", "share": 0}, 400, "share"),
+        ({"target": "near", "fault": "refuse", "after_tokens": 1}, 400, "after_tokens"),
+        ({"target": "near", "fault": "status", "status": 200}, 400, "status"),
+        ({"target": "near", "fault": "slow", "factor": 0.5}, 400, "factor"),
+        ({"target": "near", "fault": "stale_metrics", "share": 0.5}, 400, "share"),
+        ({"target": "near", "fault": "refuse", "key": "key_of_nobody"}, 404, None),
+        ({"target": "near", "fault": "refuse", "part": 1}, 400, "part"),
     ],
 )
 async def test_wrong_wishes(shared: RouterProcess, body: dict[str, Any], status: int, param: str | None) -> None:

@@ -356,7 +356,7 @@ async def test_faults_on_purpose_hold_in_all_workers_and_in_those_that_replace_t
             r.errors_allowed = True
             fault = {"target": "one", "fault": "refuse", "for_s": 600}
             (entry,) = (await admin(r, "/admin/v1/chaos", fault))["data"]
-            assert (entry["backend"], entry["fault"]) == ("one/a", "refuse")
+            assert (entry["backends"], entry["fault"]) == (["one/a"], "refuse")
 
             async def replaced(pid: int) -> bool:
                 return pid not in workers(r) and await all_serve(r)

@@ -109,7 +109,7 @@ NOT_COMPARED = {
     ("vllm", "continue_3_rest_nonstream"),  # recorded with return_token_ids
 }
 CASES = [(kind, name) for kind in VERSIONS for name in ASKED if (kind, name) not in NOT_COMPARED]
-#: `transformers serve`, which refuses fields that it does not know. What is too long for it, it never answered.
+#: `transformers serve`, which refuses fields that it does not know, and never answered requests that are too long.
 CASES += [
     ("openai", name)
     for name in ASKED

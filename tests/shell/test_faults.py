@@ -24,21 +24,26 @@ class Link:
             raise WorkerGoneError("for a moment")
 
 
+def listing(target: str, fault: str, left_s: float, **more: Any) -> dict[str, Any]:
+    entry = {"fault": fault, "target": target, "key": None, "share": 1.0, "delay_s": None, "after_tokens": None}
+    return entry | more | {"backends": ["us/a"], "says": "…", "left_s": left_s}
+
+
 def test_what_still_goes_on_is_handed_on_for_the_rest_of_its_time() -> None:
     now_s = 100.0
     faults = Faults(lambda: now_s)
     listed = [
-        {"backend": "us/a", "fault": "delay", "delay_s": 0.5, "after_tokens": None, "left_s": 60.0},
-        {"backend": "us/b", "fault": "refuse", "delay_s": None, "after_tokens": None, "left_s": 5.0},
-        {"backend": "us/c", "fault": "cut", "delay_s": None, "after_tokens": 0, "left_s": 60.0},
+        listing("us/a", "delay", 60.0, delay_s=0.5),
+        listing("us/b", "refuse", 5.0),
+        listing("us", "cut", 60.0, after_tokens=0, key="key_1", share=0.2),
     ]
     faults.note(listed)
     now_s += 10.0
     link = Link()
     asyncio.run(faults.hand_on(cast(WorkerLink, link)))
     assert link.told == [
-        {"target": "us/a", "fault": "delay", "delay_s": 0.5, "for_s": 50.0},
-        {"target": "us/c", "fault": "cut", "after_tokens": 0, "for_s": 50.0},
+        {"target": "us/a", "fault": "delay", "delay_s": 0.5, "share": 1.0, "for_s": 50.0},
+        {"target": "us", "fault": "cut", "after_tokens": 0, "key": "key_1", "share": 0.2, "for_s": 50.0},
     ]
     faults.note([])
     again = Link()

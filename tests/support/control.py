@@ -18,6 +18,7 @@ from router.control.admin import start_admin
 from router.control.drains import Drains
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.control.shared_faults import SharedFaults
 from router.core.decisions import Candidate
 from router.core.fleet import Fleet
 from router.core.params import Params
@@ -126,14 +127,15 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
             raise RouterError("unknown_model", param="model")
         return {"decision": {"asked": body}}
 
+    reloader = ConfigReloader(config, [put_in_force], poll_s=0.05)
     control = ControlPlane(
-        reloader=ConfigReloader(config, [put_in_force], poll_s=0.05),
+        reloader=reloader,
         fleet=fleet,
         store=store,
         telemetry=telemetry,
         observer=observer,
         drains=Drains(fleet, store),
-        chaos=Chaos(pools, clock.monotonic_s),
+        faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},

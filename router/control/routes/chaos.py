@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from aiohttp import web
@@ -10,56 +9,82 @@ from aiohttp import web
 from router.control import views
 from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
-from router.control.replies import listing
+from router.control.replies import reply
 from router.control.route import V1, Route
+from router.control.shared_faults import CHAOS_S_MAX
 from router.errors import RouterError
-from router.upstream.chaos import KINDS, InjectedFault
+from router.upstream.chaos import KINDS, STALE, InjectedFault
 
-_log = logging.getLogger("router.control")
-
-#: A fault that is forgotten ends within the hour.
-CHAOS_S_MAX = 3600.0
+#: parameter -> (default, least, most)
+_PARAMETERS = {
+    "delay_s": (1.0, 0.001, 3600),
+    "after_tokens": (10, 0, 1_000_000),
+    "status": (500, 300, 599),
+    "factor": (4.0, 1, 1000),
+}
 
 
 async def list_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return listing(views.chaos(control))
+    return reply(views.chaos(control))
 
 
 async def start_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    if not control.reloader.config.router.chaos:
+    if not control.faults.allowed():
         raise RouterError("invalid_request", "Chaos is off here: set [router] chaos = true, and reload.")
     document = await document_of(request, _CHAOS)
-    targets = _backends_of(control, text_of(document, "target", required=True))
-    if (kind := text_of(document, "fault", required=True)) not in KINDS:
-        raise RouterError("invalid_request", f"A fault is one of {', '.join(KINDS)}.", param="fault")
-    delay_s = number_in(document, "delay_s", 1.0, low=0.001, high=3600)
-    after_tokens = int(number_in(document, "after_tokens", 10, low=0, high=1_000_000))
+    fault = await _fault_of(control, document)
     for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
-    fault = InjectedFault(kind, delay_s if kind == "delay" else 0.0, after_tokens if kind == "cut" else 0)
-    for name in targets:
-        control.chaos.start(name, fault, for_s)
-    _log.warning("chaos: attempts at %s meet the fault %s for %g s", ", ".join(targets), kind, for_s)
-    return listing(views.chaos(control))
+    shared = await control.faults.begin(fault, for_s)
+    return reply(views.chaos(control) | views.drain_reach(shared))
 
 
 async def stop_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     parts = [request.match_info[name] for name in ("region", "backend") if name in request.match_info]
-    if parts:
-        for name in _backends_of(control, "/".join(parts)):
-            control.chaos.stop(name)
-    else:
-        control.chaos.stop_all()
-    return listing(views.chaos(control))
+    target = "/".join(parts) or None
+    if target is not None:
+        _check_target(control, target)
+    shared = await control.faults.end(target)
+    return reply(views.chaos(control) | views.drain_reach(shared))
+
+
+async def _fault_of(control: ControlPlane, document: dict[str, Any]) -> InjectedFault:
+    target, key = text_of(document, "target") or None, text_of(document, "key") or None
+    if (kind := text_of(document, "fault", required=True)) not in KINDS:
+        raise RouterError("invalid_request", f"A fault is one of {', '.join(KINDS)}.", param="fault")
+    if target is not None:
+        _check_target(control, target)
+    elif key is None:
+        raise RouterError("invalid_request", "Say at which region or backend, or for which key.", param="target")
+    if key is not None and all(k.id != key for k in await control.store.list_keys()):
+        raise RouterError("not_found", "There is no key with this id.")
+    own, value = KINDS[kind][0], 0.0
+    for name, (default, low, high) in _PARAMETERS.items():
+        if name == own:
+            value = number_in(document, name, default, low=low, high=high)
+        elif document.get(name) is not None:
+            raise RouterError("invalid_request", f"{kind} has no {name}.", param=name)
+    share = number_in(document, "share", 1.0, low=0.0001, high=1.0)
+    for name, said in (("key", key is not None), ("share", share < 1.0)):
+        if kind == STALE and said:
+            raise RouterError("invalid_request", "Metrics stand still for all requests.", param=name)
+    return InjectedFault(kind, target, value, key, share)
 
 
 _CHAOS: dict[str, Any] = {
     "type": "object",
-    "required": ["target", "fault"],
+    "required": ["fault"],
     "properties": {
-        "target": {"type": "string", "description": "A region, or a backend as us-east/a."},
+        "target": {
+            "type": "string",
+            "description": "A region, or a backend as us-east/a. Without one: all, for a key.",
+        },
         "fault": {"type": "string", "enum": list(KINDS)},
+        "key": {"type": "string", "description": "Only requests of the key with this id meet it."},
+        "share": {"type": "number", "description": "Of the attempts that could meet it (default 1: all)."},
         "delay_s": {"type": "number", "description": "Of delay: before each attempt (default 1)."},
-        "after_tokens": {"type": "integer", "description": "Of cut: how many tokens come through (default 10)."},
+        "after_tokens": {"type": "integer", "description": "Of cut and stall: tokens that come through (default 10)."},
+        "status": {"type": "integer", "description": "Of status: what attempts are answered with (default 500)."},
+        "factor": {"type": "number", "description": "Of slow: how many times as long it takes (default 4)."},
         "for_s": {"type": "number", "description": f"How long it lasts (default 60, at most {CHAOS_S_MAX:g})."},
     },
 }
@@ -76,9 +101,6 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def _backends_of(control: ControlPlane, target: str) -> list[str]:
-    """The backends of a region, or the one that is named."""
-    found = [b.name for b in control.fleet.backends.values() if target in (b.region, b.name)]
-    if not found:
+def _check_target(control: ControlPlane, target: str) -> None:
+    if all(target not in (b.region, b.name) for b in control.fleet.backends.values()):
         raise RouterError("not_found", "There is no such region or backend; names are like us-east or us-east/a.")
-    return found

@@ -11,6 +11,8 @@ import orjson
 from router.workers.admin.links import WorkerGoneError, WorkerLink
 
 _PATH = "/admin/v1/chaos"
+#: What a worker says of a fault besides what it was asked for.
+_TOLD_ONLY = frozenset({"backends", "says", "left_s"})
 #: What is nearly over is not begun again.
 _LEFT_MIN_S = 0.2
 
@@ -27,8 +29,7 @@ class Faults:
         now_s = self._now_s()
         self._running = [
             (
-                {"target": entry["backend"]}
-                | {name: entry[name] for name in ("fault", "delay_s", "after_tokens") if entry[name] is not None},
+                {name: value for name, value in entry.items() if name not in _TOLD_ONLY and value is not None},
                 now_s + entry["left_s"],
             )
             for entry in listed
