@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from math import inf
 from zlib import crc32
 
 from router.core.affinity import rendezvous
@@ -39,8 +39,9 @@ class Ttft(Policy):
         # One expression and no calls: this runs for every backend on every request.
         costs = [fixed_s + plain_s * (rate + plain_s * curve) for fixed_s, rate, curve, _ in quotes]
         cached = _cached(request, lineup, quotes, costs) if request.prefix_blocks else _NOTHING_CACHED
-        best = min(costs)
         params = self.params
+        order = sorted(range(len(costs)), key=costs.__getitem__)
+        best = costs[order[0]]
         detail = (quotes, cached, tokens)
         if rng.random() < params.explore_ratio:
             stalest = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
@@ -52,19 +53,15 @@ class Ttft(Policy):
                 near = best + params.hysteresis_s
         else:
             near = best + max(params.affinity_s, best * params.affinity_ratio)
-        lowest = costs.index(best)
-        costs[lowest] = inf
-        alone = min(costs) > near
-        costs[lowest] = best
-        if alone:
-            return Ranking(lowest, costs, "lowest cost", detail, _terms, cached.get(lowest, 0.0))
-        close = [i for i, cost in enumerate(costs) if cost <= near]
-        if request.affinity is not None:
+        if len(order) == 1 or costs[order[1]] > near:
+            chosen, reason = order[0], "lowest cost"
+        elif request.affinity is None:
+            chosen, reason = self._prefer(request, candidates, costs, cached, _within(near, order, costs), rng)
+        else:
+            close = _within(near, order, costs)
             key = crc32(request.affinity.encode())
-            chosen = close[rendezvous(key, [candidates[i].seed for i in close])]
-            return Ranking(chosen, costs, "affinity", detail, _terms, cached.get(chosen, 0.0))
-        chosen, reason = self._prefer(request, candidates, costs, cached, close, rng)
-        return Ranking(chosen, costs, reason, detail, _terms, cached.get(chosen, 0.0))
+            chosen, reason = close[rendezvous(key, [candidates[i].seed for i in close])], "affinity"
+        return Ranking(chosen, costs, reason, detail, _terms, cached.get(chosen, 0.0) if cached else 0.0)
 
     def _prefer(
         self,
@@ -75,7 +72,7 @@ class Ttft(Policy):
         close: list[int],
         rng: Rng,
     ) -> tuple[int, str]:
-        """One of ``close``: all of them are good enough, so what costs do not say may decide."""
+        """One of ``close``, the cheapest first: all of them are good enough, so what costs do not say may decide."""
         preferred, reason = close, "lowest cost"
         if cached:
             most = max([cached.get(i, 0.0) for i in close])
@@ -93,8 +90,7 @@ class Ttft(Policy):
             matched = candidates[preferred[0]].prefix.match(request.prefix_blocks) if cached else 0
             key = request.prefix_blocks[min(matched, len(request.prefix_blocks) - 1)]
             return preferred[rendezvous(key, [candidates[i].seed for i in preferred])], reason
-        tie = min([costs[i] for i in preferred]) + self.params.tie_s
-        preferred = [i for i in preferred if costs[i] <= tie]
+        preferred = _within(costs[preferred[0]] + self.params.tie_s, preferred, costs)
         return preferred[int(rng.random() * len(preferred))], reason
 
     def _stalest(
@@ -107,6 +103,11 @@ class Ttft(Policy):
             if costs[i] <= most and heard_s < oldest_s:
                 oldest_s, stalest = heard_s, i
         return stalest
+
+
+def _within(most: float, order: list[int], costs: list[float]) -> list[int]:
+    """The first of ``order``, the cheapest first, that cost no more than ``most``."""
+    return order[: bisect_right(order, most, key=costs.__getitem__)]
 
 
 def _cached(request: Request, lineup: Lineup, quotes: list[Quote], costs: list[float]) -> dict[int, float]:
