@@ -12,7 +12,7 @@ Pure: time is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import le, lt, sub
+from operator import add, le, lt, sub
 from typing import NamedTuple
 
 from router.config import Plan
@@ -36,7 +36,7 @@ ROLL_S = 0.1
 _SMOOTHING = 0.3
 #: After a pause of this length the measurement begins anew.
 QUIET_S = 1.0
-#: Stands for the balance of a limit that the plan does not have.
+#: Stands for the balance of a limit that the plan does not have: whatever is taken from it, it stays above the half.
 _UNBOUNDED = 1 << 60
 _HALF_UNBOUNDED = 1 << 59
 
@@ -152,12 +152,9 @@ class Purse:
         """Spend from what is held. None: it does not suffice."""
         if now_s >= self.good_until_s or (self.slotted and not self.idle):
             return None
-        balance = [*self.balance]
-        for i in self._counted:
-            left = balance[i] - cost[i]
-            if left < 0:
-                return None
-            balance[i] = left
+        balance = list(map(sub, self.balance, cost))
+        if min(balance) < 0:
+            return None
         self.balance = balance
         return self.reservation("allowance", cost, request_id, self.idle.pop() if self.slotted else None, now_s)
 
@@ -169,22 +166,16 @@ class Purse:
         self.touched_s = now_s
         self._let_in.append(cost)
         shared, balance, full_s = self._shared, self.balance, self._full_s
-        shown = [
-            Shown(
-                name,
-                most,
-                0 if (left := shared[i] + balance[i]) < 0 else left if left < most else most,
-                reset_s if (reset_s := full_s[i] - now_s) > 0 else 0.0,
-            )
-            for i, name, most in self._shown
-        ]
+        shown = []
+        for i, name, most in self._shown:
+            left, reset_s = shared[i] + balance[i], full_s[i] - now_s
+            left = 0 if left < 0 else left if left < most else most
+            shown.append(Shown(name, most, left, reset_s if reset_s > 0 else 0.0))
         return Reservation(self.account, request_id, cost, source, tuple(shown), slot)
 
     def put_back(self, reserved: Units, used: Units, slot: str | None) -> None:
         """A request is over: take back what it reserved less what it used, and its slot."""
-        balance = self.balance
-        for i in self._counted:
-            balance[i] += reserved[i] - used[i]
+        self.balance = list(map(add, self.balance, map(sub, reserved, used)))
         self.denied_until_s = 0.0
         if slot is not None and slot in self.held:
             self.idle.append(slot)
