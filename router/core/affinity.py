@@ -1,33 +1,40 @@
 """Which backend has already computed the beginning of a prompt.
 
-A prompt is cut into blocks of equal size; each block's hash continues the one before it, so one equal hash means the
-whole beginning is equal. Engines cache in the same way (vLLM's hash blocks, SGLang's radix tree), so the blocks we sent
-to a backend tell what its KV cache holds, until it evicts them.
+A prompt is cut into blocks of equal size; each block's hash is that of everything up to its end, so one equal hash
+means the whole beginning is equal. Engines cache in the same way (vLLM's hash blocks, SGLang's radix tree), so the
+blocks we sent to a backend tell what its KV cache holds, until it evicts them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate, count
+from operator import xor
 from zlib import crc32
 
 from xxhash import xxh3_64_intdigest
 
 from router.core.params import Params
 
+_LOW_BITS = 0xFFFFFFFF
+
 
 def prefix_blocks(raw: bytes | memoryview, *, block_bytes: int, limit: int) -> tuple[int, ...]:
-    """The chained hashes of the first ``limit`` whole blocks of ``raw``. A last, incomplete block does not count.
+    """One hash for each of the first ``limit`` whole blocks of ``raw``, of everything up to its end. A last, incomplete
+    block does not count.
 
-    XXH3 cut to 32 bits: all routers come to the same hashes, and a collision costs one misjudged cache hit.
+    XXH3 of each block with its place as the seed, joined by XOR and cut to 32 bits: all routers come to the same
+    hashes, and a collision costs one misjudged cache hit.
     """
     whole = min(len(raw) // block_bytes, limit)
     if not whole:
         return ()
-    before = 0
     blocks = map(memoryview(raw).__getitem__, _slices(block_bytes, limit)[:whole])
-    return tuple([before := xxh3_64_intdigest(block, before) & 0xFFFFFFFF for block in blocks])
+    digests = map(xxh3_64_intdigest, blocks, count())  # a block hashes differently in another place
+    return tuple(map(_LOW_BITS.__and__, accumulate(digests, xor)))
 
 
 @lru_cache(8)
@@ -84,7 +91,8 @@ class PrefixIndex:
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many blocks from the start are known."""
-        return _leading(self.known, blocks, 0)
+        # Seen from the end, those that are not known come first.
+        return len(blocks) - bisect_left(blocks[::-1], True, key=self.known.__contains__)
 
     def insert(self, blocks: Sequence[int], about: int = 0) -> Sequence[int]:
         """The backend is about to compute these, or has them. Returns those that the latest generation had not seen.
@@ -142,18 +150,7 @@ class PrefixIndex:
 
 def _leading(known: Mapping[int, int], blocks: Sequence[int], since: int) -> int:
     """How many leading ``blocks`` were used in generation ``since`` or later, by bisection."""
-    if not blocks or known.get(blocks[0], -1) < since:
-        return 0
-    if known.get(blocks[-1], -1) >= since:
-        return len(blocks)
-    first, after = 0, len(blocks) - 1
-    while after - first > 1:
-        middle = (first + after) // 2
-        if known.get(blocks[middle], -1) >= since:
-            first = middle
-        else:
-            after = middle
-    return first + 1
+    return len(blocks) - bisect_left(blocks[::-1], since, key=lambda block: known.get(block, -1))
 
 
 def place_seed(name: str) -> int:

@@ -202,7 +202,7 @@ class Backend(Configured):
             self._retries_total += 1
         fresh: Sequence[int] = ()
         if request.prefix_blocks:
-            about = int(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
+            about = round(lease.cached_tokens / request.tokens_per_block) if lease.cached_tokens else 0
             lease.fresh_blocks = fresh = self.prefix.insert(request.prefix_blocks, about)
             self.tokens_per_block = request.tokens_per_block
         if self.reputation.failed_in_row:

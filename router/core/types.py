@@ -72,7 +72,7 @@ class Request(Value):
     tenant: str = "anonymous"
     prompt_tokens: int = 0  # estimate until the engine says better
     max_output_tokens: int = 0
-    #: chained hashes of the fixed-size blocks of the raw prompt, see affinity.prefix_blocks
+    #: a hash for each fixed-size block of the raw prompt, of everything up to its end: see affinity.prefix_blocks
     prefix_blocks: tuple[int, ...] = ()
     #: prompt tokens that one prefix block stands for
     tokens_per_block: float = 0.0

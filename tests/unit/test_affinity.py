@@ -24,7 +24,7 @@ class TestBlocks:
         assert prefix_blocks(b"abcdefg", block_bytes=4, limit=10) == prefix_blocks(b"abcd", block_bytes=4, limit=10)
 
     def test_all_routers_come_to_the_same_hashes(self) -> None:
-        assert prefix_blocks(b"abcdefgh", block_bytes=4, limit=10) == (1403558032, 3295559403)
+        assert prefix_blocks(b"abcdefgh", block_bytes=4, limit=10) == (1403558032, 179611608)
 
     @given(st.integers(0, 1279))
     def test_each_hash_is_that_of_the_whole_beginning(self, changed: int) -> None:
