@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from router.telemetry.journal import AttemptRecord, Record
 
@@ -38,12 +39,17 @@ class RequestKind:
 
     def add_up(self) -> None:
         records = self.records
-        self.prompt_tokens = sum([r.prompt_tokens for r in records])
-        self.output_tokens = sum([r.output_tokens for r in records])
-        self.ttfts_s = [r.ttft_s for r in records if r.ttft_s is not None]
+        self.prompt_tokens = sum(map(_prompt_tokens, records))
+        self.output_tokens = sum(map(_output_tokens, records))
+        self.ttfts_s = [ttft_s for ttft_s in map(_ttft_s, records) if ttft_s is not None]
 
 
 _NO_ATTEMPT = AttemptRecord("", "")
+_prompt_tokens, _output_tokens, _ttft_s = map(attrgetter, ("prompt_tokens", "output_tokens", "ttft_s"))
+#: What a kind has in common, in the order of its attributes: of the request ...
+_of_request = attrgetter("model", "served_model", "tenant", "method", "path", "stream", "status", "error", "cause")
+#: ... and of its last attempt.
+_of_attempt = attrgetter("backend", "region", "outcome", "kind")
 
 
 def kinds_of(records: Sequence[Record]) -> list[RequestKind]:
@@ -53,22 +59,7 @@ def kinds_of(records: Sequence[Record]) -> list[RequestKind]:
     for record in records:
         attempts = record.attempts
         last = attempts[-1] if attempts else _NO_ATTEMPT
-        key = (
-            record.model,
-            record.served_model,
-            record.tenant,
-            record.method,
-            record.path,
-            record.stream,
-            record.status,
-            record.error,
-            record.cause,
-            len(attempts),
-            last.backend,
-            last.region,
-            last.outcome,
-            last.kind,
-        )
+        key = (*_of_request(record), len(attempts), *_of_attempt(last))
         kind = found.get(key)
         if kind is None:
             kind = found[key] = RequestKind(*key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 
 from router import clock
 from router.telemetry.counters import Metrics
@@ -85,9 +86,7 @@ class Telemetry:
             self.metrics.fold(kind)
             self.stats.fold(kind)
         if self._access is not None:
-            line, generation = self._access_line, self.generation
-            lines = [line(record, kind, generation) for record, kind in zip(records, kinds, strict=True)]
-            self._access.put(b"".join(lines))
+            self._access.put(b"".join(map(self._access_line, records, kinds, repeat(self.generation))))
         self.journal.settle(records, rush=rush)
 
     def loop_lag_s(self) -> float:
