@@ -74,14 +74,14 @@ class Charging:
 
     def settle(self, x: Exchange) -> None:
         """The request is over: charge what was used, give back the rest, and learn from it. Never raises."""
-        usage, record, reservation, ask = x.usage, x.record, x.reservation, x.ask
-        if record.ttft_s is not None and ask is not None and x.key is not None:
+        usage, record, reservation, ask, key, charge = x.usage, x.record, x.reservation, x.ask, x.key, x.charge
+        if record.ttft_s is not None and ask is not None and key is not None:
             if ask.envelope.counting:
                 usage = _NO_TOKENS
             elif usage is None or not usage.reported or not usage.prompt_tokens:
-                usage = self._counted(x.key, ask, record, usage)
-            elif x.charge is _ACTUAL:
-                self._tokens.learn(x.key.id, ask.model, None if ask.item_tokens else ask.prompt_bytes, usage)
+                usage = self._counted(key, ask, record, usage)
+            elif charge is _ACTUAL:
+                self._tokens.learn(key.id, ask.model, None if ask.item_tokens else ask.prompt_bytes, usage)
         if usage is not None:
             record.output_tokens, record.usage_reported = usage.output_tokens, usage.reported
             record.cached_tokens = usage.cached_tokens
@@ -89,17 +89,17 @@ class Charging:
                 record.prompt_tokens = usage.prompt_tokens
         if reservation is None:
             return
-        if x.charge is _REFUND or (x.charge is _DELIVERED and usage is None and x.relay is None):
+        if charge is _REFUND or (charge is _DELIVERED and usage is None and x.relay is None):
             self._store.settle(reservation, None)
             return
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
         microusd = 0
-        if x.key is not None and x.key.plan.limits.money:
+        if key is not None and key.plan.limits.money:
             aliases, model = self._force.settings.aliases, record.model or ""
             microusd = aliases.microusd(model, prompt, output)
             if not microusd and prompt + output:
-                aliases.say_unpriced(model, x.key.plan.name)
+                aliases.say_unpriced(model, key.plan.name)
         self._store.settle(reservation, Amounts(1, prompt, output, microusd))
 
     def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:

@@ -38,8 +38,7 @@ class Demand:
             raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
         need = self.need_of(key, ask, record.request_id, x.arrival_s)
         record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
-        record.model, record.stream, record.trace_id = ask.model, ask.stream, envelope.trace_id
-        record.client_region = envelope.client_region
+        record.model, record.stream = ask.model, ask.stream
         record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
         if need.residency is not None:
             record.residency = tuple(sorted(need.residency))

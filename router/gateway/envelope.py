@@ -64,6 +64,8 @@ class Envelope:
     request_id: bytes | None = None
     #: (code, detail) of what is wrong with it
     problem: tuple[str, str] | None = None
+    #: whether its body is JSON that asks for an answer, as nearly all are
+    plain: bool = True
     pin_region: str | None = None
     residency: frozenset[str] | None = None
     priority: Priority | None = None
@@ -125,6 +127,7 @@ def _understand(head: RequestHead) -> Envelope:
             _ASKS[name](envelope, headers[name])
     except RouterError as error:
         envelope.problem = error.code, error.detail
+    envelope.plain = envelope.problem is None and not envelope.multipart and kept is None
     return envelope
 
 

@@ -22,7 +22,7 @@ from router.gateway.envelope import Envelope
 from router.gateway.media import condensed, may_hold_media, media_in, price_of
 from router.gateway.members import MalformedError, Span, TooDeepError, checked_text, members, strings_in
 from router.gateway.paths import query_of
-from router.gateway.steps import LEAP_BYTES, LONG_BODY_BYTES, Body, Steps, finish
+from router.gateway.steps import LEAP_BYTES, Body, Steps, finish
 
 #: Bytes of prompt per prefix block, and how many blocks of a prompt are hashed at most.
 PREFIX_BLOCK_BYTES = 1024
@@ -119,15 +119,15 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
 
     ``prices``: what counts as how many tokens.
     """
-    odd = envelope.problem is not None or envelope.multipart or envelope.kept is not None
-    body = None if odd or len(data) > LONG_BODY_BYTES else _read_json(data)
+    body = _read_json(data) if envelope.plain else None
     if body is None:
         return finish(read_long(envelope, data, prices))
     prompt, begin = bytes(body.messages or body.prompt or body.input or body.documents), 0
     if body.tools or body.system or body.instructions or body.query:
         before = b"".join((body.tools, body.system, body.instructions, body.query))
         prompt, begin = before + prompt, len(before)
-    if (prompt.startswith(b"[", begin) and prompt[begin + 1 : begin + 2] != b"{") or may_hold_media(prompt):
+    listed = prompt.startswith(b"[", begin) and not prompt.startswith(b"[{", begin)
+    if listed or may_hold_media(prompt):
         spans = [(0, begin), (begin, len(prompt))] if begin else [(0, len(prompt))]
         return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt and not body.messages)))
     size = len(prompt)
@@ -235,17 +235,21 @@ def _made(
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
     limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-    n = body.n if body.n is not None and body.n > 1 else 1
+    if limit is not None:
+        limit = None if limit <= 0 else int(limit) if limit < TOKENS_MAX else TOKENS_MAX
+    choices = prompts = prompts if prompts < CHOICES_MAX else CHOICES_MAX
+    if body.n is not None and body.n > 1:
+        choices = min(body.n * prompts, CHOICES_MAX)
     return Ask(
         envelope,
         body.model,
         body.stream is True,
-        min(n * prompts, CHOICES_MAX),
-        int(min(limit, TOKENS_MAX)) if limit is not None and limit > 0 else None,
+        choices,
+        limit,
         text_bytes,
         blocks,
         _continued(body) if envelope.kind is StreamKind.RESPONSES else None,
-        min(prompts, CHOICES_MAX),
+        prompts,
         bytes(body.stream_options),
         item_tokens,
         prefix_bytes,

@@ -188,8 +188,14 @@ class Server:
         if not envelope.routed:
             self._plain(connection, request, envelope, request_id)
             return
-        record = Record(request_id.decode(), clock.wall_s())
-        record.path, record.body_bytes = envelope.shown_path, len(request.body)
+        record = Record(
+            request_id.decode(),
+            clock.wall_s(),
+            envelope.trace_id,
+            path=envelope.shown_path,
+            body_bytes=len(request.body),
+            client_region=envelope.client_region,
+        )
         if envelope.kept is not None:
             record.method = envelope.method.decode()
         answer = Answer(connection, request.head)

@@ -114,14 +114,13 @@ class _Reader(Generic[H]):
     def read(self, raw: bytes) -> tuple[H, int]:
         """The head up to and with its empty line, and the content-length, 0 if there is none. Raises HeadError."""
         before, mark, after = raw.partition(_LENGTH_MARK)
-        if not mark:
-            head = self._known.get(raw)
-            return (head, 0) if head is not None else self._read_anew(raw, raw)
         digits, _, rest = after.partition(b"\r")
         key = before + mark + rest
         head = self._known.get(key)
         if head is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
             return head, int(digits)
+        if not mark:
+            return (head, 0) if head is not None else self._read_anew(raw, raw)
         name = before[before.rfind(b"\n") + 1 :] + mark
         return self._read_anew(raw, key if name.lower() == b"content-length: " else None)
 
