@@ -168,7 +168,10 @@ class StreamWatch:
         if self._tail or not data.endswith(ordinary) or b"\r" in data:  # whoever mixes line ends is searched
             return False
         lines = data.count(b"\n")  # two for each event, the empty one counted
-        if lines != 2 and data.count(ordinary) * 2 != lines:
+        if lines == 2:
+            self.events += 1
+            return True
+        if data.count(ordinary) * 2 != lines:
             return False
         self.events += lines >> 1
         return True

@@ -33,6 +33,8 @@ CONNECTION_AGE_S = 300.0
 _AGE_SPREAD = 0.2
 #: Out of descriptors, idle connections are closed; after this long their descriptors are free.
 _RELIEF_S = 0.02
+#: Pools close what has been idle too long, and follow their names, this often.
+_SWEEP_S = 0.25
 
 
 class ConnectError(RouterError):
@@ -298,6 +300,7 @@ class Pools:
         self.network = network
         network.relieve = self.drop_idle
         self._pools: dict[str, Pool] = {}
+        self._next_sweep_s = 0.0
 
     def apply(self, specs: tuple[BackendSpec, ...]) -> None:
         """Raises ConfigError for TLS files that cannot be used; then nothing has changed."""
@@ -324,8 +327,12 @@ class Pools:
         return self._pools.get(backend)
 
     def sweep(self) -> None:
-        for pool in self._pools.values():
-            pool.sweep()
+        """Call it as often as you like."""
+        now_s = self.network.now_s()
+        if now_s >= self._next_sweep_s:
+            self._next_sweep_s = now_s + _SWEEP_S
+            for pool in self._pools.values():
+                pool.sweep()
 
     def drop_idle(self) -> None:
         """Close every connection that nobody uses."""

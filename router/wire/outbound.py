@@ -25,6 +25,8 @@ SIP_BYTES = 32 * 1024
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
 _CRLF = b"\r\n"
+#: By the length of a whole chunk of usual size: the line that must stand before its data.
+_SIZE_LINES = {len(b"%x" % size) + 2 + size + 2: b"%x\r\n" % size for size in range(1, 4096)}
 #: Makes httptools expect a chunked body; the real head was read already.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -143,14 +145,14 @@ class Outbound(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what one read brought, in order. Each call of the sink may end the request."""
-        sink, head = self.sink, self._head
+        sink = self.sink
         if self._between and sink is not None:
             # What engines send: a token, a chunk, a read.
-            end = data.find(_CRLF)
-            size = len(data) - end - 4
-            if 0 < size < SIP_BYTES and data[:end] == b"%x" % size and data.endswith(_CRLF):
-                sink.on_body(data[end + 2 : -2], data)
+            line = _SIZE_LINES.get(len(data))
+            if line is not None and data.startswith(line) and data.endswith(_CRLF):
+                sink.on_body(data[len(line) : -2], data)
                 return
+        head = self._head
         if len(data) > SIP_BYTES and not self._sipping:
             self._sip()
         if sink is None:
