@@ -317,8 +317,8 @@ def regions_table(regions: list[Json]) -> Table:
 def backends_table(backends: list[Json]) -> Table:
     columns = ("backend", "state", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age", "requests")
     right = ("rtt", "in flight", "queue", "tokens/s", "age", "requests")
-    drop = ("engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue")
-    made = Table((*columns, "failed", "url"), right=(*right, "failed"), drop=drop)
+    drop = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue")
+    made = Table((*columns, "failed", "continues", "url"), right=(*right, "failed"), drop=drop)
     for backend in backends:
         made.add_row(
             f"[bold]{backend['name']}[/]",
@@ -332,6 +332,7 @@ def backends_table(backends: list[Json]) -> Table:
             units.age(backend["load_age_s"]),
             units.count(backend["requests_total"]),
             units.count(backend["failures_total"]),
+            backend["continues"]["how"] if backend["continues"] else units.UNKNOWN,
             f"[dim]{backend['url']}[/]",
         )
     return made
@@ -366,10 +367,21 @@ def backend_facts(backend: Json) -> Grid:
             "speed": f"{units.rate(backend['output_tokens_per_s'])} tokens/s out, "
             f"{units.rate(backend['prefill_tokens_per_s'])} tokens/s prefill",
             "first token": f"prediction off by {units.seconds(backend['ttft_error_s'])}",
+            "goes on with answers": goes_on(backend["continues"]),
             "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
             "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",
         }
     )
+
+
+def goes_on(found: Json | None) -> str:
+    """Whether it can go on with an answer that another backend began."""
+    from rich.markup import escape
+
+    if found is None:
+        return units.UNKNOWN
+    words = {"ids": "[green]after tokens and text[/]", "text": "[green]after a text[/]", "no": "[yellow]no[/]"}
+    return f"{words.get(found['how'], 'not known yet')}  [dim]{escape(found['reason'])}[/]"
 
 
 def backend_state(backend: Json) -> str:

@@ -30,7 +30,7 @@ from router.config.model import (
 from router.config.names import NAME, model_problem, name_problem
 from router.config.places import locate
 from router.config.reader import Reader
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, TLS_KEYS
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
 from router.config.setting import Section
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
@@ -191,14 +191,14 @@ def _regions(reader: Reader, document: dict[str, Any]) -> tuple[Region, ...]:
     for index, table in enumerate(tables):
         values = reader.table(table, REGION_KEYS, ("regions", index))
         backends = values.pop("backends", [])
-        tls = {key.name: values.pop(key.name) for key in TLS_KEYS if key.name in values}
+        shared = {key.name: values.pop(key.name) for key in SHARED_KEYS if key.name in values}
         spec = RegionSpec(**({"name": f"#{index + 1}"} | values))
-        regions.append(Region(spec, _backends(reader, backends, spec, index, tls)))
+        regions.append(Region(spec, _backends(reader, backends, spec, index, shared)))
     return tuple(regions)
 
 
 def _backends(
-    reader: Reader, tables: list[Any], region: RegionSpec, index: int, tls: dict[str, str]
+    reader: Reader, tables: list[Any], region: RegionSpec, index: int, shared: dict[str, str]
 ) -> tuple[BackendSpec, ...]:
     backends = []
     for position, table in enumerate(tables):
@@ -206,7 +206,7 @@ def _backends(
         short = values.pop("name", f"#{position + 1}")
         url = values.pop("url", "").rstrip("/")
         own = ("tls_cert", "tls_key")
-        inherited = {k: v for k, v in tls.items() if k not in own or not any(name in values for name in own)}
+        inherited = {k: v for k, v in shared.items() if k not in own or not any(name in values for name in own)}
         backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **(inherited | values)))
     return tuple(backends)
 

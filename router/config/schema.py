@@ -35,7 +35,7 @@ from router.config.names import (
 from router.config.redis_url import redis_problem
 from router.config.setting import Section, Setting
 from router.core import limits
-from router.core.traits import ENGINES
+from router.core.traits import ENGINES, Continues
 from router.core.types import BackendSpec, Priority, RegionSpec
 
 _DAY_S = 86_400.0
@@ -351,6 +351,19 @@ TLS_KEYS: tuple[Setting, ...] = (
     ),
 )
 
+#: For a backend, or for all backends of a region that do not say otherwise, too.
+SHARED_KEYS: tuple[Setting, ...] = (
+    Setting(
+        "continues",
+        "string",
+        "How it can go on with an answer that another backend began. `auto`: an engine that may be able to is asked "
+        "once, for some 20 tokens; `openai` and `router` are not asked and count as `no`. `no`, `text` (after the text "
+        "so far) and `ids` (after its tokens as well) are believed.",
+        choices=("auto", *(c.word for c in Continues)),
+    ),
+    *TLS_KEYS,
+)
+
 BACKEND_KEYS: tuple[Setting, ...] = (
     Setting(
         "name", "string", "Name within the region: `a` in us-east is us-east/a.", problem=name_problem, required=True
@@ -369,14 +382,14 @@ BACKEND_KEYS: tuple[Setting, ...] = (
         problem=env_problem,
         secret=True,
     ),
-    *TLS_KEYS,
+    *SHARED_KEYS,
 )
 
 REGION_KEYS: tuple[Setting, ...] = (
     Setting("name", "string", "Name of the region.", problem=name_problem, required=True),
     Setting("location", "numbers", "[latitude, longitude] in degrees.", problem=location_problem),
     Setting("jurisdiction", "string", "Whose law the data is under; plans ask for it.", problem=jurisdiction_problem),
-    *TLS_KEYS,
+    *SHARED_KEYS,
     Setting("backends", "tables", "The engines of the region.", inner=BACKEND_KEYS),
 )
 

@@ -22,6 +22,9 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     yield GaugeSample("router_store_up", (), control.store.state == "up")
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
+        found = control.observer.continues(backend.name)
+        if found is not None and found.how is not None:
+            yield GaugeSample("router_backend_continues", (backend.region, backend.name), found.how)
 
 
 def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:

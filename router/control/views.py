@@ -91,9 +91,23 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "prefill_tokens_per_s": b.prefill_tokens_per_s,
         "ttft_error_s": None if (lane := b.busiest_lane) is None else lane.fit.error_s,
         "cost_usd_hour": b.spec.cost_usd_hour,
+        "continues": continues(control, b.name),
         "requests_total": b.requests_total,
         "failures_total": b.reputation.failures_total,
         "last_error": control.observer.last_error(b.name) or b.reputation.last_error,
+    }
+
+
+def continues(control: ControlPlane, backend: str) -> dict[str, Any] | None:
+    """Whether it can go on with answers of others: ``ids``, ``text``, ``no``, or ``unknown``, which counts as no."""
+    found = control.observer.continues(backend)
+    if found is None:
+        return None
+    return {
+        "how": found.word,
+        "reason": found.reason,
+        "model": found.model,
+        "age_s": _age(found.at_s, control.now_s()),
     }
 
 

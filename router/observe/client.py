@@ -1,4 +1,5 @@
-"""The HTTP client of probes and scrapes: bounded in time and size, one pool that no backend can exhaust.
+"""The HTTP client that asks engines what no client has asked: bounded in time and size, one pool that no backend can
+exhaust.
 
 It sends what real traffic sends (the backend's own URL, Host and key), so that a probe cannot succeed where every
 request fails. No redirects, no proxies of the environment, no compression: a page is as large as it looks.
@@ -59,19 +60,25 @@ class ProbeAnswer:
 
 
 class EngineClient:
-    """GETs from engines. Make it inside a running loop; ``close`` it in the end."""
+    """Make it inside a running loop; ``close`` it in the end."""
 
     def __init__(self, names: Names | None = None) -> None:
         """``names``: those that requests use, too."""
         self._names = names or Names(clock.monotonic_s)
         self._tls: dict[str, tuple[BackendSpec, ClientTls | None]] = {}
+        self._session = self._open()
+        #: A POST is not sent twice, so never on a connection that the engine may be closing.
+        self._posts = self._open(force_close=True)
+
+    def _open(self, *, force_close: bool = False) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(_connection_opened)
         trace.on_connection_reuseconn.append(_connection_reused)
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
-                keepalive_timeout=IDLE_LIMIT_S,
+                keepalive_timeout=None if force_close else IDLE_LIMIT_S,
+                force_close=force_close,
                 resolver=_Resolver(self._names),
                 use_dns_cache=False,
                 socket_factory=_socket,
@@ -85,6 +92,7 @@ class EngineClient:
 
     async def close(self) -> None:
         await self._session.close()
+        await self._posts.close()
 
     def renew_tls(self) -> None:
         """Read the TLS files again, for new connections."""
@@ -96,7 +104,7 @@ class EngineClient:
             known = self._tls[spec.name] = (spec, tls_of(spec))
         return known[1]
 
-    async def get(
+    async def ask(
         self,
         spec: BackendSpec,
         path: str,
@@ -105,17 +113,23 @@ class EngineClient:
         timeout_s: float,
         bytes_max: int,
         feed: Callable[[bytes], None] | None = None,
+        body: bytes | None = None,
     ) -> ProbeAnswer:
-        """GET ``path`` of the backend within ``timeout_s``. Raises AskFailedError.
+        """GET ``path`` of the backend, or POST ``body`` (JSON) to it, within ``timeout_s``. Raises AskFailedError.
 
         With ``feed`` the body of a 200 goes there piece by piece and is not kept.
         """
         ready = SimpleNamespace(at_s=clock.monotonic_s(), fresh=False)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
             tls = self._tls_of(spec)
-            async with self._session.get(
+            session, method = (self._session, "GET") if body is None else (self._posts, "POST")
+            async with session.request(
+                method,
                 spec.url + path,
+                data=body,
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),

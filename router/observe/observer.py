@@ -1,4 +1,6 @@
-"""Watches every backend of the configuration: a probe loop and a scrape loop each, and the fleet is told."""
+"""Watches every backend of the configuration: a probe loop and a scrape loop each, and the fleet is told.
+
+An engine that can perhaps go on with answers of others is asked for it as well, now and then."""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from router.config import Config, ProbesSection, secret
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec, Rng
 from router.observe.client import EngineClient
+from router.observe.continuing import Finding
 from router.observe.prober import Prober, ProbeResult
+from router.observe.proving import Proving
 from router.observe.scraper import Scraper
 from router.tasks import spawn, stop, supervise
 from router.wire.names import Names
@@ -31,6 +35,7 @@ class _Watch:
     probes: ProbesSection
     prober: Prober
     scraper: Scraper
+    proving: Proving
     tasks: tuple[asyncio.Task[Any], ...]
     ask_again_s: float = float("-inf")
     asking: asyncio.Task[Any] | None = None
@@ -60,6 +65,7 @@ class Observer:
         self._names = names
         self._client: EngineClient | None = None
         self._watches: dict[str, _Watch] = {}
+        self._turn = asyncio.Semaphore()
 
     async def start(self) -> None:
         """Begin to watch; the first probes go out at once."""
@@ -110,6 +116,11 @@ class Observer:
         verdict = watch.prober.last
         return verdict.error if verdict is not None and not verdict.ok else watch.scraper.last_error
 
+    def continues(self, backend: str) -> Finding | None:
+        """Whether a backend can go on with answers of others, as far as is known; None if there is no such backend."""
+        watch = self._watches.get(backend)
+        return None if watch is None else watch.proving.finding
+
     async def probe_now(self, backend: str) -> dict[str, Any]:
         """Probe and scrape at once, out of turn. Raises KeyError when there is no such backend."""
         watch = self._watches[backend]
@@ -136,8 +147,16 @@ class Observer:
         assert self._client is not None, "start() comes first"
         key = secret(spec.key_env) if spec.key_env else None
         timeout_s = self._config.probes.timeout
+        proving = Proving(spec, key, self._fleet, self._client, self._turn, now_s=self._now_s)
         prober = Prober(
-            spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s, refused=self._refused
+            spec,
+            key,
+            self._fleet,
+            self._client,
+            timeout_s=timeout_s,
+            now_s=self._now_s,
+            refused=self._refused,
+            answers=proving.answers,
         )
         scraper = Scraper(spec, key, self._fleet, self._client, timeout_s=timeout_s, now_s=self._now_s)
         scraper.stale = lambda: self.stale(spec.name)
@@ -145,7 +164,9 @@ class Observer:
         if scraper.has_page:
             scraping = partial(self._loop, scraper.scrape, lambda interval_s: interval_s)
             tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
-        return _Watch(spec, self._config.probes, prober, scraper, tuple(tasks))
+        if proving.asks:
+            tasks.append(supervise(proving.run, name=f"ask {spec.name} to go on with an answer"))
+        return _Watch(spec, self._config.probes, prober, scraper, proving, tuple(tasks))
 
     async def _loop(
         self, ask: Callable[[], Awaitable[ProbeResult | object]], pause_s: Callable[[float], float]

@@ -45,7 +45,11 @@ class ProbeResult:
 
 
 class Prober:
-    """Probes one backend. ``refused`` is called, if given, when nobody listens at its address any more."""
+    """Probes one backend.
+
+    ``refused`` is called when nobody listens at its address any more, ``answers`` with the models when it has come
+    within reach or serves others than before.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Prober:
         timeout_s: float,
         now_s: Callable[[], float],
         refused: Callable[[str], None] | None = None,
+        answers: Callable[[tuple[str, ...]], None] | None = None,
     ) -> None:
         self._spec = spec
         self._key = key
@@ -65,6 +70,7 @@ class Prober:
         self._timeout_s = timeout_s
         self._now_s = now_s
         self._refused = refused
+        self._answers = answers
         self._refused_in_row = 0
         self._models_due_s = float("-inf")
         self._models_again_s = _MODELS_AGAIN_S
@@ -76,6 +82,7 @@ class Prober:
     async def probe(self, *, ask_models: bool = False) -> ProbeResult:
         """Ask once and tell the fleet. ``ask_models``: ask for the models as well, whether due or not."""
         path = TRAITS[self._spec.engine].probe_path
+        was_ok, knew = self.last is not None and self.last.ok, self.models
         answer: ProbeAnswer | None = None
         try:
             answer = await self._get(path)
@@ -88,6 +95,8 @@ class Prober:
         self._tell(verdict)
         if verdict.ok and not self._spec.models and (ask_models or self._now_s() >= self._models_due_s):
             await self._ask_models(answer if path == MODELS_PATH else None)
+        if verdict.ok and self._answers is not None and not (was_ok and self.models == knew):
+            self._answers(self.models)
         return verdict
 
     def pause_s(self, interval_s: float) -> float:
@@ -97,7 +106,7 @@ class Prober:
         return interval_s
 
     async def _get(self, path: str) -> ProbeAnswer:
-        return await self._client.get(
+        return await self._client.ask(
             self._spec, path, key=self._key, timeout_s=self._timeout_s, bytes_max=_BODY_BYTES_MAX
         )
 

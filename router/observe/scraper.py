@@ -96,7 +96,7 @@ class Scraper:
         metrics = TRAITS[self._spec.engine].load
         assert metrics is not None
         reader = LoadReader(metrics)
-        answer = await self._client.get(
+        answer = await self._client.ask(
             self._spec,
             metrics.path,
             key=self._key,

@@ -133,6 +133,12 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec("router_backend_usable", "gauge", ("region", "backend"), "1 when requests may be sent there."),
     MetricSpec("router_backend_draining", "gauge", ("region", "backend"), "1 while an operator drains it."),
+    MetricSpec(
+        "router_backend_continues",
+        "gauge",
+        ("region", "backend"),
+        "How it can go on with answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
+    ),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
     MetricSpec(
         "router_backend_scrape_age_seconds", "gauge", ("region", "backend"), "Age of the last reading of its metrics."
@@ -170,6 +176,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_state": max,  # 1 for every state that some worker sees
     "router_backend_usable": max,
     "router_backend_draining": max,
+    "router_backend_continues": min,
     "router_backend_rtt_seconds": max,
     "router_backend_scrape_age_seconds": max,
     "router_backend_running": max,

@@ -117,6 +117,7 @@ def backend() -> Callable[..., Json]:
             "cost_usd_hour": 2.5,
             "requests_total": 1234,
             "failures_total": 2,
+            "continues": {"how": "ids", "reason": "goes on after its own tokens", "model": "m", "age_s": 3.0},
             "last_error": None,
         } | changes
 

@@ -83,6 +83,27 @@ def test_regions_show_one_backend(play: Play, region: Make) -> None:
     regions.run_show(play.context, regions.NameOptions("us-east/a", as_json=False))
     assert "3 of 256 in flight, 1,234 in all, 2 failed" in play.out
     assert "1.2 ms, at best 1.0 ms  just now" in play.out
+    assert "after tokens and text  goes on after its own tokens" in play.out
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"how": "text", "reason": "goes on after a text"}, "after a text"),
+        ({"how": "no", "reason": "began [again]"}, "no  began [again]"),
+        ({"how": "unknown", "reason": "not asked yet"}, "not known yet  not asked yet"),
+        (None, "–"),
+    ],
+)
+def test_a_backend_tells_whether_it_can_go_on_with_answers(
+    play: Play, region: Make, found: Json | None, words: str
+) -> None:
+    one = region()
+    one["backends"][0]["continues"] = found
+    play.admin.answers = {REGIONS: {"data": [one]}}
+    regions.run_show(play.context, regions.NameOptions("us-east/a", as_json=False))
+    line = next(line for line in play.out.splitlines() if "goes on with" in line)
+    assert words in line
 
 
 def test_regions_show_json(play: Play, region: Make) -> None:

@@ -152,6 +152,6 @@ async def test_the_whole_page_is_asked_for_as_it_is() -> None:
     async with serving({"/metrics": page(PAGE)}) as pages:
         spec = BackendSpec("r/a", RegionSpec("r"), pages.url, engine="vllm")
         client = EngineClient()
-        await asyncio.gather(*(client.get(spec, "/metrics", key=None, timeout_s=1, bytes_max=2**20) for _ in range(3)))
+        await asyncio.gather(*(client.ask(spec, "/metrics", key=None, timeout_s=1, bytes_max=2**20) for _ in range(3)))
         await client.close()
         assert all(b"Accept-Encoding: identity\r\n" in head for head in pages.requests)

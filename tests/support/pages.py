@@ -1,11 +1,14 @@
-"""A server that answers GETs with given bytes: for probes and scrapes that meet anything."""
+"""A server that answers requests with given bytes: for probes and scrapes that meet anything."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 #: Gets the writer after the head of a request was read, and answers. Returns whether the connection stays open.
 Answer = Callable[[asyncio.StreamWriter], Awaitable[bool]]
@@ -92,6 +95,8 @@ class Pages:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests.append(head)
+                if (length := _LENGTH.search(head)) is not None:
+                    await reader.readexactly(int(length[1]))
                 path = head.split(b" ")[1].decode()
                 if not await self.answers.get(path, page(b"", status=404))(writer):
                     break

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from router.core.traits import TRAITS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,6 +40,8 @@ class Site:
     models: Sequence[str] | None = None
     jurisdiction: str = "us"
     extra: str = ""
+    #: "auto" asks the engine, which scripted backends would take for a client. None: what engines of its kind can.
+    continues: str | None = None
 
 
 def configuration(sites: Sequence[Site], *, head: str, listen: str, admin: str) -> str:
@@ -48,8 +52,10 @@ def configuration(sites: Sequence[Site], *, head: str, listen: str, admin: str) 
         out.append(f'[[regions]]\nname = "{region}"\njurisdiction = "{inside[0].jurisdiction}"\n')
         for s in inside:
             models = f"models = {json.dumps(list(s.models))}\n" if s.models is not None else ""
+            continues = s.continues or TRAITS[s.engine].continues.word
             out.append(
-                f'[[regions.backends]]\nname = "{s.name}"\nurl = "{s.url}"\nengine = "{s.engine}"\n{models}{s.extra}\n'
+                f'[[regions.backends]]\nname = "{s.name}"\nurl = "{s.url}"\nengine = "{s.engine}"\n'
+                f'continues = "{continues}"\n{models}{s.extra}\n'
             )
     return "\n".join(out)
 

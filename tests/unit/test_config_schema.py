@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, TLS_KEYS
+from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
 from router.config.setting import Section
 from router.core.types import BackendSpec, RegionSpec
 
@@ -22,8 +22,8 @@ def test_every_key_of_a_backend_fills_a_field() -> None:
     assert {key.attr or key.name for key in BACKEND_KEYS} <= {field.name for field in fields(BackendSpec)}
 
 
-def test_a_region_has_the_tls_keys_of_its_backends_and_its_own_fields() -> None:
-    names = {key.name for key in REGION_KEYS} - {"backends"} - {key.name for key in TLS_KEYS}
+def test_a_region_has_the_shared_keys_of_its_backends_and_its_own_fields() -> None:
+    names = {key.name for key in REGION_KEYS} - {"backends"} - {key.name for key in SHARED_KEYS}
     assert names == {field.name for field in fields(RegionSpec)}
 
 

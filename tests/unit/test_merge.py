@@ -35,6 +35,7 @@ def view(**over: Any) -> dict[str, Any]:
         "ttft_error_s": None,
         "requests_total": 7,
         "failures_total": 1,
+        "continues": None,
         "last_error": None,
     }
     return document | over
@@ -67,6 +68,15 @@ def test_news_of_unknown_age_never_hides_what_another_worker_knows() -> None:
 def test_a_backend_is_in_the_worst_state_that_a_worker_sees(states: tuple[str, ...], worst: str) -> None:
     merged = merge.backend([view(state=state, usable=state != "ejected") for state in states])
     assert (merged["state"], merged["usable"]) == (worst, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [(("ids", "text"), "text"), (("ids", "unknown"), "unknown"), (("no", "ids"), "no"), (("ids", "ids"), "ids")],
+)
+def test_what_the_worker_says_that_believes_least_holds(words: tuple[str, ...], least: str) -> None:
+    merged = merge.backend([view(), *(view(continues={"how": word}) for word in words)])
+    assert merged["continues"] == {"how": least}
 
 
 def test_a_region_is_told_from_its_merged_backends() -> None:

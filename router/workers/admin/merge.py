@@ -8,6 +8,7 @@ from typing import Any
 
 from router.control.views import region_summary
 from router.core.health import State
+from router.core.traits import Continues
 from router.telemetry.metrics import ACROSS_WORKERS
 
 Document = dict[str, Any]
@@ -53,6 +54,7 @@ def backend(views: Sequence[Document]) -> Document:
     for name in ("prefill_tokens_per_s", "ttft_error_s"):
         known = [v[name] for v in views if v[name] is not None]
         merged[name] = fmean(known) if known else None
+    merged["continues"] = _least_certain([v["continues"] for v in views if v["continues"] is not None])
     merged["last_error"] = next((v["last_error"] for v in views if v["last_error"]), None)
     return merged
 
@@ -113,6 +115,12 @@ def _labelled(line: str, worker: int) -> str:
 def _latest(views: Sequence[Document], age: str, names: Sequence[str]) -> Document:
     latest = min(views, key=lambda v: v[age] if v[age] is not None else float("inf"))
     return {name: latest[name] for name in names}
+
+
+def _least_certain(views: Sequence[Document]) -> Document | None:
+    """Each worker asks for itself: what the one says that believes least."""
+    words = ("unknown", *(c.word for c in Continues))
+    return min(views, key=lambda v: words.index(v["how"]), default=None)
 
 
 def _by_name(lists: Sequence[Sequence[Document]]) -> list[list[Document]]:
