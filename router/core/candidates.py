@@ -53,10 +53,10 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.DENIED))
         elif b.draining:
             struck.append((b.name, Struck.DRAINING))
+        elif now_s < b.not_before_s:  # holds for one that is ejected and tried all the same, too
+            struck.append((b.name, Struck.NOT_BEFORE))
         elif b.state is State.EJECTED:
             ejected.append(b)
-        elif now_s < b.not_before_s:
-            struck.append((b.name, Struck.NOT_BEFORE))
         else:
             ready.append(b)
     roster = Roster(generation)

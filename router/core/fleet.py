@@ -331,6 +331,8 @@ class Fleet:
         """``silent``: the event is that no answer came in time."""
         if event in JUDGED and not self._may_eject(b):
             event = Event.FAULT
+        if event is Event.FAULT and b.state is State.PROBATION and not self._may_eject(b):
+            return  # it goes on with its few trials
         b.fire(event, now_s, silent=silent)
 
     def _may_eject(self, b: Backend) -> bool:

@@ -377,6 +377,33 @@ class TestEndings:
         assert fleet.backends["us-east/a"].state is State.EJECTED
         assert driver.serve(1.0).backend != "us-east/a"
 
+    def test_an_ejected_backend_that_asks_for_a_pause_gets_it(self) -> None:
+        """It is tried because nothing else is left, and says that it is full: so it is there, and is to be left alone."""
+        fleet = fleet_of("us-east/a")
+        driver = Driver(fleet)
+        for _ in range(2):
+            driver.fail(0.0, Outcome.UNREACHABLE)
+        fleet.end(driver.send(1.0), Outcome.OVERLOADED, 1.0, retry_after_s=5.0)
+        decision = fleet.decide(ask(), driver.policy, 2.0, driver.rng)
+        assert isinstance(decision, Wait)
+        assert decision.again_s == 6.0
+        assert driver.send(6.0).backend == "us-east/a"
+
+    def test_judgement_has_its_limit_for_those_on_their_way_back_too(self) -> None:
+        """One of three may be ejected: while that is another one, a failed trial ejects nobody."""
+        fleet = fleet_of("us-east/a", "us-west/a", "eu-west/a")
+        driver = Driver(fleet)
+        for _ in range(5):
+            driver.fail(0.0, Outcome.SERVER_ERROR, pin_region="us-east")
+        back_s = fleet.backends["us-east/a"].health.until_s + 1.0
+        driver.serve(back_s, pin_region="us-west")
+        assert fleet.backends["us-east/a"].state is State.PROBATION
+        for _ in range(5):
+            driver.fail(back_s, Outcome.SERVER_ERROR, pin_region="us-west")
+        assert fleet.backends["us-west/a"].state is State.EJECTED
+        driver.fail(back_s, Outcome.SERVER_ERROR, pin_region="us-east")
+        assert fleet.backends["us-east/a"].state is State.PROBATION
+
     def test_the_only_backend_is_used_in_panic(self) -> None:
         fleet = fleet_of("us-east/a")
         driver = Driver(fleet)
