@@ -19,6 +19,7 @@ fleet        a world of engines as child processes
 geography    regions and the round trips between them
 world_plan   of what a world consists
 site         one router in virtual time
+seeds/       generated scenarios, with rules that are checked at every step
 world        many engines and the production router core in virtual time
 workloads    made-up traffic
 traces       recorded traffic
