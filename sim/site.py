@@ -16,6 +16,7 @@ from router.core.fleet import Fleet
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import Policy, make_policy
+from router.core.traits import Continues
 from router.core.types import Lease, Rng, Usage
 
 
@@ -25,6 +26,8 @@ class Traveller(Hashable, Protocol):
     course: Course
     #: how the last attempt ended, if it failed
     failure: str | None
+    #: its client has received a part of the answer
+    begun: bool
 
 
 F = TypeVar("F", bound=Traveller)
@@ -39,6 +42,10 @@ class Carrier(Protocol[F_contra]):
 
     def hold(self, flow: F_contra, decision: Wait, now_s: float) -> None:
         """The request waits for a place."""
+
+    def rest(self, flow: F_contra, lease: Lease, now_s: float) -> Continues:
+        """The answer broke off at this attempt, or could not be gone on with there: note what there is of it. Returns
+        the least that a backend must be able to, if it is to go on."""
 
     def over(self, flow: F_contra, error: str | None, now_s: float) -> None:
         """The request has ended: with an answer, or with this error."""
@@ -85,14 +92,18 @@ class Site(Generic[F]):
         died: bool = False,
         unsent: bool = False,
         retry_after_s: float | None = None,
+        events: int = 0,
     ) -> None:
         """The attempt ended without an answer, or in the middle of one. See ``Course.failed``."""
-        begun = lease.first_token_s is not None
-        if begun and outcome is Outcome.UNREACHABLE:
+        if lease.first_token_s is not None and outcome is Outcome.UNREACHABLE:
             outcome = Outcome.TRUNCATED
         self.fleet.end(lease, outcome, now_s, retry_after_s=retry_after_s)
         flow.failure = outcome.value
-        if flow.course.failed(lease.backend, outcome, now_s, died=died, begun=begun, unsent=unsent) is None:
+        rest = self._carrier.rest(flow, lease, now_s) if flow.begun else Continues.NO
+        stop = flow.course.failed(
+            lease.backend, outcome, now_s, died=died, unsent=unsent, begun=flow.begun, rest=rest, events=events
+        )
+        if stop is None:
             self.decide(flow, now_s)
         else:
             self._carrier.over(flow, outcome.value, now_s)

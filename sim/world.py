@@ -17,6 +17,7 @@ from router.core.course import Course
 from router.core.decisions import Wait
 from router.core.fleet import PrefixNews
 from router.core.outcomes import Outcome
+from router.core.traits import Continues
 from router.core.types import Lease, LoadSample, Request, Rng, Usage
 from sim.engine import Engine, Job, What
 from sim.site import Site
@@ -29,7 +30,7 @@ _WARM_UP_S = 3.0  # probes and scrapes run before the first request
 class _Machine:
     """One engine and whether it runs."""
 
-    __slots__ = ("block_tokens", "due_s", "engine", "frozen_at_s", "name", "plan", "region", "up")
+    __slots__ = ("block_tokens", "due_s", "engine", "frozen_at_s", "lost_tokens", "name", "plan", "region", "up")
 
     def __init__(self, plan: MachinePlan, block_tokens: int) -> None:
         self.plan = plan
@@ -40,6 +41,12 @@ class _Machine:
         self.frozen_at_s = inf
         self.due_s = inf
         self.engine = Engine(plan.profile, block_tokens=block_tokens)
+        #: of jobs that were cut or stopped: how much of the answer was there
+        self.lost_tokens: dict[Job, int] = {}
+
+    def lose(self, job: Job, now_s: float) -> None:
+        """Nothing more comes of ``job`` for now."""
+        self.lost_tokens.setdefault(job, max(1, self.engine.generated(job, now_s)))
 
     @property
     def frozen(self) -> bool:
@@ -61,6 +68,7 @@ class Flow:
     __slots__ = (
         "arrival",
         "asked",
+        "begun",
         "cached_tokens",
         "course",
         "ended_s",
@@ -71,6 +79,7 @@ class Flow:
         "lease",
         "machine",
         "request",
+        "said",
         "site",
         "started_s",
         "ttft_s",
@@ -85,6 +94,8 @@ class Flow:
         self.course = Course(site.fleet, site.policy, request, (request.model,))
         self.asked: list[str] = []  # backends, in the order of the attempts
         self.failure: str | None = None  # how the last attempt ended, if it failed
+        self.begun = False  # the client has a part of the answer
+        self.said = 0  # tokens of it, from legs that broke off
         self.lease: Lease | None = None
         self.job: Job | None = None
         self.machine: _Machine | None = None
@@ -114,6 +125,7 @@ class World:
     def __init__(self, plan: WorldPlan, policy: str, *, block_tokens: int = 64, seed: int = 1) -> None:
         self.plan = plan
         self.now_s = 0.0
+        self._block_tokens = block_tokens
         self.flows: list[Flow] = []
         self._rng = random.Random(f"{seed} chance")
         self._noise = random.Random(f"{seed} noise")
@@ -182,6 +194,13 @@ class World:
         """The request waits in its router."""
         flow.waited_s = now_s
 
+    def rest(self, flow: Flow, lease: Lease, now_s: float) -> Continues:
+        """Any engine that can go on with a text may go on."""
+        if lease.first_token_s is not None and flow.machine is not None and flow.job is not None:
+            flow.said += min(flow.machine.lost_tokens.pop(flow.job, 1), flow.arrival.output_tokens - flow.said)
+        flow.request.prompt_tokens = flow.arrival.prompt_tokens + flow.said
+        return Continues.TEXT
+
     def over(self, flow: Flow, error: str | None, now_s: float) -> None:
         """The request has ended."""
         flow.error = error
@@ -210,8 +229,14 @@ class World:
             return
         self._advance(machine, now_s)
         arrival = flow.arrival
-        job = Job(arrival.prompt_tokens, arrival.output_tokens, arrival.blocks, tag=(flow, lease))
-        job.answer_blocks = arrival.answer_blocks
+        whole = flow.said // self._block_tokens  # blocks of the answer that are prompt now
+        job = Job(
+            arrival.prompt_tokens + flow.said,
+            max(1, arrival.output_tokens - flow.said),
+            (*arrival.blocks, *arrival.answer_blocks[:whole]) if whole else arrival.blocks,
+            arrival.answer_blocks[whole:],
+            tag=(flow, lease),
+        )
         if not machine.engine.fits(job):
             self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.CLIENT_ERROR))
             return
@@ -223,6 +248,7 @@ class World:
         if lease.ended:
             return
         flow.site.fleet.first_token(lease, now_s)
+        flow.begun = True
         if flow.ttft_s is None:
             flow.ttft_s = now_s - flow.started_s
             assert flow.job is not None
@@ -300,6 +326,7 @@ class World:
             self._advance(machine, now_s)
         for job in machine.engine.jobs() if machine.up else ():
             flow, lease = job.tag
+            machine.lose(job, now_s)
             self._push(now_s + self._way_s(flow.site, machine), self._lost, flow, (lease, Outcome.UNREACHABLE))
         machine.up, machine.frozen_at_s = False, inf
         self._schedule(machine)
@@ -321,6 +348,7 @@ class World:
         self._advance(machine, now_s)
         machine.frozen_at_s = now_s
         for job in machine.engine.jobs():
+            machine.lose(job, now_s)
             if job.first_token_s is not None:
                 self._push(now_s + self.plan.token_gap_timeout_s, self._stalled, *job.tag)
         self._schedule(machine)

@@ -17,6 +17,7 @@ from router.core.cost import distance_rtt_s
 from router.core.course import Course
 from router.core.decisions import Wait
 from router.core.outcomes import Outcome
+from router.core.traits import Continues
 from router.core.types import BackendSpec, Lease, Request, Usage
 from sim.seeds.machine import Machine
 from sim.seeds.rules import Broken, Rules
@@ -180,6 +181,22 @@ class Play:
         self.rules.held(flow, decision, now_s)
         self._watch(router, now_s)
 
+    def rest(self, flow: Story, lease: Lease, now_s: float) -> Continues:
+        """Another backend must be able to do what the request calls for."""
+        if lease.first_token_s is not None:
+            flow.asked = [lease.backend]
+            self.rules.broke(flow, lease)
+            flow.said += self._said(lease, flow, now_s)
+            self.tell(f"{flow} broke off after {flow.said} tokens")
+        flow.course.request.prompt_tokens = flow.ask.prompt_tokens + flow.said
+        return flow.ask.rest
+
+    def _said(self, lease: Lease, flow: Story, now_s: float) -> int:
+        """Tokens that have come from there by now, the last one of the answer not among them."""
+        box, began_s = self.machines[lease.backend].box, lease.first_token_s
+        assert began_s is not None
+        return max(0, min(int((now_s - began_s) / box.token_s) + 1, flow.ask.output_tokens - flow.said - 1))
+
     def over(self, flow: Story, error: str | None, now_s: float) -> None:
         """The request has ended."""
         self.tell(f"{flow} is answered" if error is None else f"{flow} ends: {error}")
@@ -229,6 +246,7 @@ class Play:
         if attempt.lease.ended:
             return
         attempt.story.router.site.fleet.first_token(attempt.lease, now_s)
+        attempt.story.begun = True
         if attempt.machine.frozen:
             self.doubt(attempt, now_s)
 
@@ -237,7 +255,7 @@ class Play:
         if lease.ended:
             return
         del story.router.live[attempt]
-        usage = Usage(lease.prompt_tokens, story.ask.output_tokens, 0, True)
+        usage = Usage(lease.prompt_tokens, story.ask.output_tokens - story.said, 0, True)
         story.router.site.answered(story, lease, now_s, usage)
 
     def fail(self, attempt: Attempt, outcome: Outcome, how: dict[str, Any], now_s: float) -> None:
@@ -249,7 +267,8 @@ class Play:
         if how.get("unsent"):
             self.rules.unsent(story)
         self.rules.failing(story, lease, outcome)
-        story.router.site.failed(story, lease, outcome, now_s, **how)
+        events = self._said(lease, story, now_s) if lease.first_token_s is not None else 0
+        story.router.site.failed(story, lease, outcome, now_s, events=events, **how)
         self._watch(story.router, now_s)
 
     def _late(self, attempt: Attempt, now_s: float) -> None:

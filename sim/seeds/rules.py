@@ -14,6 +14,7 @@ from router.core.candidates import unfit, who_serves
 from router.core.decisions import RejectReason, Wait
 from router.core.health import State
 from router.core.outcomes import CONSEQUENCES, Outcome, Retry
+from router.core.traits import Continues
 from router.core.types import Lease, Priority
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Rules:
             raise Broken("no backend is asked twice", where)
         if lease.backend in course.tried:
             raise Broken("no backend that failed a request is asked again", where)
-        if len(story.asked) - self._unsent.get(story, 0) > self._params.attempts_max:
+        # Those asked begin with the backend where the answer broke off.
+        if len(story.asked) - (course.breaks > 0) - self._unsent.get(story, 0) > self._params.attempts_max:
             raise Broken("attempts are limited", f"{where} in attempt {len(story.asked)}")
         if backend.draining:
             raise Broken("a backend that drains gets no request", where)
@@ -86,10 +88,14 @@ class Rules:
         panic = backend.state is State.EJECTED and not backend.health.down
         if len(backend.trials) > self._params.trial_places and not request.light and not panic:
             raise Broken("a backend on its way back gets a few trials", f"{where}, {len(backend.trials)} trials")
-        if course.deaths >= self._params.deaths_max:
+        if len(course.dead) >= self._params.deaths_max:
             raise Broken("a request that kills engines is stopped", where)
         if request.deadline_s <= now_s and len(story.asked) > 1 and not story.waits:
             raise Broken("no retry after the deadline", where)
+        if course.breaks > self._params.breaks_max:
+            raise Broken("an answer breaks off a few times at most", f"{where} after {course.breaks} breaks")
+        if story.begun and not (Continues.NO < story.ask.rest <= backend.continues):
+            raise Broken("only who can go on with an answer does", f"{where}, which can {backend.continues.word}")
         key = (story.router.number, backend.region)
         if len(story.asked) == 1:
             self._firsts.setdefault(key, deque()).append(now_s)
@@ -103,6 +109,12 @@ class Rules:
             backend = story.router.site.fleet.backends.get(lease.backend)
             if backend is not None:
                 self._needs[story] = backend.region
+
+    def broke(self, story: Story, lease: Lease) -> None:
+        """The answer broke off at this attempt."""
+        self._unsent.pop(story, None)
+        if story.course.request.model != lease.request.model:
+            raise Broken("an answer is gone on with by the same model", str(story))
 
     def unsent(self, story: Story) -> None:
         """The attempt that is about to be reported as failed has not left the router."""
@@ -142,7 +154,7 @@ class Rules:
         """A request ends."""
         if story.ended:
             raise Broken("every request ends once", f"{story} has ended a second time: {error}")
-        if story.killed > self._params.deaths_max:
+        if story.ask.deadly and story.killed > self._params.deaths_max:
             raise Broken("a request that kills engines is stopped", f"{story} has killed {story.killed}")
         if story.ask.last and error is not None:
             raise Broken("a fleet that is well answers", f"{story} for {story.ask.models[0]} ends: {error}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from router.core.params import Params
 from router.core.policy import POLICIES
+from router.core.traits import Continues
 from router.core.types import BackendSpec, Priority, RegionSpec
 from sim.seeds.troubles import Trouble, draw_trouble
 
@@ -55,6 +56,7 @@ class Ask:
     deadline_s: float = float("inf")  # after its arrival
     leaves_s: float = float("inf")  # the client gives up, after its arrival
     stream: bool = True
+    rest: Continues = Continues.NO  # the least that who goes on with its answer must be able to
     light: bool = False
     deadly: bool = False  # engines die of it
     last: bool = False  # it comes when everything has been well for a while
@@ -140,7 +142,7 @@ def _boxes(regions: list[RegionSpec], rng: random.Random) -> list[Box]:
                 f"{region.name}/{short}",
                 region,
                 f"{rng.choice(('http', 'https'))}://{short}.{region.name}:8000",
-                "vllm",
+                rng.choice(("vllm", "vllm", "sglang", "tgi")),
                 models,
                 rng.choice((1, 2, 4, 16, 256)),
                 cost_usd_hour=rng.choice((0.0, 1.0, 4.0)),
@@ -178,6 +180,7 @@ def _asks(rng: random.Random, boxes: list[Box], routers: tuple[str, ...], busy_s
                 rng.choice((0.5, 5.0)) if rng.random() < 0.1 else float("inf"),
                 rng.uniform(0.0, 4.0) if rng.random() < 0.1 else float("inf"),
                 stream,
+                rng.choice((Continues.NO, Continues.TEXT, Continues.TEXT, Continues.IDS)) if stream else Continues.NO,
                 rng.random() < 0.03,
                 deadly and rng.random() < 0.1,
             )

@@ -67,7 +67,7 @@ class Serving:
         while machine.waiting and len(machine.served) < machine.box.places:
             attempt = machine.waiting.popleft()
             machine.served.add(attempt)
-            due_s = now_s + machine.first_token_s(attempt.story.ask.prompt_tokens)
+            due_s = now_s + machine.first_token_s(attempt.lease.prompt_tokens)
             self._play.at(due_s, self._compute, attempt)
 
     def _works_on(self, attempt: Attempt, step: str) -> bool:
@@ -87,7 +87,7 @@ class Serving:
         machine, ask = attempt.machine, attempt.story.ask
         if ask.stream:
             self._reply(attempt, now_s, self._play.hear_first)
-        takes_s = ask.output_tokens * machine.box.token_s * machine.slowness
+        takes_s = (ask.output_tokens - attempt.story.said) * machine.box.token_s * machine.slowness
         if "cut" in machine.ills and self._noise.random() < 0.5:
             self._play.at(now_s + takes_s * self._noise.random(), self._cut, attempt)
         else:

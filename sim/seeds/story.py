@@ -35,12 +35,14 @@ class Story:
         "ask",
         "asked",
         "attempt",
+        "begun",
         "course",
         "ended",
         "error",
         "failure",
         "killed",
         "router",
+        "said",
         "until_s",
         "waits",
     )
@@ -51,7 +53,9 @@ class Story:
         self.course = course
         self.failure: str | None = None
         self.attempt: Attempt | None = None
-        self.asked: list[str] = []
+        self.asked: list[str] = []  # since the answer broke off last
+        self.begun = False  # the client has a part of the answer
+        self.said = 0  # tokens of it, from legs that broke off
         self.waits = False
         self.until_s = float("inf")  # its wait is over
         self.ended = False

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.core.traits import Continues
 from sim.seeds.play import Play
 from sim.seeds.scenario import Ask, Scenario, scenario_of
 from sim.seeds.troubles import Trouble
@@ -72,3 +73,12 @@ def test_a_client_that_leaves_frees_its_place(simple: Scenario) -> None:
     lines = told(replace(simple, boxes=(box,), asks=(first, second)))
     assert lines.index("request 2 waits: every usable backend is full") < lines.index("request 1 ends: client_gone")
     assert "request 2 is answered" in lines
+
+
+def test_a_stream_that_breaks_off_is_gone_on_with_elsewhere(simple: Scenario) -> None:
+    name = next(line.split()[-1] for line in told(simple) if "goes to" in line)
+    ask = replace(simple.asks[0], rest=Continues.TEXT)
+    boxes = tuple(replace(box, spec=replace(box.spec, engine="vllm")) for box in simple.boxes)
+    lines = told(replace(simple, boxes=boxes, asks=(ask,), troubles=(Trouble(0, "death", 1.8, 1.0, name),)))
+    assert any(line.startswith("request 1 broke off after ") for line in lines)
+    assert "request 1 is answered" in lines

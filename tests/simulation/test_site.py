@@ -11,6 +11,7 @@ from router.core.course import Course
 from router.core.decisions import Wait
 from router.core.outcomes import Outcome
 from router.core.params import Params
+from router.core.traits import Continues
 from router.core.types import Lease
 from sim.site import Site
 from tests.support.fleets import MODEL, ask, spec
@@ -20,6 +21,7 @@ from tests.support.fleets import MODEL, ask, spec
 class Asked:
     course: Course
     failure: str | None = None
+    begun: bool = False
 
 
 @dataclass
@@ -35,6 +37,9 @@ class Wire:
 
     def hold(self, flow: Asked, decision: Wait, now_s: float) -> None:
         self.held.append(flow)
+
+    def rest(self, flow: Asked, lease: Lease, now_s: float) -> Continues:
+        return Continues.TEXT
 
     def over(self, flow: Asked, error: str | None, now_s: float) -> None:
         self.ended.append((flow, error))
@@ -67,12 +72,18 @@ def test_a_failure_goes_elsewhere_and_an_answer_ends_it(wire: Wire) -> None:
     assert not site.fleet.leases
 
 
-def test_a_stream_that_breaks_after_its_first_token_is_truncated(wire: Wire) -> None:
+def test_a_stream_that_breaks_is_gone_on_with_by_who_can(wire: Wire) -> None:
     site = site_of(wire, "us-east/a", "us-east/b")
     flow = request(site)
     site.fleet.first_token(wire.sent[0][1], 0.1)
+    flow.begun = True
     site.failed(flow, wire.sent[0][1], Outcome.UNREACHABLE, 0.2, died=True)
-    assert wire.ended == [(flow, "truncated")]
+    assert flow.failure == "truncated"
+    assert flow.course.breaks == 1
+    assert wire.sent[1][1].backend != wire.sent[0][1].backend
+    site.fleet.observe_continues("us-east/a", Continues.NO)
+    site.failed(flow, wire.sent[1][1], Outcome.SERVER_ERROR, 0.3)
+    assert wire.ended == [(flow, "server_error")]
 
 
 def test_a_place_that_is_free_goes_to_who_waits(wire: Wire) -> None:

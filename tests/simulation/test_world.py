@@ -106,14 +106,13 @@ def test_whatever_breaks_every_request_ends_and_no_count_is_wrong(
             assert all(name.startswith("eu-central/") for name in flow.asked)
 
 
-def test_a_region_that_goes_down_costs_no_request_that_had_no_token_yet() -> None:
+def test_a_region_that_goes_down_costs_no_request() -> None:
     trace = conversations(EVEN, 60, seed=2)
     long = tuple(Arrival(19.5 + i * 0.05, 6000, 20, session=f"long {i}", region="us-east") for i in range(10))
     trace = replace(trace, arrivals=tuple(sorted((*trace.arrivals, *long), key=lambda a: a.at_s)))
     flows = play(trace, script=[(20, all_of("us-east", "kill")), (40, all_of("us-east", "restore"))])
-    broken = [f for f in flows if f.error is not None]
-    assert {f.error for f in broken} == {"truncated"}
-    assert all(f.ttft_s is not None and f.ended_s is not None and 22.9 < f.ended_s < 24 for f in broken)
+    assert all(f.error is None for f in flows)
+    assert any(f.said for f in flows), "streams were gone on with elsewhere"
     moved = [f for f in flows if f.attempts > 1]
     assert moved
     during = [f for f in flows if f.site.region == "us-east" and 26 < f.started_s < 42]
@@ -159,15 +158,29 @@ def test_residency_is_kept_even_if_it_costs_the_answer() -> None:
     }
 
 
-def test_an_answer_that_has_begun_ends_with_its_engine_as_in_production() -> None:
-    arrivals = tuple(Arrival(i * 0.05, 300, 400, session=str(i), region="us-east") for i in range(30))
-    flows = play(Trace("long", arrivals), script=[(2.2, all_of("us-east", "kill"))])
-    broken = [f for f in flows if f.error is not None]
+LONG = Trace("long", tuple(Arrival(i * 0.05, 300, 400, session=str(i), region="us-east") for i in range(30)))
+
+
+def test_an_answer_that_has_begun_is_gone_on_with_elsewhere() -> None:
+    flows = play(LONG, script=[(2.2, all_of("us-east", "kill"))])
+    assert all(f.error is None for f in flows)
+    moved = [f for f in flows if f.said]
+    assert moved
+    for flow in moved:
+        assert flow.region != "us-east"
+        assert 0 < flow.said < 400
+        assert flow.course.breaks == 1
+        assert flow.request.prompt_tokens == 300 + flow.said
+
+
+def test_an_answer_that_no_engine_can_go_on_with_ends_with_its_engine() -> None:
+    plan = replace(PLAN, machines=tuple(replace(m, spec=replace(m.spec, engine="openai")) for m in PLAN.machines))
+    broken = [f for f in play(LONG, plan=plan, script=[(2.2, all_of("us-east", "kill"))]) if f.error is not None]
     assert broken
     for flow in broken:
         assert flow.error == "truncated"
         assert flow.ttft_s is not None
-        assert flow.course.stop is Stop.BEGUN
+        assert flow.course.stop is Stop.REJECTED
 
 
 def test_more_than_the_world_can_hold_waits_and_some_are_refused() -> None:
