@@ -6,6 +6,7 @@ client         HTTP towards a running router, standard library only
 output         the terminal: tables, JSON, width, colours
 units          numbers as people read them
 charts         bars and sparklines
+region_states  how regions and backends are, in a word
 worldmap       a map of the world with regions on it
 decision_view  a decision as a table
 route          the route of one request in two lines

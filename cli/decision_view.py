@@ -20,6 +20,7 @@ STRUCK = {
     "pin": "another region was asked for",
     "kept": "another backend keeps the response it continues",
     "draining": "draining",
+    "leaving": "goes away soon, or has gone",
     "ejected": "ejected: it failed",
     "probation": "on its way back, trials taken",
     "not_before": "asked us to come later",
@@ -92,6 +93,7 @@ def verdict(candidate: Json, decision: Json) -> str:
 
 _REMEDY = {
     "draining": "resume it",
+    "leaving": "its notice is cancelled, or it is back",
     "saturated": "a place becomes free",
     "ejected": "it is well again",
     "probation": "its trials succeed",

@@ -28,6 +28,8 @@ STATE_STYLE = {
     "suspect": "yellow",
     "probation": "cyan",
     "draining": "cyan",
+    "leaving": "cyan",
+    "left": "red",
     "down": "red",
     "ejected": "red",
 }

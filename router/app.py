@@ -17,6 +17,7 @@ from router import __version__, clock
 from router.config import Config, secret
 from router.control.admin import start_admin
 from router.control.drains import Drains
+from router.control.notices import Notices
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
@@ -105,6 +106,7 @@ class App:
         self._chaos = Chaos(self._pools, clock.monotonic_s, rng)
         self._observer = self._new_observer(config, rng)
         self._drains = Drains(self.fleet, self.store)
+        self._notices = Notices(self.fleet, self.store)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -115,21 +117,7 @@ class App:
             learned=self.fleet.observe_prefix,
         )
         self.reloader = self._new_reloader(config)
-        self._control = ControlPlane(
-            reloader=self.reloader,
-            fleet=self.fleet,
-            store=self.store,
-            telemetry=self.telemetry,
-            observer=self._observer,
-            drains=self._drains,
-            faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
-            explain=Explainer(self.lifecycle, rng),
-            ready=self.not_ready,
-            queued=lambda: self._queue.by_model,
-            now_s=clock.monotonic_s,
-            started_s=clock.monotonic_s(),
-            version=__version__,
-        )
+        self._control = self._control_plane(Explainer(self.lifecycle, rng))
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
 
@@ -148,6 +136,24 @@ class App:
             renew=self._renew_tls,
             complete=self._listeners.in_force,
             reloading=self._manager.reloading,
+        )
+
+    def _control_plane(self, explain: Explainer) -> ControlPlane:
+        return ControlPlane(
+            reloader=self.reloader,
+            fleet=self.fleet,
+            store=self.store,
+            telemetry=self.telemetry,
+            observer=self._observer,
+            drains=self._drains,
+            notices=self._notices,
+            faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
+            explain=explain,
+            ready=self.not_ready,
+            queued=lambda: self._queue.by_model,
+            now_s=clock.monotonic_s,
+            started_s=clock.monotonic_s(),
+            version=__version__,
         )
 
     def __repr__(self) -> str:
@@ -233,6 +239,8 @@ class App:
         stack.push_async_callback(self._drains.stop)
         await self._control.faults.start()
         stack.push_async_callback(self._control.faults.stop)
+        await self._notices.start()
+        stack.push_async_callback(self._notices.stop)
         await self._observer.start()
         stack.push_async_callback(self._observer.stop)
         await self._exchange.start()
@@ -305,8 +313,8 @@ def why_nobody_is_served(backends: Collection[Backend], now_s: float) -> str | N
 
 
 def _why_not(backend: Backend, now_s: float) -> str | None:
-    if backend.draining:
-        return "draining"
+    if backend.withdrawn:
+        return "draining" if backend.draining else "leaving"
     if not backend.usable(now_s):
         return backend.state.value if backend.state is State.EJECTED else "asked to be left alone"
     if backend.rtt.mean_s is None and not backend.requests_total:

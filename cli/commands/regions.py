@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import charts, units
+from cli import units
 from cli.client import segment
+from cli.commands.traffic import span_s
 from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Table, dotted, facts, state
+from cli.region_states import backend_state, gauge, goes_on, leaving_story, leaving_words, region_state
 from router.core.traits import ENGINES
 
 if TYPE_CHECKING:
@@ -40,6 +44,14 @@ class NameOptions:
 class VerbOptions:
     verb: str  # drain | resume | probe
     name: str
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeOptions:
+    name: str
+    span: str | None
+    cancel: bool
     as_json: bool
 
 
@@ -149,6 +161,22 @@ def drain(
     context(ctx, admin_url, admin_token).run(run_verb, VerbOptions("drain", name, as_json))
 
 
+@group.command("notice")
+def notice(
+    ctx: typer.Context,
+    name: Name,
+    in_: Annotated[
+        str | None, typer.Option("--in", metavar="SPAN", help="When it goes away: 120s, 5m; 0 is now.")
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="It does not go away, or is back.")] = False,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """A region or a backend goes away soon: no new requests, and answers in progress are handed over before."""
+    context(ctx, admin_url, admin_token).run(run_notice, NoticeOptions(name, in_, cancel, as_json))
+
+
 @group.command("resume")
 def resume(
     ctx: typer.Context,
@@ -157,7 +185,7 @@ def resume(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """End a drain."""
+    """End a drain or a notice."""
     context(ctx, admin_url, admin_token).run(run_verb, VerbOptions("resume", name, as_json))
 
 
@@ -209,14 +237,39 @@ def run_show(ctx: Context, options: NameOptions) -> None:
         _print_region(ctx, region)
 
 
-def run_verb(ctx: Context, options: VerbOptions) -> Exit:
-    kind = "backends" if "/" in options.name else "regions"
+def run_notice(ctx: Context, options: NoticeOptions) -> None:
+    if (options.span is None) is not options.cancel:
+        raise CliError("say when it goes away, or that it does not", code=Exit.USAGE, hint="--in 120s, or --cancel.")
+    if options.span is None:
+        answer = _act(ctx, options.name, "notice", None)
+    else:
+        by = f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"
+        answer = _act(ctx, options.name, "notice", {"in_s": span_s(options.span), "by": by[:200]})
+    leaving = answer["leaving"]
+    if options.as_json:
+        ctx.out.json(answer)
+    elif leaving is None:
+        ctx.out.done(f"{options.name} stays ({answer['applied']})")
+    else:
+        left = answer["inflight"]
+        rest = f"; {units.plural(left, 'request')} in flight there" if left else ""
+        ctx.out.done(f"{options.name} is {leaving_words(leaving)} ({answer['applied']}){rest}")
+
+
+def _act(ctx: Context, name: str, verb: str, body: Json | None) -> Json:
+    """``body`` None: undo it."""
+    path = f"/admin/v1/{'backends' if '/' in name else 'regions'}/{segment(name)}/{verb}"
     try:
-        answer = ctx.admin.post(f"/admin/v1/{kind}/{segment(options.name)}/{options.verb}", {})
+        answer: Json = ctx.admin.delete(path) if body is None else ctx.admin.post(path, body)
     except StatusError as error:
         if error.status == 404:
             error.hint = "`router regions list` shows what there is."
         raise
+    return answer
+
+
+def run_verb(ctx: Context, options: VerbOptions) -> Exit:
+    answer = _act(ctx, options.name, options.verb, {})
     probes = answer.get("probes") or ([answer["probe"]] if "probe" in answer else [])
     if options.as_json:
         ctx.out.json(answer)
@@ -302,7 +355,7 @@ def regions_table(regions: list[Json]) -> Table:
         usable = sum(b["usable"] for b in region["backends"])
         made.add_row(
             f"[bold]{region['name']}[/]",
-            state(region["state"]),
+            region_state(region),
             f"{usable}/{len(region['backends'])}",
             units.seconds(region["rtt_s"]),
             units.count(region["inflight"]),
@@ -369,33 +422,10 @@ def backend_facts(backend: Json) -> Grid:
             "first token": f"prediction off by {units.seconds(backend['ttft_error_s'])}",
             "goes on with answers": goes_on(backend["continues"]),
             "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
+            "leaves": leaving_story(backend["leaving"]),
             "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",
         }
     )
-
-
-def goes_on(found: Json | None) -> str:
-    """Whether it can go on with an answer that another backend began."""
-    from rich.markup import escape
-
-    if found is None:
-        return units.UNKNOWN
-    words = {"ids": "[green]after tokens and text[/]", "text": "[green]after a text[/]", "no": "[yellow]no[/]"}
-    return f"{words.get(found['how'], 'not known yet')}  [dim]{escape(found['reason'])}[/]"
-
-
-def backend_state(backend: Json) -> str:
-    if backend["draining"]:
-        return state("draining")
-    return state(backend["state"], text=backend["state"] if backend["usable"] else f"{backend['state']}, unusable")
-
-
-def gauge(share: float | None) -> str:
-    """A small bar and its number, coloured by how full it is."""
-    if share is None:
-        return units.UNKNOWN
-    colour = "green" if share < 0.7 else "yellow" if share < 0.9 else "red"
-    return f"[{colour}]{charts.bar(share, 6)}[/] {units.ratio(share):>5}"
 
 
 def _print_region(ctx: Context, region: Json) -> None:
@@ -404,7 +434,7 @@ def _print_region(ctx: Context, region: Json) -> None:
     where = region["location"] and "{:.1f}, {:.1f}".format(*region["location"])
     law = region["jurisdiction"] and f"jurisdiction {region['jurisdiction']}"
     distance = f"{units.seconds(region['rtt_s'])} away" if region["rtt_s"] is not None else None
-    ctx.out.line(f"[bold]{region['name']}[/]  {state(region['state'])}  {dotted(law, where, distance)}")
+    ctx.out.line(f"[bold]{region['name']}[/]  {region_state(region)}  {dotted(law, where, distance)}")
     ctx.out.line("")
     ctx.out.line(backends_table(region["backends"]))
     errors = [b for b in region["backends"] if b["last_error"]]

@@ -10,6 +10,8 @@ inputs         checks of query parameters and JSON bodies
 replies        JSON answers and errors
 views          fleet, keys and records as JSON
 gauges         values that are read when metrics are scraped
+wishes         wishes of operators about backends and regions, shared through the store
+notices        which backends and regions go away at a known time
 drains         which backends and regions are drained, shared through the store
 shared_faults  faults on purpose, shared through the store
 reload         replaces the configuration in force

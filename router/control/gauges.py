@@ -32,6 +32,7 @@ def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:
     yield GaugeSample("router_inflight", labels, backend.inflight)
     yield GaugeSample("router_backend_usable", labels, backend.usable(now_s))
     yield GaugeSample("router_backend_draining", labels, backend.draining)
+    yield GaugeSample("router_backend_leaving", labels, backend.leaving is not None)
     for state in State:
         yield GaugeSample("router_backend_state", (*labels, state.value), state is backend.state)
     if backend.rtt.mean_s is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.control.drains import Drains
+from router.control.notices import Notices
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
 from router.core.fleet import Fleet
@@ -28,6 +29,7 @@ class ControlPlane:
     observer: Observer
     drains: Drains
     faults: SharedFaults
+    notices: Notices
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

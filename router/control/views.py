@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
+from router import clock
 from router.config import Config, Region, dump, warnings
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader, Reloaded
@@ -76,6 +77,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "models": sorted(b.models or ()),
         "state": b.state.value,
         "draining": b.draining,
+        "leaving": _leaving(b, now_s),
         "usable": b.usable(now_s),
         "rtt_s": b.rtt.mean_s,
         "rtt_floor_s": b.rtt.floor_s,
@@ -127,6 +129,7 @@ def region_summary(members: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "state": region_state(members),
         "draining": bool(members) and all(b["draining"] for b in members),
+        "leaving": _first_to_leave(members),
         "rtt_s": min(_known(members, "rtt_s"), default=None),
         "inflight": sum(b["inflight"] for b in members),
         "queue": _sum(_known(members, "queue")),
@@ -138,9 +141,12 @@ def region_summary(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def region_state(members: list[dict[str, Any]]) -> str:
-    """``draining``: all of it; ``down``: none is usable; ``degraded``: some is not, or is watched; else ``ok``."""
+    """``draining``, ``leaving``: all of it; ``down``: none is usable; ``degraded``: some is not, or is watched; else
+    ``ok``."""
     if members and all(b["draining"] for b in members):
         return "draining"
+    if members and all(b["draining"] or b["leaving"] for b in members):
+        return "leaving"
     if not any(b["usable"] for b in members):
         return "down"
     if any(b["state"] != State.HEALTHY.value or not b["usable"] for b in members):
@@ -261,6 +267,25 @@ def policies(default: str) -> list[dict[str, Any]]:
     ]
 
 
+def _leaving(b: Backend, now_s: float) -> dict[str, Any] | None:
+    """``in_s`` is below zero when it has gone and is not back."""
+    if (notice := b.leaving) is None:
+        return None
+    wall_s = clock.wall_s() - now_s
+    return {
+        "in_s": notice.until_s - now_s,
+        "since_s": wall_s + notice.since_s,
+        "until_s": wall_s + notice.until_s,
+        "by": notice.by,
+    }
+
+
+def _first_to_leave(members: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first notice, if all of them leave."""
+    found: list[dict[str, Any]] = [b["leaving"] for b in members if b["leaving"] is not None]
+    return min(found, key=lambda leaving: float(leaving["in_s"])) if found and len(found) == len(members) else None
+
+
 def _age(at_s: float | None, now_s: float) -> float | None:
     return max(0.0, now_s - at_s) if at_s is not None and at_s > float("-inf") else None
 
@@ -277,8 +302,8 @@ def _mean(values: list[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def drain_reach(shared: bool) -> dict[str, Any]:
-    """Whom a drain has reached. ``shared``: every router knows of it."""
+def reach(shared: bool) -> dict[str, Any]:
+    """Whom a drain or a notice has reached. ``shared``: every router knows of it."""
     return {
         "shared": shared,
         "applied": "all routers" if shared else "this router, and the others once the store is back",

@@ -31,7 +31,8 @@ configured      what is configured of it, and where it stands
 lane            one model on one backend
 prompts         its prompts that are not computed yet
 others          what peers and scrapes add to our counts
-notices         what backends announce to their fleet
+leaving         backends that go away at a known time, and how their requests are handed over
+bulletin        what backends announce to their fleet
 common          what all backends share
 affinity        which backend knows the beginning of a prompt
 audit           whether counts agree with leases

@@ -23,8 +23,8 @@ from router.core.reputation import Reputation
 from router.core.types import BackendSpec, Lease, LoadSample, Request, Usage
 
 if TYPE_CHECKING:
+    from router.core.bulletin import Bulletin
     from router.core.common import Neutral
-    from router.core.notices import Notices
 
 _OK = Outcome.OK
 #: Whole answers of one backend teach it at most this often, in seconds: those in between say the same.
@@ -41,10 +41,10 @@ class Backend(Configured):
 
     __slots__ = (
         "_answered_total",
+        "_bulletin",
         "_lane_list",
         "_limit_lowered_s",
         "_neutral",
-        "_notices",
         "_params",
         "_place_s",
         "_retries_total",
@@ -74,9 +74,9 @@ class Backend(Configured):
         "trials",
     )
 
-    def __init__(self, spec: BackendSpec, params: Params, notices: Notices, neutral: Neutral, now_s: float) -> None:
+    def __init__(self, spec: BackendSpec, params: Params, bulletin: Bulletin, neutral: Neutral, now_s: float) -> None:
         self._params = params
-        self._notices = notices
+        self._bulletin = bulletin
         self._neutral = neutral
         super().__init__(spec)
         self.inflight = 0
@@ -94,7 +94,7 @@ class Backend(Configured):
         self.forget(now_s)
 
     def __repr__(self) -> str:
-        return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', draining' * self.draining}]>"
+        return f"<Backend {self.name} [{self.state.value}, {self.inflight} in flight{', withdrawn' * self.withdrawn}]>"
 
     def reconfigure(self, spec: BackendSpec, now_s: float) -> None:
         """Take over another configuration. Forget what was learned only if it is another engine."""
@@ -167,8 +167,8 @@ class Backend(Configured):
         return self._params.rtt_unknown_s if self.rtt_prior_s is None else self.rtt_prior_s
 
     def usable(self, now_s: float) -> bool:
-        """May get requests: not draining, not ejected, not asked to stay away."""
-        return not self.draining and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+        """May get requests: not draining or leaving, not ejected, not asked to stay away."""
+        return not self.withdrawn and self.health.state is not State.EJECTED and now_s >= self.not_before_s
 
     @property
     def doubtful(self) -> bool:
@@ -208,7 +208,7 @@ class Backend(Configured):
         if self.reputation.failed_in_row:
             self.reputation.begun(now_s)
         if self.inflight >= self.limit:
-            self._notices.full.add(self)
+            self._bulletin.full.add(self)
         self.requote()
         return fresh
 
@@ -243,8 +243,8 @@ class Backend(Configured):
         else:
             event = self._failed(lease, outcome, now_s, retry_after_s)
             self.refresh(now_s)
-        if self._notices.full:
-            self._notices.note(self)
+        if self._bulletin.full:
+            self._bulletin.note(self)
         return event
 
     def _answered(self, lease: Lease, now_s: float, usage: Usage | None) -> Event | None:
@@ -284,7 +284,7 @@ class Backend(Configured):
                 return Event.GRAY
         self._answered_total = self.requests_total
         if self.reputation.failure_chance and self.reputation.answered():
-            self._notices.changed()
+            self._bulletin.changed()
         return health.success(now_s, lease.started_s, lease.request.tenant)
 
     def _failed(self, lease: Lease, outcome: Outcome, now_s: float, retry_after_s: float | None) -> Event | None:
@@ -292,7 +292,7 @@ class Backend(Configured):
         consequence, reputation = CONSEQUENCES[outcome], self.reputation
         if consequence.on_health is not OnHealth.NONE or outcome is Outcome.OVERLOADED:
             if not reputation.doubtful:
-                self._notices.changed()
+                self._bulletin.changed()
             reputation.failed(outcome, now_s)
         if outcome is Outcome.OVERLOADED:
             self._overloaded(lease, now_s, retry_after_s)
@@ -302,7 +302,7 @@ class Backend(Configured):
             return None
         if outcome is Outcome.MODEL_MISSING:
             self.denials.add(lease.request.model, now_s)
-            self._notices.returns(self.denials.due_s())
+            self._bulletin.returns(self.denials.due_s())
         lane = self.lanes.get(lease.request.model)
         if consequence.lesson is Lesson.CENSORED and lane is not None and not lease.request.light:
             lane.fit.drift(max(0.0, now_s - lease.started_s - (lease.predicted_ttft_s or 0.0)), now_s)
@@ -323,10 +323,10 @@ class Backend(Configured):
         if lease.started_s >= self._limit_lowered_s:
             self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
             self._limit_lowered_s = now_s
-        self._notices.note(self)
+        self._bulletin.note(self)
         if retry_after_s is not None:
             self.not_before_s = max(self.not_before_s, now_s + min(retry_after_s, self._params.retry_after_max_s))
-            self._notices.returns(self.not_before_s)
+            self._bulletin.returns(self.not_before_s)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -334,12 +334,12 @@ class Backend(Configured):
         """Take the step that ``event`` means. ``silent``: the event is that no answer came in time."""
         if not self.health.fire(event, now_s):
             return
-        notices = self._notices
-        notices.returns(now_s + self._params.slow_start_s)
+        bulletin = self._bulletin
+        bulletin.returns(now_s + self._params.slow_start_s)
         if self.state is State.EJECTED:
             self.trials.clear()
             if self.health.down or silent:
-                notices.silenced.append(self.name)
+                bulletin.silenced.append(self.name)
             if event is Event.GRAY:
                 for lane in self._lane_list:
                     lane.begin_anew()
@@ -357,9 +357,9 @@ class Backend(Configured):
         if was_away and not health.away:
             self._pardon()
             self.refresh(now_s)
-            self._notices.returns(now_s + self._params.slow_start_s)
+            self._bulletin.returns(now_s + self._params.slow_start_s)
         if was_doubtful is not self.doubtful:
-            self._notices.changed()
+            self._bulletin.changed()
         return event
 
     def _pardon(self) -> None:

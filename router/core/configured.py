@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from router.core.affinity import place_seed
+from router.core.leaving import Notice
 from router.core.traits import TRAITS, Continues
 from router.core.types import BackendSpec
 
@@ -16,6 +17,7 @@ class Configured:
         "continues_found",
         "draining",
         "jurisdiction",
+        "leaving",
         "local",
         "models",
         "name",
@@ -27,6 +29,8 @@ class Configured:
 
     def __init__(self, spec: BackendSpec) -> None:
         self.draining = False
+        #: it goes away at a known time, or has gone and is not back
+        self.leaving: Notice | None = None
         self.install(spec)
         self.forget_engine()
 
@@ -48,6 +52,17 @@ class Configured:
         changed = self.draining != draining
         self.draining = draining
         return changed
+
+    def leave(self, notice: Notice | None) -> bool:
+        """It goes away at a known time; None: it stays, or is back. Returns whether that changes anything."""
+        changed = self.leaving != notice
+        self.leaving = notice
+        return changed
+
+    @property
+    def withdrawn(self) -> bool:
+        """Gets no new requests, because somebody said so."""
+        return self.draining or self.leaving is not None
 
     def forget_engine(self) -> None:
         """Another engine stands behind the name."""

@@ -19,6 +19,7 @@ class Struck(Enum):
     PIN = "pin"
     KEPT = "kept"  # another backend keeps the response that it continues
     DRAINING = "draining"
+    LEAVING = "leaving"  # goes away at a known time, or has gone
     EJECTED = "ejected"
     PROBATION = "probation"  # on its way back, trial places taken
     NOT_BEFORE = "not_before"  # asked us to come later

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from router.core.audit import audit
 from router.core.backend import Backend, cached_tokens
+from router.core.bulletin import Bulletin
 from router.core.candidates import Roster, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Common
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs
@@ -20,7 +21,7 @@ from router.core.decisions import Decision, Dispatch, Wait
 from router.core.explain import Candidates
 from router.core.gray import find_gray
 from router.core.health import JUDGED, Event, State
-from router.core.notices import Notices
+from router.core.leaving import Notice, Withdrawals
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy.base import Policy, Ranking
@@ -58,13 +59,13 @@ class Fleet:
         #: removed from the configuration, kept until their last lease ends
         self.retired: dict[str, Backend] = {}
         self.leases: set[Lease] = set()
-        self.notices = Notices()
+        self.bulletin = Bulletin()
         self.common = Common(params)
         self._by_name: dict[str, Backend] = {}  # backends and retired
         self._serving: dict[str, tuple[Backend, ...]] = {}
         self._rosters: dict[str, Roster] = {}
         self._budgets: dict[str, RetryBudget] = {}
-        self._drained: set[str] = set()  # names of regions and backends
+        self._withdrawals = Withdrawals()
         self._next_tick_s = float("-inf")
         self._next_gray_s = float("-inf")
         self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
@@ -93,7 +94,7 @@ class Fleet:
         for name, spec in wanted.items():
             backend_or_none = self.backends.get(name) or self.retired.pop(name, None)
             if backend_or_none is None:
-                backend = self._by_name[name] = Backend(spec, self.params, self.notices, self.common.neutral, now_s)
+                backend = self._by_name[name] = Backend(spec, self.params, self.bulletin, self.common.neutral, now_s)
                 added.append(name)
             else:
                 backend = backend_or_none
@@ -128,17 +129,17 @@ class Fleet:
             elif home is not None and location is not None:
                 rtt_prior_s = distance_rtt_s(home, location, self.params)
             b.stand(local=local, rtt_prior_s=rtt_prior_s)
-            b.drain(self._is_drained(b))
-            self.notices.note(b)
+            self._withdrawals.tell(b)
+            self.bulletin.note(b)
             self._budgets.setdefault(b.region, RetryBudget(self.params))
-        self.notices.full.intersection_update(self._by_name.values())
+        self.bulletin.full.intersection_update(self._by_name.values())
         self._list_models()
 
     def _list_models(self) -> None:
         names = sorted({model for b in self.backends.values() for model in b.models or ()})
         self._serving = {m: who_serves(self.backends.values(), m) for m in names}
         self._rosters = {}
-        self.notices.changed()
+        self.bulletin.changed()
 
     def models(self) -> list[str]:
         """Every model some backend serves, sorted."""
@@ -149,14 +150,23 @@ class Fleet:
 
         It holds for backends of that name that are configured later, too.
         """
-        (self._drained.add if draining else self._drained.discard)(backend_or_region)
-        changed = [b.name for b in self.backends.values() if b.drain(self._is_drained(b))]
+        self._withdrawals.drain(backend_or_region, draining)
+        return self._withdraw()
+
+    def set_notice(self, backend_or_region: str, notice: Notice | None) -> list[str]:
+        """The same for one that goes away at a known time; None: it stays, or is back."""
+        self._withdrawals.give_notice(backend_or_region, notice)
+        return self._withdraw()
+
+    def _withdraw(self) -> list[str]:
+        changed = [b.name for b in self.backends.values() if self._withdrawals.tell(b)]
         if changed:
-            self.notices.changed()
+            self.bulletin.changed()
         return changed
 
-    def _is_drained(self, b: Backend) -> bool:
-        return not self._drained.isdisjoint((b.name, b.region))
+    def leaving(self) -> list[Backend]:
+        """Those that go away at a known time, or have gone."""
+        return [b for b in self.backends.values() if b.leaving is not None] if self._withdrawals.notices else []
 
     # -- the decision -----------------------------------------------------------------------------------------------
 
@@ -176,15 +186,15 @@ class Fleet:
         """
         if now_s >= self._next_tick_s:
             self._tick(now_s)
-        model, notices = request.model, self.notices
+        model, bulletin = request.model, self.bulletin
         roster = self._rosters.get(model)
-        if roster is None or roster.generation != notices.generation:
+        if roster is None or roster.generation != bulletin.generation:
             roster = self._roster(model, now_s)
         candidates: Sequence[Backend] = roster.ready
         struck: Sequence[Strike] = roster.struck
         if (
             exclude
-            or notices.full
+            or bulletin.full
             or not roster.plain
             or request.residency is not None
             or request.pin_region is not None
@@ -254,7 +264,7 @@ class Fleet:
         for b in serving:
             if model not in b.lanes:
                 b.open_lane(model, line, now_s)
-        roster = sort_out(self.backends.values(), model, self.params, self.notices.generation, now_s)
+        roster = sort_out(self.backends.values(), model, self.params, self.bulletin.generation, now_s)
         if serving:
             self._rosters[model] = roster
         return roster
@@ -300,7 +310,7 @@ class Fleet:
             lease.learner.ended(lease, outcome, now_s)
         if not b.inflight and self.retired and self.retired.get(b.name) is b:
             del self.retired[b.name], self._by_name[b.name]
-            self.notices.full.discard(b)
+            self.bulletin.full.discard(b)
 
     def neighbours(self, backend: str) -> frozenset[str]:
         """The names of all backends in the region of ``backend``, itself included."""
@@ -385,7 +395,7 @@ class Fleet:
 
     def take_silenced(self) -> list[str]:
         """Backends that were ejected since the last call because they do not answer."""
-        return self.notices.take_silenced()
+        return self.bulletin.take_silenced()
 
     def take_prefix_news(self) -> list[PrefixNews]:
         """The blocks that went to backends since the last call and are news to the other routers, the oldest first.
@@ -405,10 +415,10 @@ class Fleet:
 
     def _tick(self, now_s: float, *, everywhere: bool = False) -> None:
         """Advance everything that depends on time: restless backends on every tick, all of them every ``solve_s``."""
-        params, notices = self.params, self.notices
+        params, bulletin = self.params, self.bulletin
         self._next_tick_s = now_s + params.tick_s
-        if now_s >= notices.next_return_s:
-            notices.next_return_s = next_return_s(self.backends.values(), params, now_s)
+        if now_s >= bulletin.next_return_s:
+            bulletin.next_return_s = next_return_s(self.backends.values(), params, now_s)
             self._list_models()
         if everywhere or now_s >= self.common.next_s:
             everywhere = True
@@ -432,4 +442,4 @@ class Fleet:
 
     def audit(self) -> None:
         """Raises ``AssertionError`` if any count disagrees with the live leases."""
-        audit(self._by_name, self.leases, self.notices.full)
+        audit(self._by_name, self.leases, self.bulletin.full)

@@ -279,6 +279,14 @@ class Params:
     #: a backend that has never listed its models may have any, for this long
     models_unknown_s: float = 60.0
 
+    # -- backends that go away at a known time -----------------------------------------------------------------------
+    #: their requests are handed over within this long, or within this share of the notice if that is shorter …
+    hand_over_s: float = 30.0
+    hand_over_ratio: float = 0.5
+    #: … and are gone this long before the end, or this share of the notice
+    hand_over_spare_s: float = 5.0
+    hand_over_spare_ratio: float = 0.1
+
     # -- retry ------------------------------------------------------------------------------------------------------
     #: attempts of one request, the first included
     attempts_max: int = 3

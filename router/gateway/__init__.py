@@ -16,6 +16,7 @@ exchange       everything about one request that outlives a stop
 
 Beside it:
 settings       what a configuration gives the request path
+handover       requests of backends that go away at a known time go to others
 deadlines      how long backends may be silent
 steps          work over long bodies, by turns with everything else
 members        where the members of a JSON object stand, without parsing it whole

@@ -27,6 +27,7 @@ from router.gateway.demand import Demand
 from router.gateway.error_shapes import error_body, error_event
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.failures import error_of_end, error_of_reject, unknown_model
+from router.gateway.handover import HandOver
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keepers, gone
 from router.gateway.poison import Poison
@@ -85,6 +86,7 @@ class Lifecycle:
         )
         #: called with the name of a backend that denies a model it was believed to have
         self.ask_models: Callable[[str], object] = str
+        self._hand_over = HandOver(fleet, self.live, rng)
         self.closing = False
 
     async def serve(self, x: Exchange) -> None:
@@ -245,6 +247,7 @@ class Lifecycle:
         if silenced := self.fleet.take_silenced():
             for backend in silenced:
                 self._leave(backend, "does not answer any more")
+        self._hand_over.sweep(now_s)
         self._pools.sweep()
         self.waiting.offer()
 

@@ -139,6 +139,7 @@ METRICS: tuple[MetricSpec, ...] = (
         ("region", "backend"),
         "How it can go on with answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
     ),
+    MetricSpec("router_backend_leaving", "gauge", ("region", "backend"), "1 from its notice on, until it is back."),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
     MetricSpec(
         "router_backend_scrape_age_seconds", "gauge", ("region", "backend"), "Age of the last reading of its metrics."
@@ -177,6 +178,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_usable": max,
     "router_backend_draining": max,
     "router_backend_continues": min,
+    "router_backend_leaving": max,
     "router_backend_rtt_seconds": max,
     "router_backend_scrape_age_seconds": max,
     "router_backend_running": max,

@@ -65,6 +65,16 @@ CASES = [
     ("regions show us-east/a --json", "run_show", regions.NameOptions("us-east/a", as_json=True)),
     ("regions drain us-east", "run_verb", regions.VerbOptions("drain", "us-east", as_json=False)),
     ("regions resume us-east/a", "run_verb", regions.VerbOptions("resume", "us-east/a", as_json=False)),
+    (
+        "regions notice us-east --in 2m",
+        "run_notice",
+        regions.NoticeOptions("us-east", "2m", cancel=False, as_json=False),
+    ),
+    (
+        "regions notice us-east/a --cancel --json",
+        "run_notice",
+        regions.NoticeOptions("us-east/a", None, cancel=True, as_json=True),
+    ),
     ("regions probe us-east", "run_verb", regions.VerbOptions("probe", "us-east", as_json=False)),
     (
         "regions add us-east/b --url http://h:1 --engine vllm --model m --model n --max-inflight 8",

@@ -391,6 +391,11 @@ async def test_sighup_and_drains_reach_all_workers(http: aiohttp.ClientSession) 
             assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}
             assert len(one.calls) == before, "a worker has not heard of the drain"
             assert (await admin(r, "/admin/v1/backends/one/a/resume", {}))["draining"] is False
+            answer = await admin(r, "/admin/v1/regions/one/notice", {"in_s": 60, "by": "a test"})
+            assert (answer["leaving"]["by"], answer["state"], answer["applied"]) == ("a test", "leaving", "all routers")
+            assert {status for status, _ in [await ask(r.url) for _ in range(20)]} == {200}
+            assert len(one.calls) == before, "a worker has not heard of the notice"
+            assert (await admin(r, "/admin/v1/backends/one/a/resume", {}))["leaving"] is None
             r.sites = [sites[0]]
             r.write_config()
             r.process.send_signal(signal.SIGHUP)

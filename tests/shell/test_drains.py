@@ -10,7 +10,6 @@ from router.control.drains import Drains
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.types import BackendSpec, RegionSpec
-from router.errors import RouterError
 from router.store.memory import MemoryStore
 
 EAST, WEST = RegionSpec("us-east"), RegionSpec("us-west")
@@ -21,28 +20,12 @@ SPECS = [
 ]
 
 
-class Shared(MemoryStore):
-    """One store for several routers, which can go away."""
-
-    away = False
-
-    async def set_runtime(self, name: str, value: str | None) -> None:
-        if self.away:
-            raise RouterError("store_unavailable")
-        await super().set_runtime(name, value)
-
-    async def get_runtime(self) -> dict[str, str]:
-        if self.away:
-            raise RouterError("store_unavailable")
-        return await super().get_runtime()
-
-
 @pytest.fixture
-def store() -> Shared:
-    return Shared({"default": Plan("default")}, monotonic_s=clock.monotonic_s, wall_s=clock.wall_s)
+def store() -> MemoryStore:
+    return MemoryStore({"default": Plan("default")}, monotonic_s=clock.monotonic_s, wall_s=clock.wall_s)
 
 
-def router(store: Shared) -> tuple[Drains, Fleet]:
+def router(store: MemoryStore) -> tuple[Drains, Fleet]:
     fleet = Fleet(Params())
     fleet.apply(SPECS, 0.0)
     return Drains(fleet, store), fleet
@@ -52,7 +35,7 @@ def draining(fleet: Fleet) -> set[str]:
     return {b.name for b in fleet.backends.values() if b.draining}
 
 
-async def test_a_drain_holds_for_every_router_and_over_restarts(store: Shared) -> None:
+async def test_a_drain_holds_for_every_router_and_over_restarts(store: MemoryStore) -> None:
     one, fleet_one = router(store)
     two, fleet_two = router(store)
     assert await one.set("us-east", True)
@@ -69,7 +52,7 @@ async def test_a_drain_holds_for_every_router_and_over_restarts(store: Shared) -
     assert await store.get_runtime() == {}
 
 
-async def test_one_backend_of_a_drained_region_can_be_resumed(store: Shared) -> None:
+async def test_one_backend_of_a_drained_region_can_be_resumed(store: MemoryStore) -> None:
     one, fleet = router(store)
     await one.set("us-east", True)
     await one.set("us-east/b", False)
@@ -81,7 +64,7 @@ async def test_one_backend_of_a_drained_region_can_be_resumed(store: Shared) -> 
     assert draining(fleet) == set()
 
 
-async def test_to_resume_a_region_resumes_its_backends(store: Shared) -> None:
+async def test_to_resume_a_region_resumes_its_backends(store: MemoryStore) -> None:
     one, fleet = router(store)
     await one.set("us-east/a", True)
     await one.set("us-west/a", True)
@@ -89,58 +72,9 @@ async def test_to_resume_a_region_resumes_its_backends(store: Shared) -> None:
     assert draining(fleet) == {"us-west/a"}
 
 
-async def test_a_backend_that_is_added_to_a_drained_region_is_drained(store: Shared) -> None:
+async def test_a_backend_that_is_added_to_a_drained_region_is_drained(store: MemoryStore) -> None:
     one, fleet = router(store)
     await one.set("us-east", True)
     fleet.apply([*SPECS, BackendSpec("us-east/c", EAST, "http://h:4", models=("m",))], 1.0)
     await one.sync()
     assert draining(fleet) == {"us-east/a", "us-east/b", "us-east/c"}
-
-
-async def test_while_the_store_is_away_a_wish_holds_here_and_is_shared_later(store: Shared) -> None:
-    one, fleet_one = router(store)
-    two, fleet_two = router(store)
-    await one.set("us-west", True)
-    await two.sync()
-    store.away = True
-    assert await one.set("us-east/a", True) is False
-    assert draining(fleet_one) == {"us-east/a", "us-west/a"}
-    for _ in range(3):
-        await one.sync()
-        await two.sync()
-    assert draining(fleet_one) == {"us-east/a", "us-west/a"}, "nothing is taken back"
-    assert draining(fleet_two) == {"us-west/a"}, "what was known is kept"
-    store.away = False
-    await one.sync()
-    await two.sync()
-    assert draining(fleet_two) == {"us-east/a", "us-west/a"}
-
-
-async def test_a_store_that_is_away_at_the_start_stops_nothing(store: Shared) -> None:
-    await store.set_runtime("drain:us-east/a", "1")
-    store.away = True
-    one, fleet = router(store)
-    await one.start()
-    assert draining(fleet) == set()
-    store.away = False
-    await one.sync()
-    assert draining(fleet) == {"us-east/a"}
-    await one.stop()
-
-
-async def test_other_shared_state_is_left_alone(store: Shared) -> None:
-    await store.set_runtime("something:else", "1")
-    one, fleet = router(store)
-    await one.sync()
-    assert draining(fleet) == set()
-    assert await store.get_runtime() == {"something:else": "1"}
-
-
-async def test_a_store_that_comes_and_goes_is_said_once(store: Shared, caplog: pytest.LogCaptureFixture) -> None:
-    one, _ = router(store)
-    for n in range(20):
-        store.away = n % 3 > 0
-        await one.sync()
-    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
-        "drains cannot be read: store_unavailable: The shared store is away."
-    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from router import clock
 from router.core.health import State
 from router.core.types import LoadSample
@@ -11,7 +13,20 @@ from tests.support.control import TOML, Admin
 from tests.support.pages import page, serving
 
 BACKEND_FIELDS = {
-    *("name", "region", "url", "engine", "models", "state", "draining", "usable", "rtt_s", "rtt_floor_s", "rtt_age_s"),
+    *(
+        "name",
+        "region",
+        "url",
+        "engine",
+        "models",
+        "state",
+        "draining",
+        "leaving",
+        "usable",
+        "rtt_s",
+        "rtt_floor_s",
+        "rtt_age_s",
+    ),
     *("inflight", "max_inflight", "queue", "running", "kv_ratio", "load_age_s", "uncached_tokens"),
     *("output_tokens_per_s", "prefill_tokens_per_s", "ttft_error_s", "cost_usd_hour", "requests_total"),
     *("failures_total", "last_error"),
@@ -44,6 +59,51 @@ def _ages(region: dict[str, Any], name: str) -> dict[str, Any]:
     """What differs between two readings: ages."""
     view = next(b for b in region["backends"] if b["name"] == name)
     return {field: view[field] for field in ("rtt_age_s", "load_age_s")}
+
+
+async def test_a_notice_is_answered_with_what_is_in_force(admin: Admin) -> None:
+    path = "/admin/v1/backends/us-east/a/notice"
+    given = await admin.post(path, {"in_s": 120, "by": "alice"})
+    assert (given["name"], given["usable"], given["applied"]) == ("us-east/a", False, "all routers")
+    leaving = given["leaving"]
+    assert leaving["by"] == "alice"
+    assert 110 < leaving["in_s"] <= 120
+    assert leaving["until_s"] - leaving["since_s"] == pytest.approx(120)
+    assert abs(leaving["since_s"] - clock.wall_s()) < 60
+    again = await admin.post(path, {"in_s": 120, "by": "bob"})
+    assert again["leaving"]["until_s"] == pytest.approx(leaving["until_s"]), "said again, it gives no more time"
+    [east, west] = (await admin.get("/admin/v1/regions"))["data"]
+    assert east["leaving"] is None, "only one of two leaves"
+    region = await admin.post("/admin/v1/regions/us-east/notice", {"in_s": 600})
+    assert (region["state"], region["leaving"]["by"]) == ("leaving", "alice"), "the first one counts"
+    assert region["backends"][1]["leaving"]["by"] == "an operator of edge"
+    assert west["leaving"] is None
+    metrics = await admin.get("/metrics")
+    assert 'router_backend_leaving{region="us-east",backend="us-east/b"} 1' in metrics
+    kept = await admin.ask("DELETE", path, 200)
+    assert (kept["leaving"], kept["applied"]) == (None, "all routers")
+    resumed = await admin.post("/admin/v1/regions/us-east/resume")
+    assert [b["leaving"] for b in resumed["backends"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "in_s"),
+        ({"in_s": -1}, "in_s"),
+        ({"in_s": 1e9}, "in_s"),
+        ({"in_s": "soon"}, "in_s"),
+        ({"in_s": True}, "in_s"),
+        ({"in_s": 1, "by": "a\nb"}, "by"),
+        ({"in": 1}, "in"),
+    ],
+)
+async def test_a_notice_that_is_wrong(admin: Admin, body: dict[str, Any], param: str) -> None:
+    answer = await admin.post("/admin/v1/regions/us-east/notice", body, status=400)
+    assert (answer["error"]["code"], answer["error"]["param"]) == ("invalid_request", param)
+    for name in ("regions/nowhere", "backends/us-east/z"):
+        await admin.post(f"/admin/v1/{name}/notice", {"in_s": 1}, status=404)
+    assert not admin.control.fleet.leaving()
 
 
 async def test_drain_and_resume(admin: Admin) -> None:

@@ -16,6 +16,7 @@ from router import clock
 from router.config import Config, load
 from router.control.admin import start_admin
 from router.control.drains import Drains
+from router.control.notices import Notices
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
@@ -136,6 +137,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         observer=observer,
         drains=Drains(fleet, store),
         faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
+        notices=Notices(fleet, store),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},

@@ -19,6 +19,7 @@ def view(**over: Any) -> dict[str, Any]:
         "models": ["m"],
         "state": "healthy",
         "draining": False,
+        "leaving": None,
         "usable": True,
         "rtt_s": 0.1,
         "rtt_floor_s": 0.1,

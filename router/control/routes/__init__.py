@@ -1,7 +1,7 @@
 """Every route of the admin API: the server, its OpenAPI document and the answers of several workers are made from it.
 
 process        this process: alive, ready, its metrics and figures
-fleet          regions and backends: how they are, drained, resumed, probed
+fleet          regions and backends: how they are, drained, given notice, resumed, probed
 requests       requests that ended, and why a request goes where it goes
 keys           API keys, and how far their limits are used
 configuration  the configuration in force, its reload, and the policies

@@ -35,7 +35,7 @@ async def start_chaos(request: web.Request, control: ControlPlane) -> web.Stream
     fault = await _fault_of(control, document)
     for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
     shared = await control.faults.begin(fault, for_s)
-    return reply(views.chaos(control) | views.drain_reach(shared))
+    return reply(views.chaos(control) | views.reach(shared))
 
 
 async def stop_chaos(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -44,7 +44,7 @@ async def stop_chaos(request: web.Request, control: ControlPlane) -> web.StreamR
     if target is not None:
         _check_target(control, target)
     shared = await control.faults.end(target)
-    return reply(views.chaos(control) | views.drain_reach(shared))
+    return reply(views.chaos(control) | views.reach(shared))
 
 
 async def _fault_of(control: ControlPlane, document: dict[str, Any]) -> InjectedFault:

@@ -1,17 +1,25 @@
-"""Regions and backends: how they are, drained, resumed, probed."""
+"""Regions and backends: how they are, drained, given notice, resumed, probed."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from router.control import views
+from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
 from router.errors import RouterError
+
+#: Of a region or a backend, by its name. Raises RouterError.
+_View = Callable[[ControlPlane, str], dict[str, Any]]
+
+#: The longest notice.
+NOTICE_S_MAX = 86_400.0
 
 
 async def list_regions(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -23,11 +31,19 @@ async def list_backends(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def drain_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _set_region_draining(request, control, True)
+    return await _drain(control, _region_view, request.match_info["region"])
 
 
 async def resume_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _set_region_draining(request, control, False)
+    return await _resume(control, _region_view, request.match_info["region"])
+
+
+async def notice_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _give_notice(request, control, _region_view, request.match_info["region"])
+
+
+async def cancel_region_notice(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _cancel_notice(control, _region_view, request.match_info["region"])
 
 
 async def probe_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -39,11 +55,19 @@ async def probe_region(request: web.Request, control: ControlPlane) -> web.Strea
 
 
 async def drain_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _set_backend_draining(request, control, True)
+    return await _drain(control, _backend_view, _backend_name(request))
 
 
 async def resume_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _set_backend_draining(request, control, False)
+    return await _resume(control, _backend_view, _backend_name(request))
+
+
+async def notice_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _give_notice(request, control, _backend_view, _backend_name(request))
+
+
+async def cancel_backend_notice(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return await _cancel_notice(control, _backend_view, _backend_name(request))
 
 
 async def probe_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -53,13 +77,46 @@ async def probe_backend(request: web.Request, control: ControlPlane) -> web.Stre
     return reply(_backend_view(control, name) | {"probe": probe})
 
 
+_NOTICE: dict[str, Any] = {
+    "type": "object",
+    "required": ["in_s"],
+    "properties": {
+        "in_s": {
+            "type": "number",
+            "description": f"When, in seconds (0 to {NOTICE_S_MAX:g}). An earlier notice that ends sooner holds.",
+        },
+        "by": {"type": "string", "description": "Who says so."},
+    },
+}
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/regions", "listRegions", "Every region with its backends.", list_regions),
     Route("GET", f"{V1}/backends", "listBackends", "Every backend.", list_backends),
     Route(
         "POST", f"{V1}/regions/{{region}}/drain", "drainRegion", "No new requests to a region, anywhere.", drain_region
     ),
-    Route("POST", f"{V1}/regions/{{region}}/resume", "resumeRegion", "End the drain of a region.", resume_region),
+    Route(
+        "POST",
+        f"{V1}/regions/{{region}}/resume",
+        "resumeRegion",
+        "End the drain and the notice of a region.",
+        resume_region,
+    ),
+    Route(
+        "POST",
+        f"{V1}/regions/{{region}}/notice",
+        "noticeRegion",
+        "A region goes away at a known time: no new requests, and answers are handed over before.",
+        notice_region,
+        body=_NOTICE,
+    ),
+    Route(
+        "DELETE",
+        f"{V1}/regions/{{region}}/notice",
+        "cancelRegionNotice",
+        "A region does not go away, or is back.",
+        cancel_region_notice,
+    ),
     Route("POST", f"{V1}/regions/{{region}}/probe", "probeRegion", "Probe a region's backends now.", probe_region),
     Route(
         "POST",
@@ -72,25 +129,57 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{V1}/backends/{{region}}/{{backend}}/resume",
         "resumeBackend",
-        "End the drain of a backend.",
+        "End the drain and the notice of a backend.",
         resume_backend,
+    ),
+    Route(
+        "POST",
+        f"{V1}/backends/{{region}}/{{backend}}/notice",
+        "noticeBackend",
+        "The same for a backend.",
+        notice_backend,
+        body=_NOTICE,
+    ),
+    Route(
+        "DELETE",
+        f"{V1}/backends/{{region}}/{{backend}}/notice",
+        "cancelBackendNotice",
+        "A backend does not go away, or is back.",
+        cancel_backend_notice,
     ),
     Route("POST", f"{V1}/backends/{{region}}/{{backend}}/probe", "probeBackend", "Probe a backend now.", probe_backend),
 )
 
 
-async def _set_region_draining(request: web.Request, control: ControlPlane, draining: bool) -> web.StreamResponse:
-    name = request.match_info["region"]
-    _region_view(control, name)
-    everywhere = await control.drains.set(name, draining)
-    return reply(_region_view(control, name) | views.drain_reach(everywhere))
+async def _drain(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+    view(control, name)
+    everywhere = await control.drains.set(name, True)
+    return reply(view(control, name) | views.reach(everywhere))
 
 
-async def _set_backend_draining(request: web.Request, control: ControlPlane, draining: bool) -> web.StreamResponse:
-    name = _backend_name(request)
-    _backend_view(control, name)
-    everywhere = await control.drains.set(name, draining)
-    return reply(_backend_view(control, name) | views.drain_reach(everywhere))
+async def _resume(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+    """Whatever kept requests away."""
+    view(control, name)
+    everywhere = await control.drains.set(name, False)
+    everywhere = await control.notices.cancel(name) and everywhere
+    return reply(view(control, name) | views.reach(everywhere))
+
+
+async def _give_notice(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+    view(control, name)
+    document = await document_of(request, _NOTICE)
+    if document.get("in_s") is None:
+        raise RouterError("invalid_request", "in_s says in how many seconds it goes away.", param="in_s")
+    in_s = number_in(document, "in_s", 0.0, low=0, high=NOTICE_S_MAX)
+    by = text_of(document, "by") or f"an operator of {control.reloader.config.router.name}"
+    everywhere = await control.notices.give(name, in_s, by)
+    return reply(view(control, name) | views.reach(everywhere))
+
+
+async def _cancel_notice(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+    view(control, name)
+    everywhere = await control.notices.cancel(name)
+    return reply(view(control, name) | views.reach(everywhere))
 
 
 async def _probe(control: ControlPlane, backend: str) -> dict[str, Any]:

@@ -284,10 +284,10 @@ async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return listing(views.policies(fanout.reloader.config.router.policy))
 
 
-async def _drain(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
+async def _withdraw(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
     documents = [answer.document for _, answer in await fanout.one_by_one(request)]
     shared = all(document["shared"] for document in documents)
-    return reply(merged(documents) | views.drain_reach(shared))
+    return reply(merged(documents) | views.reach(shared))
 
 
 async def _probe(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -331,10 +331,14 @@ _ANSWERS: dict[str, _Answer] = {
     "stopChaos": _chaos,
     "stopRegionChaos": _chaos,
     "stopBackendChaos": _chaos,
-    "drainRegion": partial(_drain, merge.region),
-    "resumeRegion": partial(_drain, merge.region),
+    "drainRegion": partial(_withdraw, merge.region),
+    "resumeRegion": partial(_withdraw, merge.region),
+    "noticeRegion": partial(_withdraw, merge.region),
+    "cancelRegionNotice": partial(_withdraw, merge.region),
     "probeRegion": partial(_probe, merge.region),
-    "drainBackend": partial(_drain, merge.backend),
-    "resumeBackend": partial(_drain, merge.backend),
+    "drainBackend": partial(_withdraw, merge.backend),
+    "resumeBackend": partial(_withdraw, merge.backend),
+    "noticeBackend": partial(_withdraw, merge.backend),
+    "cancelBackendNotice": partial(_withdraw, merge.backend),
     "probeBackend": partial(_probe, merge.backend),
 }

@@ -13,29 +13,29 @@ A, B = "us-east/a", "us-west/a"
 
 def test_a_backend_is_listed_as_full_as_long_as_it_is() -> None:
     driver = Driver(fleet_of(A, max_inflight=2))
-    notices, backend = driver.fleet.notices, driver.fleet.backends[A]
+    bulletin, backend = driver.fleet.bulletin, driver.fleet.backends[A]
     leases = [driver.send(0.0) for _ in range(2)]
-    assert notices.full == {backend}
+    assert bulletin.full == {backend}
     driver.fleet.end(leases[0], Outcome.OK, 0.1)
-    assert not notices.full
+    assert not bulletin.full
     driver.fleet.audit()
 
 
 def test_the_filters_look_again_when_a_doubt_begins_and_when_it_ends() -> None:
     driver = Driver(fleet_of(A, B))
-    before = driver.fleet.notices.generation
+    before = driver.fleet.bulletin.generation
     driver.fail(0.0, Outcome.SERVER_ERROR, exclude=(B,))
-    doubted = driver.fleet.notices.generation
+    doubted = driver.fleet.bulletin.generation
     assert doubted > before
     driver.serve(0.2, pin_region="us-east")
-    assert driver.fleet.notices.generation > doubted
+    assert driver.fleet.bulletin.generation > doubted
 
 
 def test_a_retry_after_is_looked_at_again_when_it_is_over() -> None:
     driver = Driver(fleet_of(A))
     lease = driver.send(0.0)
     driver.fleet.end(lease, Outcome.OVERLOADED, 0.1, retry_after_s=2.0)
-    assert driver.fleet.notices.next_return_s == 2.1
+    assert driver.fleet.bulletin.next_return_s == 2.1
     assert not isinstance(driver.fleet.decide(ask(), driver.policy, 1.0, random.Random(1)), Dispatch)
     assert isinstance(driver.fleet.decide(ask(), driver.policy, 2.2, random.Random(1)), Dispatch)
 

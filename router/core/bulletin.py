@@ -1,4 +1,4 @@
-"""The notices of a fleet's backends, so that a decision need not ask each of them."""
+"""The bulletin of a fleet's backends, so that a decision need not ask each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from router.core.backend import Backend
 
 
-class Notices:
+class Bulletin:
     """Backends write here, the fleet reads."""
 
     __slots__ = ("full", "generation", "next_return_s", "silenced")

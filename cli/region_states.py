@@ -1,0 +1,64 @@
+"""How regions and backends are, in a word or a small bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cli import charts, units
+from cli.output import dotted, state
+
+Json = Mapping[str, Any]
+
+
+def region_state(region: Json) -> str:
+    return _leaving(region["leaving"]) if region["state"] == "leaving" else state(region["state"])
+
+
+def backend_state(backend: Json) -> str:
+    if backend["draining"]:
+        return state("draining")
+    if backend["leaving"]:
+        return _leaving(backend["leaving"])
+    return state(backend["state"], text=backend["state"] if backend["usable"] else f"{backend['state']}, unusable")
+
+
+def _leaving(leaving: Json | None) -> str:
+    """None: of a region, some of whose backends are drained."""
+    if leaving is None:
+        return state("leaving")
+    return state("leaving" if leaving["in_s"] > 0 else "left", text=leaving_words(leaving))
+
+
+def leaving_words(leaving: Json) -> str:
+    """When it goes away, or when it has."""
+    in_s = leaving["in_s"]
+    return f"leaving in {units.seconds(in_s)}" if in_s > 0 else f"gone, {units.ago(-in_s)}"
+
+
+def leaving_story(leaving: Json | None) -> str | None:
+    """When it goes away, since when that is known, and who said so."""
+    from rich.markup import escape
+
+    if leaving is None:
+        return None
+    when = f"in {units.seconds(leaving['in_s'])}" if leaving["in_s"] > 0 else units.ago(-leaving["in_s"])
+    return dotted(when, f"said at {units.clock(leaving['since_s'])}", f"by {escape(leaving['by'])}")
+
+
+def goes_on(found: Json | None) -> str:
+    """Whether it can go on with an answer that another backend began."""
+    from rich.markup import escape
+
+    if found is None:
+        return units.UNKNOWN
+    words = {"ids": "[green]after tokens and text[/]", "text": "[green]after a text[/]", "no": "[yellow]no[/]"}
+    return f"{words.get(found['how'], 'not known yet')}  [dim]{escape(found['reason'])}[/]"
+
+
+def gauge(share: float | None) -> str:
+    """A small bar and its number, coloured by how full it is."""
+    if share is None:
+        return units.UNKNOWN
+    colour = "green" if share < 0.7 else "yellow" if share < 0.9 else "red"
+    return f"[{colour}]{charts.bar(share, 6)}[/] {units.ratio(share):>5}"

@@ -1,0 +1,73 @@
+"""The requests of backends that go away at a known time: handed over to others before they are cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from router.core.decisions import Dispatch
+from router.core.fleet import Fleet
+from router.core.leaving import Pace
+from router.core.types import Rng
+from router.gateway.exchange import Exchange
+
+#: Requests that could not be handed over are asked again after this long: they may have come to a place where they can.
+_AGAIN_S = 1.0
+
+
+class HandOver:
+    """Call ``sweep`` many times a second. ``live``: every request there is."""
+
+    def __init__(self, fleet: Fleet, live: Iterable[Exchange], rng: Rng) -> None:
+        self._fleet = fleet
+        self._rng = rng
+        self._live = live
+        self._paces: dict[str, Pace] = {}
+        self._stay: dict[Exchange, float] = {}  # until when they are not asked again
+
+    def sweep(self, now_s: float) -> None:
+        """Hand over the requests whose turn it is, those first that have begun last: they have most before them. The
+        others go on where they are, also those that nobody else can go on with."""
+        leaving = self._fleet.leaving()
+        if not leaving:
+            if self._paces:
+                self._paces, self._stay = {}, {}
+            return
+        self._paces = {b.name: self._paces.get(b.name) or Pace() for b in leaving}
+        self._stay = {x: until_s for x, until_s in self._stay.items() if now_s < until_s}
+        for b in leaving:
+            if b.leaving is None or not b.inflight:
+                continue
+            left = [x for x in self._live if x not in self._stay and _is_at(x, b.name)]
+            due = self._paces[b.name].due(len(left), b.leaving, self._fleet.params, now_s)
+            if due:
+                left.sort(key=_began_s, reverse=True)
+                self._hand_over(left, due, now_s)
+
+    def _hand_over(self, left: list[Exchange], due: int, now_s: float) -> None:
+        """The first ``due`` of those that can be handed over."""
+        for x in left:
+            if not due:
+                return
+            if x.relay is not None and self._has_another(x, now_s) and x.relay.hand_over("is to go away"):
+                due -= 1
+            else:
+                self._stay[x] = now_s + _AGAIN_S
+
+    def _has_another(self, x: Exchange, now_s: float) -> bool:
+        """Whether a request that waits for its first token would be taken elsewhere at once. One that has come further
+        knows better what it needs."""
+        course, lease = x.course, x.lease
+        if course is None or lease is None or x.answer.begun:
+            return True
+        exclude = course.tried | {lease.backend}
+        decision = self._fleet.decide(course.request, course.policy, now_s, self._rng, exclude=exclude, dry_run=True)
+        return isinstance(decision, Dispatch)
+
+
+def _is_at(x: Exchange, backend: str) -> bool:
+    return x.relay is not None and x.lease is not None and x.lease.backend == backend
+
+
+def _began_s(x: Exchange) -> float:
+    return x.lease.started_s if x.lease is not None else -math.inf
