@@ -212,8 +212,8 @@ class Rules:
             if len(fleet.leases) != len(router.live):
                 seen = f"router {router.number} has {len(fleet.leases)} leases, {len(router.live)} run"
                 raise Broken("requests in flight are counted right", seen)
-            if router.seen != fleet.notices.generation:
-                router.seen = fleet.notices.generation
+            if router.seen != fleet.bulletin.generation:
+                router.seen = fleet.bulletin.generation
                 self._states_of(router)
             if thorough:
                 self._audit(router)
