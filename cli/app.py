@@ -12,6 +12,7 @@ import typer
 
 from cli.commands import (
     bench,
+    burn_in,
     chaos,
     chat,
     config,
@@ -73,6 +74,7 @@ def build() -> typer.Typer:
     app.command("explain", rich_help_panel="Look")(explain.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
+    regions.group.command("burn-in")(burn_in.command)
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
     app.add_typer(config.group, name="config", rich_help_panel="Operate")

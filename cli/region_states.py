@@ -20,6 +20,8 @@ def backend_state(backend: Json) -> str:
         return state("draining")
     if backend["leaving"]:
         return _leaving(backend["leaving"])
+    if backend["burning_in_s"] is not None:
+        return state("probation", text=f"burning in, since {units.age(backend['burning_in_s'])}")
     return state(backend["state"], text=backend["state"] if backend["usable"] else f"{backend['state']}, unusable")
 
 

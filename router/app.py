@@ -16,6 +16,7 @@ from typing import Any
 from router import __version__, clock
 from router.config import Config, secret
 from router.control.admin import start_admin
+from router.control.burn_ins import BurnIns
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.plane import ControlPlane
@@ -107,6 +108,7 @@ class App:
         self._observer = self._new_observer(config, rng)
         self._drains = Drains(self.fleet, self.store)
         self._notices = Notices(self.fleet, self.store)
+        self._burn_ins = BurnIns(self.fleet, self.store, self._observer, router=name, now_s=clock.monotonic_s)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -147,6 +149,7 @@ class App:
             observer=self._observer,
             drains=self._drains,
             notices=self._notices,
+            burn_ins=self._burn_ins,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             explain=explain,
             ready=self.not_ready,
@@ -243,6 +246,8 @@ class App:
         stack.push_async_callback(self._notices.stop)
         await self._observer.start()
         stack.push_async_callback(self._observer.stop)
+        await self._burn_ins.start()
+        stack.push_async_callback(self._burn_ins.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
         await self._start_control(config)
@@ -315,6 +320,8 @@ def why_nobody_is_served(backends: Collection[Backend], now_s: float) -> str | N
 def _why_not(backend: Backend, now_s: float) -> str | None:
     if backend.withdrawn:
         return "draining" if backend.draining else "leaving"
+    if backend.burning_in_since_s is not None:
+        return "burning in"
     if not backend.usable(now_s):
         return backend.state.value if backend.state is State.EJECTED else "asked to be left alone"
     if backend.rtt.mean_s is None and not backend.requests_total:

@@ -8,6 +8,7 @@ top       fleet and traffic, live
 traffic   the requests
 explain   why a request went where it went
 regions   regions and backends
+burn_in   whether a backend is fit for traffic
 policies  the policies to choose from
 config    the file, and what is in force
 keys      API keys

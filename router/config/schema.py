@@ -354,6 +354,13 @@ TLS_KEYS: tuple[Setting, ...] = (
 #: For a backend, or for all backends of a region that do not say otherwise, too.
 SHARED_KEYS: tuple[Setting, ...] = (
     Setting(
+        "probation",
+        "string",
+        "How a new backend gets its first requests. `trials`: like all others. `burn-in`: when it has passed what "
+        "`router regions burn-in` asks of it, and then by and by.",
+        choices=("trials", "burn-in"),
+    ),
+    Setting(
         "continues",
         "string",
         "How it can go on with an answer that another backend began. `auto`: an engine that may be able to is asked "

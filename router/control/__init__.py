@@ -14,6 +14,7 @@ wishes         wishes of operators about backends and regions, shared through th
 notices        which backends and regions go away at a known time
 drains         which backends and regions are drained, shared through the store
 shared_faults  faults on purpose, shared through the store
+burn_ins       backends that prove themselves, and who of them is let in
 reload         replaces the configuration in force
 openapi        the OpenAPI document, made from the routes
 """

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.control.burn_ins import BurnIns
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.reload import ConfigReloader
@@ -28,6 +29,7 @@ class ControlPlane:
     telemetry: Telemetry
     observer: Observer
     drains: Drains
+    burn_ins: BurnIns
     faults: SharedFaults
     notices: Notices
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]

@@ -78,6 +78,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "state": b.state.value,
         "draining": b.draining,
         "leaving": _leaving(b, now_s),
+        "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
         "usable": b.usable(now_s),
         "rtt_s": b.rtt.mean_s,
         "rtt_floor_s": b.rtt.floor_s,
@@ -111,6 +112,13 @@ def continues(control: ControlPlane, backend: str) -> dict[str, Any] | None:
         "model": found.model,
         "age_s": _age(found.at_s, control.now_s()),
     }
+
+
+def burn_in(control: ControlPlane, backend: str) -> dict[str, Any]:
+    """The latest burn-in of a backend: ``none``, ``waiting``, ``running``, ``passed`` or ``failed``."""
+    known = control.burn_ins.of(backend)
+    nothing = {"state": "none", "by": None, "age_s": None, "stage": "", "report": None}
+    return {"backend": backend} | (nothing if known is None else known.document())
 
 
 def region(control: ControlPlane, configured: Region) -> dict[str, Any]:

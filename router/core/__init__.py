@@ -38,6 +38,7 @@ affinity        which backend knows the beginning of a prompt
 audit           whether counts agree with leases
 
 Trust:
+burn_in         whether a new backend has proved itself
 health          states, events, and the counters that raise events
 reputation      who comes last because of its latest failures
 denials         models that a backend says it does not have

@@ -104,6 +104,8 @@ class Backend(Configured):
             self.limit = float(spec.max_inflight)
         if (before.url, before.engine, before.models) != (spec.url, spec.engine, spec.models):
             self.forget(now_s)
+        if spec.probation != "burn-in":
+            self.burning_in_since_s = None
 
     def forget_distance(self) -> None:
         """The router stands elsewhere: no round trip has been measured from there."""
@@ -115,6 +117,7 @@ class Backend(Configured):
         #: attempts that began earlier went to another engine
         self.born_s = now_s
         self.health = Health(params, now_s)
+        self.burning_in_since_s = now_s if self.spec.probation == "burn-in" else None
         self.forget_engine()
         self.denials = Denials(params)
         #: learned: lowered by 429 and 503, never above ``max_inflight``
@@ -167,8 +170,16 @@ class Backend(Configured):
         return self._params.rtt_unknown_s if self.rtt_prior_s is None else self.rtt_prior_s
 
     def usable(self, now_s: float) -> bool:
-        """May get requests: not draining or leaving, not ejected, not asked to stay away."""
-        return not self.withdrawn and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+        """May get requests: not draining or leaving, not burning in, not ejected, not asked to stay away."""
+        held = self.withdrawn or self.burning_in_since_s is not None
+        return not held and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+
+    def end_burn_in(self, now_s: float) -> None:
+        """It has proved itself, and gets its first requests by and by."""
+        self.burning_in_since_s = None
+        self.health.welcome_s = now_s
+        self._bulletin.returns(now_s + self._params.slow_start_s)
+        self.refresh(now_s)
 
     @property
     def doubtful(self) -> bool:

@@ -55,6 +55,8 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.DRAINING))
         elif b.leaving is not None:
             struck.append((b.name, Struck.LEAVING))
+        elif b.burning_in_since_s is not None:
+            struck.append((b.name, Struck.BURNING_IN))
         elif now_s < b.not_before_s:  # holds for one that is ejected and tried all the same, too
             struck.append((b.name, Struck.NOT_BEFORE))
         elif b.state is State.EJECTED:
@@ -164,7 +166,7 @@ def may_yet_be_told(backends: Collection[Backend], params: Params, now_s: float)
 def doing_better(b: Backend, request: Request, exclude: Collection[str], params: Params) -> bool:
     """Whether a retry of ``request`` may hope for ``b``: it can be asked, now or after the moment that it asked for,
     and does not fail most of what it gets."""
-    open_ = not b.withdrawn and b.state is not State.EJECTED
+    open_ = not b.withdrawn and b.burning_in_since_s is None and b.state is not State.EJECTED
     return open_ and unfit(b, request, exclude) is None and b.reputation.failure_chance < params.retry_hope_chance
 
 

@@ -14,6 +14,7 @@ class Configured:
     """The part of a ``Backend`` that neither requests nor probes alter."""
 
     __slots__ = (
+        "burning_in_since_s",
         "continues_found",
         "draining",
         "jurisdiction",
@@ -31,6 +32,8 @@ class Configured:
         self.draining = False
         #: it goes away at a known time, or has gone and is not back
         self.leaving: Notice | None = None
+        #: it gets no requests before it has proved itself; None: it has, or need not
+        self.burning_in_since_s: float | None = None
         self.install(spec)
         self.forget_engine()
 

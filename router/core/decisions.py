@@ -22,6 +22,7 @@ class Struck(Enum):
     LEAVING = "leaving"  # goes away at a known time, or has gone
     EJECTED = "ejected"
     PROBATION = "probation"  # on its way back, trial places taken
+    BURNING_IN = "burning_in"  # new, and has not proved itself
     NOT_BEFORE = "not_before"  # asked us to come later
     SATURATED = "saturated"  # at max_inflight or at the learned limit
     FAILING = "failing"  # its latest attempts failed, or its probe does and nothing comes: others come first

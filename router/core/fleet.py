@@ -362,6 +362,10 @@ class Fleet:
         if (event := b.probed(ok, now_s)) is not None:
             self._fire(b, event, now_s)
 
+    def end_burn_in(self, backend: str, now_s: float) -> None:
+        """A new backend has proved itself."""
+        self.backends[backend].end_burn_in(now_s)
+
     def reset(self, backend: str, now_s: float) -> None:
         """An operator says it is well: an ejected backend gets its trials at once."""
         self._fire(self.backends[backend], Event.RESET, now_s)

@@ -58,6 +58,7 @@ class BackendSpec:
     max_inflight: int = 256
     cost_usd_hour: float = 0.0
     key_env: str | None = None
+    probation: str = "trials"  # what a new one goes through: nothing but trials after a failure, or a "burn-in" first
     continues: str = "auto"  # how it can go on with answers of others: asked, or the word of a traits.Continues
     tls_ca: str | None = None  # path of the authorities that may vouch for it; None: those of the system
     tls_cert: str | None = None  # path of the certificate that we show it, and its key

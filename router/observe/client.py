@@ -57,6 +57,7 @@ class ProbeAnswer:
     #: From sending on an open connection to the head of the answer: one round trip and the engine's own time.
     rtt_s: float
     fresh: bool  # the connection was opened for it
+    content_type: str = ""
 
 
 class EngineClient:
@@ -140,7 +141,9 @@ class EngineClient:
                 rtt_s = clock.monotonic_s() - ready.at_s
                 chunks: list[bytes] = []
                 await _read(response, bytes_max, chunks.append if feed is None or response.status != 200 else feed)
-                return ProbeAnswer(response.status, b"".join(chunks), rtt_s, ready.fresh)
+                return ProbeAnswer(
+                    response.status, b"".join(chunks), rtt_s, ready.fresh, response.headers.get("Content-Type", "")
+                )
         except AskFailedError:
             raise
         except TimeoutError:

@@ -149,6 +149,14 @@ def _chat(model: str, tokens: int, *, begun: str | None = None, ids: bool = Fals
     return body | ({"return_token_ids": True} if ids else {})
 
 
+def text_of(stream: bytes) -> str:
+    """The text of a stream of one choice."""
+    said = _Said()
+    for message in _messages(stream):
+        _add(said, message)
+    return said.text
+
+
 async def _said(ask: Ask, path: str, body: dict[str, Any]) -> _Said:
     answer = await ask(path, orjson.dumps(body))
     if answer.status in _REFUSALS:

@@ -15,7 +15,7 @@ from router import clock
 from router.config import Config, ProbesSection, secret
 from router.core.fleet import Fleet
 from router.core.types import BackendSpec, Rng
-from router.observe.client import EngineClient
+from router.observe.client import AskFailedError, EngineClient, Failure, ProbeAnswer
 from router.observe.continuing import Finding
 from router.observe.prober import Prober, ProbeResult
 from router.observe.proving import Proving
@@ -32,6 +32,7 @@ _ASK_AGAIN_S = 1.0
 @dataclass(slots=True)
 class _Watch:
     spec: BackendSpec
+    key: str | None
     probes: ProbesSection
     prober: Prober
     scraper: Scraper
@@ -116,6 +117,26 @@ class Observer:
         verdict = watch.prober.last
         return verdict.error if verdict is not None and not verdict.ok else watch.scraper.last_error
 
+    async def send(
+        self, backend: str, path: str, body: bytes, *, timeout_s: float, bytes_max: int, feed: Callable[[bytes], None]
+    ) -> ProbeAnswer:
+        """POST to a backend. Raises AskFailedError, also when it is watched no more."""
+        watch, client = self._watches.get(backend), self._client
+        if watch is None or client is None:
+            raise AskFailedError(Failure.UNREACHABLE, "no such backend is watched")
+        return await client.ask(
+            watch.spec, path, key=watch.key, timeout_s=timeout_s, bytes_max=bytes_max, feed=feed, body=body
+        )
+
+    async def find_out(self, backend: str) -> Finding:
+        """Ask a backend now whether it can go on with answers, if it is to be asked at all."""
+        watch = self._watches.get(backend)
+        if watch is None:
+            return Finding(None, "no such backend is watched")
+        if watch.proving.asks:
+            await watch.proving.ask()
+        return watch.proving.finding
+
     def continues(self, backend: str) -> Finding | None:
         """Whether a backend can go on with answers of others, as far as is known; None if there is no such backend."""
         watch = self._watches.get(backend)
@@ -166,7 +187,7 @@ class Observer:
             tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
         if proving.asks:
             tasks.append(supervise(proving.run, name=f"ask {spec.name} to go on with an answer"))
-        return _Watch(spec, self._config.probes, prober, scraper, proving, tuple(tasks))
+        return _Watch(spec, key, self._config.probes, prober, scraper, proving, tuple(tasks))
 
     async def _loop(
         self, ask: Callable[[], Awaitable[ProbeResult | object]], pause_s: Callable[[float], float]

@@ -77,6 +77,8 @@ class Proving:
         """Ask now. Returns whether anything is known; what was known before stays when nothing was found out."""
         async with self._turn:
             self._due.clear()
+            if not self._models:
+                return False
             model = self._models[0]
             try:
                 finding = await find_out(self._send, self._spec.engine, model)

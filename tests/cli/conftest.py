@@ -101,6 +101,7 @@ def backend() -> Callable[..., Json]:
             "state": "healthy",
             "draining": False,
             "leaving": None,
+            "burning_in_s": None,
             "usable": True,
             "rtt_s": 0.0012,
             "rtt_floor_s": 0.001,

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.app import build
 from cli.commands import (
     bench,
+    burn_in,
     chaos,
     chat,
     config,
@@ -63,6 +64,11 @@ CASES = [
     ("top -i 0.5", "run_top", top.TopOptions(interval_s=0.5)),
     ("regions list", "run_list", regions.ListOptions(as_json=False)),
     ("regions show us-east/a --json", "run_show", regions.NameOptions("us-east/a", as_json=True)),
+    (
+        "regions burn-in us-east/b --timeout 20 --json",
+        "run_burn_in",
+        burn_in.BurnInOptions("us-east/b", 20.0, as_json=True),
+    ),
     ("regions drain us-east", "run_verb", regions.VerbOptions("drain", "us-east", as_json=False)),
     ("regions resume us-east/a", "run_verb", regions.VerbOptions("resume", "us-east/a", as_json=False)),
     (

@@ -15,6 +15,7 @@ import aiohttp
 from router import clock
 from router.config import Config, load
 from router.control.admin import start_admin
+from router.control.burn_ins import BurnIns
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.plane import ControlPlane
@@ -136,6 +137,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         telemetry=telemetry,
         observer=observer,
         drains=Drains(fleet, store),
+        burn_ins=BurnIns(fleet, store, observer, router=config.router.name, now_s=clock.monotonic_s),
         faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
         explain=explain,

@@ -39,6 +39,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "backends.url": (FLEET.replace("10.0.0.1", "127.0.0.1:9090"), "own address"),
     "backends.engine": (ONE.format('engine = "none"'), "must be one of"),
     "backends.continues": (ONE.format('continues = "maybe"'), "must be one of"),
+    "backends.probation": (ONE.format('probation = "none"'), "must be one of"),
     "backends.models": (ONE.format('models = ["m", "m"]'), "twice"),
     "backends.key_env": (ONE.format('key_env = "NONE"'), "NONE is not set"),
     **{
@@ -52,6 +53,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "regions.tls_key": (FLEET.replace("backends", 'tls_key = "/none.pem"\nbackends'), "tls_cert"),
     "regions.tls_server_name": (FLEET.replace("backends", 'tls_server_name = "a b"\nbackends'), "host name"),
     "regions.continues": (FLEET.replace("backends", 'continues = "maybe"\nbackends'), "must be one of"),
+    "regions.probation": (FLEET.replace("backends", 'probation = "none"\nbackends'), "must be one of"),
     "regions.jurisdiction": (FLEET.replace('"us"', '""'), "lower-case"),
 }
 #: The same for what is allowed and told by check, start and reload.

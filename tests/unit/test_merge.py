@@ -20,6 +20,7 @@ def view(**over: Any) -> dict[str, Any]:
         "state": "healthy",
         "draining": False,
         "leaving": None,
+        "burning_in_s": None,
         "usable": True,
         "rtt_s": 0.1,
         "rtt_floor_s": 0.1,

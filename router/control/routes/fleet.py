@@ -77,6 +77,19 @@ async def probe_backend(request: web.Request, control: ControlPlane) -> web.Stre
     return reply(_backend_view(control, name) | {"probe": probe})
 
 
+async def begin_burn_in(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = _backend_name(request)
+    _backend_view(control, name)
+    control.burn_ins.begin(name)
+    return reply(views.burn_in(control, name), 202)
+
+
+async def show_burn_in(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = _backend_name(request)
+    _backend_view(control, name)
+    return reply(views.burn_in(control, name))
+
+
 _NOTICE: dict[str, Any] = {
     "type": "object",
     "required": ["in_s"],
@@ -146,6 +159,21 @@ ROUTES: tuple[Route, ...] = (
         "cancelBackendNotice",
         "A backend does not go away, or is back.",
         cancel_backend_notice,
+    ),
+    Route(
+        "POST",
+        f"{V1}/backends/{{region}}/{{backend}}/burn-in",
+        "beginBurnIn",
+        "Measure whether a backend is fit for traffic. Ends in some seconds; ask for the result.",
+        begin_burn_in,
+        status=202,
+    ),
+    Route(
+        "GET",
+        f"{V1}/backends/{{region}}/{{backend}}/burn-in",
+        "showBurnIn",
+        "How far the burn-in of a backend is, and its report.",
+        show_burn_in,
     ),
     Route("POST", f"{V1}/backends/{{region}}/{{backend}}/probe", "probeBackend", "Probe a backend now.", probe_backend),
 )

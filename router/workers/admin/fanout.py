@@ -340,5 +340,7 @@ _ANSWERS: dict[str, _Answer] = {
     "resumeBackend": partial(_withdraw, merge.backend),
     "noticeBackend": partial(_withdraw, merge.backend),
     "cancelBackendNotice": partial(_withdraw, merge.backend),
+    "beginBurnIn": _any,
+    "showBurnIn": _any,
     "probeBackend": partial(_probe, merge.backend),
 }
