@@ -113,6 +113,12 @@ class LimitsSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ContinuingSection:
+    enabled: bool = True
+    breaks: int = 3  # how often one answer may break off
+
+
+@dataclass(frozen=True, slots=True)
 class ResponsesSection:
     ttl_s: float = 21_600.0
 
@@ -160,6 +166,7 @@ class Config:
     limits: LimitsSection = field(default_factory=LimitsSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     tokens: TokensSection = field(default_factory=TokensSection)
+    continuing: ContinuingSection = field(default_factory=ContinuingSection)
     journal: JournalSection = field(default_factory=JournalSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()

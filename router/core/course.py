@@ -137,6 +137,14 @@ class Course(Value, eq=False):
         """Whether a request that waits would go on now, judged by the policy it chose. Counts nothing."""
         return not isinstance(self._decide(now_s, rng, True), Wait)
 
+    def may_move(self, backend: str, rest: Continues, now_s: float, rng: Rng) -> bool:
+        """Whether another backend could go on now with what ``backend`` is answering. Counts nothing."""
+        request = self.request
+        needed, request.continues = request.continues, rest
+        decision = self.fleet.decide(request, self.policy, now_s, rng, exclude={backend}, dry_run=True)
+        request.continues = needed
+        return isinstance(decision, Dispatch) and self.breaks < self.fleet.params.breaks_max
+
     @property
     def kind(self) -> WaitKind:
         """Equal for requests that the same free places are of use to."""

@@ -66,6 +66,10 @@ class Traits:
     takes_usage_option: bool | None = True
     #: what it is believed to be able to do until a probe of the live engine tells: a safe belief, see ADR 22
     continues: Continues = Continues.NO
+    #: goes on with a last message of the assistant by default, where others begin a new turn
+    prefills: bool = False
+    #: tokens of a completion whose request names no limit; None: as many as there is room for
+    completion_tokens: int | None = None
 
 
 TRAITS: dict[str, Traits] = {
@@ -79,6 +83,7 @@ TRAITS: dict[str, Traits] = {
             capacity_info="vllm:cache_config_info",
         ),
         continues=Continues.IDS,
+        completion_tokens=16,
     ),
     "sglang": Traits(
         "SGLang",
@@ -95,6 +100,7 @@ TRAITS: dict[str, Traits] = {
             split_by="priority",
         ),
         continues=Continues.TEXT,
+        completion_tokens=16,
     ),
     "tgi": Traits(
         "Text Generation Inference",
@@ -115,6 +121,7 @@ TRAITS: dict[str, Traits] = {
         ),
         sums_usage=True,
         continues=Continues.TEXT,
+        prefills=True,
     ),
     "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models", takes_usage_option=None),
     "router": Traits("another router of ours, one hop away", probe_path="/readyz"),

@@ -11,6 +11,9 @@ lifecycle      the path of one request
 waiting        where requests wait until a backend can take them
 attempt        one try on one backend, from its lease to its end
 relay          the backend's half: what it answers, held until it is good, then passed on as it comes
+leash          how long an attempt is waited for, and how it is ended from outside
+continuing     goes on with a stream that broke off: whether, and with what
+rest           the request for the rest of an answer
 answer         the client's half: begun once, ended once, however many attempts it takes
 exchange       everything about one request that outlives a stop
 

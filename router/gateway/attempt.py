@@ -6,17 +6,18 @@ import logging
 
 from router import clock
 from router.core.fleet import Fleet
-from router.core.outcomes import CONSEQUENCES, Outcome
+from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.sse import StreamKind
 from router.core.types import Lease
 from router.gateway import responses
+from router.gateway.continuing import Continuing
 from router.gateway.deadlines import Deadlines
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keeper, Keepers
 from router.gateway.relay import Relay
 from router.gateway.settings import InForce
-from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, wants_usage
+from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, shows_usage
 from router.gateway.waiting import WaitingRoom
 from router.tasks import spawn
 from router.telemetry.journal import AttemptRecord
@@ -48,6 +49,7 @@ class Attempts:
         waiting: WaitingRoom,
         deadlines: Deadlines,
         date: responses.DateHeader,
+        continuing: Continuing,
     ) -> None:
         self._force = force
         self._fleet = fleet
@@ -56,6 +58,7 @@ class Attempts:
         self._waiting = waiting
         self._deadlines = deadlines
         self.date = date
+        self._continuing = continuing
         self.closing = False
 
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
@@ -84,6 +87,8 @@ class Attempts:
                 raise
             end, x.answer.keep_alive = DELIVERED, False
         finally:
+            if x.rest is not None:
+                _judge_again(end)
             self._end(x, lease, pool, end)
         return end
 
@@ -117,8 +122,10 @@ class Attempts:
         body, served = x.request.body, x.record.served_model
         pieces: tuple[Piece, ...] = (body,)
         size = len(body)
-        if served != ask.model or ask_usage:
-            pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage)
+        rest = x.rest
+        if served != ask.model or ask_usage or rest is not None:
+            more = rest.edits if rest is not None else ()
+            pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage, more=more)
             size = sum(map(len, pieces))
         method = ask.envelope.method
         before, after = pool.head if method == b"POST" else pool.head_of(method)
@@ -143,7 +150,6 @@ class Attempts:
         if x.envelope.timeout_s is not None:
             due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
         self._deadlines.note(due_s)
-        hides = ask.stream and not (ask.stream_options and wants_usage(ask))
         relay = Relay(
             self,
             x,
@@ -155,7 +161,8 @@ class Attempts:
             now_s,
             due_s - now_s,
             asked_bytes=len(x.request.body),
-            hides_usage=hides,
+            hides_usage=ask.stream and not shows_usage(ask),
+            seam=self._continuing.seam(x, ask) if x.rest is not None else None,
         )
         x.relay = relay
         outbound.send(data, relay)
@@ -163,19 +170,22 @@ class Attempts:
 
     def _end(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd) -> None:
         """Whatever happened: the lease ends here, health, estimator and limits are told, and the attempt is noted."""
-        relay, x.lease, status = x.relay, None, None
+        relay, x.lease, status, usage = x.relay, None, None, None
+        outcome = end.outcome
         if relay is not None:
             if not relay.is_set:
                 relay.abort()
             if relay.committed:
+                if x.answer.events:
+                    relay.tally()
                 if not lease.request.light:  # a response that is shown tells the usage of when it was made
-                    x.usage = relay.usage
+                    usage = relay.usage
+                    x.usage = usage if relay.seam is None or usage is None else relay.seam.usage(usage)
                 x.record.reply_bytes = x.answer.delivered_bytes
             status = end.status or relay.status or None
-        outcome = end.outcome
-        x.charge = CONSEQUENCES[outcome].charge
+        x.charge = CONSEQUENCES[outcome].charge if x.rest is None or outcome is _OK else Charge.DELIVERED
         now_s, began_s, first_token_s = clock.monotonic_s(), lease.started_s, lease.first_token_s
-        self._fleet.end(lease, outcome, now_s, x.usage, retry_after_s=end.retry_after_s)
+        self._fleet.end(lease, outcome, now_s, usage, retry_after_s=end.retry_after_s)
         x.record.attempts.append(
             AttemptRecord(
                 lease.backend,
@@ -216,6 +226,8 @@ class Attempts:
             lines += self._force.settings.cors.lines(x.envelope.origin)
         if x.envelope.kind is StreamKind.RESPONSES:
             self._keep(x, lease, relay)
+        if relay.is_stream:
+            relay.transcript = self._continuing.open(x, lease.backend)
         record.ttft_s = now_s - x.arrival_s
         record.status = relay.status
         return responses.answer_head(
@@ -230,6 +242,20 @@ class Attempts:
             now_s - lease.started_s,
         )
 
+    def go_on(self, whose: Exchange, relay: Relay[Exchange]) -> None:
+        """The first content token of the rest is here."""
+        lease, transcript = whose.lease, whose.transcript
+        assert lease is not None
+        assert transcript is not None
+        now_s = clock.monotonic_s()
+        self._fleet.first_token(lease, now_s)
+        timeouts = self._force.settings.timeouts
+        self._deadlines.note(relay.be_patient(now_s, timeouts.token_gap, timeouts.answer))
+        relay.transcript = transcript
+
+    def may_move(self, whose: Exchange) -> bool:
+        return self._continuing.may_move(whose)
+
     def _keep(self, x: Exchange, lease: Lease, relay: Relay[Exchange]) -> None:
         """The client is about to learn the id of a response: note who keeps it."""
         ttl_s = self._force.settings.config.responses.ttl_s
@@ -240,3 +266,11 @@ class Attempts:
 def _has_all(x: Exchange) -> bool:
     """The client that has left took the whole answer with it."""
     return x.relay is not None and x.relay.said_all
+
+
+def _judge_again(end: AttemptEnd) -> None:
+    """The request for the rest of an answer is the router's: whoever finds fault with it cannot go on with the answer.
+    The client's own was good, for its answer had begun."""
+    if end.outcome is Outcome.CLIENT_ERROR:
+        end.outcome, end.objection = Outcome.UNSUPPORTED, None
+        end.detail = f"did not go on with the answer of another backend: status {end.status}"

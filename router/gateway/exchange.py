@@ -11,6 +11,7 @@ from router.errors import RouterError
 
 if TYPE_CHECKING:
     from router.core.course import Course
+    from router.core.transcript import Transcript
     from router.core.types import Lease, Request, Usage
     from router.gateway.answer import Answer
     from router.gateway.envelope import Envelope
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from router.gateway.keepers import Keeper
     from router.gateway.poison import Suspect
     from router.gateway.relay import Relay
+    from router.gateway.rest import Rest
     from router.store.base import Key, Reservation
     from router.telemetry.journal import Record
     from router.upstream.classify import Objection
@@ -60,5 +62,7 @@ class Exchange(msgspec.Struct, eq=False):
     lease: Lease | None = None  # of the attempt in progress
     trial: Suspect | None = None  # backends died of its body before: see gateway/poison.py
     relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
-    usage: Usage | None = None
+    transcript: Transcript | None = None  # of an answer that has begun, if another backend may go on with it
+    rest: Rest | None = None  # the request for the rest of it, after a break
+    usage: Usage | None = None  # of all its legs
     charge: Charge = Charge.REFUND

@@ -17,11 +17,13 @@ from router.core.decisions import Dispatch, Reject, RejectReason, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import Outcome
 from router.core.tokens import TokenEstimator
+from router.core.traits import Continues
 from router.core.types import Request, Rng
 from router.errors import RouterError
 from router.gateway import ingress, responses
 from router.gateway.attempt import Attempts
 from router.gateway.charging import Charging
+from router.gateway.continuing import Continuing
 from router.gateway.deadlines import Deadlines
 from router.gateway.demand import Demand
 from router.gateway.error_shapes import error_body, error_event
@@ -75,6 +77,7 @@ class Lifecycle:
         self._deadlines = Deadlines()
         self.demand = Demand(force, fleet, self._keepers, self.tokens, rng)
         self._charging = Charging(force, store, self.tokens)
+        self._continuing = Continuing(force, fleet, self._turns, rng)
         self._attempts = Attempts(
             force,
             fleet=fleet,
@@ -83,6 +86,7 @@ class Lifecycle:
             waiting=self.waiting,
             deadlines=self._deadlines,
             date=self.date,
+            continuing=self._continuing,
         )
         #: called with the name of a backend that denies a model it was believed to have
         self.ask_models: Callable[[str], object] = str
@@ -142,16 +146,26 @@ class Lifecycle:
                 failure = await self._attempts.make(x, ask, decision.lease, now_s)
                 if failure.outcome is _OK:
                     return
-                self._failed(x, course, decision.lease.backend, failure)
+                if await self._failed(x, course, decision.lease.backend, failure):
+                    return
             elif isinstance(decision, Wait):  # after a failure, too: for a backend that it was not at yet
                 await self.waiting.wait(course, decision, record)
             else:
                 raise self._rejection(x, failure, decision)
 
-    def _failed(self, x: Exchange, course: Course, backend: str, end: AttemptEnd) -> None:
-        """Note the failure of an attempt. Raises RouterError when there is to be no other."""
+    async def _failed(self, x: Exchange, course: Course, backend: str, end: AttemptEnd) -> bool:
+        """Note the failure of an attempt. Returns whether the answer is whole all the same. Raises RouterError when
+        there is to be no other attempt."""
+        begun, rest, events = x.answer.begun, Continues.NO, x.relay.events if x.relay is not None else 0
+        if begun:
+            rest = await self._continuing.prepare(x, end)
+            if x.rest is not None and x.rest.over:
+                self._continuing.close(x)
+                return True
         now_s = clock.monotonic_s()
-        stop = course.failed(backend, end.outcome, now_s, died=end.died, begun=x.answer.begun, unsent=end.unsent)
+        stop = course.failed(
+            backend, end.outcome, now_s, died=end.died, unsent=end.unsent, begun=begun, rest=rest, events=events
+        )
         if end.outcome is Outcome.MODEL_MISSING:
             self.ask_models(backend)
         if stop is Stop.DEADLY:
@@ -159,6 +173,7 @@ class Lifecycle:
             self.poison.killed(x.request.body, course.dead, now_s, trial=x.trial, told=told)
         if stop is not None:
             raise self._upstream_error(x, end, backend)
+        return False
 
     def _upstream_error(self, x: Exchange, end: AttemptEnd, backend: str) -> RouterError:
         """The error for the client when no other backend may be asked."""
@@ -167,6 +182,8 @@ class Lifecycle:
         if x.keeper is not None and kept is not None and missing:
             self._keepers.forget(x.record.tenant, kept.id)  # the engine has started anew, or has let it go
             return gone(kept)
+        if x.answer.begun:
+            return RouterError("stream_interrupted", f"Backend {backend} {end.detail.rstrip('.')}.")
         any_usable = end.outcome is Outcome.UNREACHABLE and self._any_usable(x.record.served_model or "")
         return error_of_end(end, backend, any_usable=any_usable)
 
@@ -196,6 +213,7 @@ class Lifecycle:
         record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         dialect = x.envelope.dialect
         if answer.begun:
+            record.not_continued = self._continuing.reason_for(x, error)
             answer.break_off(error_event(error, dialect, x.request_id))
             return
         record.status = error.status

@@ -7,9 +7,9 @@ wakes a task, nothing parses JSON. The relay is the signal of its own end: whoev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from router import clock
 from router.core import whole
 from router.core.forms import First, Form, first_of
 from router.core.framing import begins_a_stream
@@ -17,12 +17,14 @@ from router.core.outcomes import Outcome
 from router.core.sse import StreamWatch
 from router.core.types import Usage
 from router.core.usage import usage_at_end
+from router.gateway.leash import Leash, Sender
 from router.gateway.responses import Passed, passed_of
 from router.upstream.answers import end_of_whole, no_answer
 from router.upstream.classify import DELIVERED, ODD_SUCCESSES, AttemptEnd, end_in_band, end_of_answer
-from router.wire.flow import Signal
 
 if TYPE_CHECKING:
+    from router.core.seam import Seam
+    from router.core.transcript import Transcript
     from router.gateway.answer import Answer
     from router.gateway.deadlines import Deadlines
     from router.gateway.ingress import Ask
@@ -41,27 +43,18 @@ _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
 #: An engine that has said everything has this long to end its answer, in seconds; then the router ends it.
 _DONE_GRACE_S = 0.25
-#: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds.
-_DOUBTED_SILENCE_S = 5.0
 
 
-W_contra = TypeVar("W_contra", contravariant=True)
+#: How many events are passed on from one tally to the next.
+_TALLY_EVENTS = 32
+
 W = TypeVar("W")
 
 
-class Sender(Protocol[W_contra]):
-    """Who has sent the request to the backend, for ``whose`` sake."""
-
-    def begin(self, whose: W_contra, relay: Any, length: int | None) -> bytes:
-        """The client is answered from now on: the head of its answer. ``length``: of a whole answer, else None."""
-
-
-class Relay(Signal[AttemptEnd], Generic[W]):
+class Relay(Leash[W]):
     """Reads what a backend answers (a wire.outbound.Sink) and passes it on into ``answer``, once it is good.
 
-    ``patience_s`` is how long it may take to the first token, or to the whole answer, and after the commit to the next
-    event. Comments are a sign of life then, and bear ``comments_s`` without an event: engines send nothing else while
-    they hold back a tool call.
+    ``seam``: another backend began the answer, and this one goes on with it.
     """
 
     __slots__ = (
@@ -69,27 +62,21 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         "_ask",
         "_asked_bytes",
         "_chunks",
-        "_comments_s",
-        "_deadlines",
         "_ending",
         "_error",
+        "_full_events",
         "_headers",
         "_held",
         "_hides_usage",
-        "_inbound",
-        "_life_s",
-        "_outbound",
-        "_patience_s",
-        "_progress_s",
+        "_keep",
+        "_parts",
         "_reported_usage",
-        "_sender",
         "_tail",
         "_watch",
-        "_whose",
-        "committed",
         "passed",
         "pool",
-        "status",
+        "seam",
+        "transcript",
     )
 
     def __init__(
@@ -106,6 +93,7 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         *,
         asked_bytes: int,
         hides_usage: bool,
+        seam: Seam | None = None,
     ) -> None:
         self.is_set = False
         self._flow = None
@@ -128,6 +116,12 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         self._held = self._tail = b""
         self._chunks = False  # the client is being answered in chunks
         self.committed = False
+        self.seam = seam
+        self.transcript: Transcript | None = None  # keeps what the client is sent, if another backend may go on
+        # Of a committed stream
+        self._parts: list[bytes]  # passed on since the last tally
+        self._keep: Callable[[bytes], None]
+        self._full_events = 0  # when there are as many, the next tally is due
         # The rest is known with the head
         self.status = 0
         self._error: bool
@@ -145,70 +139,21 @@ class Relay(Signal[AttemptEnd], Generic[W]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of the answer so far, None if nothing can be said."""
+        """Tokens of this leg of the answer so far, None if nothing can be said."""
         if self._watch is not None:
             return self._watch.usage
         return usage_at_end(self._tail) if self._tail else self._reported_usage
+
+    @property
+    def events(self) -> int:
+        """Events with content that the client got from this backend."""
+        return self._watch.events if self.committed and self._watch is not None else 0
 
     @property
     def said_all(self) -> bool:
         """The client has the whole stream but for its last chunk: many leave at ``[DONE]``."""
         watch = self._watch
         return self.committed and watch is not None and watch.complete(framed=False) and not self._inbound.paused
-
-    @property
-    def due_s(self) -> float:
-        """When its patience is over."""
-        due_s = self._progress_s + self._patience_s
-        if self._life_s > self._progress_s:
-            due_s = max(due_s, min(self._life_s + self._patience_s, self._progress_s + self._comments_s))
-        if self.committed and self._inbound.paused:  # the client is the slow one
-            return max(due_s, self._deadlines.coarse_now_s + 1.0)
-        return due_s
-
-    def be_patient(self, now_s: float, patience_s: float, comments_s: float = 0.0) -> float:
-        """Wait for as long from now on. Returns until when."""
-        self._progress_s, self._patience_s, self._comments_s = now_s, patience_s, comments_s
-        self._life_s = 0.0
-        return now_s + patience_s
-
-    def _shorten(self, patience_s: float) -> None:
-        """Have less time from now on."""
-        self._deadlines.note(self.be_patient(clock.monotonic_s(), patience_s))
-
-    def pause(self, paused: bool) -> None:
-        """The client cannot keep up (or can again): stop reading from the backend."""
-        if self.is_set:
-            return
-        self._outbound.pause(paused)
-        if not paused:
-            self._progress_s = self._deadlines.coarse_now_s
-
-    def abort(self) -> None:
-        """Nobody wants the answer any more."""
-        self.is_set = True
-        self._outbound.abort()
-
-    def give_up(self, detail: str) -> None:
-        """The backend was found dead while this request waited for its first token: let another one answer."""
-        if not self.committed and not self.is_set:
-            self._outbound.abort()
-            self.set(AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail))
-
-    def hand_over(self, detail: str) -> bool:
-        """The backend is to go away: let another one answer. False: the client has a part of an answer that nobody
-        else can go on with, and it is left alone."""
-        if self.is_set or self.committed:
-            return False
-        self._outbound.abort()
-        self.set(AttemptEnd(Outcome.MOVED, "stream_interrupted", self.status, detail))
-        return True
-
-    def doubt(self) -> None:
-        """The backend is not to be trusted any more: a committed answer that falls silent now ends soon."""
-        if self.committed and not self.is_set and self._patience_s > _DOUBTED_SILENCE_S:
-            self._patience_s, self._comments_s = _DOUBTED_SILENCE_S, 0.0
-            self._shorten(max(0.0, self.due_s - self._deadlines.coarse_now_s))
 
     def expire(self) -> None:
         """Nothing came in time: no first token, no whole answer, or no further event."""
@@ -217,9 +162,8 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         self._outbound.abort()
         watch = self._watch
         if self.committed and watch is not None and watch.complete(framed=False):
-            self._stream_end(
-                watch, framed=False
-            )  # an engine that keeps the connection has said everything all the same
+            # An engine that keeps the connection has said everything all the same.
+            self._stream_end(watch, framed=False)
         elif self.committed:
             self.set(self._interrupted("sent no token in time"))
         else:
@@ -250,7 +194,9 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         watch = self._watch
         if self._chunks and watch is not None and watch.passes(data):
             # A token on its way: the bytes that came are the bytes that go.
-            self._answer.delivered_bytes += len(data)
+            self._keep(data)
+            if watch.events >= self._full_events:
+                self.tally()
             self._progress_s = self._deadlines.coarse_now_s
             self._inbound.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
         elif watch is None:
@@ -261,7 +207,9 @@ class Relay(Signal[AttemptEnd], Generic[W]):
             events = watch.events
             out = watch.feed(data)
             if out:
-                self._answer.write(out)
+                self._pass_on(out)
+            if self.is_set:  # at a stop string across the seam
+                return
             if watch.error is not None:
                 self._in_band_error(watch)
             elif watch.done:
@@ -284,7 +232,7 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         if self.committed and watch is not None and watch.complete(framed=False):
             self._stream_end(watch, framed=False)  # everything was said; only the last chunk is missing
         elif self.committed:
-            self.set(self._interrupted("broke the connection"))
+            self.set(self._interrupted("broke the connection", died=reason == "lost"))
         elif reason == "protocol":
             # What was read may be the rest of what the last request on this connection was sent.
             stale = self._outbound.served > 0 and not self.status
@@ -309,6 +257,8 @@ class Relay(Signal[AttemptEnd], Generic[W]):
             self._held += out
             if watch.started or len(self._held) + watch.held_bytes > self._hold_bytes(HOLD_STREAM_BYTES):
                 self._commit(None)
+        if self.is_set:
+            return
         if watch.error is not None:
             self._in_band_error(watch)
         elif watch.done:
@@ -328,10 +278,11 @@ class Relay(Signal[AttemptEnd], Generic[W]):
     def _in_band_error(self, watch: StreamWatch) -> None:
         """Engines report their own death, a full queue or a bad request inside a 200 stream."""
         self._outbound.abort()
+        end = end_in_band(watch.error or {})
         if self.committed:
-            self.set(self._interrupted("reported an error of its engine"))
-            return
-        self.set(end_in_band(watch.error or {}))
+            refused = end.outcome is Outcome.CLIENT_ERROR
+            end = self._interrupted("reported an error of its engine", refused=refused)
+        self.set(end)
 
     def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:
         rest = watch.flush()
@@ -340,9 +291,10 @@ class Relay(Signal[AttemptEnd], Generic[W]):
                 self._held += rest
                 self._commit(None)
             elif rest:
-                self._answer.write(rest)
-            self._answer.end()
-            self.set(DELIVERED)
+                self._pass_on(rest)
+            if not self.is_set:
+                self._answer.end()
+                self.set(DELIVERED)
         elif self.committed:
             self.set(self._interrupted("ended the stream early"))
         elif watch.error is not None:
@@ -421,12 +373,18 @@ class Relay(Signal[AttemptEnd], Generic[W]):
     # into the answer
 
     def _commit(self, length: int | None) -> None:
+        if self.seam is not None:
+            self._go_on()
+            return
         self.committed = True
         answer, body = self._answer, self._held
         head = self._sender.begin(self._whose, self, length)
         answer.begin(head, body, events=self._watch is not None)
         if length is not None:
             return
+        if self.transcript is not None:
+            self.transcript.add(body)
+        self._begin_tally()
         self._held = b""
         self._chunks = answer.chunked
         if self._watch is None:
@@ -434,5 +392,51 @@ class Relay(Signal[AttemptEnd], Generic[W]):
         if self._inbound.paused:
             self.pause(True)
 
-    def _interrupted(self, detail: str) -> AttemptEnd:
-        return AttemptEnd(Outcome.TRUNCATED, "stream_interrupted", self.status, detail)
+    def _begin_tally(self) -> None:
+        self._parts = []
+        self._keep = self._parts.append
+
+    def tally(self) -> None:
+        """Count what was passed on since the last time, and keep it."""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._answer.delivered_bytes += len(data)
+        if self.transcript is not None:
+            self.transcript.add(data)
+        if self._watch is not None:
+            self._full_events = self._watch.events + _TALLY_EVENTS
+
+    # into the answer of another
+
+    def _go_on(self) -> None:
+        """The client has a part of the answer already, from another backend."""
+        if self._watch is None:
+            self._outbound.abort()
+            self.set(no_answer(self.status, "did not answer with a stream"))
+            return
+        self.committed = True
+        self._begin_tally()
+        self._sender.go_on(self._whose, self)
+        held, self._held = self._held, b""
+        if self._inbound.paused:
+            self.pause(True)
+        self._pass_on(held)
+
+    def _pass_on(self, data: bytes) -> None:
+        """Whole events on their way."""
+        watch, seam = self._watch, self.seam
+        assert watch is not None
+        if seam is not None:
+            data = seam.take(data)
+        if data:
+            self._keep(data)
+            self._answer.pass_on(data)
+            if watch.events >= self._full_events:
+                self.tally()
+        if seam is not None and seam.over and not self.is_set:
+            self._outbound.abort()
+            self._answer.end()
+            self.set(DELIVERED)
+
+    def _interrupted(self, detail: str, *, died: bool = False, refused: bool = False) -> AttemptEnd:
+        return AttemptEnd(Outcome.TRUNCATED, "stream_interrupted", self.status, detail, died=died, refused=refused)

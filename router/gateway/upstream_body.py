@@ -33,15 +33,20 @@ def wants_usage(ask: Ask) -> bool:
     return not isinstance(given, dict) or bool(given.get("include_usage"))
 
 
+def shows_usage(ask: Ask) -> bool:
+    """The client gets the usage of its stream."""
+    return bool(ask.stream_options) and wants_usage(ask)
+
+
 def asks_for_usage(ask: Ask) -> bool:
     """Whether the router asks, since the API has the option and the client leaves it out."""
-    return ask.stream and ask.envelope.kind is StreamKind.CHAT and not (ask.stream_options and wants_usage(ask))
+    return ask.stream and ask.envelope.kind is StreamKind.CHAT and not shows_usage(ask)
 
 
-def body_for(body: Body, ask: Ask, served: str, *, ask_usage: bool) -> tuple[Piece, ...]:
-    """The body for an engine, in pieces: with the name of the model as it is served, and asking for the usage as well.
-    Nothing long is copied."""
-    edits: list[Edit] = []
+def body_for(body: Body, ask: Ask, served: str, *, ask_usage: bool, more: Sequence[Edit] = ()) -> tuple[Piece, ...]:
+    """The body for an engine, in pieces: with the name of the model as it is served, asking for the usage as well, and
+    with ``more`` edits. Nothing long is copied."""
+    edits: list[Edit] = [*more]
     if served != ask.model:
         if ask.model_spans is None:
             ask.model_spans = model_spans(body)

@@ -90,6 +90,7 @@ class Record(Value, eq=False):
     reply_bytes: int = 0
     prefix_blocks: Sequence[int] = ()  # a chain of 32-bit hashes, see core.affinity
     tokens_per_block: float = 0.0
+    not_continued: str | None = None  # of a stream that broke off: why no other backend went on, see core.continuable
     client_region: str | None = None  # where the client says it is
 
     @property

@@ -38,6 +38,7 @@ class AttemptEnd:
     unsent     there was no address to send it to
     died       the connection broke after the request was sent and before any answer
     objection  what is passed on when the request was at fault, or nobody can serve it
+    refused    the error came inside an answer that had begun, and is about the request
     body       of an error answer, as it came: not for clients
     """
 
@@ -50,6 +51,7 @@ class AttemptEnd:
     died: bool = False
     unsent: bool = False
     objection: Objection | None = None
+    refused: bool = False
     body: bytes = b""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.gateway.auth import anonymous_key
-from tests.support.playbook import DONE, HEAD, Playbook, chat, configuration, event, post, whole
+from tests.support.playbook import ALONE, DONE, HEAD, Playbook, chat, configuration, event, post, whole
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_a_failure_before_the_first_token_does_not_show(book: Playbook) ->
 
 async def test_a_failure_after_the_first_token_is_said_in_band(book: Playbook) -> None:
     client = book.client()
-    client.send(chat(stream=True))
+    client.send(chat(stream=True, **ALONE))
     await book.turn()
     book.asked.streams(event("Half an ans"))
     book.asked.dies()
@@ -180,7 +180,7 @@ async def test_a_first_token_that_does_not_come(book: Playbook) -> None:
 
 async def test_a_token_that_does_not_come(book: Playbook) -> None:
     client = book.client()
-    client.send(chat(stream=True))
+    client.send(chat(stream=True, **ALONE))
     await book.turn()
     book.asked.streams(event("Hello"))
     book.advance(59.0)

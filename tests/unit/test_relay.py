@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.support.playbook import DONE, Playbook, chat, event, whole
+from tests.support.playbook import ALONE, DONE, Playbook, chat, event, whole
 
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
 
@@ -14,9 +16,9 @@ async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
     return Playbook(monkeypatch)
 
 
-async def begun(book: Playbook, *pieces: bytes, stream: bool = True):  # type: ignore[no-untyped-def]
+async def begun(book: Playbook, *pieces: bytes, stream: bool = True, **fields: Any):  # type: ignore[no-untyped-def]
     client = book.client()
-    client.send(chat(stream=stream))
+    client.send(chat(stream=stream, **fields))
     await book.turn()
     backend = book.asked
     if stream:
@@ -59,7 +61,7 @@ async def test_a_plain_token_goes_on_as_it_came(book: Playbook) -> None:
 
 
 async def test_comments_are_life_for_a_while(book: Playbook) -> None:
-    client, backend = await begun(book, event("a"))
+    client, backend = await begun(book, event("a"), **ALONE)
     for _ in range(5):
         book.advance(50.0)
         backend.goes_on(b": held back\n\n")
@@ -80,7 +82,7 @@ async def test_an_answer_ends_soon_after_it_says_so(book: Playbook) -> None:
 
 
 async def test_an_end_without_a_finish_is_a_cut(book: Playbook) -> None:
-    client, backend = await begun(book, event("half an"))
+    client, backend = await begun(book, event("half an"), **ALONE)
     backend.goes_on(end=True)
     await book.turn()
     assert b"stream_interrupted" in client.answer.body
@@ -120,7 +122,7 @@ async def test_a_backend_that_refuses_connections_loses_what_waits_there(book: P
 
 
 async def test_a_stream_that_falls_silent_there_ends_soon(book: Playbook) -> None:
-    client, backend = await begun(book, event("a"))
+    client, backend = await begun(book, event("a"), **ALONE)
     book.app.lifecycle.backend_refused(backend.pool.spec.name)
     book.advance(4.0)
     backend.goes_on(event("b"))

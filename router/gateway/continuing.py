@@ -1,0 +1,118 @@
+"""Goes on with answers that broke off: what is kept of them, whether they can be gone on with, and with what.
+
+``core/transcript`` keeps what the client has received, ``core/continuable`` knows what is in the way, ``rest`` makes
+the request for the rest, ``core/seam`` joins its answer to the beginning, and ``core/course`` chooses who gives it.
+"""
+
+from __future__ import annotations
+
+from router import clock
+from router.core.continuable import OF_STOPS
+from router.core.fleet import Fleet
+from router.core.seam import Seam, ending
+from router.core.sse import StreamKind
+from router.core.traits import TRAITS, Continues
+from router.core.transcript import Transcript
+from router.core.types import Rng, Usage
+from router.errors import RouterError
+from router.gateway.exchange import Exchange
+from router.gateway.ingress import Ask
+from router.gateway.rest import Rest, rest_of
+from router.gateway.settings import InForce
+from router.gateway.steps import LONG_BODY_BYTES, Steps, Turns, finish
+from router.gateway.upstream_body import shows_usage
+from router.upstream.classify import AttemptEnd
+
+
+class Continuing:
+    """See above. Reasons why an answer is not gone on with are noted in its record."""
+
+    def __init__(self, force: InForce, fleet: Fleet, turns: Turns, rng: Rng) -> None:
+        self._force = force
+        self._fleet = fleet
+        self._turns = turns
+        self._rng = rng
+
+    def reason_at_once(self, ask: Ask) -> str | None:
+        """Why nothing need be kept of the answer to this request. None: it may be gone on with."""
+        if not ask.stream or ask.envelope.kind is not StreamKind.CHAT:
+            return "route"
+        if ask.choices != 1:
+            return "several_choices"
+        return None if self._force.settings.config.continuing.enabled else "off"
+
+    def open(self, x: Exchange, backend: str) -> Transcript | None:
+        """An answer begins. None: nothing need be kept of it."""
+        if x.ask is not None and self.reason_at_once(x.ask) is None:
+            x.transcript = Transcript(backend)
+        return x.transcript
+
+    async def prepare(self, x: Exchange, end: AttemptEnd) -> Continues:
+        """A leg of the answer, or an attempt to go on with it, has failed. Makes the request for the rest. Returns the
+        least that a backend must be able to; NO: nobody can go on, and the reason is in the record."""
+        found: Rest | str = "refused"
+        if not end.refused:
+            steps = self._rest(x)
+            long = len(x.request.body) > LONG_BODY_BYTES
+            found = await self._turns.read(steps) if long else finish(steps)
+        if isinstance(found, str):
+            x.rest, x.record.not_continued = None, found
+            return Continues.NO
+        x.rest = found
+        if x.need is not None:  # the prompt has become longer
+            x.need.prompt_tokens = x.record.prompt_tokens + found.said
+        return found.least
+
+    def _rest(self, x: Exchange) -> Steps[Rest | str]:
+        ask, transcript = x.ask, x.transcript
+        if ask is None or transcript is None:
+            return (ask and self.reason_at_once(ask)) or "odd_answer"
+        first = self._fleet.backends.get(transcript.backend)
+        if first is None:
+            return "no_backend"
+        transcript.forget_unsaid()
+        return (yield from rest_of(x.request.body, transcript, TRAITS[first.spec.engine]))
+
+    def may_move(self, x: Exchange) -> bool:
+        """Whether another backend can go on with an answer whose backend still lives. Its body is read at once."""
+        course, lease, transcript = x.course, x.lease, x.transcript
+        if course is None or lease is None or transcript is None or transcript.finished:
+            return False
+        found = finish(self._rest(x))
+        if isinstance(found, str) or found.over:
+            return False
+        return course.may_move(lease.backend, found.least, clock.monotonic_s(), self._rng)
+
+    def close(self, x: Exchange) -> None:
+        """Nothing was missing but the end of the answer: write it."""
+        ask, transcript = x.ask, x.transcript
+        assert ask is not None
+        assert transcript is not None
+        x.usage = usage = Usage(x.record.prompt_tokens, transcript.events)
+        end = ending(transcript.sample or {}, "length", usage if shows_usage(ask) else None)
+        x.answer.write(end)
+        x.answer.end()
+
+    def reason_for(self, x: Exchange, error: RouterError) -> str | None:
+        """Why an answer that had begun ends with this error; None if it was not a stream."""
+        if not x.answer.events:
+            return None
+        stop = x.course.stop if x.course is not None else None
+        found = x.record.not_continued or (OF_STOPS.get(stop) if stop is not None else None)
+        return found or ("shutting_down" if error.code == "shutting_down" else "no_backend")
+
+    def seam(self, x: Exchange, ask: Ask) -> Seam | None:
+        """Between what the client has and the leg that is about to begin. None: this is the first leg."""
+        rest, transcript = x.rest, x.transcript
+        if rest is None or transcript is None:
+            return None
+        return Seam(
+            transcript,
+            rest.text,
+            said=rest.said,
+            again=rest.again,
+            stops=rest.stops,
+            shows_stop=rest.shows_stop,
+            shows_usage=shows_usage(ask),
+            prompt_tokens=x.record.prompt_tokens,
+        )

@@ -1,0 +1,405 @@
+"""A stream survives its backend: the client sees one answer, whichever backends it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.playbook import DONE, MODEL, Backend, Client, Playbook, chat, configuration, event, post
+
+USAGE = {"stream_options": {"include_usage": True}}
+
+
+@pytest.fixture
+async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
+    return Playbook(monkeypatch)
+
+
+def role(id_: str = "c1") -> bytes:
+    return event(id=id_, choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+
+
+def usage(prompt: int, output: int, **fields: Any) -> bytes:
+    tokens = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    return event(choices=[], usage=tokens, **fields)
+
+
+async def begun(book: Playbook, *pieces: bytes, request: bytes | None = None) -> tuple[Client, Backend]:
+    client = book.client()
+    client.send(chat(stream=True) if request is None else request)
+    await book.turn()
+    backend = book.asked
+    backend.streams(role(), *pieces)
+    return client, backend
+
+
+async def moved(book: Playbook, before: Backend) -> Backend:
+    """The backend that goes on."""
+    await book.turn()
+    after = book.asked
+    assert after is not before
+    return after
+
+
+def body_of(backend: Backend) -> Any:
+    """What the backend was asked last."""
+    return orjson.loads(backend.asked[-1].rpartition(b"\r\n\r\n")[2])
+
+
+def events_in(client: Client) -> list[Any]:
+    lines = client.answer.body.decode().split("\n\n")
+    return [orjson.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def text_of(client: Client) -> str:
+    choices = [choice for message in events_in(client) for choice in message.get("choices", ())]
+    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices)
+
+
+async def test_another_backend_goes_on_after_the_last_character(book: Playbook) -> None:
+    client, first = await begun(book, event("Grüße, "), event("We"), event("lt")[:-9])
+    first.dies()
+    second = await moved(book, first)
+    asked = body_of(second)
+    assert asked["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Grüße, We"},
+    ]
+    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+    second.streams(role("c2"), event("lt", id="c2"), event("!", id="c2"), event(finish="stop", id="c2"), DONE, end=True)
+    assert client.answer.whole
+    assert text_of(client) == "Grüße, Welt!"
+    assert client.answer.body.count(DONE) == 1
+    assert client.answer.body.count(b'"role"') == 1
+    assert {message["id"] for message in events_in(client)} == {"c1"}
+    (record,) = book.records
+    assert (record.error, record.cause, record.not_continued) == (None, "ok", None)
+    assert [(a.outcome, a.kind) for a in record.attempts] == [("truncated", "first"), ("ok", "continue")]
+    book.at_rest()
+
+
+async def test_the_events_are_those_of_an_undisturbed_answer(book: Playbook) -> None:
+    def token(text: str, id_: str = "c1") -> bytes:
+        return event(id=id_, choices=[{"index": 0, "delta": {"content": text}, "finish_reason": None}])
+
+    tokens = ["One", " two", ' "three"', "\n", "four\\", "", " 五", " six"]
+    whole = [role(), *map(token, tokens), event(finish="stop"), DONE]
+    client, first = await begun(book, *map(token, tokens[:4]))
+    first.dies()
+    second = await moved(book, first)
+    second.streams(role("x"), *(token(text, "x") for text in tokens[3:]), event(finish="stop", id="x"), DONE)
+    book.advance(0.3)
+    assert client.answer.body == b"".join(whole)
+
+
+@pytest.mark.parametrize("how", ["dies", "ends", "stalls", "fails", "aborts", "is doubted"])
+async def test_every_way_to_break_off(book: Playbook, how: str) -> None:
+    client, first = await begun(book, event("a"), event("b"))
+    if how == "dies":
+        first.dies()
+    elif how == "ends":
+        first.goes_on(end=True)
+    elif how == "stalls":
+        book.advance(61.0)
+    elif how == "fails":
+        first.goes_on(b'data: {"error":{"message":"EngineCore died","code":500}}\n\n', DONE)
+    elif how == "aborts":
+        first.goes_on(event(finish="abort"), DONE)
+    else:
+        book.app.lifecycle.backend_refused(first.pool.spec.name)
+        book.advance(6.0)
+    second = await moved(book, first)
+    second.streams(event("c"), event(finish="stop"), DONE, end=True)
+    assert client.answer.whole
+    assert text_of(client) == "abc"
+    assert client.answer.body.count(DONE) == 1
+    book.at_rest()
+
+
+async def test_a_stream_is_handed_over(book: Playbook) -> None:
+    client, first = await begun(book, event("a"))
+    (x,) = book.app.lifecycle.live
+    assert x.relay is not None
+    assert x.relay.hand_over("is to go away")
+    second = await moved(book, first)
+    second.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+    assert [a.outcome for a in book.records[0].attempts] == ["moved", "ok"]
+    assert book.app.fleet.backends[first.pool.spec.name].reputation.failures_total == 0
+
+
+async def test_a_stream_that_nobody_can_go_on_with_is_not_handed_over(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), request=chat(stream=True, logprobs=True))
+    (x,) = book.app.lifecycle.live
+    assert x.relay is not None
+    assert not x.relay.hand_over("is to go away")
+    first.goes_on(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+
+
+async def test_what_waits_for_its_first_token_is_moved_as_well(book: Playbook) -> None:
+    client, first = await begun(book)
+    (x,) = book.app.lifecycle.live
+    assert x.relay is not None
+    assert x.relay.hand_over("is to go away")
+    second = await moved(book, first)
+    assert len(body_of(second)["messages"]) == 1
+    second.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert client.answer.whole
+
+
+async def test_several_breaks_and_the_limit(book: Playbook) -> None:
+    client, backend = await begun(book, event("0"))
+    for number in range(1, 4):
+        backend.goes_on(end=True)
+        backend = await moved(book, backend)
+        assert body_of(backend)["messages"][1]["content"] == "".join(map(str, range(number)))
+        backend.streams(role("x"), event(str(number)))
+    backend.goes_on(end=True)
+    await book.turn()
+    assert text_of(client) == "0123"
+    assert b"stream_interrupted" in client.answer.body
+    assert not client.answer.whole
+    assert book.records[0].not_continued == "breaks"
+    book.at_rest()
+
+
+async def test_one_usage_and_one_charge(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), event("b"), request=chat(stream=True, **USAGE))
+    first.dies()
+    second = await moved(book, first)
+    second.streams(event("c"), event(finish="stop"), usage(9, 1), DONE, end=True)
+    shown = [message["usage"] for message in events_in(client) if message.get("usage")]
+    assert shown == [{"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}]
+    (record,) = book.records
+    assert (record.prompt_tokens, record.output_tokens, record.usage_reported) == (7, 3, True)
+
+
+async def test_a_usage_that_was_not_asked_for_stays_hidden(book: Playbook) -> None:
+    client, first = await begun(book, event("a"))
+    first.dies()
+    second = await moved(book, first)
+    second.streams(event("c"), event(finish="stop"), usage(8, 1), DONE, end=True)
+    assert b"usage" not in client.answer.body
+    assert (book.records[0].prompt_tokens, book.records[0].output_tokens) == (7, 2)
+
+
+async def test_the_tokens_of_an_answer_that_stays_broken_are_charged_once(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), event("b"))
+    first.dies()
+    second = await moved(book, first)
+    second.answers(500, b"{}")
+    third = await moved(book, second)
+    third.answers(500, b"{}")
+    await book.turn()
+    assert b"stream_interrupted" in client.answer.body
+    (record,) = book.records
+    assert record.output_tokens == 2
+    assert record.not_continued == "no_backend"
+
+
+async def test_the_limit_is_what_is_left(book: Playbook) -> None:
+    _, first = await begun(book, event("a"), event("b"), request=chat(stream=True, max_tokens=5, min_tokens=4))
+    first.dies()
+    asked = body_of(await moved(book, first))
+    assert (asked["max_tokens"], asked["min_tokens"]) == (3, 2)
+
+
+async def test_nothing_is_left_but_the_end(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), event("b"), request=chat(stream=True, max_tokens=2, **USAGE))
+    first.dies()
+    await book.turn()
+    assert client.answer.whole
+    messages = events_in(client)
+    assert messages[-2]["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "length"}
+    assert messages[-1]["usage"]["completion_tokens"] == 2
+    assert client.answer.body.endswith(DONE)
+    assert book.records[0].error is None
+    book.at_rest()
+
+
+async def test_white_space_at_the_seam_comes_again_and_is_dropped(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), event(" \n"), request=chat(stream=True, max_tokens=9))
+    first.dies()
+    second = await moved(book, first)
+    asked = body_of(second)
+    assert asked["messages"][1]["content"] == "a"
+    assert asked["max_tokens"] == 8, "the white space comes again"
+    second.streams(event(" "), event("\n\nb"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "a \n\nb"
+
+
+async def test_white_space_alone_is_nothing_to_go_on_with(book: Playbook) -> None:
+    client, first = await begun(book, event("\n"))
+    first.dies()
+    second = await moved(book, first)
+    assert "continue_final_message" not in body_of(second)
+    second.streams(event("\na"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "\na"
+
+
+@pytest.mark.parametrize("shows", [False, True])
+async def test_a_stop_string_across_the_seam_ends_the_answer(book: Playbook, shows: bool) -> None:
+    request = chat(stream=True, stop=["END", "x"], include_stop_str_in_output=shows)
+    client, first = await begun(book, event("a"), event("bE"), request=request)
+    first.dies()
+    second = await moved(book, first)
+    second.streams(event("N"))
+    assert text_of(client) == "abE", "it may become a stop string"
+    second.goes_on(event("D, and more"))
+    await book.turn()
+    assert client.answer.whole
+    assert text_of(client) == ("abEND" if shows else "abE")
+    assert events_in(client)[-1]["choices"][0]["finish_reason"] == "stop"
+    assert client.answer.body.endswith(DONE)
+    assert book.records[0].error is None
+    book.at_rest()
+
+
+async def test_what_might_have_been_a_stop_string_is_not_lost(book: Playbook) -> None:
+    client, first = await begun(book, event("bE"), request=chat(stream=True, stop="END"))
+    first.dies()
+    second = await moved(book, first)
+    second.streams(event("N"), event("E"), event("N"), event(finish="length"), DONE, end=True)
+    assert text_of(client) == "bENEN"
+
+
+async def test_a_client_that_has_its_own_message_gone_on_with(book: Playbook) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 'Once "up'}]
+    request = chat(stream=True, messages=messages, continue_final_message=True, add_generation_prompt=False)
+    _, first = await begun(book, event("on"), request=request)
+    first.dies()
+    asked = body_of(await moved(book, first))
+    assert asked["messages"][-1] == {"role": "assistant", "content": 'Once "upon'}
+    assert len(asked["messages"]) == 2
+
+
+async def test_a_completion(book: Playbook) -> None:
+    def part(text: str, finish: str | None = None) -> bytes:
+        return event(id="cmpl", choices=[{"index": 0, "text": text, "finish_reason": finish}])
+
+    client = book.client()
+    client.send(post("/v1/completions", orjson.dumps({"model": MODEL, "prompt": 'Say "hi', "stream": True})))
+    await book.turn()
+    first = book.asked
+    first.streams(part("a"), part(" b"))
+    first.dies()
+    second = await moved(book, first)
+    asked = body_of(second)
+    assert asked["prompt"] == 'Say "hia b'
+    assert asked["max_tokens"] == 14, "vLLM gives 16 by default"
+    assert "messages" not in asked
+    second.streams(part("c"), part("", "length"), DONE, end=True)
+    assert text_of(client) == "a bc"
+    assert client.answer.whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"n": 2}, "several_choices"),
+        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "json_object"}}, "guided"),
+        ({"guided_regex": "a+"}, "guided"),
+        ({"structured_outputs": {"choice": ["a"]}}, "guided"),
+        ({"tool_choice": "required", "tools": [{}]}, "tool_calls"),
+        ({"echo": True}, "odd_request"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, "odd_request"),
+    ],
+)
+async def test_requests_that_are_not_gone_on_with(book: Playbook, fields: dict[str, Any], reason: str) -> None:
+    client, first = await begun(book, event("a"), request=chat(stream=True, **fields))
+    first.dies()
+    await book.turn()
+    answer = client.answer
+    assert not answer.whole
+    assert b"stream_interrupted" in answer.body
+    assert DONE not in answer.body
+    assert client.wire.closed
+    (record,) = book.records
+    assert (record.not_continued, record.cause) == (reason, "truncated")
+    book.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("delta", "reason"),
+    [
+        ({"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, "tool_calls"),
+        ({"reasoning_content": "hm"}, "reasoning"),
+        ({"reasoning": "hm"}, "reasoning"),
+        ({"audio": {"data": "x"}}, "odd_answer"),
+    ],
+)
+async def test_answers_that_are_not_gone_on_with(book: Playbook, delta: dict[str, Any], reason: str) -> None:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    client, first = await begun(book, event("a"), event(choices=[choice]))
+    first.dies()
+    await book.turn()
+    assert b"stream_interrupted" in client.answer.body
+    assert book.records[0].not_continued == reason
+
+
+async def test_a_fault_of_the_request_is_not_taken_elsewhere(book: Playbook) -> None:
+    client, first = await begun(book, event("a"))
+    first.goes_on(b'data: {"error":{"message":"bad","type":"BadRequestError","code":400}}\n\n', DONE)
+    await book.turn()
+    assert b"stream_interrupted" in client.answer.body
+    assert book.records[0].not_continued == "refused"
+
+
+async def test_a_backend_that_does_not_go_on_is_not_the_last(book: Playbook) -> None:
+    client, first = await begun(book, event("a"))
+    first.dies()
+    second = await moved(book, first)
+    second.answers(400, b'{"error":{"message":"Both flags","code":400}}')
+    third = await moved(book, second)
+    third.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+    assert [a.outcome for a in book.records[0].attempts] == ["truncated", "unsupported", "ok"]
+
+
+async def test_a_whole_answer_is_no_rest(book: Playbook) -> None:
+    client, first = await begun(book, event("a"))
+    first.dies()
+    second = await moved(book, first)
+    second.answers(200, b'{"choices":[{"message":{"content":"ab"},"finish_reason":"stop"}]}')
+    third = await moved(book, second)
+    third.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+
+
+async def test_the_answers_residency_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Playbook(monkeypatch, configuration(backends=("us-east/a", "eu-west/a")))
+    client, first = await begun(book, event("a"), request=chat(stream=True, headers={"x_router_residency": "us"}))
+    first.dies()
+    await book.turn()
+    assert b"stream_interrupted" in client.answer.body
+    assert book.records[0].not_continued == "no_backend"
+    assert not book.backend("eu-west/a").connections
+
+
+async def test_a_client_that_leaves_between_two_legs(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), event("b"))
+    first.dies()
+    second = await moved(book, first)
+    client.leave()
+    await book.turn()
+    assert second.connections[-1].wire.closed
+    assert book.records[0].cause == "client_gone"
+    assert book.records[0].output_tokens == 2
+    book.at_rest()
+
+
+async def test_a_long_answer_is_gone_on_with_from_its_very_end(book: Playbook) -> None:
+    """Longer than the bytes that are kept as they came."""
+    client, first = await begun(book, event("0"))
+    for number in range(1, 500):
+        first.goes_on(event(f" {number}"))
+    first.dies()
+    second = await moved(book, first)
+    assert body_of(second)["messages"][1]["content"] == " ".join(map(str, range(500)))
+    second.streams(event(" end"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == " ".join(map(str, range(500))) + " end"
+    assert book.records[0].output_tokens >= 501
