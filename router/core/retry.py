@@ -70,6 +70,6 @@ class RetryBudget:
         """Retries that would be allowed now."""
         if now_s >= self._next_s:
             self._roll(now_s)
-        if hopeful:
-            return self._floor + self._ratio * sum(self._requests) - sum(self._retries)
-        return self._hopeless_floor + self._hopeless_ratio * sum(self._requests) - sum(self._retries)
+        requests, retries = sum(self._requests), sum(self._retries)
+        left = self._floor + self._ratio * requests - retries
+        return left if hopeful else min(left, self._hopeless_floor + self._hopeless_ratio * requests - retries)

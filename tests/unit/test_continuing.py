@@ -44,7 +44,7 @@ async def moved(book: Playbook, before: Backend) -> Backend:
 
 
 def body_of(backend: Backend) -> Any:
-    """What the backend was asked last."""
+    """The last body that the backend was sent."""
     return orjson.loads(backend.asked[-1].rpartition(b"\r\n\r\n")[2])
 
 

@@ -75,7 +75,7 @@ def test_every_other_byte_stays() -> None:
 
 def test_a_list_of_one_prompt() -> None:
     assert rest({"prompt": ["Say"], "max_tokens": 9}, " hi")[1]["prompt"] == ["Say hi"]
-    assert found(orjson.dumps({"prompt": [1, 2, 3]}), "a") == "odd_request", "token ids are no text"
+    assert found(orjson.dumps({"prompt": [1, 2, 3]}), "a") == "odd_request", "token ids are not text"
 
 
 def test_flags_of_the_client() -> None:

@@ -1,4 +1,4 @@
-"""What is kept of a stream: its text to the last character, whatever shape its events have."""
+"""The text of a stream is kept to the last character, whatever shape its events have."""
 
 from __future__ import annotations
 
