@@ -85,7 +85,7 @@ class App:
         self._stack = AsyncExitStack()
         self.stopping = asyncio.Event()
         rng = random.Random()
-        self._params = Params(queue_max=config.limits.queue)
+        self._params = Params(queue_max=config.limits.queue, breaks_max=config.continuation.breaks)
         self.fleet = Fleet(self._params, router_region=config.router.region)
         name = config.router.name if worker is None else f"{config.router.name}#{worker}"
         self.store: Store = open_store(config, router_name=name)

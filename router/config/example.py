@@ -46,6 +46,9 @@ token_gap    = 60.0
 request_body = 30.0
 drain        = 300.0             # for streams to finish when the router stops
 
+[continuation]                   # streams that break off
+enabled = true                   # another backend goes on with them where that is safe
+
 [[regions]]
 name         = "us-east"
 location     = [38.9, -77.0]     # latitude, longitude

@@ -14,6 +14,7 @@ from router.config import checks
 from router.config.model import (
     AuthSection,
     Config,
+    ContinuationSection,
     CorsSection,
     JournalSection,
     LimitsSection,
@@ -26,6 +27,7 @@ from router.config.model import (
     RouterSection,
     StoreSection,
     TimeoutsSection,
+    TokensSection,
 )
 from router.config.names import NAME, model_problem, name_problem
 from router.config.places import locate
@@ -125,7 +127,9 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         models=_models(reader, document),
         timeouts=_timeouts(values("timeouts"), env),
         limits=LimitsSection(**values("limits")),
+        continuation=ContinuationSection(**values("continuation")),
         responses=ResponsesSection(**values("responses")),
+        tokens=TokensSection(**values("tokens")),
         journal=JournalSection(**values("journal")),
         probes=ProbesSection(**values("probes")),
         regions=_regions(reader, document),

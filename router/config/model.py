@@ -113,7 +113,7 @@ class LimitsSection:
 
 
 @dataclass(frozen=True, slots=True)
-class ContinuingSection:
+class ContinuationSection:
     enabled: bool = True
     breaks: int = 3  # how often one answer may break off
 
@@ -166,7 +166,7 @@ class Config:
     limits: LimitsSection = field(default_factory=LimitsSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     tokens: TokensSection = field(default_factory=TokensSection)
-    continuing: ContinuingSection = field(default_factory=ContinuingSection)
+    continuation: ContinuationSection = field(default_factory=ContinuationSection)
     journal: JournalSection = field(default_factory=JournalSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()

@@ -25,6 +25,7 @@ AT_START_ONLY = frozenset(
         "store.redis",
         "store.wait",
         "auth.admin_token_env",
+        "continuation.breaks",
         "limits.connections",
         "journal.records",
         "journal.path",

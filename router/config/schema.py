@@ -8,6 +8,7 @@ from __future__ import annotations
 from router.config.address import listen_problem, url_problem
 from router.config.model import (
     AuthSection,
+    ContinuationSection,
     CorsSection,
     JournalSection,
     LimitsSection,
@@ -282,6 +283,15 @@ SECTIONS: tuple[Section, ...] = (
             Setting("connections", "integer", "Most client connections.", low=1, high=10**6),
             Setting("queue", "integer", "Most requests that wait for a place.", low=0, high=10**6),
             Setting("buffered_bytes", "integer", "Request bodies held at once, together.", low=2**20, high=2**40),
+        ),
+    ),
+    Section(
+        "continuation",
+        "Streams that break off: another backend goes on with them, after the last character that the client has.",
+        ContinuationSection,
+        (
+            Setting("enabled", "boolean", "Go on with them. If not, they end with an error in band."),
+            Setting("breaks", "integer", "How often one answer may break off and be gone on with.", low=0, high=100),
         ),
     ),
     Section(

@@ -252,6 +252,8 @@ class Attempts:
         timeouts = self._force.settings.timeouts
         self._deadlines.note(relay.be_patient(now_s, timeouts.token_gap, timeouts.answer))
         relay.transcript = transcript
+        if whose.envelope.shows_legs:
+            whose.answer.write(b": router continued in %b\n\n" % lease.backend.encode())
 
     def may_move(self, whose: Exchange) -> bool:
         return self._continuing.may_move(whose)

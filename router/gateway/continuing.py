@@ -39,7 +39,7 @@ class Continuing:
             return "route"
         if ask.choices != 1:
             return "several_choices"
-        return None if self._force.settings.config.continuing.enabled else "off"
+        return None if self._force.settings.config.continuation.enabled else "off"
 
     def open(self, x: Exchange, backend: str) -> Transcript | None:
         """An answer begins. None: nothing need be kept of it."""

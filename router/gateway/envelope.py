@@ -60,6 +60,7 @@ class Envelope:
     counting: bool = False  # it asks for a number of tokens, and uses none
     dialect: Dialect = Dialect.OPENAI  # of its errors
     writes: bool = True  # its answer is text, of which every byte was generated
+    shows_legs: bool = False  # the client is told which backend goes on with its stream
     #: the client's id if it is harmless in logs and headers
     request_id: bytes | None = None
     #: (code, detail) of what is wrong with it
@@ -167,6 +168,10 @@ def _policy(envelope: Envelope, value: bytes) -> None:
     envelope.policy = value.decode("latin-1")
 
 
+def _legs(envelope: Envelope, value: bytes) -> None:
+    envelope.shows_legs = value.strip().lower() in (b"1", b"true")
+
+
 def _client_region(envelope: Envelope, value: bytes) -> None:
     if _REGION.fullmatch(value):
         envelope.client_region = value.decode()
@@ -179,5 +184,6 @@ _ASKS = {
     b"x-router-affinity": _affinity,
     b"x-router-timeout-ms": _timeout,
     b"x-router-policy": _policy,
+    b"x-router-legs": _legs,
     b"x-client-region": _client_region,
 }

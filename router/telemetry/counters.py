@@ -91,6 +91,7 @@ class _Series:
     requests: dict[tuple[str, str, str, int, str], _RequestCell] = field(default_factory=dict)
     attempts: dict[tuple[str, str, str], _AttemptCell] = field(default_factory=dict)
     retries: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    cuts: dict[str, int] = field(default_factory=dict)  # by reason
     refusals: dict[str, int] = field(default_factory=dict)
 
     def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
@@ -144,6 +145,8 @@ class Metrics:
                     self._fold_attempts([attempt])
         if kind.error is not None:
             for record in records:
+                if record.not_continued is not None:
+                    series.cuts[record.not_continued] = series.cuts.get(record.not_continued, 0) + 1
                 if record.limit is not None:
                     series.refusals[record.limit] = series.refusals.get(record.limit, 0) + 1
 
@@ -199,6 +202,8 @@ class Metrics:
 
     def _counters(self) -> Iterator[GaugeSample]:
         series = self._series
+        for reason, count in series.cuts.items():
+            yield GaugeSample("router_streams_cut_total", (reason,), count)
         for (model, region, backend, status, cause), request in series.requests.items():
             yield GaugeSample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
         for (model, region), counts in series.tokens.items():

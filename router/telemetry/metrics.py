@@ -6,6 +6,7 @@ from collections.abc import Callable
 from operator import add
 from typing import NamedTuple
 
+from router.core.continuable import REASONS
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
@@ -106,6 +107,13 @@ METRICS: tuple[MetricSpec, ...] = (
         ("region", "backend", "kind"),
         "Attempts after the first.",
         values=(("kind", RETRIES),),
+    ),
+    MetricSpec(
+        "router_streams_cut_total",
+        "counter",
+        ("reason",),
+        "Streams that ended early, with an error in band, because no backend could go on with them.",
+        values=(("reason", tuple(REASONS)),),
     ),
     MetricSpec(
         "router_ttft_prediction_error_seconds",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import orjson
 import pytest
 
+from router.config import parse
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
-from router.config.setting import Section
+from router.config.setting import Section, default
 from router.core.types import BackendSpec, RegionSpec
 
 
@@ -31,3 +33,26 @@ def test_no_key_stands_twice_in_a_section() -> None:
     for section in SECTIONS:
         names = [key.name for key in section.keys]
         assert len(names) == len(set(names)), section.name
+
+
+@pytest.mark.parametrize("section", [s for s in SECTIONS if not s.named], ids=lambda section: section.name)
+def test_every_number_and_switch_of_the_file_reaches_the_configuration(section: Section) -> None:
+    for key in section.keys:
+        given = default(section.model, key)
+        if key.kind not in ("integer", "number", "boolean") or given is None or key.name == "workers":
+            continue
+        wanted = (
+            not given if key.kind == "boolean" else given + 1 if key.high is None or given < key.high else given - 1
+        )
+        written = orjson.dumps(wanted).decode()
+        config = parse(f"{MINIMAL}\n[{section.name}]\n{key.name} = {written}\n", "regions.toml", env={})
+        assert getattr(getattr(config, section.name), key.attr or key.name) == wanted, key.name
+
+
+MINIMAL = """
+[[regions]]
+name = "a"
+[[regions.backends]]
+name = "a"
+url = "http://127.0.0.1:1"
+"""

@@ -1,4 +1,7 @@
-"""A stream survives its backend: the client sees one answer, whichever backends it came from."""
+"""A stream survives its backend: the client sees one answer, whichever backends it came from.
+
+``router.gateway.continuing`` and what it brings together, through the whole router.
+"""
 
 from __future__ import annotations
 
