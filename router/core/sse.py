@@ -158,6 +158,11 @@ class StreamWatch:
         return self._tail
 
     @property
+    def in_event(self) -> bool:
+        """A part of an event that is too long to be held has gone on."""
+        return self._long is not None
+
+    @property
     def held_bytes(self) -> int:
         return len(self._tail)
 

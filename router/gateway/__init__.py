@@ -29,6 +29,7 @@ aliases        model names clients use -> models that backends serve
 upstream_body  the body for an engine, where it is not the client's own
 keepers        which backend keeps a response that is named by its id
 poison         requests that backends died of
+pings          signs of life in the silence of streams
 readers        clients that do not read their answers
 failures       what a client is told when no backend answers
 error_shapes   errors as OpenAI's and Anthropic's clients read them

@@ -10,6 +10,7 @@ from router.wire.head import RequestHead
 from router.wire.inbound import Inbound
 
 _LAST_CHUNK = b"0\r\n\r\n"
+_PING = b": ping\n\n"
 
 
 class Answer:
@@ -19,7 +20,7 @@ class Answer:
     chunk. ``keep_alive``: the connection may serve another request after it.
     """
 
-    __slots__ = ("_head", "begun", "chunked", "delivered_bytes", "events", "inbound", "keep_alive")
+    __slots__ = ("_head", "begun", "chunked", "delivered_bytes", "events", "inbound", "keep_alive", "spoke_s")
 
     def __init__(self, inbound: Inbound, head: RequestHead) -> None:
         self.inbound = inbound
@@ -27,6 +28,7 @@ class Answer:
         self.begun = self.chunked = self.events = False
         self.keep_alive = True
         self.delivered_bytes = 0
+        self.spoke_s = 0.0  # when the client last got something of a stream, before the attempt in progress
 
     def framing(self, length: int | None, *, closing: bool, bodiless: bool = False) -> bytes:
         """Decide how the answer is framed. Returns the header lines that say so. ``length``: of a whole body, or None
@@ -63,6 +65,11 @@ class Answer:
             self.inbound.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self.inbound.write(data)
+
+    def ping(self, now_s: float) -> None:
+        """A sign of life in a stream, between two events."""
+        self.spoke_s = now_s
+        self.pass_on(_PING)
 
     def end(self) -> None:
         """All of it was sent."""

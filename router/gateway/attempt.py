@@ -147,7 +147,7 @@ class Attempts:
         """Send the request; what comes of it is to be awaited from the relay."""
         timeouts = self._force.settings.timeouts
         due_s = now_s + (timeouts.first_token if ask.stream else timeouts.answer)
-        if x.envelope.timeout_s is not None:
+        if x.envelope.timeout_s is not None and x.rest is None:
             due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
         self._deadlines.note(due_s)
         relay = Relay(
@@ -178,6 +178,7 @@ class Attempts:
             if relay.committed:
                 if x.answer.events:
                     relay.tally()
+                    x.answer.spoke_s = relay.spoke_s
                 if not lease.request.light:  # a response that is shown tells the usage of when it was made
                     usage = relay.usage
                     x.usage = usage if relay.seam is None or usage is None else relay.seam.usage(usage)

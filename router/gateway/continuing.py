@@ -23,6 +23,8 @@ from router.gateway.steps import LONG_BODY_BYTES, Steps, Turns, finish
 from router.gateway.upstream_body import shows_usage
 from router.upstream.classify import AttemptEnd
 
+_NEVER = float("inf")
+
 
 class Continuing:
     """See above. Reasons why an answer is not gone on with are noted in its record."""
@@ -59,8 +61,9 @@ class Continuing:
             x.rest, x.record.not_continued = None, found
             return Continues.NO
         x.rest = found
-        if x.need is not None:  # the prompt has become longer
+        if x.need is not None:  # the prompt has become longer, and the time for the first token was kept
             x.need.prompt_tokens = x.record.prompt_tokens + found.said
+            x.need.deadline_s = _NEVER
         return found.least
 
     def _rest(self, x: Exchange) -> Steps[Rest | str]:

@@ -13,12 +13,15 @@ from router.upstream.classify import AttemptEnd
 from router.wire.flow import Signal
 
 if TYPE_CHECKING:
+    from router.core.transcript import Transcript
     from router.gateway.deadlines import Deadlines
     from router.wire.inbound import Inbound
     from router.wire.outbound import Outbound
 
-#: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds.
+#: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds ...
 _DOUBTED_SILENCE_S = 5.0
+#: ... and sooner if another backend may go on with it.
+_DOUBTED_MOVABLE_S = 2.0
 
 
 W = TypeVar("W")
@@ -60,6 +63,7 @@ class Leash(Signal[AttemptEnd], Generic[W]):
         "_whose",
         "committed",
         "status",
+        "transcript",
     )
 
     _comments_s: float
@@ -73,6 +77,12 @@ class Leash(Signal[AttemptEnd], Generic[W]):
     _whose: W
     committed: bool
     status: int  # of the backend, 0 before its head
+    transcript: Transcript | None  # keeps what the client is sent, if another backend may go on with it
+
+    @property
+    def spoke_s(self) -> float:
+        """When the client last got something of it."""
+        return max(self._progress_s, self._life_s) if self.committed else 0.0
 
     @property
     def due_s(self) -> float:
@@ -123,8 +133,11 @@ class Leash(Signal[AttemptEnd], Generic[W]):
 
     def doubt(self) -> None:
         """The backend is not to be trusted any more: a committed answer that falls silent now ends soon."""
-        if self.committed and not self.is_set and self._patience_s > _DOUBTED_SILENCE_S:
-            self._patience_s, self._comments_s = _DOUBTED_SILENCE_S, 0.0
+        if not self.committed or self.is_set:
+            return
+        silence_s = _DOUBTED_MOVABLE_S if self.transcript is not None and self._movable() else _DOUBTED_SILENCE_S
+        if self._patience_s > silence_s:
+            self._patience_s, self._comments_s = silence_s, 0.0
             self._shorten(max(0.0, self.due_s - self._deadlines.coarse_now_s))
 
     def _movable(self) -> bool:

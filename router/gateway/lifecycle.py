@@ -32,6 +32,7 @@ from router.gateway.failures import error_of_end, error_of_reject, unknown_model
 from router.gateway.handover import HandOver
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keepers, gone
+from router.gateway.pings import Pings
 from router.gateway.poison import Poison
 from router.gateway.relay import Relay
 from router.gateway.settings import InForce, Settings
@@ -77,6 +78,7 @@ class Lifecycle:
         self._deadlines = Deadlines()
         self.demand = Demand(force, fleet, self._keepers, self.tokens, rng)
         self._charging = Charging(force, store, self.tokens)
+        self._pings = Pings()
         self._continuing = Continuing(force, fleet, self._turns, rng)
         self._attempts = Attempts(
             force,
@@ -266,6 +268,7 @@ class Lifecycle:
             for backend in silenced:
                 self._leave(backend, "does not answer any more")
         self._hand_over.sweep(now_s)
+        self._pings.sweep(self.live, now_s)
         self._pools.sweep()
         self.waiting.offer()
 

@@ -24,7 +24,6 @@ from router.upstream.classify import DELIVERED, ODD_SUCCESSES, AttemptEnd, end_i
 
 if TYPE_CHECKING:
     from router.core.seam import Seam
-    from router.core.transcript import Transcript
     from router.gateway.answer import Answer
     from router.gateway.deadlines import Deadlines
     from router.gateway.ingress import Ask
@@ -76,7 +75,6 @@ class Relay(Leash[W]):
         "passed",
         "pool",
         "seam",
-        "transcript",
     )
 
     def __init__(
@@ -117,7 +115,7 @@ class Relay(Leash[W]):
         self._chunks = False  # the client is being answered in chunks
         self.committed = False
         self.seam = seam
-        self.transcript: Transcript | None = None  # keeps what the client is sent, if another backend may go on
+        self.transcript = None
         # Of a committed stream
         self._parts: list[bytes]  # passed on since the last tally
         self._keep: Callable[[bytes], None]
@@ -148,6 +146,11 @@ class Relay(Leash[W]):
     def events(self) -> int:
         """Events with content that the client got from this backend."""
         return self._watch.events if self.committed and self._watch is not None else 0
+
+    @property
+    def between_events(self) -> bool:
+        """The client has no part of an event."""
+        return self._watch is None or not self._watch.in_event
 
     @property
     def said_all(self) -> bool:

@@ -383,6 +383,26 @@ async def test_the_answers_residency_holds(monkeypatch: pytest.MonkeyPatch) -> N
     assert not book.backend("eu-west/a").connections
 
 
+async def test_the_time_for_the_first_token_does_not_count_after_it(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), request=chat(stream=True, headers={"x_router_timeout_ms": "5000"}))
+    book.advance(20.0)
+    first.dies()
+    second = await moved(book, first)
+    book.advance(1.0)
+    second.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+
+
+async def test_a_client_that_asks_is_told_of_the_legs(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), request=chat(stream=True, headers={"x_router_legs": "1"}))
+    first.dies()
+    second = await moved(book, first)
+    second.streams(event("b"), event(finish="stop"), DONE, end=True)
+    note = f": router continued in {second.pool.spec.name}\n\n".encode()
+    assert client.answer.body.count(note) == 1
+    assert text_of(client) == "ab"
+
+
 async def test_a_client_that_leaves_between_two_legs(book: Playbook) -> None:
     client, first = await begun(book, event("a"), event("b"))
     first.dies()
