@@ -4,6 +4,7 @@ backend/         an OpenAI-like engine in C that is never the bottleneck
 load/            a load generator in C that checks every byte
 peers/           one file per gateway: install, start
 routing/         how soon the first token comes under each policy
+reliability/     what happens when regions, engines and routers die: python -m bench.reliability
 guard/           the check in CI: has the hot path become dearer?
 scenarios.py     what is measured, as data
 measure.py       one slice: one load on one gateway

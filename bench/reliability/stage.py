@@ -1,0 +1,117 @@
+"""Engines and a router for one row, as processes; all are gone when the row is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bench.reliability.asking import MODEL
+from bench.reliability.host import Host, Machine
+from tests.support.router import RouterProcess, Site
+
+NEAR, FAR, THIRD = "us-east", "eu-central", "ap-northeast"
+_LAWS = {NEAR: "us", FAR: "eu", THIRD: "jp"}
+_RTT_MS = {NEAR: 2.0, FAR: 40.0, THIRD: 80.0}
+SHAPES = ("vllm", "sglang", "llamacpp", "openai")
+
+
+@dataclass(slots=True)
+class Stage:
+    hosts: dict[str, Host]
+    router: RouterProcess
+
+    @property
+    def near(self) -> list[Machine]:
+        return self.hosts[NEAR].machines
+
+    async def fault(self, machines: Iterable[Machine], kind: str, **parameters: object) -> None:
+        for machine in machines:
+            await asyncio.to_thread(machine.fault, kind, **parameters)
+
+    async def reset(self, machines: Iterable[Machine]) -> None:
+        for machine in machines:
+            await asyncio.to_thread(machine.reset)
+
+    async def ask(self, path: str, body: object = None, method: str | None = None) -> dict[str, object]:
+        return dict(await asyncio.to_thread(self.router.ask_admin, path, body, method=method))
+
+    async def backends(self) -> dict[str, dict[str, object]]:
+        found = (await self.ask("/admin/v1/backends"))["data"]
+        return {b["name"]: b for b in found}  # type: ignore[attr-defined]
+
+    async def metric(self, name: str) -> float:
+        """The sum of all its series."""
+        text = await asyncio.to_thread(self._page, "/metrics")
+        values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(map(float, values))
+
+    def _page(self, path: str) -> str:
+        with urllib.request.urlopen(self.router.admin + path, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    async def usable(self, region: str) -> bool:
+        return any(b["usable"] for b in (await self.backends()).values() if b["region"] == region)
+
+
+def sites_of(hosts: Iterable[Host]) -> list[Site]:
+    return [
+        Site(host.region, machine.name, machine.url, machine.kind, [machine.model], _LAWS[host.region])
+        for host in hosts
+        for machine in host.machines
+    ]
+
+
+@asynccontextmanager
+async def stage(
+    *regions: str,
+    engines: Sequence[str] = ("vllm",),
+    profile: str = "crowd",
+    models: Sequence[str] = (MODEL,),
+    head: str = "",
+    more: Sequence[Site] = (),
+    auth: bool = False,
+    wait: str | None = "/readyz",
+) -> AsyncIterator[Stage]:
+    """The first region is where the router stands, and the nearest. ``head`` stands in the router's configuration: keys
+    of [router] first. ``more`` backends stand before those of the regions."""
+    hosts = [Host(name, engines, models, profile=profile, rtt_ms=_RTT_MS[name]) for name in regions]
+    if not auth:
+        head += '\n[auth]\nmode = "open"\n'
+    router = RouterProcess(
+        [], head=f'region = "{NEAR}"\n{head}', command=("-m", "router"), errors_allowed=True, wait=wait
+    )
+    try:
+        await asyncio.gather(*(asyncio.to_thread(host.start) for host in hosts))
+        router.sites = [*more, *sites_of(hosts)]
+        await asyncio.to_thread(router.__enter__)
+        try:
+            yield Stage({host.region: host for host in hosts}, router)
+        finally:
+            await asyncio.to_thread(_end, router)
+    finally:
+        for host in hosts:
+            await asyncio.to_thread(host.kill)
+
+
+def _end(router: RouterProcess) -> None:
+    """Without waiting for its streams: what was to be measured has been."""
+    if router.process.poll() is None:
+        router.process.kill()
+        router.process.wait()
+    router.__exit__(None, None, None)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30.0) -> float:
+    """Seconds until it holds. Raises TimeoutError."""
+    began_s = time.monotonic()
+    while True:
+        outcome = condition()
+        if outcome if isinstance(outcome, bool) else await outcome:
+            return time.monotonic() - began_s
+        if time.monotonic() - began_s > timeout_s:
+            raise TimeoutError("it did not happen in time")
+        await asyncio.sleep(0.01)
