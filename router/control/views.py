@@ -68,7 +68,7 @@ def store_kind(config: Config) -> str:
 
 def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
     now_s = control.now_s()
-    load = b.others.fresh_load(now_s)
+    load, lane = b.others.fresh_load(now_s), b.busiest_lane
     return {
         "name": b.name,
         "region": b.region,
@@ -91,8 +91,8 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "load_age_s": _age(b.others.load.at_s, now_s) if b.others.load is not None else None,
         "uncached_tokens": b.prompts.tokens,
         "output_tokens_per_s": b.service.output_tokens_per_s,
-        "prefill_tokens_per_s": b.prefill_tokens_per_s,
-        "ttft_error_s": None if (lane := b.busiest_lane) is None else lane.fit.error_s,
+        "prefill_tokens_per_s": lane.prefill_tokens_per_s if lane is not None else None,
+        "ttft_error_s": lane.fit.error_s if lane is not None else None,
         "cost_usd_hour": b.spec.cost_usd_hour,
         "continues": continues(control, b.name),
         "requests_total": b.requests_total,

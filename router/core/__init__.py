@@ -28,6 +28,7 @@ elsewhere       the fleet as seen from another region
 Backends:
 backend         what is in flight at one backend, what is known of it, what it costs
 configured      what is configured of it, and where it stands
+capacity        how many requests it may have in flight, as learned
 lane            one model on one backend
 prompts         its prompts that are not computed yet
 others          what peers and scrapes add to our counts

@@ -18,6 +18,7 @@ from zlib import crc32
 from xxhash import xxh3_64_intdigest
 
 from router.core.params import Params
+from router.core.types import Request
 
 _LOW_BITS = 0xFFFFFFFF
 
@@ -93,6 +94,11 @@ class PrefixIndex:
         """How many blocks from the start are known."""
         # Seen from the end, those that are not known come first.
         return len(blocks) - bisect_left(blocks[::-1], True, key=self.known.__contains__)
+
+    def cached_tokens(self, request: Request) -> float:
+        """Tokens of its prompt that the backend has probably computed already."""
+        matched = self.match(request.prefix_blocks)
+        return min(matched * request.tokens_per_block * self.trust, float(request.prompt_tokens))
 
     def insert(self, blocks: Sequence[int], about: int = 0) -> Sequence[int]:
         """The backend is about to compute these, or has them. Returns those that the latest generation had not seen.

@@ -20,6 +20,6 @@ def audit(backends: Mapping[str, Backend], leases: Collection[Lease], full: Coll
         pairs = sum(prompt_pairs(lease.prompt_tokens, lease.uncached_tokens) for lease in waiting)
         assert b.prompts.pairs == pairs, f"{b.name}: {b.prompts.pairs} pairs, {pairs} leased"
         assert b.prompts.tokens == tokens, f"{b.name}: {b.prompts.tokens} tokens, {tokens} leased"
-        assert (b.inflight >= b.limit) == (b in full), f"{b.name}: wrongly listed as full or free"
+        assert (b.inflight >= b.capacity.limit) == (b in full), f"{b.name}: wrongly listed as full or free"
     strangers = {lease.backend for lease in leases} - backends.keys()
     assert not strangers, f"leases on unknown backends: {strangers}"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from router.core.affinity import PrefixIndex
+from router.core.capacity import Capacity
 from router.core.configured import Configured
 from router.core.cost import Ahead, kv_pressure_s
 from router.core.denials import Denials
@@ -20,15 +21,13 @@ from router.core.outcomes import CONSEQUENCES, Lesson, OnHealth, Outcome
 from router.core.params import Params
 from router.core.prompts import Prompts
 from router.core.reputation import Reputation
-from router.core.types import BackendSpec, Lease, LoadSample, Request, Usage
+from router.core.types import BackendSpec, Lease, LoadSample, Usage
 
 if TYPE_CHECKING:
     from router.core.bulletin import Bulletin
     from router.core.common import Neutral
 
 _OK = Outcome.OK
-#: Whole answers of one backend teach it at most this often, in seconds: those in between say the same.
-_LESSON_GAP_S = 0.005
 _MILLIONTH = 1e-6
 
 
@@ -43,7 +42,6 @@ class Backend(Configured):
         "_answered_total",
         "_bulletin",
         "_lane_list",
-        "_limit_lowered_s",
         "_neutral",
         "_params",
         "_place_s",
@@ -53,13 +51,12 @@ class Backend(Configured):
         "_taught_s",
         "backlog",
         "born_s",
+        "capacity",
         "denials",
         "health",
         "inflight",
         "lanes",
         "last_end_s",
-        "limit",
-        "not_before_s",
         "others",
         "others_inflight",
         "others_mpairs",
@@ -84,13 +81,11 @@ class Backend(Configured):
         self.reputation = Reputation(params)
         #: leases that try a backend on its way back, until their first token
         self.trials: set[Lease] = set()
-        self.requests_total = 0
-        self._retries_total = 0
+        self.requests_total = self._retries_total = 0
         #: of ``requests_total``, those that were begun when the latest first token or whole answer came
         self._answered_total = 0
         #: something ended or came here since the last tick
         self._stirred = False
-        self._taught_s = float("-inf")  # by a whole answer
         self.forget(now_s)
 
     def __repr__(self) -> str:
@@ -101,7 +96,7 @@ class Backend(Configured):
         before = self.spec
         self.install(spec)
         if before.max_inflight != spec.max_inflight:
-            self.limit = float(spec.max_inflight)
+            self.capacity.configure(spec.max_inflight)
         if (before.url, before.engine, before.models) != (spec.url, spec.engine, spec.models):
             self.forget(now_s)
         if spec.probation != "burn-in":
@@ -120,14 +115,11 @@ class Backend(Configured):
         self.burning_in_since_s = now_s if self.spec.probation == "burn-in" else None
         self.forget_engine()
         self.denials = Denials(params)
-        #: learned: lowered by 429 and 503, never above ``max_inflight``
-        self.limit = float(self.spec.max_inflight)
-        self._limit_lowered_s = float("-inf")
-        self.not_before_s = float("-inf")
-        self.last_end_s = float("-inf")
+        self.capacity = Capacity(params, self.spec.max_inflight)
+        self.last_end_s = self._taught_s = float("-inf")  # taught by a whole answer
         self.reputation.forget()
         self._answered_total = self.requests_total
-        self.rtt = RttEstimate(params)
+        self.forget_distance()
         self.others = Others(params)
         self.others_inflight = self.others_tokens = self.others_mpairs = 0.0
         self.service = Service(params, now_s, *self._sent())
@@ -151,12 +143,6 @@ class Backend(Configured):
         return self.health.state
 
     @property
-    def prefill_tokens_per_s(self) -> float | None:
-        """Learned; None before the first sample. The busiest lane speaks for the backend."""
-        lane = self.busiest_lane
-        return None if lane is None else 1.0 / lane.fit.line.token_s
-
-    @property
     def busiest_lane(self) -> Lane | None:
         """The lane with the most samples speaks for the backend. None before the first sample."""
         lane = max(self._lane_list, key=lambda lane: lane.fit.samples, default=None)
@@ -172,7 +158,7 @@ class Backend(Configured):
     def usable(self, now_s: float) -> bool:
         """May get requests: not draining or leaving, not burning in, not ejected, not asked to stay away."""
         held = self.withdrawn or self.burning_in_since_s is not None
-        return not held and self.health.state is not State.EJECTED and now_s >= self.not_before_s
+        return not held and self.health.state is not State.EJECTED and now_s >= self.capacity.not_before_s
 
     def end_burn_in(self, now_s: float) -> None:
         """It has proved itself, and gets its first requests by and by."""
@@ -218,7 +204,7 @@ class Backend(Configured):
             self.tokens_per_block = request.tokens_per_block
         if self.reputation.failed_in_row:
             self.reputation.begun(now_s)
-        if self.inflight >= self.limit:
+        if self.inflight >= self.capacity.limit:
             self._bulletin.full.add(self)
         self.requote()
         return fresh
@@ -271,13 +257,13 @@ class Backend(Configured):
             before = lease.ahead.requests if lease.ahead is not None else self.inflight
             requests = (before + self.inflight + self.others_inflight) / 2
             service.answered(now_s - lease.first_token_s, usage.output_tokens, requests)
-        if self.limit < self.spec.max_inflight:  # additive increase
-            self.limit = min(self.limit + 1.0 / self.limit, float(self.spec.max_inflight))
+        if self.capacity.lowered:
+            self.capacity.answered()
         if lease.cached_tokens and usage is not None and usage.cached_tokens is not None:
             self.prefix.confirm(lease.cached_tokens, usage.cached_tokens)
         if lease.first_token_s is not None:
             service.computed(lease.uncached_tokens, lease.pairs * _MILLIONTH)
-        elif now_s - self._taught_s >= _LESSON_GAP_S:
+        elif now_s - self._taught_s >= self._params.lesson_gap_s:
             self._taught_s = now_s
             took_s = now_s - lease.started_s
             if (lane := self.lanes.get(lease.request.model)) is not None and lease.started_s >= self.born_s:
@@ -306,7 +292,11 @@ class Backend(Configured):
                 self._bulletin.changed()
             reputation.failed(outcome, now_s)
         if outcome is Outcome.OVERLOADED:
-            self._overloaded(lease, now_s, retry_after_s)
+            self.capacity.refused(self.inflight, lease.started_s, now_s)
+            self._bulletin.note(self)
+            if retry_after_s is not None:
+                self.capacity.leave_alone(retry_after_s, now_s)
+                self._bulletin.returns(self.capacity.not_before_s)
         if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
             self.prefix.discard(lease.fresh_blocks)
         if lease.started_s < self.born_s:
@@ -328,16 +318,6 @@ class Backend(Configured):
             weight=0.5 if consequence.on_health is OnHealth.SOFT or suspicious else 1.0,
             unreachable=outcome is Outcome.UNREACHABLE,
         )
-
-    def _overloaded(self, lease: Lease, now_s: float, retry_after_s: float | None) -> None:
-        """It refused ``lease`` because it is full: multiplicative decrease, once per round of requests."""
-        if lease.started_s >= self._limit_lowered_s:
-            self.limit = max(1.0, min(self.limit, self.inflight + 1.0) * self._params.limit_backoff_ratio)
-            self._limit_lowered_s = now_s
-        self._bulletin.note(self)
-        if retry_after_s is not None:
-            self.not_before_s = max(self.not_before_s, now_s + min(retry_after_s, self._params.retry_after_max_s))
-            self._bulletin.returns(self.not_before_s)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -468,8 +448,7 @@ class Backend(Configured):
             speed=speed,
             queued=self.inflight + self.others_inflight >= self._slots,
         )
-        self._slots = service.slots
-        self._place_s = service.place_s
+        self._slots, self._place_s = service.slots, service.place_s
         rtt_s = self.rtt.mean_s
         if rtt_s is None:
             rtt_s = neutral.rtt_s if self.rtt_prior_s is None else self.rtt_prior_s
@@ -480,9 +459,3 @@ class Backend(Configured):
         for lane in self._lane_list:
             lane.refresh(service, rtt_s * (1 + handshakes), pressure_s, late_s, risk_s, slowness)
         self.requote()
-
-
-def cached_tokens(b: Backend, request: Request) -> float:
-    """Tokens of the prompt that ``b`` has probably computed already."""
-    matched = b.prefix.match(request.prefix_blocks)
-    return min(matched * request.tokens_per_block * b.prefix.trust, float(request.prompt_tokens))

@@ -34,7 +34,7 @@ class Bulletin:
 
     def note(self, b: Backend) -> None:
         """List ``b`` among the full ones if it is full, else take it off the list."""
-        if b.inflight >= b.limit:
+        if b.inflight >= b.capacity.limit:
             self.full.add(b)
         else:
             self.full.discard(b)

@@ -57,7 +57,7 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.LEAVING))
         elif b.burning_in_since_s is not None:
             struck.append((b.name, Struck.BURNING_IN))
-        elif now_s < b.not_before_s:  # holds for one that is ejected and tried all the same, too
+        elif now_s < b.capacity.not_before_s:  # holds for one that is ejected and tried all the same, too
             struck.append((b.name, Struck.NOT_BEFORE))
         elif b.state is State.EJECTED:
             ejected.append(b)
@@ -87,7 +87,7 @@ def strike(
     for b in roster.ready:
         why = unfit(b, request, exclude)
         if why is None and not request.light:
-            if b.inflight >= b.limit:
+            if b.inflight >= b.capacity.limit:
                 why = Struck.SATURATED
             elif b.state is State.PROBATION and len(b.trials) >= params.trial_places:
                 why = Struck.PROBATION
@@ -104,7 +104,9 @@ def strike(
         kept = [
             b
             for b in roster.down
-            if unfit(b, request, exclude) is None and len(b.trials) < params.trial_places and b.inflight < b.limit
+            if unfit(b, request, exclude) is None
+            and len(b.trials) < params.trial_places
+            and b.inflight < b.capacity.limit
         ]
         names = {b.name for b in kept}
         struck = [entry for entry in struck if entry[0] not in names]
@@ -175,5 +177,5 @@ def next_return_s(backends: Collection[Backend], params: Params, now_s: float) -
     times_s: list[float] = []
     for b in backends:
         b.denials.expire(now_s)
-        times_s += (b.not_before_s, b.denials.due_s(), b.health.welcome_s + params.slow_start_s)
+        times_s += (b.capacity.not_before_s, b.denials.due_s(), b.health.welcome_s + params.slow_start_s)
     return min((time_s for time_s in times_s if time_s > now_s), default=float("inf"))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from router.core.audit import audit
-from router.core.backend import Backend, cached_tokens
+from router.core.backend import Backend
 from router.core.bulletin import Bulletin
 from router.core.candidates import Roster, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Common
@@ -213,7 +213,7 @@ class Fleet:
                 return wait
         cached, uncached = 0.0, request.prompt_tokens
         if request.prefix_blocks:
-            cached = ranking.cached_tokens if ranking.cached_tokens >= 0.0 else cached_tokens(b, request)
+            cached = ranking.cached_tokens if ranking.cached_tokens >= 0.0 else b.prefix.cached_tokens(request)
             uncached = int(uncached - cached)
         prompt_tokens, state = request.prompt_tokens, b.health.state
         lease = Lease(

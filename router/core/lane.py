@@ -167,6 +167,11 @@ class Lane:
         )
 
     @property
+    def prefill_tokens_per_s(self) -> float:
+        """Learned."""
+        return 1.0 / self.fit.line.token_s
+
+    @property
     def ahead(self) -> Ahead:
         """The work ahead of a request that is sent now."""
         return self.quote[3]

@@ -116,6 +116,8 @@ class Params:
     failing_hold_max_s: float = 10.0
 
     # -- service ----------------------------------------------------------------------------------------------------
+    #: whole answers of one backend teach it at most this often: those in between say the same
+    lesson_gap_s: float = 0.005
     #: weight of one answer in the mean decode time
     service_weight: float = 0.1
     #: prior of the decode time of one answer, and the shortest that is believed

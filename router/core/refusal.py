@@ -37,7 +37,9 @@ def refuse(
     fitting = [b for b in serving if unfit(b, request) is None]
     until_s = min(request.deadline_s, now_s + params.wait_max_s)
     untried = [b for b in fitting if b.name not in exclude] if exclude else fitting
-    again_s = min((b.not_before_s for b in untried if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf"))
+    again_s = min(
+        (b.capacity.not_before_s for b in untried if reasons[b.name] is Struck.NOT_BEFORE), default=float("inf")
+    )
     busy = any(reasons[b.name] in (Struck.SATURATED, Struck.PROBATION) for b in untried)
     if busy or again_s <= until_s:
         return Wait(until_s, candidates, again_s)

@@ -167,7 +167,7 @@ class Server:
         backends = self._lifecycle.fleet.backends
 
         def places(name: str) -> float:
-            return backends[name].limit if name in backends else 0.0
+            return backends[name].capacity.limit if name in backends else 0.0
 
         for connection in self._deaf.excess(self.gate.stalled, places, clock.monotonic_s()):
             connection.reset()

@@ -109,4 +109,4 @@ class Proving:
         if backend is None:
             return True
         load = backend.others.fresh_load(self._now_s())
-        return backend.inflight * 2 >= backend.limit or (load is not None and bool(load.waiting))
+        return backend.inflight * 2 >= backend.capacity.limit or (load is not None and bool(load.waiting))

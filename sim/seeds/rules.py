@@ -80,11 +80,17 @@ class Rules:
             raise Broken("residency and pins hold for every attempt", f"{where}, which is struck for {why.value}")
         if not backend.serves(request.model) or request.model not in course.models:
             raise Broken("only backends of a model that was asked for are used", where)
-        if now_s < backend.not_before_s:
-            early_s = backend.not_before_s - now_s
+        if now_s < backend.capacity.not_before_s:
+            early_s = backend.capacity.not_before_s - now_s
             raise Broken("a backend that asked for a pause gets it", f"{where} {early_s:g} s early")
-        if backend.inflight > max(1.0, backend.limit) and not request.light and backend.inflight - 1 >= backend.limit:
-            raise Broken("limits in flight hold", f"{where}, {backend.inflight} in flight, limit {backend.limit:g}")
+        if (
+            backend.inflight > max(1.0, backend.capacity.limit)
+            and not request.light
+            and backend.inflight - 1 >= backend.capacity.limit
+        ):
+            raise Broken(
+                "limits in flight hold", f"{where}, {backend.inflight} in flight, limit {backend.capacity.limit:g}"
+            )
         panic = backend.state is State.EJECTED and not backend.health.down
         if len(backend.trials) > self._params.trial_places and not request.light and not panic:
             raise Broken("a backend on its way back gets a few trials", f"{where}, {len(backend.trials)} trials")
@@ -196,8 +202,8 @@ class Rules:
             and b.state in (State.HEALTHY, State.SUSPECT)
             and b.health.share(now_s) == 1.0
             and not b.doubtful
-            and now_s >= b.not_before_s
-            and b.inflight < b.limit
+            and now_s >= b.capacity.not_before_s
+            and b.inflight < b.capacity.limit
             and unfit(b, request, course.tried) is None
         )
 
@@ -248,8 +254,10 @@ class Rules:
         if len(site.queue) != waiting:
             raise Broken("the queue has those who wait", f"{len(site.queue)} in the queue, {waiting} wait")
         for b in site.fleet.backends.values():
-            if not 1.0 <= b.limit <= b.spec.max_inflight:
-                raise Broken("learned limits stay in their bounds", f"{b.name}: {b.limit:g} of {b.spec.max_inflight}")
+            if not 1.0 <= b.capacity.limit <= b.spec.max_inflight:
+                raise Broken(
+                    "learned limits stay in their bounds", f"{b.name}: {b.capacity.limit:g} of {b.spec.max_inflight}"
+                )
             numbers = [
                 b.others_inflight,
                 b.others_tokens,

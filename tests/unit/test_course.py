@@ -288,7 +288,7 @@ class CourseMachine(RuleBasedStateMachine):
             assert backend.serves(request.model)
             assert request.residency is None or backend.jurisdiction in request.residency
             assert request.pin_region is None or backend.region == request.pin_region
-            assert before[lease.backend] < backend.limit
+            assert before[lease.backend] < backend.capacity.limit
             assert course.attempts == attempts + 1 <= self.params.attempts_max * (1 + course.breaks)
             if id(course) in self.begun:
                 assert request.model == self.begun[id(course)], "another model goes on with the answer"

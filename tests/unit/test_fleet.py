@@ -199,10 +199,10 @@ class TestLeases:
         fleet.observe_rtt("us-east/a", 0.02, 0.0)
         driver.serve(0.1, pin_region="us-east", prefix_blocks=(1, 2, 3), tokens_per_block=10.0)
         fleet.end(driver.send(0.5, pin_region="us-east"), Outcome.OVERLOADED, 0.6)
-        learned = fleet.backends["us-east/a"].limit
+        learned = fleet.backends["us-east/a"].capacity.limit
         assert learned < 256
         change = fleet.apply([spec("us-east/a", cost_usd_hour=3.0), spec("us-west/a")], 1.0)
-        assert fleet.backends["us-east/a"].limit == learned
+        assert fleet.backends["us-east/a"].capacity.limit == learned
         assert change.updated == ("us-east/a",)
         assert fleet.backends["us-east/a"].prefix.match((1, 2, 3)) == 3
         assert fleet.backends["us-east/a"].rtt.mean_s == 0.02
@@ -219,7 +219,7 @@ class TestLeases:
         for lease in leases:
             fleet.end(lease, Outcome.SERVER_ERROR, 2.0)
         assert fleet.backends["us-east/a"].state is State.HEALTHY
-        assert fleet.backends["us-east/a"].prefill_tokens_per_s is None
+        assert fleet.backends["us-east/a"].busiest_lane is None
         fleet.audit()
 
     def test_an_answer_in_one_piece_teaches_no_first_token(self) -> None:
@@ -435,10 +435,10 @@ class TestEndings:
         leases = [driver.send(0.0) for _ in range(20)]
         for lease in leases:
             fleet.end(lease, Outcome.OVERLOADED, 0.1)
-        assert backend.limit == pytest.approx(16.0), "one burst of refusals is one decrease"
+        assert backend.capacity.limit == pytest.approx(16.0), "one burst of refusals is one decrease"
         for i in range(600):
             driver.serve(1.0 + i * 0.001)
-        assert 30 < backend.limit < 60
+        assert 30 < backend.capacity.limit < 60
         fleet.audit()
 
     def test_retry_after_is_obeyed(self) -> None:
@@ -658,7 +658,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert residency is None or backend.jurisdiction in residency
         assert pin is None or backend.region == pin
         assert backend.name not in exclude
-        assert before[backend.name] < backend.limit
+        assert before[backend.name] < backend.capacity.limit
         if backend.state is State.EJECTED:
             others = [b for b in self.fleet.backends.values() if b is not backend and b.usable(self.now_s)]
             last = "panic" in decision.reason or backend.health.down

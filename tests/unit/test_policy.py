@@ -213,7 +213,7 @@ class TestTtft:
             rate = 20_000 if lease.backend == "us-east/b" else 2000
             fleet.first_token(lease, i * 0.1 + 0.03 + lease.prompt_tokens / rate)
             fleet.end(lease, Outcome.OK, i * 0.1 + 3.0)
-        speeds = {name: b.prefill_tokens_per_s for name, b in fleet.backends.items()}
+        speeds = {name: b.lanes[MODEL].prefill_tokens_per_s for name, b in fleet.backends.items()}
         assert speeds["us-east/a"] == pytest.approx(2000, rel=0.5)
         assert speeds["us-east/b"] == pytest.approx(20_000, rel=0.5)
         assert chosen(fleet, "ttft", ask(prompt_tokens=5000), 41.0) == "us-east/b"
