@@ -289,6 +289,25 @@ class Params:
     hand_over_spare_s: float = 5.0
     hand_over_spare_ratio: float = 0.1
 
+    # -- how many tokens a request takes, see tokens.py ---------------------------------------------------------------
+    #: English prose in common tokenizers runs at about four bytes a token
+    bytes_per_token_prior: float = 4.0
+    #: tokens that an answer is taken to cost while nothing is known and the client sets no maximum
+    output_tokens_prior: int = 256
+    #: nothing is learned from a shorter prompt: what a chat template adds would outweigh it
+    text_bytes_min: int = 128
+    #: no text in any language has fewer or more bytes a token; what claims to has something else in it
+    bytes_per_token_min: float = 1.0
+    bytes_per_token_max: float = 16.0
+    #: the first answers to a key all teach how many bytes its tokens have; after this many, every eighth does
+    answers_all: int = 64
+    #: weight of one prompt or answer ...
+    tokens_weight: float = 0.1
+    #: ... and how far one prompt can move what is known of its key, and of the whole model: a few odd ones hardly
+    #: matter, and what half of the prompts are like is found
+    key_step: float = 0.1
+    model_step: float = 0.02
+
     # -- retry ------------------------------------------------------------------------------------------------------
     #: attempts of one request, the first included
     attempts_max: int = 3

@@ -5,28 +5,14 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
+from router.core.params import Params
 from router.core.types import Usage
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: English prose in common tokenizers runs at about four bytes a token.
-BYTES_PER_TOKEN_PRIOR = 4.0
-#: Tokens that an answer is taken to cost while nothing is known and the client sets no maximum.
-OUTPUT_TOKENS_PRIOR = 256
-#: Nothing is learned from a shorter prompt: what a chat template adds would outweigh it.
-TEXT_BYTES_MIN = 128
-#: No text in any language has fewer or more bytes a token; what claims to has something else in it.
-BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 1.0, 16.0
 #: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
-#: The first answers to a key all teach how many bytes its tokens have; after this many, every eighth does.
-_ALL_ANSWERS = 64
-_WEIGHT = 0.1
-#: How far one prompt can move what is known of its key, and of the whole model: a few odd ones hardly matter, and what
-#: half of the prompts are like is found.
-_HABIT_STEP = 0.1
-_MODEL_STEP = 0.02
 _ENTRIES_MAX = 4096
 
 
@@ -57,9 +43,10 @@ class TokenEstimator:
     or with a language of its own, spoils the estimates of nobody else.
     """
 
-    __slots__ = ("_habits", "_tokenizers")
+    __slots__ = ("_habits", "_params", "_tokenizers")
 
-    def __init__(self) -> None:
+    def __init__(self, params: Params) -> None:
+        self._params = params
         self._tokenizers: dict[str, _Tokenizer] = {}
         self._habits: dict[tuple[str, str], _Habit] = {}
 
@@ -71,7 +58,7 @@ class TokenEstimator:
         habit = self._habits.get((key_id, model))
         if habit is None:
             prompt_tokens = int(text_bytes / self.bytes_per_token(key_id, model)) + 1
-            return prompt_tokens, OUTPUT_TOKENS_PRIOR if max_tokens is None else max_tokens
+            return prompt_tokens, self._params.output_tokens_prior if max_tokens is None else max_tokens
         prompt_tokens = int(text_bytes / habit.bytes_per_token) + 1
         if max_tokens is None:
             return prompt_tokens, int(1.5 * habit.output_tokens) + 1
@@ -81,7 +68,7 @@ class TokenEstimator:
     def bytes_per_token(self, key_id: str, model: str) -> float:
         """As far as is known."""
         known = self._habits.get((key_id, model)) or self._tokenizers.get(model)
-        return BYTES_PER_TOKEN_PRIOR if known is None else known.bytes_per_token
+        return self._params.bytes_per_token_prior if known is None else known.bytes_per_token
 
     def learn(self, key_id: str, model: str, text_bytes: int | None, usage: Usage) -> None:
         """Take in what an engine reported. ``text_bytes``: of a prompt that was nothing but text, else None."""
@@ -89,21 +76,29 @@ class TokenEstimator:
         if habit is None:
             habit = _Habit(self.bytes_per_token(key_id, model), float(usage.output_tokens))
             _put(self._habits, (key_id, model), habit)
-        habit.output_tokens += _WEIGHT * (usage.output_tokens - habit.output_tokens)
+        params = self._params
+        habit.output_tokens += params.tokens_weight * (usage.output_tokens - habit.output_tokens)
         answers = habit.answers = habit.answers + 1
-        if answers > _ALL_ANSWERS and answers & 7:
+        if answers > params.answers_all and answers & 7:
             return
-        if text_bytes is None or text_bytes < TEXT_BYTES_MIN or usage.prompt_tokens <= 0:
+        if text_bytes is None or text_bytes < params.text_bytes_min or usage.prompt_tokens <= 0:
             return
         bytes_per_token = text_bytes / usage.prompt_tokens
-        if not BYTES_PER_TOKEN_MIN <= bytes_per_token <= BYTES_PER_TOKEN_MAX:
+        if not params.bytes_per_token_min <= bytes_per_token <= params.bytes_per_token_max:
             return
-        habit.bytes_per_token = _towards(habit.bytes_per_token, bytes_per_token, _HABIT_STEP)
+        habit.bytes_per_token = self._towards(habit.bytes_per_token, bytes_per_token, params.key_step)
         tokenizer = self._tokenizers.get(model)
         if tokenizer is None:
-            tokenizer = _Tokenizer(BYTES_PER_TOKEN_PRIOR)
+            tokenizer = _Tokenizer(params.bytes_per_token_prior)
             _put(self._tokenizers, model, tokenizer)
-        tokenizer.bytes_per_token = _towards(tokenizer.bytes_per_token, bytes_per_token, _MODEL_STEP)
+        tokenizer.bytes_per_token = self._towards(tokenizer.bytes_per_token, bytes_per_token, params.model_step)
+
+    def _towards(self, known: float, seen: float, step: float) -> float:
+        """A part of the way, and no further than ``step`` of what is known: that follows the median, not the
+        outliers."""
+        most = step * known
+        move = self._params.tokens_weight * (seen - known)
+        return known + (most if move > most else -most if move < -most else move)
 
 
 def charged(usage: Usage | None, prompt_tokens: int, text_bytes: int, bytes_per_token: float) -> Usage:
@@ -116,13 +111,6 @@ def charged(usage: Usage | None, prompt_tokens: int, text_bytes: int, bytes_per_
     if not usage.prompt_tokens:
         return Usage(prompt_tokens, usage.output_tokens, usage.cached_tokens, usage.reported)
     return usage
-
-
-def _towards(known: float, seen: float, step: float) -> float:
-    """A tenth of the way, and no further than ``step`` of what is known: that follows the median, not the outliers."""
-    most = step * known
-    move = _WEIGHT * (seen - known)
-    return known + (most if move > most else -most if move < -most else move)
 
 
 def _put(table: dict[K, V], key: K, value: V) -> None:

@@ -107,16 +107,3 @@ def edited(body: Body, edits: Sequence[Edit]) -> tuple[Piece, ...]:
         copied = end
     pieces.append(view[copied:])
     return tuple(pieces)
-
-
-def renamed(body: Body, spans: Sequence[Span], name: bytes) -> tuple[Piece, ...]:
-    return edited(body, [(begin, end, name) for begin, end in spans])
-
-
-def rewrite_model(body: bytes, model: bytes) -> bytes:
-    """The same JSON object with the value of its top-level ``model`` replaced; every other byte stays.
-
-    ``model`` is the new value as JSON, with its quotes. The body must name a model, see ``model_spans``.
-    Raises MalformedError when it is not an object.
-    """
-    return b"".join(renamed(body, model_spans(body), model))

@@ -71,7 +71,7 @@ class Lifecycle:
         self.date = responses.DateHeader(clock.wall_s())
         self.live: set[Exchange] = set()
         self.waiting = WaitingRoom(queue, rng, loop)
-        self.tokens = TokenEstimator()
+        self.tokens = TokenEstimator(fleet.params)
         self._keepers = Keepers(store)
         self.poison = Poison(store, self._is_well)
         self._turns = Turns(loop)

@@ -25,7 +25,7 @@ from router.core.sse import StreamKind, StreamWatch
 from router.core.usage import usage_at_end
 from router.errors import ConfigError, RouterError
 from router.gateway import ingress
-from router.gateway.aliases import rewrite_model
+from router.gateway.aliases import edited, model_spans
 from router.gateway.envelope import envelope_of
 from router.gateway.members import MalformedError
 from router.gateway.responses import passed_of
@@ -242,7 +242,7 @@ def _pairs(data: bytes) -> Any:
 
 def model_rewritten(data: bytes) -> None:
     try:
-        out = rewrite_model(data, b'"new"')
+        out = b"".join(edited(data, [(begin, end, b'"new"') for begin, end in model_spans(data)]))
     except MalformedError:
         out = data
     try:

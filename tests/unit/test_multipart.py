@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.config import TokensSection
 from router.errors import RouterError
 from router.gateway import ingress
-from router.gateway.aliases import renamed
+from router.gateway.aliases import edited
 from router.gateway.envelope import envelope_of
 from router.gateway.multipart import PARTS_MAX, FormError, boundary_of, parts
 from router.gateway.steps import LEAP_BYTES, finish
@@ -64,7 +64,7 @@ def test_what_was_put_in_comes_out(fields: list[tuple[str, bytes, bool]]) -> Non
     assert [(p.name, data[slice(*p.content)], p.is_file) for p in found] == fields
     spans = [p.content for p in found if p.name == "model"]
     renewed = form([(n, b"new" if n == "model" else c, f) for n, c, f in fields])
-    assert b"".join(renamed(data, spans, b"new")) == renewed
+    assert b"".join(edited(data, [(begin, end, b"new") for begin, end in spans])) == renewed
 
 
 @given(

@@ -6,13 +6,16 @@ import random
 
 import pytest
 
-from router.core.tokens import BYTES_PER_TOKEN_PRIOR, TokenEstimator, charged
+from router.core.params import Params
+from router.core.tokens import TokenEstimator, charged
 from router.core.types import Usage
+
+PARAMS = Params()
 
 
 def taught(*lessons: tuple[str, int | None, int], estimator: TokenEstimator | None = None) -> TokenEstimator:
     """(key, bytes of text, tokens)"""
-    estimator = estimator or TokenEstimator()
+    estimator = estimator or TokenEstimator(PARAMS)
     for key, text_bytes, tokens in lessons:
         estimator.learn(key, "m", text_bytes, Usage(tokens, 10, None, True))
     return estimator
@@ -40,7 +43,7 @@ def test_text_teaches() -> None:
     ],
 )
 def test_what_is_no_text_teaches_nothing(odd: tuple[str, int | None, int]) -> None:
-    assert prompt_tokens(taught(*[odd] * 1000), "a") == 12_000 / BYTES_PER_TOKEN_PRIOR + 1
+    assert prompt_tokens(taught(*[odd] * 1000), "a") == 12_000 / PARAMS.bytes_per_token_prior + 1
 
 
 def test_what_one_key_writes_does_not_change_the_estimates_of_another() -> None:
@@ -57,7 +60,7 @@ def test_a_few_odd_prompts_hardly_matter() -> None:
 
 
 def test_answers_are_learned_from_also_where_the_prompt_teaches_nothing() -> None:
-    estimator = TokenEstimator()
+    estimator = TokenEstimator(PARAMS)
     for _ in range(50):
         estimator.learn("a", "m", None, Usage(1000, 100, None, True))
     assert estimator.estimate("a", "m", 100, None)[1] == 151
