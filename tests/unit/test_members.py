@@ -173,7 +173,7 @@ def test_every_step_over_any_form_is_bounded(name: str) -> None:
 
 def _is_bounded(work: Any) -> None:
     """Each step, and all of them together are in proportion to the size."""
-    size = 80_000
+    size = 40_000
     some, more = work(size), work(4 * size)
     for each in (some, more):
         assert each.bytes_max <= LEAP_BYTES
