@@ -21,12 +21,14 @@ settings.load_profile("ci" if "CI" in os.environ else "quick")
 def pytest_sessionstart() -> None:
     """A shell that starts the tests in the background has them ignore Ctrl-C, and so would every program they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What collection made stays to the end: the garbage collector need not look at it again and again."""
+    """Everything that collection makes stays to the end: the garbage collector never needs to look at it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_asyncio_loop_factories(

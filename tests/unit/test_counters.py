@@ -118,11 +118,11 @@ def test_clients_cannot_make_series() -> None:
     m = metrics()
     fold(m, Record("id", 0.0, model="first-stranger", status=404, cause="refused"))
     before = len(samples(m))
-    for n in range(20_000):
+    for n in range(2_000):
         fold(m, Record("id", 0.0, model=f"stranger-{n}", status=404, cause="refused"))
     assert len(samples(m)) == before
     assert (
-        value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 20_001
+        value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 2_001
     )
 
 

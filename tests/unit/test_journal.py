@@ -266,7 +266,7 @@ def test_what_was_quiet_for_long_begins_anew() -> None:
 
 def test_what_is_remembered_of_repeats_is_bounded() -> None:
     storm = Storm()
-    for n in range(20_000):
+    for n in range(3_000):
         storm.now_s += 10.0
         storm.passes("%d", n)
     assert len(storm._repeats._equal._seen) <= 1000

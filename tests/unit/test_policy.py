@@ -117,7 +117,8 @@ class TestAll:
     def test_equal_backends_share_the_work(self, policy: str) -> None:
         fleet = fleet_of("us-east/a", "us-east/b", "us-east/c", "us-east/d")
         driver = Driver(fleet, policy, seed=3)
-        counts = Counter(driver.serve(i * 0.05, ttft_s=0.03, affinity=f"user-{i}").backend for i in range(800))
+        requests = 800 if policy == "prequal" else 320  # its probes make for runs of requests to one backend
+        counts = Counter(driver.serve(i * 0.05, ttft_s=0.03, affinity=f"user-{i}").backend for i in range(requests))
         assert len(counts) == 4
         assert max(counts.values()) < 2 * min(counts.values()), counts
 

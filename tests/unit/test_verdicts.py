@@ -220,7 +220,7 @@ def test_a_word_that_is_certain_wins_over_any_status(status: int, message: str) 
 def test_an_error_that_was_compressed_unasked_is_read() -> None:
     body = gzip.compress(orjson.dumps({"error": {"message": "prompt is too long"}}))
     assert read_body(body, encoding=b"gzip").message == "prompt is too long"
-    bomb = gzip.compress(b" " * 50_000_000)
+    bomb = gzip.compress(b" " * 8_000_000)
     assert read_body(bomb, encoding=b"gzip").message == ""
 
 
