@@ -12,6 +12,7 @@ from tests.tidy.tree import ROOT, name, python, tree
 #: Classes whose fields nobody but themselves assigns to: a counter goes up and down in one place.
 ALTER_THEMSELVES = {
     "backend.py": ("Backend",),
+    "capacity.py": ("Capacity",),
     "configured.py": ("Configured",),
     "lane.py": ("Lane", "Habit"),
     "prompts.py": ("Prompts",),
@@ -28,7 +29,7 @@ ALTER_THEMSELVES = {
 #: Variables of the core that hold other things, with fields of the same names.
 OTHER_THINGS = {"account", "roster", "request", "self.request"}
 #: What variables that hold a backend or a part of one are called elsewhere.
-BACKENDS = {"b", "backend", "lane", "fit", "health", "reputation", "service", "prompts", "others"}
+BACKENDS = {"b", "backend", "lane", "fit", "health", "reputation", "service", "prompts", "others", "capacity"}
 #: A backend sets the quotes of its lanes: it has the counts that they are made of.
 TOGETHER = {"router/core/backend.py", "router/core/lane.py"}
 
