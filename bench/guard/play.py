@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from bench.guard.clockwork import Clockwork
 from bench.guard.rig import BACKENDS
@@ -215,7 +216,8 @@ async def begin(loop: Clockwork, scenario: Scenario) -> Load:
     )
     composition.open_store = lambda config, router_name: store
     log = LineWriter(Nowhere(), name="log")
-    router = composition.App(config, None, access=log, human=False)  # type: ignore[arg-type]
+    listeners: Any = SimpleNamespace(clients=None, admin=None, in_force=lambda config: config)
+    router = composition.App(config, listeners, access=log, human=False)
     await store.start()
     _, key = await store.create_key("bench")
     load = Load(loop, scenario, key)

@@ -10,6 +10,7 @@ from typing import Any
 from router.core import quota
 from router.core.limits import KINDS, Limits, Units
 from router.store.courier import Command
+from router.store.patience import Patience
 from router.store.scripts import Word
 
 _KINDS = len(KINDS)
@@ -24,6 +25,7 @@ class StandIn:
     """
 
     def __init__(self, wall_s: Callable[[], float]) -> None:
+        self.patience = Patience()
         self._wall_s = wall_s
         self._accounts: dict[str, quota.Account] = defaultdict(quota.Account)
         self._values: dict[str, Any] = {}
