@@ -318,11 +318,13 @@ class Inbound(asyncio.Protocol):
         """Take a head, and its body if it is here already. False: nothing more can be read now."""
         data, gate = self._buffer, self._gate
         raw, end, body = data.partition(HEAD_END)
-        if not end or len(raw) + len(end) > gate.limits.head_bytes or data[0] < 32:
+        if not end or len(raw) + len(end) > gate.limits.head_bytes:
             return self._read_odd_head(len(raw) + len(end))
         try:
             head, length = gate.reader.read(raw + end)
         except HeadError as problem:
+            if data[0] < 32:
+                return self._read_odd_head(len(raw) + len(end))
             self._refuse(problem.code, problem.detail)
             return False
         if gate.heads:

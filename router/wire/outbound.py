@@ -25,6 +25,7 @@ SIP_BYTES = 32 * 1024
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
 _CRLF = b"\r\n"
+_RAW_HEAD_MAX = HEAD_LIMIT_BYTES - len(HEAD_END)
 #: By the length of a whole chunk of usual size: the line that must stand before its data.
 _SIZE_LINES = {len(b"%x" % size) + 2 + size + 2: b"%x\r\n" % size for size in range(1, 4096)}
 #: Makes httptools expect a chunked body; the real head was read already.
@@ -193,16 +194,15 @@ class Outbound(asyncio.Protocol):
     def _read_head(self, sink: Sink, data: bytes) -> None:
         self.answered = True
         if self._buffer:
-            data = self._buffer + data
+            data, self._buffer = self._buffer + data, b""
         raw, end, rest = data.partition(HEAD_END)
         if not end:
             self._buffer = data
             if len(data) > HEAD_LIMIT_BYTES or not answer_may_begin_with(data):
                 self._fail(sink)
             return
-        self._buffer = b""
         try:
-            if len(raw) + len(end) > HEAD_LIMIT_BYTES:
+            if len(raw) > _RAW_HEAD_MAX:
                 raise HeadError("too large")
             head, length = self._heads.read(raw + end)
         except HeadError:
@@ -216,14 +216,15 @@ class Outbound(asyncio.Protocol):
                 self._read_head(sink, rest)
             return
         self._head = head
-        self._missing_bytes = length
-        self._between = head.framing is _CHUNKED
         sink.on_head(head.status, head.headers)
         if self.sink is not sink:
             return
         if head.framing is not _CHUNKED:
+            self._missing_bytes = length if head.framing is _LENGTH else 0
             self._read_body(sink, head, rest)
-        elif rest:
+            return
+        self._between = True
+        if rest:
             self.data_received(rest)
 
     def _read_body(self, sink: Sink, head: AnswerHead, data: bytes) -> None:
@@ -231,7 +232,7 @@ class Outbound(asyncio.Protocol):
             if data:
                 sink.on_body(data)
             return
-        missing = (self._missing_bytes if head.framing is _LENGTH else 0) - len(data)
+        missing = self._missing_bytes - len(data)
         self._missing_bytes = missing
         if missing < 0:
             self._unsound = True  # more than one answer

@@ -121,9 +121,7 @@ def test_clients_cannot_make_series() -> None:
     for n in range(2_000):
         fold(m, Record("id", 0.0, model=f"stranger-{n}", status=404, cause="refused"))
     assert len(samples(m)) == before
-    assert (
-        value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 2_001
-    )
+    assert value(m, "router_requests_total", model="other", region="", backend="", code="404", cause="refused") == 2_001
 
 
 def test_label_values_are_escaped() -> None:
