@@ -202,7 +202,7 @@ class BurnIns:
         serves = b.burning_in_since_s is None
 
         def places() -> int:
-            free = int(b.limit) - b.inflight
+            free = int(b.capacity.limit) - b.inflight
             return free // 2 if serves else free
 
         return Subject(b.name, b.spec.engine, b.rtt_s, places)
@@ -218,7 +218,7 @@ class BurnIns:
             and other.usable(self._now_s())
             and other.health.last_probe_ok is not False
         ]
-        return min(others, key=lambda other: (other.inflight / other.limit, other.rtt_s), default=None)
+        return min(others, key=lambda other: (other.inflight / other.capacity.limit, other.rtt_s), default=None)
 
     async def _told(self) -> dict[str, BurnIn]:
         try:

@@ -39,7 +39,6 @@ class Backend(Configured):
     """
 
     __slots__ = (
-        "_answered_total",
         "_bulletin",
         "_lane_list",
         "_neutral",
@@ -49,6 +48,7 @@ class Backend(Configured):
         "_slots",
         "_stirred",
         "_taught_s",
+        "answered_total",
         "backlog",
         "born_s",
         "capacity",
@@ -83,7 +83,7 @@ class Backend(Configured):
         self.trials: set[Lease] = set()
         self.requests_total = self._retries_total = 0
         #: of ``requests_total``, those that were begun when the latest first token or whole answer came
-        self._answered_total = 0
+        self.answered_total = 0
         #: something ended or came here since the last tick
         self._stirred = False
         self.forget(now_s)
@@ -118,7 +118,7 @@ class Backend(Configured):
         self.capacity = Capacity(params, self.spec.max_inflight)
         self.last_end_s = self._taught_s = float("-inf")  # taught by a whole answer
         self.reputation.forget()
-        self._answered_total = self.requests_total
+        self.answered_total = self.requests_total
         self.forget_distance()
         self.others = Others(params)
         self.others_inflight = self.others_tokens = self.others_mpairs = 0.0
@@ -169,21 +169,8 @@ class Backend(Configured):
 
     @property
     def doubtful(self) -> bool:
-        """Whether ``comes_last`` has to be asked at all."""
+        """Whether ``candidates.comes_last`` has to be asked at all."""
         return self.reputation.doubtful or self.health.last_probe_ok is False
-
-    def comes_last(self, now_s: float, *, retry: bool) -> bool:
-        """It failed lately, or its probe fails and nothing comes, or never has: others are preferred. A retry is not a
-        trial."""
-        health = self.health
-        if health.state is State.EJECTED and not health.gray:  # used in panic only
-            return True
-        if retry and health.state is State.PROBATION:
-            return True
-        unanswered = self.requests_total - self._answered_total
-        unheard = not self._answered_total and self.rtt.mean_s is None
-        silent = health.last_probe_ok is False and (unheard or unanswered >= self._params.trial_places)
-        return self.reputation.comes_last(now_s, silent=silent, retry=retry)
 
     # -- what happens to requests -----------------------------------------------------------------------------------
 
@@ -279,7 +266,7 @@ class Backend(Configured):
             lane = self.lanes.get(lease.request.model)
             if lane is not None and lane.still_slow(lease, now_s - lease.started_s):
                 return Event.GRAY
-        self._answered_total = self.requests_total
+        self.answered_total = self.requests_total
         if self.reputation.failure_chance and self.reputation.answered():
             self._bulletin.changed()
         return health.success(now_s, lease.started_s, lease.request.tenant)

@@ -97,7 +97,7 @@ def strike(
         else:
             struck.append((b.name, why))
     if kept and not roster.plain:
-        kept = _put_last(kept, struck, now_s, retry=bool(exclude))
+        kept = _put_last(kept, struck, params, now_s, retry=bool(exclude))
         _hold_back(kept, struck, rng, now_s)
     elif not kept and not full:
         # Nothing is left to lose: an ejected backend may be back, and a failed try is invisible to the client.
@@ -113,14 +113,28 @@ def strike(
     return kept, struck
 
 
-def _put_last(kept: list[Backend], struck: list[Strike], now_s: float, *, retry: bool) -> list[Backend]:
+def comes_last(b: Backend, params: Params, now_s: float, *, retry: bool) -> bool:
+    """It failed lately, or its probe fails and nothing comes, or never has: others are preferred. A retry is not a
+    trial."""
+    health = b.health
+    if health.state is State.EJECTED and not health.gray:  # used in panic only
+        return True
+    if retry and health.state is State.PROBATION:
+        return True
+    unanswered = b.requests_total - b.answered_total
+    unheard = not b.answered_total and b.rtt.mean_s is None
+    silent = health.last_probe_ok is False and (unheard or unanswered >= params.trial_places)
+    return b.reputation.comes_last(now_s, silent=silent, retry=retry)
+
+
+def _put_last(kept: list[Backend], struck: list[Strike], params: Params, now_s: float, *, retry: bool) -> list[Backend]:
     """Those that failed lately come last: without them, if others are left. A retry does not go there at all: when all
     fail, trying again only multiplies the load."""
-    last = {b for b in kept if b.comes_last(now_s, retry=retry)}
+    last = {b for b in kept if comes_last(b, params, now_s, retry=retry)}
     if not last or (len(last) == len(kept) and not retry):
         return kept
     if len(last) == len(kept):
-        last = {b for b in kept if b.comes_last(now_s, retry=False)}
+        last = {b for b in kept if comes_last(b, params, now_s, retry=False)}
     struck += [(b.name, Struck.FAILING) for b in kept if b in last]
     return [b for b in kept if b not in last]
 

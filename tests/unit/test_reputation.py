@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.candidates import comes_last
 from router.core.decisions import Dispatch, Reject, Struck
 from router.core.outcomes import Outcome
 from router.core.params import Params
@@ -67,7 +68,7 @@ class TestStanding:
             lease = driver.send(i * 0.5, pin_region="us-east")
             driver.fleet.first_token(lease, i * 0.5 + 0.05)
             driver.fleet.end(lease, Outcome.TRUNCATED, i * 0.5 + 0.1)
-        assert driver.fleet.backends[A].comes_last(3.7, retry=False)
+        assert comes_last(driver.fleet.backends[A], Params(), 3.7, retry=False)
 
     def test_silence_while_the_probe_fails_is_bounded(self) -> None:
         driver = Driver(fleet_of(A, B))
@@ -76,16 +77,16 @@ class TestStanding:
         driver.fleet.observe_health(A, False, 0.0)
         for _ in range(2):
             driver.send(0.0, pin_region="us-east")
-        assert not b.comes_last(0.0, retry=False)
+        assert not comes_last(b, Params(), 0.0, retry=False)
         lease = driver.send(0.0, pin_region="us-east")
-        assert b.comes_last(0.0, retry=False)
+        assert comes_last(b, Params(), 0.0, retry=False)
         driver.fleet.first_token(lease, 0.1)
-        assert not b.comes_last(0.1, retry=False)
+        assert not comes_last(b, Params(), 0.1, retry=False)
         for _ in range(3):
             driver.send(0.2, pin_region="us-east")
-        assert b.comes_last(0.2, retry=False)
+        assert comes_last(b, Params(), 0.2, retry=False)
         driver.fleet.observe_health(A, True, 0.3)
-        assert not b.comes_last(0.3, retry=False)
+        assert not comes_last(b, Params(), 0.3, retry=False)
 
 
 class TestDecisions:
@@ -152,9 +153,11 @@ def test_who_has_never_answered_and_fails_its_probe_comes_last() -> None:
     """A certificate that is not good, a wrong port: the first request must not be what finds it out."""
     fleet = fleet_of(A, B)
     fleet.observe_health(A, False, 0.0)
-    assert fleet.backends[A].comes_last(0.0, retry=False)
+    assert comes_last(fleet.backends[A], Params(), 0.0, retry=False)
     fleet.observe_health(A, True, 1.0)
-    assert not fleet.backends[A].comes_last(1.0, retry=False)
+    assert not comes_last(fleet.backends[A], Params(), 1.0, retry=False)
     fleet.observe_rtt(A, 0.01, 1.0)
     fleet.observe_health(A, False, 2.0)
-    assert not fleet.backends[A].comes_last(2.0, retry=False), "one lost probe of a backend that answers says little"
+    assert not comes_last(fleet.backends[A], Params(), 2.0, retry=False), (
+        "one lost probe of a backend that answers says little"
+    )
