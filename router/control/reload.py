@@ -7,9 +7,11 @@ the admin API, or by a change of the file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -109,6 +111,7 @@ class ConfigReloader:
     async def _read_again(self, why: str) -> Reloaded:
         self._seen = _signature(self.config.source)
         try:
+            _refuse_no_file(self.config.source)
             new = self._complete(await asyncio.to_thread(load, self.config.source))
             _refuse_losses(self.config, new)
             changes = diff(self.config, new)
@@ -198,6 +201,14 @@ async def _take_back(apply: Applier, old: Config, new: Config) -> None:
         _log.exception("the old configuration cannot be put back everywhere: restart the router")
 
 
+def _refuse_no_file(source: str) -> None:
+    """Reading anything but a file might never end: a pipe that nobody writes to, a device. Whether there is one at all
+    is found out by reading it."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            raise ConfigError(source, [f"{source}: is not a file"])
+
+
 def _refuse_losses(old: Config, new: Config) -> None:
     """A file that was cut off can be good TOML. Losing some regions may be meant; losing all never is.
 
@@ -215,7 +226,7 @@ def _refuse_losses(old: Config, new: Config) -> None:
 def _signature(path: str) -> _Signature | None:
     """Changes whenever the file does; None while there is none."""
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino

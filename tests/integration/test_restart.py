@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import Call, ScriptedBackend, answer
+from tests.support.effort import quick
 from tests.support.router import Site
 from tests.support.takeover import Load, Takeover
 
@@ -22,14 +22,10 @@ async def _talk(call: Call) -> None:
         await call.send(answer())
 
 
-def restarts() -> int:
-    """Ten where there is time for more than a few examples."""
-    return 2 if settings().max_examples < 50 else 10
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("passes", [True, False], ids=["handed down", "shared port"])
 async def test_restarts_under_load_lose_no_request(tmp_path: Path, passes: bool, workers: int) -> None:
+    restarts = 2 if quick() else 10
     head = f"workers = {workers}\nshare_port = {str(not passes).lower()}\n{OPEN}"
     head += '[store]\nredis = "embedded"\n' if workers > 1 else ""
     async with ScriptedBackend(_talk) as b:
@@ -37,7 +33,7 @@ async def test_restarts_under_load_lose_no_request(tmp_path: Path, passes: bool,
         with Takeover(tmp_path, [site], head=head, passes=passes) as host:
             router = await asyncio.to_thread(host.start)
             async with Load(host.listen) as load:
-                for _ in range(restarts()):
+                for _ in range(restarts):
                     successor = await asyncio.to_thread(host.start)
                     host.stop(router)
                     router = successor
@@ -46,4 +42,4 @@ async def test_restarts_under_load_lose_no_request(tmp_path: Path, passes: bool,
     assert load.failed == [], [log.read_text() for log in host.logs]
     assert load.answered > 100
     assert load.streamed > 4
-    assert load.goodbyes >= restarts(), "those who stay are told to go"
+    assert load.goodbyes >= restarts, "those who stay are told to go"

@@ -20,6 +20,11 @@ def register() -> None:
         )
 
 
+def quick() -> bool:
+    """Is this the profile that tries few examples?"""
+    return settings().max_examples < PROFILES["ci"]
+
+
 def examples(share: float, **more: Any) -> settings:
     """Settings of a test that needs ``share`` times as many examples as others: more if it is cheap and important."""
     return settings(max_examples=round(settings().max_examples * share), **more)
