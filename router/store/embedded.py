@@ -65,9 +65,13 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Makes the folder of the socket."""
+        """Makes the folder of the socket. Raises StoreError."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="meridian-"))
+            try:
+                self._folder = Path(tempfile.mkdtemp(prefix="meridian-"))
+            except OSError as error:
+                problem = f"the embedded Valkey needs a temporary folder: {error.strerror}"
+                raise StoreError(f"{problem}. Set TMPDIR to one that can be written.") from None
         return f"unix://{self._folder}/valkey.sock"
 
     async def start(self) -> None:

@@ -84,6 +84,16 @@ class Seat:
                 self.process.send_signal(number)
 
 
+def _temporary_folder() -> Path:
+    """For the sockets between workers and their parent. Raises StartError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="meridian-"))
+    except OSError as error:
+        raise StartError(
+            f"workers need a temporary folder: {error.strerror}. Set TMPDIR to one that can be written."
+        ) from None
+
+
 class Crew:
     """The workers of one router. Make it inside a running loop.
 
@@ -107,7 +117,7 @@ class Crew:
         self._welcome = welcome
         self._human = human
         workers = config.router.workers
-        self._folder = Path(tempfile.mkdtemp(prefix="meridian-"))
+        self._folder = _temporary_folder()
         self._seats = [Seat(worker, self._folder) for worker in range(workers)]
         self._board_fd = new_board_file(workers)
         self._board = Board(self._board_fd, workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,21 @@ async def test_restarts_under_load_lose_no_request(tmp_path: Path, passes: bool,
     assert load.answered > 100
     assert load.streamed > 4
     assert load.goodbyes >= restarts, "those who stay are told to go"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_service_manager_hears_of_reloads_and_of_the_end(tmp_path: Path, workers: int) -> None:
+    head = f"workers = {workers}\n{OPEN}"
+    head += '[store]\nredis = "embedded"\n' if workers > 1 else ""
+    with Takeover(tmp_path, [Site("near", "a", "http://127.0.0.1:1", models=["m"])], head=head, passes=True) as host:
+        router = await asyncio.to_thread(host.start)
+        for text in (host.file.read_text() + "[timeouts]\nconnect = 2\n", "not toml"):
+            host.file.write_text(text)
+            router.send_signal(signal.SIGHUP)
+            heard = [await asyncio.to_thread(host.hear) for _ in range(2)]
+            assert [line for line, *_ in heard] == ["RELOADING=1", "READY=1"]
+        host.stop(router)
+        while (heard_last := await asyncio.to_thread(host.hear))[0] != "STOPPING=1":
+            assert heard_last[0] in ("RELOADING=1", "READY=1"), "the watch of the file saw it, too"
+        assert heard_last[2] == "EXTEND_TIMEOUT_USEC=310000000", "lead, drain and some seconds"
+        assert await asyncio.to_thread(router.wait, 60) == 0

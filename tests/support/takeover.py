@@ -118,7 +118,7 @@ class Load:
 
     def __init__(self, listen: str, *, kept: int = 6, fresh: int = 6, streams: int = 4) -> None:
         self._address = listen.split(":")
-        kinds = [(n % 4 * 0.02, True, False) for n in range(kept)] + [(0.01, False, False)] * fresh
+        kinds = [((n % 4 + 1) * 0.02, True, False) for n in range(kept)] + [(0.03, False, False)] * fresh
         self._kinds = [*kinds, *[(0.0, True, True)] * streams]
         self._over = False
         self._tasks: list[asyncio.Task[None]] = []
