@@ -131,12 +131,12 @@ class ScriptedBackend:
         self.metrics = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.host, self.port = "127.0.0.1", 0
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -152,7 +152,7 @@ class ScriptedBackend:
             await self._arrival.wait()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 26)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=1 << 26)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from router.core.leaving import Notice
@@ -15,13 +17,20 @@ async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
     return Playbook(monkeypatch)
 
 
-async def begin(book: Playbook, count: int, *, stream: bool = True) -> list[Client]:
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def framed(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+async def begin(book: Playbook, count: int, *, stream: bool = True, **fields: Any) -> list[Client]:
     """``count`` requests, all at one backend."""
     for name in book.backends:
         book.app.fleet.set_draining(name, name != NAME)
     clients = [book.client() for _ in range(count)]
     for client in clients:
-        client.send(chat(stream=stream))
+        client.send(chat(stream=stream, **fields))
         await book.turn()
     for name in book.backends:
         book.app.fleet.set_draining(name, False)
@@ -109,6 +118,39 @@ async def test_those_that_are_through_are_not_touched(book: Playbook) -> None:
     assert [a.outcome for a in book.records[0].attempts] == ["ok"]
     assert client.answer.whole
     book.at_rest()
+
+
+async def test_streams_go_on_elsewhere_and_those_that_cannot_stay(book: Playbook) -> None:
+    clients = await begin(book, 4)
+    first = book.backend(NAME)
+    for place in range(4):
+        first.says(STREAM + framed(event("a")), at=place)
+    give_notice(book, 20)
+    await pass_time(book, 18.1)
+    assert asked(first) == 0
+    for name in ("us-east/b", "eu-west/a"):
+        for place, connection in enumerate(book.backend(name).connections):
+            if connection.outbound.sink is not None:
+                data = framed(event("b"), event(finish="stop"), DONE) + b"0\r\n\r\n"
+                book.backend(name).says(STREAM + data, at=place)
+    await book.turn()
+    for client in clients:
+        assert client.answer.whole
+        assert client.answer.body.count(DONE) == 1
+        assert [text in client.answer.body for text in (b'"a"', b'"b"')] == [True, True]
+    assert {tuple(a.outcome for a in r.attempts) for r in book.records} == {("moved", "ok")}
+    book.at_rest()
+
+
+async def test_an_answer_that_nobody_can_go_on_with_stays_until_its_end(book: Playbook) -> None:
+    [client] = await begin(book, 1, logprobs=True)
+    book.asked.streams(event("a"))
+    give_notice(book, 20)
+    await pass_time(book, 25)
+    assert asked(book.backend(NAME)) == 1
+    book.asked.goes_on(event("b"), event(finish="stop"), DONE, end=True)
+    assert client.answer.whole
+    assert [a.outcome for a in book.records[0].attempts] == ["ok"]
 
 
 async def test_a_cancelled_notice_moves_nothing(book: Playbook) -> None:
