@@ -59,6 +59,7 @@ seam            the events of the backend that goes on, made to fit
 continuable     why an answer cannot be gone on with
 long_events     events that are too long to be held
 whole           answers in one piece
+assembly        a whole answer put together from a stream
 endings         the words with which answers end or fail
 forms           what an answer is made of
 usage           tokens as engines report them
