@@ -226,7 +226,7 @@ class Assembly:
         except ValueError:
             raise NotWholeError("has an event that is not JSON") from None
         if not isinstance(message, dict) or name == b"error":
-            raise NotWholeError("has an event that is no part of an answer")
+            raise NotWholeError("has an event that is not part of an answer")
         for member, value in message.items():
             if member == "choices":
                 self._read_choices(value, event)

@@ -14,6 +14,7 @@ relay          the backend's half: what it answers, held until it is good, then 
 leash          how long an attempt is waited for, and how it is ended from outside
 continuing     goes on with a stream that broke off: whether, and with what
 rest           the request for the rest of an answer
+assembling     whole answers that are asked for as streams
 answer         the client's half: begun once, ended once, however many attempts it takes
 exchange       everything about one request that outlives a stop
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from router import clock
 from router.core.fleet import Fleet
@@ -10,6 +12,7 @@ from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.sse import StreamKind
 from router.core.types import Lease
 from router.gateway import responses
+from router.gateway.assembling import AssemblingRelay, as_stream, shape_for
 from router.gateway.continuing import Continuing
 from router.gateway.deadlines import Deadlines
 from router.gateway.exchange import ClientGone, Exchange
@@ -67,6 +70,10 @@ class Attempts:
         if pool.faults is not None:
             pool = pool.faults.pool_for(x.record.key_id)
         x.lease, x.relay = lease, None
+        if pool.assembled is not None and not ask.stream:
+            x.shape = shape_for(ask, x.request.body, pool.assembled, pool.spec.engine)
+        else:
+            x.shape = None
         end = _GONE  # unless the attempt comes to an end of its own
         try:
             asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
@@ -75,6 +82,8 @@ class Attempts:
             end = await self._send(x, ask, pool, outbound, data, now_s)
             if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
                 end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
+            if x.shape is not None and end.status in _NOT_UNDERSTOOD:
+                end = await self._as_it_came(x, ask, pool, now_s)
             if asked:
                 end = await self._without_option(x, ask, pool, end, now_s)
         except ConnectError as error:
@@ -91,6 +100,12 @@ class Attempts:
                 _judge_again(end)
             self._end(x, lease, pool, end)
         return end
+
+    async def _as_it_came(self, x: Exchange, ask: Ask, pool: Pool, now_s: float) -> AttemptEnd:
+        """An engine that refuses a request as a stream is to find its own words about what the client asked."""
+        x.shape = None
+        data = self._upstream_bytes(x, ask, pool, ask_usage=False)
+        return await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
 
     async def _without_option(self, x: Exchange, ask: Ask, pool: Pool, end: AttemptEnd, now_s: float) -> AttemptEnd:
         """The stream was asked for its usage. An engine that may not know the option gets the client's own body."""
@@ -123,8 +138,8 @@ class Attempts:
         pieces: tuple[Piece, ...] = (body,)
         size = len(body)
         rest = x.rest
-        if served != ask.model or ask_usage or rest is not None:
-            more = rest.edits if rest is not None else ()
+        if served != ask.model or ask_usage or rest is not None or x.shape is not None:
+            more = rest.edits if rest is not None else as_stream(body) if x.shape is not None else ()
             pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage, more=more)
             size = sum(map(len, pieces))
         method = ask.envelope.method
@@ -146,11 +161,15 @@ class Attempts:
     ) -> Relay[Exchange]:
         """Send the request; what comes of it is to be awaited from the relay."""
         timeouts = self._force.settings.timeouts
-        due_s = now_s + (timeouts.first_token if ask.stream else timeouts.answer)
+        until_s = now_s + timeouts.answer
+        due_s = now_s + timeouts.first_token if ask.stream or x.shape is not None else until_s
         if x.envelope.timeout_s is not None and x.rest is None:
             due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
         self._deadlines.note(due_s)
-        relay = Relay(
+        relay_of: Callable[..., Relay[Exchange]] = Relay
+        if x.shape is not None:
+            relay_of = partial(AssemblingRelay, shape=x.shape, until_s=until_s, gap_s=timeouts.token_gap)
+        relay = relay_of(
             self,
             x,
             ask,

@@ -10,6 +10,7 @@ from router.core.outcomes import Charge
 from router.errors import RouterError
 
 if TYPE_CHECKING:
+    from router.core.assembly import WholeShape
     from router.core.course import Course
     from router.core.transcript import Transcript
     from router.core.types import Lease, Request, Usage
@@ -64,5 +65,6 @@ class Exchange(msgspec.Struct, eq=False):
     relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
     transcript: Transcript | None = None  # of an answer that has begun, if another backend may go on with it
     rest: Rest | None = None  # the request for the rest of it, after a break
+    shape: WholeShape | None = None  # of a whole answer that the attempt in progress puts together from a stream
     usage: Usage | None = None  # of all its legs
     charge: Charge = Charge.REFUND

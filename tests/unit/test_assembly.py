@@ -128,7 +128,7 @@ def test_an_answer_without_a_word_has_an_empty_text() -> None:
         (ROLE + llamacpp_event({}, "stop"), "usage"),
         (ROLE.replace(b'"index":0', b'"index":1') + USAGE, "several choices"),
         (b"data: {broken\n\n", "not JSON"),
-        (b'error: {"code":500}\n\n', "no part of an answer"),
+        (b'error: {"code":500}\n\n', "not part of an answer"),
         (llamacpp_event({"audio": {"id": "x"}}), "audio"),
     ],
     ids=["unfinished", "without-usage", "two-choices", "broken", "error", "sound"],
