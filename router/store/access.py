@@ -1,4 +1,6 @@
-"""Does the store let this router do all that it needs? Every kind of command once, at every kind of key, harmlessly."""
+"""Checks at the start that the store permits everything that this router does.
+
+Each kind of command is tried once on each kind of key, without changing anything."""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from router.store.scripts import (
     settle_keys,
 )
 
-#: In the place of a key's id, a note's digest and a field's name.
+#: Stands for a key's id, a note's digest and a field's name.
 CHECK = "check"
 _LIMITS = Limits(*[10**9] * len(KINDS))
 _NOTHING, _ONE = cost(Amounts(0)), cost(Amounts(1))
@@ -28,7 +30,7 @@ _LEASE_US = 1_000_000
 
 
 class Need(NamedTuple):
-    """A command, and what it is needed for."""
+    """A command, and the work that needs it."""
 
     keys: str  # a pattern, as an access list writes it
     what: str
@@ -62,7 +64,7 @@ def needs(scripts: Scripts, router: str) -> list[Need]:
 
 
 def refused(wanted: Sequence[Need], replies: Sequence[Any]) -> str | None:
-    """What the store does not permit, in its own words; None when it permits everything."""
+    """The store's own words for the first command that it does not permit; None: it permits all."""
     return next(_refusals(wanted, replies), None)
 
 
@@ -73,7 +75,7 @@ def why(what: str, keys: str, reply: object) -> str:
 
 
 def is_refusal(reply: object) -> bool:
-    """Is it an answer that says that our user may not do this, also from inside a script?"""
+    """The answer says that our user may not do this, in a command or inside a script."""
     return isinstance(reply, Exception) and any(w in f"{type(reply).__name__} {reply}" for w in _WORDS)
 
 

@@ -1,4 +1,4 @@
-"""From the numbers of an account to what a client or an operator is told, for every kind of limit by its shape."""
+"""Words and numbers about limits for clients and operators, made from the state of an account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = tuple((i, kind.name) for i, kind in enumerate(KINDS) if kind.header is n
 
 
 def remaining(deficit_us: int, per_minute: int) -> int:
-    """Units of a rate that are left."""
+    """Units of a rate that can be used now."""
     return max(0, (MINUTE_US - deficit_us) * per_minute // MINUTE_US)
 
 

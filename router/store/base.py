@@ -33,7 +33,7 @@ class Key:
 
 
 class Shown(Value):
-    """A rate as response headers tell it."""
+    """A rate as response headers show it."""
 
     limit: str  # the name of its kind
     most: int
@@ -42,7 +42,7 @@ class Shown(Value):
 
 
 class Reservation(Value):
-    """What a request holds of its account's limits until it is settled."""
+    """The part of an account's limits that a request holds until it is settled."""
 
     account: str
     request_id: str
@@ -83,7 +83,7 @@ class LimitState:
 class KeyRing(Protocol):
     """The keys this process knows: a snapshot that outlives an outage of the store."""
 
-    #: Has a snapshot ever been read? Until then no key can be told from a wrong one.
+    #: A snapshot has been read. Until then a valid key cannot be told from a wrong one.
     loaded: bool
 
     def lookup(self, secret: bytes) -> Key | None:
@@ -118,7 +118,7 @@ class Store(Protocol):
         """Put new plans in force for every key. A key whose plan is gone gets ``plan_missing``."""
 
     def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal | None:
-        """Take these amounts from what this process may give by itself. None: ask ``reserve``."""
+        """Reserve these amounts without I/O. None: this process cannot decide alone; call ``reserve``."""
 
     async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
         """Take them from the shared store, within ``[store] wait`` or one round trip whatever happens."""
@@ -142,7 +142,7 @@ class Store(Protocol):
         about a second; the share of its limits that it has used stays used."""
 
     async def revoke_key(self, key_id: str) -> bool:
-        """Whether there is such a key. Every router refuses it within about a second."""
+        """Every router refuses the key within about a second. False: there is no such key."""
 
     async def quota(self, key: Key) -> list[LimitState]: ...
 
@@ -150,7 +150,7 @@ class Store(Protocol):
         """Forget what a key has used of its rates and sums. Requests in progress keep their slots."""
 
     async def set_runtime(self, name: str, value: str | None) -> None:
-        """State that routers share but no file holds, e.g. drains. None removes it."""
+        """Set state that routers share and that is in no file, such as drains. None removes it."""
 
     async def get_runtime(self) -> dict[str, str]: ...
 
@@ -169,10 +169,10 @@ class Store(Protocol):
         """Mark a digest on every router, from within about a second. Never blocks, never raises."""
 
     def any_marks(self) -> bool:
-        """Whether ``marked`` is worth asking."""
+        """There is at least one mark."""
 
     def marked(self, kind: str, digest: str) -> bool:
-        """No I/O."""
+        """This digest is marked. No I/O."""
 
     async def ping(self) -> float | None:
         """Round trip in seconds; None: away."""

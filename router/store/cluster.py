@@ -1,6 +1,7 @@
-"""Pipelines to a Redis Cluster, one for each node, so that a node that is away concerns its own keys only.
+"""Pipelines to a Redis Cluster, one for each node: a node that is away affects its own keys only.
 
-redis-py's own pipeline fails as one. Of redis-py this uses what knows the nodes and their slots, and the connections.
+redis-py's own pipeline fails as a whole if one node does. Of redis-py this uses the table of nodes and slots, and the
+connections.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Words = tuple[Any, ...]
 
 
 def key_of(words: Words) -> str:
-    """The first key of a command of ours."""
+    """The first key of a command."""
     return str(words[3] if words[0] in ("EVALSHA", "EVAL") else words[1])
 
 
@@ -109,7 +110,7 @@ class ClusterNodes:
         return pipes
 
     def _learn(self) -> asyncio.Task[None]:
-        """Find out which node has which slots, once at a time."""
+        """Read which node has which slots, one reading at a time."""
         if self._learning is None or self._learning.done():
             self._learning = spawn(self._learn_now(), name="cluster nodes", expected=(Exception,))
         return self._learning

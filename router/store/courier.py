@@ -31,7 +31,7 @@ class LateError(LinkError):
 
 
 class NodeAwayError(LinkError):
-    """As a reply: the node of a cluster that has this key did not answer. The others may."""
+    """As a reply: the node of the cluster that has this key did not answer. Other nodes may answer."""
 
 
 class Command(NamedTuple):
@@ -62,7 +62,7 @@ class Link(Protocol):
         """Close every connection; the next command opens new ones and asks again where the store is."""
 
     async def eviction_policy(self) -> str | None:
-        """What the store does when it is short of memory (``maxmemory-policy``); None: it does not say."""
+        """The store's ``maxmemory-policy``: what it deletes when it is short of memory. None: it does not say."""
 
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
         """Call ``heard`` once when subscribed and for every message, until cancelled. Raises LinkError."""
@@ -71,7 +71,7 @@ class Link(Protocol):
 
 
 class Report(Protocol):
-    """Hears how every pipeline ended; says whether it is any use to send one."""
+    """Is told how each pipeline ended, and decides whether another one is worth sending."""
 
     @property
     def up(self) -> bool: ...
@@ -82,7 +82,7 @@ class Report(Protocol):
 
 
 class _Batch:
-    """Commands of one pipeline, with who waits for each."""
+    """The commands of one pipeline, and the callers that wait for each."""
 
     __slots__ = ("_answer", "_request", "_silent", "commands", "expired", "futures", "hurried", "late")
 
@@ -171,7 +171,7 @@ class Courier:
         return future
 
     def _dispatch(self) -> None:
-        """Send what waits, as far as there are places."""
+        """Send waiting commands while fewer pipelines than allowed are in progress."""
         self._filling = None
         while self._waiting and self._under_way < PIPELINES:
             batch = self._waiting.popleft()
@@ -185,13 +185,13 @@ class Courier:
     async def _carry(self, batch: _Batch) -> None:
         try:
             replies = await self._link.run(batch.commands)
-        except Exception as error:  # LinkError, and what nobody foresaw: those who wait must hear of both
+        except Exception as error:  # LinkError, and errors that were not foreseen: the callers must get both
             if not batch.expired:
                 self._report.failed(str(error))
             batch.fail(LinkError(str(error)))
         else:
             if any(isinstance(reply, NodeAwayError) for reply in replies):
-                pass  # whether the store itself is away, the heartbeat finds out
+                pass  # the heartbeat finds out whether the store itself is away
             elif all(isinstance(reply, Exception) for reply in replies):
                 self._report.failed(f"refused: {replies[0]}")
             else:  # late or not, it is there

@@ -1,4 +1,4 @@
-"""While the shared store is away: when it counts as away, and what a router gives out by itself meanwhile.
+"""When the shared store counts as away, and what a router may give out alone until it is back.
 
 Pure: time is handed in.
 """
@@ -11,18 +11,18 @@ from operator import neg
 from router.core.limits import NOTHING, RATES, Limits, Shape, Units
 from router.core.quota import MINUTE_US, Account, Shortfall, advance, charge_us, reserve, settle
 
-#: This many failed pipelines in a row, and the store is away.
+#: The store counts as away after this many failed pipelines in a row.
 FAILURES = 2
 PROBE_S = 0.25
 PROBE_S_MAX = 2.0
-#: A store that was back for less than this is probed less eagerly.
+#: If the store was back for a shorter time than this, it is probed less often.
 STEADY_S = 10.0
 #: A share has no slots: the purse counts them.
 _LEASE_US = 0
 
 
 class Breaker:
-    """Is the shared store up? Starts down; the first probe that succeeds makes it up."""
+    """Knows whether the shared store is up. Starts down; the first successful probe makes it up."""
 
     __slots__ = ("_changed_s", "_failures", "probe_s", "reason", "up")
 
@@ -41,7 +41,7 @@ class Breaker:
         self._failures = 0
 
     def failed(self, reason: str, now_s: float) -> bool:
-        """A pipeline did not. Whether this is the moment in which the store went away."""
+        """A pipeline failed. True: with this one the store counts as away."""
         self.reason = reason
         self._failures += 1
         if not self.up or self._failures < FAILURES:
@@ -52,14 +52,14 @@ class Breaker:
         return True
 
     def recovered(self, now_s: float) -> float | None:
-        """A probe came back. Returns how long the store was away; None: it was never up before."""
+        """A probe succeeded. Returns how long the store was away; None: it was never up before."""
         away_s = None if self._changed_s is None else now_s - self._changed_s
         self.up, self._changed_s, self._failures = True, now_s, 0
         return away_s
 
 
 class Share:
-    """What one router gives out of one account's limits while the store is away, and what it owes afterwards.
+    """One router's share of an account's limits while the store is away, and its debt afterwards.
 
     ``routers`` divide the limits; the account continues from where it was last seen. With ``unlimited`` nothing is
     refused, only counted.
@@ -97,7 +97,7 @@ class Share:
         settle(self._account, self._limits, now_us, back, taken_us=self._account.at_us, lease_us=_LEASE_US)
 
     def owed(self, now_us: int) -> Units:
-        """What was given out here and still counts: units that time has already given back are not owed."""
+        """Units that were given out here and still count: time has not given them back."""
         advance(self._account, now_us, _LEASE_US)
         owed = list(NOTHING)
         for i, shape, limit in self._limits.active:
@@ -112,7 +112,7 @@ class Share:
 
 
 def _divided(limits: Limits, used: Sequence[int], routers: int) -> Limits:
-    """One router's part: of a rate of the whole limit, of a sum of what is left. The purse counts the slots."""
+    """One router's part: a share of the limit of a rate, a share of the rest of a sum. The purse counts the slots."""
     part: list[int | None] = [None] * len(NOTHING)
     for i, shape, limit in limits.active:
         if shape is Shape.RATE:
@@ -127,7 +127,7 @@ def share_of(limit: int, routers: int) -> int:
 
 
 def _units(deficit_us: int, per_minute: int) -> int:
-    """The fewest units that make up a deficit."""
+    """The smallest number of units that causes this deficit."""
     if deficit_us <= 0:
         return 0
     units = deficit_us * per_minute // MINUTE_US

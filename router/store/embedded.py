@@ -2,7 +2,7 @@
 
 It listens on a unix socket in a private folder and on no port, keeps nothing on disk, and belongs to a session of its
 own, so that Ctrl-C reaches the router first. A small shell watches a pipe from the router and ends the server when the
-pipe closes: whatever way the router dies, the server goes with it.
+pipe closes, so that the server ends however the router dies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WATCH_S = 0.5
 _END_S = 3.0
 _POLL_S = 0.005
 _LOG = "valkey.log"
-#: Runs the server in a folder; when standard input ends, ends it and removes the folder.
+#: Runs the server in a folder. When standard input closes, it ends the server and removes the folder.
 _WATCHER = (
     'folder=$1; shift; exec 3<&0; "$@" </dev/null 3<&- & server=$!; cat <&3 >/dev/null; '
     'kill "$server" 2>/dev/null; wait; rm -rf -- "$folder"'
@@ -52,7 +52,7 @@ def binary() -> Path:
 
 
 class EmbeddedValkey:
-    """``url`` is known from the start and stays the same, also when the server had to be started again."""
+    """``url`` is known before the start and does not change when the server is started again."""
 
     def __init__(self) -> None:
         self._binary = binary()
@@ -90,7 +90,7 @@ class EmbeddedValkey:
     async def _launch(self) -> None:
         path = Path(self.url.removeprefix("unix://"))
         if not path.parent.exists():
-            path.parent.mkdir(0o700)  # the watcher cleaned up behind a server that ended
+            path.parent.mkdir(0o700)  # the watcher removed the folder of a server that ended
         self._process = self._spawn(path)
         for _ in range(int(START_S / _POLL_S)):
             if await _listens(path):
@@ -115,7 +115,7 @@ class EmbeddedValkey:
         )
 
     async def _keep_running(self) -> None:
-        """Start the server again if it ends by itself; the routers put back what they know."""
+        """Start the server again when it ends unasked; the routers then restore what they know."""
         path = Path(self.url.removeprefix("unix://"))
         complaint = Complaint()
         while True:

@@ -1,10 +1,10 @@
-"""Routers tell each other what they have in flight where, and which prompts they sent where.
+"""Routers tell each other their requests in flight at each backend, and which prompts they sent where.
 
-The first keeps any of them from taking a busy backend for an idle one, the second from computing elsewhere what a
-backend has in its cache because another router sent it there.
+The first prevents that a router takes a busy backend for an idle one; the second prevents that a prompt is computed
+again although a backend has it in its cache, sent there by another router.
 
-A message replaces the one before it, and a router may miss some. So what is in flight is told whole each time, and the
-blocks of prompts, which are only told once, stay in the messages for a while; numbers tell the receiver what is new.
+A message replaces the one before it, and a router may miss some. So each message has all requests in flight, while the
+blocks of a prompt, which are news only once, stay in several messages; numbers tell the receiver which are new.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from router.store.shared import SharedStore
 from router.tasks import stop, supervise
 
 PERIOD_S = 0.1
-#: The same while nobody else is there.
+#: The same while there are no other routers.
 ALONE_PERIOD_S = 0.5
-#: Backends in one message; the busiest are told.
+#: Most backends in one message: the busiest.
 BACKENDS_MAX = 1024
-#: Messages that tell the same prefixes: a receiver may miss all but one of them.
+#: How many messages repeat the same prefixes: a receiver may miss all except one.
 TOLD_TIMES = 5
-#: Blocks in one message, four bytes each; of more, the newest are told. The rest costs cache hits, nothing else.
+#: Most blocks in one message, four bytes each: the newest. Leaving out the rest costs cache hits only.
 BLOCKS_MAX = 8192
-#: A piece of a message is sent on when it has so many.
+#: A piece of a message is complete with this many blocks.
 PIECE_BLOCKS = 1024
 
 #: Backend -> leases in flight, and uncached prompt tokens among them.
@@ -48,14 +48,14 @@ class _Piece(NamedTuple):
 
     number: int
     backend: str
-    packed: str  # for each prompt how many, and these; four bytes each, little endian, in base64
+    packed: str  # for each prompt the number of its blocks, then the blocks; four bytes each, little endian, base64
 
     @classmethod
     def of(cls, number: int, backend: str, words: Sequence[int]) -> _Piece:
         return cls(number, backend, b64encode(struct.pack(f"<{len(words)}I", *words)).decode())
 
     def prompts(self) -> Iterator[Sequence[int]]:
-        """The blocks of each; none when it is not understood."""
+        """The blocks of each prompt; empty when the piece cannot be read."""
         try:
             raw = b64decode(self.packed)
             words = struct.unpack(f"<{len(raw) // 4}I", raw)
@@ -90,9 +90,9 @@ class FleetExchange:
     """Publishes this router's counts and news every PERIOD_S and hands over what the others told. While nobody else is
     there it looks more seldom.
 
-    ``heard`` gets the sum of the others' counts: a backend that they have left is handed over once more, with zeros.
-    ``learned`` gets each of their news once. Does nothing unless the store is shared. While the store is away ``heard``
-    gets what was last known, fading out.
+    ``heard`` gets the sum of the other routers' counts; a backend that they no longer use comes once more, with zeros.
+    ``learned`` gets each piece of news once. Does nothing unless the store is shared. While the store is away
+    ``heard`` gets the last known counts, which fade.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class FleetExchange:
         self._messages: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}  # router -> when it was true, counts
         self._told: deque[list[_Piece]] = deque(maxlen=TOLD_TIMES)
         self._number = 0
-        self._read: dict[str, int] = {}  # router -> the last piece of its that was handed over
+        self._read: dict[str, int] = {}  # router -> the number of its last piece that was handed over
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class FleetExchange:
         self._task = None
 
     def peers(self) -> dict[str, tuple[int, int]]:
-        """What the other routers hold now, as far as it is known: old news counts less."""
+        """The other routers' counts as last told: the older, the less they count."""
         now_s = self._monotonic_s()
         total: dict[str, tuple[int, int]] = {}
         for at_s, counts in self._messages.values():
@@ -144,7 +144,7 @@ class FleetExchange:
         return total
 
     async def publish(self, counts: Counts) -> None:
-        """Leave our counts and news, and read the others'. Does nothing while the store is away."""
+        """Publish our counts and news, and read those of the others. Does nothing while the store is away."""
         if self._store is None:
             return
         self._told.append([self._piece(*piece) for piece in _gathered(self._news())])
@@ -162,13 +162,13 @@ class FleetExchange:
         return _Piece.of(self._number, backend, words)
 
     def _learn(self, router: str, pieces: Sequence[_Piece]) -> int:
-        """Hand over what is new of that router. Returns the number of its last piece."""
+        """Hand over that router's new pieces. Returns the number of its last one."""
         read = self._read.get(router, 0)
         if not pieces:
             return read
         last = pieces[-1].number
         if last < read:
-            read = 0  # it was started again
+            read = 0  # that router was started again
         for piece in pieces:
             if piece.number > read:
                 for blocks in piece.prompts():
@@ -211,7 +211,7 @@ def _encoded(counts: Counts, pieces: Sequence[_Piece]) -> bytes:
 
 
 def _decoded(raw: bytes) -> _Message:
-    """Another version's message, if it is not understood, counts as none."""
+    """None: the message is of another version and cannot be read."""
     try:
         told = orjson.loads(raw)
         counts = {str(name): (max(0, int(pair[0])), max(0, int(pair[1]))) for name, pair in told["counts"].items()}

@@ -1,4 +1,4 @@
-"""The signs of life of one router: what it hears from the store each second, and how it finds out that all is well.
+"""One router's signs of life: it tells the store that it is alive, and hears each second what has changed.
 
 One task beats while the store is up and probes while it is away, another listens for changed keys.
 """
@@ -26,7 +26,7 @@ from router.tasks import spawn, stop, supervise
 _log = logging.getLogger("router.store")
 
 BEAT_S = 1.0
-#: A router that was silent for this long no longer counts when limits are shared out.
+#: A router that is silent for this long no longer counts when limits are divided.
 SILENCE_MS = 5000
 ROUTERS = "{mr}:routers"
 MARK = "{mr}:mark"
@@ -76,7 +76,7 @@ class Heartbeat:
         return int((now_s + self._offset_s) * 1e6)
 
     def hasten(self) -> None:
-        """There is something to tell."""
+        """Beat soon: there is something to tell."""
         if self.breaker.up:
             self._now.set()
 
@@ -139,7 +139,7 @@ class Heartbeat:
             self._now.clear()
             if not self.breaker.up:
                 if up:
-                    continue  # it has just gone: let it rest before the first probe
+                    continue  # it has just failed: wait before the first probe
                 await self._link.drop()
             try:
                 await self._beat()
@@ -161,15 +161,15 @@ class Heartbeat:
             raise
 
     def _still(self, reason: str) -> None:
-        """A beat or a probe failed. If the store stays away for another reason, that is worth a line."""
+        """A beat or a probe failed. Logs the reason if it is another one than before."""
         was_down = not self.breaker.up
         self.failed(reason)
         if was_down and self._complaint.worth_a_line(reason, self._monotonic_s()):
             _log.warning("the store is still away (%s)", reason)
 
     async def _beat(self) -> None:
-        """Say that this router is alive and hear what has changed. Raises StoreError, and LinkError for all else: what
-        the store holds may be unreadable in ways that nobody foresaw."""
+        """Say that this router is alive and hear what has changed. Raises StoreError, and LinkError for everything
+        else: data in the store may be unreadable in unforeseen ways."""
         try:
             await self._sign_of_life()
         except (LinkError, StoreError):
@@ -177,11 +177,11 @@ class Heartbeat:
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             if self._complaint.worth_a_line(what, self._monotonic_s()):
-                _log.error("the store holds something that was not foreseen", exc_info=error)
+                _log.error("the store holds data that this router cannot read", exc_info=error)
             raise LinkError(what) from None
 
     async def _sign_of_life(self) -> None:
-        """A write, so that a read-only replica is no store."""
+        """Write something: a read-only replica must not count as a store."""
         sent_s = self._monotonic_s()
         known = self._sync.known()
         args: list[Word] = [self._router, SILENCE_MS, secrets.token_hex(8)]
@@ -244,20 +244,20 @@ class Heartbeat:
             raise LinkError(why)
 
     async def _see_policy(self) -> None:
-        """May the store throw away what it was given?"""
+        """Find out whether the store may delete data when it is short of memory."""
         policy = await self._link.eviction_policy()
         if policy in (None, KEEPS_ALL):
             self.notice = None
             return
         loses = "quotas" if policy.startswith("volatile") else "API keys, drains and quotas"
         self.notice = (
-            f"maxmemory-policy is {policy}: short of memory, the store throws away {loses}. Set it to {KEEPS_ALL}."
+            f"maxmemory-policy is {policy}: short of memory, the store deletes {loses}. Set it to {KEEPS_ALL}."
         )
         if self._complaint.worth_a_line(self.notice, self._monotonic_s()):
             _log.warning("the store's %s", self.notice)
 
     async def _listen(self) -> None:
-        """Read the keys again as soon as a router has changed them. Where this fails, the heartbeat does it."""
+        """Read the keys again as soon as a router has changed them. Without this the next heartbeat does it."""
         while True:
             try:
                 await self._link.listen(CHANNEL, self._now.set)

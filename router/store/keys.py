@@ -1,8 +1,8 @@
 """API keys: made, kept as keyed hashes, and looked up in a local snapshot.
 
-A secret has 256 random bits, so one HMAC-SHA256 with the store's pepper is enough: there is nothing to guess, and a
-copy of the store alone opens no door. It is found by its digest, which an attacker cannot steer, so a lookup leaks no
-prefix through its time.
+A secret has 256 random bits, so one HMAC-SHA256 with the store's pepper is enough: it cannot be guessed, and a copy of
+the store alone is useless. A key is looked up by its digest. An attacker cannot choose digests, so the time of a lookup
+tells nothing about a secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from router.store.base import SECRET_PREFIX, Key
 
 PEPPER_ENV = "ROUTER_KEY_PEPPER"
 _CACHE_ENTRIES = 8192
-#: So many keys are named in a line about a plan that is missing.
+#: Most keys that a line about a missing plan names.
 _NAMED_MAX = 5
 
 _log = logging.getLogger("router.store")
@@ -46,7 +46,7 @@ class KeyRecord:
 
     @classmethod
     def decode(cls, key_id: str, raw: bytes | str) -> KeyRecord | None:
-        """None: this is no record of ours."""
+        """None: this is not a record that a router wrote."""
         try:
             record = cls(key_id, **orjson.loads(raw))
             bytes.fromhex(record.digest)
@@ -60,21 +60,21 @@ def new_pepper() -> bytes:
 
 
 def fingerprint(pepper: bytes) -> str:
-    """Tells two peppers apart without giving either away."""
+    """A digest by which two peppers can be compared without showing them."""
     return hmac.digest(pepper, b"meridian pepper", hashlib.sha256).hex()[:16]
 
 
 def new_key(name: str, plan: str, tenant: str | None, created_s: float, pepper: bytes) -> tuple[KeyRecord, str]:
-    """A record and its secret."""
+    """A new record and the secret that belongs to it."""
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     digest = hmac.digest(pepper, secret.encode(), "sha256").hex()
     return KeyRecord("key_" + secrets.token_hex(8), name, tenant or name, plan, created_s, False, digest), secret
 
 
 class Ring:
-    """The snapshot of all keys (a KeyRing). Replaced whole by ``load``; a lookup is one or two dictionary hits.
+    """The snapshot of all keys (a KeyRing). ``load`` replaces all of it; a lookup is one or two dictionary hits.
 
-    Only secrets that were found are cached, so that guesses cannot push out what is used.
+    Only secrets that were found are cached, so that guesses cannot push out keys in use.
     """
 
     __slots__ = ("_by_digest", "_by_id", "_cache", "_pepper", "_plans", "_records", "_said_missing", "loaded")
@@ -123,7 +123,7 @@ class Ring:
         return sorted(self._by_id.values(), key=lambda k: (k.created_s, k.id))
 
     def load(self, records: Iterable[KeyRecord], pepper: bytes) -> None:
-        """Replace the snapshot. What has not changed is not built again."""
+        """Replace the snapshot. Keys that have not changed are kept as they are."""
         before, keys = self._records, self._by_id
         self._records = {r.id: r for r in records}
         self._by_id = {i: keys[i] if before.get(i) == r else self._key(r) for i, r in self._records.items()}
@@ -156,7 +156,7 @@ class Ring:
         return Key(record.id, record.name, record.tenant, plan, record.created_s, record.revoked, missing)
 
     def _say_missing(self) -> None:
-        """Once for each change: which plans keys have that the configuration does not."""
+        """Log, once for each change, the plans of keys that the configuration does not have."""
         lines = missing_plans((k.plan.name, k.id, k.name) for k in self.all() if k.plan_missing and not k.revoked)
         if lines != self._said_missing:
             self._said_missing = lines
@@ -165,12 +165,12 @@ class Ring:
 
 
 def _no_room(name: str) -> Plan:
-    """Stands for a plan that is not in the configuration: should anything forget to ask, it lets nothing in."""
+    """Stands for a plan that is not in the configuration. Its limits admit nothing, should a check be forgotten."""
     return Plan(name, concurrent=0)
 
 
 def missing_plans(refused: Iterable[tuple[str, str, str]]) -> list[str]:
-    """A line for every plan that the configuration has not, from (plan, key id, key name) of the keys it leaves out."""
+    """A line for each plan that the configuration lacks, from (plan, key id, key name) of the keys that have it."""
     missing: dict[str, list[str]] = {}
     for plan, key_id, name in refused:
         missing.setdefault(plan, []).append(f"{key_id} ({name})")

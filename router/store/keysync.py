@@ -1,7 +1,8 @@
 """API keys in the shared store, and the snapshot of them that this router keeps.
 
-The snapshot is read again when the version counter has moved: seen at the next heartbeat, or at once when the store
-says so. A store that lost its data gets back what the routers remember; a revocation wins over its absence.
+The snapshot is read again when the version counter has changed: the store announces it at once, or the next heartbeat
+sees it. If the store has lost its data, the routers restore what they remember; a key that one of them knows to be
+revoked stays revoked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ KEYS = "{mr}:keys"
 VERSION = "{mr}:version"
 PEPPER = "{mr}:pepper"
 RUNTIME = "{mr}:runtime"
-#: A field that stays when the last wish is taken back: without it the hash was lost, not emptied.
+#: A field that always stays in the hash: if it is missing, the hash was lost and not emptied.
 RUNTIME_KEPT = "kept"
 CHANNEL = "mr:keys"
 _SCAN = 500
@@ -30,7 +31,7 @@ _log = logging.getLogger("router.store")
 
 
 class Known(NamedTuple):
-    """What this router knows to be in the store: no router ever takes a key or the pepper away."""
+    """The keys and the pepper that this router has seen in the store. No router ever removes them."""
 
     keys: int
     pepper: bool
@@ -45,7 +46,7 @@ class KeySync:
     def __init__(self, link: Link, ring: Ring) -> None:
         self._link = link
         self._ring = ring
-        self._lock = asyncio.Lock()  # a key that is made while the snapshot is read must not get lost in between
+        self._lock = asyncio.Lock()  # a key that is created while the snapshot is being read must not get lost
         self._version = -1
         self._runtime: dict[str, str] = {}
         self._runtime_kept = False
@@ -54,7 +55,7 @@ class KeySync:
         return f"<KeySync version {self._version} {self._ring!r}>"
 
     def known(self) -> Known:
-        """What the store must hold, as it was given or read already."""
+        """What the store must hold: everything that was written to it or read from it."""
         return Known(len(self._ring.records), bool(self._ring.pepper))
 
     async def refresh(self, version: int) -> None:
@@ -68,9 +69,9 @@ class KeySync:
             await self._load()
 
     async def restore(self) -> None:
-        """The store has lost its data: give back the keys, the pepper and the runtime state that this router knows.
+        """The store has lost its data: write back the keys, the pepper and the runtime state that this router knows.
 
-        A router that made new keys in the meantime was faster: then what it made holds.
+        If another router has made new keys in the meantime, those stay in force.
         """
         if self._ring.pepper and await self._pepper(self._ring.pepper) != self._ring.pepper:
             _log.error(
@@ -94,7 +95,7 @@ class KeySync:
             return self._ring.put(record), secret
 
     async def change(self, key_id: str, **changes: Any) -> Key | None:
-        """Other values for fields of a key's record. None: there is no such key."""
+        """Change fields of a key's record. None: there is no such key."""
         async with self._lock:
             await self._load()
             record = self._ring.records.get(key_id)
@@ -115,7 +116,7 @@ class KeySync:
         self._runtime_kept = True
 
     async def get_runtime(self) -> dict[str, str]:
-        """A store that has lost it gets back what this router knows."""
+        """Also restores the state if the store has lost it."""
         (fields,) = await self._run(("HGETALL", RUNTIME))
         if fields.pop(RUNTIME_KEPT.encode(), None) is not None:
             self._runtime_kept = True
@@ -155,7 +156,7 @@ class KeySync:
         self._version = int(version or 0)
 
     async def _give_back(self, found: set[str], pepper: bytes) -> list[KeyRecord]:
-        """Keys are never taken away: those that are not found were lost. Write them again, and go on with them."""
+        """Keys are never removed: those that are not found were lost. Write them again, and keep them in force."""
         lost = [record for record in self._ring.records.values() if record.id not in found]
         if not pepper:
             await self._pepper(self._ring.pepper)
@@ -177,13 +178,13 @@ class KeySync:
         await self._changed()
 
     async def _changed(self) -> None:
-        """Where the channel is not permitted, the other routers hear of it at their next heartbeat."""
+        """Announce a change. Where the channel is not permitted, the other routers see it at their next heartbeat."""
         await self._run(("INCRBY", VERSION, 1))
         with contextlib.suppress(LinkError):
             await self._run(("PUBLISH", CHANNEL, ""))
 
     async def _pepper(self, candidate: bytes) -> bytes:
-        """The pepper. Where there is none yet: of the environment, else the candidate, which the store then keeps."""
+        """The pepper. A store without one takes that of the environment, else the candidate."""
         from_env = os.environ.get(PEPPER_ENV, "").encode()
         mine = b"env:" + fingerprint(from_env).encode() if from_env else b"raw:" + candidate
         _, stored = await self._run(("SET", PEPPER, mine, "NX"), ("GET", PEPPER))
@@ -198,7 +199,7 @@ class KeySync:
 
 
 def _checked(stored: bytes, from_env: bytes) -> bytes:
-    """The pepper that the store means. Raises StoreError if it is not the one that this router has."""
+    """The pepper that the keys were made with. Raises StoreError if this router has another one."""
     kind, _, value = stored.partition(b":")
     if kind == b"env" and value != fingerprint(from_env).encode():
         reason = "is another one here" if from_env else "is not set here"

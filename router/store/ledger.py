@@ -1,4 +1,6 @@
-"""The purses of one router, and their traffic with the store: settlements, allowances, renewals. Batched, off the path.
+"""The purses of one router, and their messages to the store: settlements, allowances, renewals.
+
+Messages are sent in batches; no request waits for them.
 
 A purse is visited soon after something happened to it, and every WATCH_S while it is busy or holds slots.
 """
@@ -31,11 +33,11 @@ from router.store.scripts import (
 
 FLUSH_S = 0.025
 WATCH_S = 0.25
-#: A purse that nobody touched for this long is put away.
+#: A purse that was not used for this long is dropped.
 FORGET_S = 60.0
 
 
-#: How many accounts that have spent of a sum are remembered after their purse was put away.
+#: Most accounts with spent sums that are remembered after their purse was dropped.
 MEMORIES_MAX = 16_384
 
 
@@ -48,13 +50,13 @@ class Memory(NamedTuple):
     at_s: float
 
     def matters(self, now_s: float) -> bool:
-        """Is there anything that time has not given back?"""
+        """Something was used that time has not given back yet."""
         ago_us = (now_s - self.at_s) * MICRO
         return spent(self.standing) or any(self.standing.used[i] > ago_us for i in RATES)
 
 
 def spent(standing: Standing) -> bool:
-    """Is there a sum, which only the end of its period gives back?"""
+    """A sum was used, which only the end of its period gives back."""
     return any(standing.used[i] for i, _ in SUMS)
 
 
@@ -83,7 +85,7 @@ class Ledger:
         self._watched: set[Purse] = set()
         self._wake = asyncio.Event()
         self.purses: dict[str, Purse] = {}
-        self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were put away, with a sum spent
+        self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were dropped, with a sum spent
 
     def __repr__(self) -> str:
         return f"<Ledger {len(self.purses)} purses, {len(self._watched)} watched, {len(self._dirty)} to visit>"
@@ -105,7 +107,7 @@ class Ledger:
         self._dirty.add(purse)
 
     def ask(self, purse: Purse) -> None:
-        """Ask for an allowance at once, if it is time to."""
+        """Ask for an allowance now, if the purse is low."""
         want = purse.want(self._monotonic_s())
         if want is None:
             return
@@ -168,8 +170,8 @@ class Ledger:
             await asyncio.sleep(0.01)
 
     def note(self, purse: Purse, standing: Standing, sent_s: float) -> None:
-        """The store answered for this purse. What was given out without it, if only because of one late answer, is
-        a debt from now on."""
+        """The store answered for this purse. From now on everything that was given out without the store is a
+        debt, even if only one answer was late."""
         purse.note(standing, self._monotonic_s(), sent_s + self._lease_s)
         if purse.share is not None:
             purse.close_share(standing.now_us)
@@ -182,8 +184,8 @@ class Ledger:
             self.touch(purse)
 
     def put_back(self) -> list[Command]:
-        """The store has lost its data: what tells it where the accounts stood. It takes over the most that any router
-        saw; what was used since then, and seen by none, is forgotten."""
+        """The store has lost its data: commands that tell it the last known state of each account. It takes the highest
+        use that any router saw; use that no router saw is forgotten."""
         now_s = self._monotonic_s()
         known = [Memory(p.account, p.limits, p.standing, p.standing_s) for p in self.purses.values() if p.standing]
         return [
@@ -193,7 +195,7 @@ class Ledger:
         ]
 
     def renew_all(self) -> None:
-        """The store may have lost its slots: hold them anew."""
+        """The store may have lost its slots: hold them again."""
         for purse in self.purses.values():
             if purse.held:
                 purse.renew_s = 0.0
@@ -221,7 +223,7 @@ class Ledger:
         purse.acknowledged()
         self.note(purse, standing, sent_s)
         if again:
-            self.touch(purse)  # news has gathered behind it
+            self.touch(purse)  # more has happened in the meantime
 
     def _granted(self, purse: Purse, slots: tuple[str, ...], sent_s: float, future: asyncio.Future[Any]) -> None:
         purse.asking = False

@@ -1,8 +1,8 @@
-"""Small things that routers tell each other and may forget.
+"""Small facts that routers share and may forget.
 
 A *note* is a value under a digest, asked for one by one: which backend has a response. A *mark* is a digest that every
-router knows within about a second and looks up without asking: a request that kills engines. Both end by themselves,
-both are bounded: of more, the oldest are forgotten.
+router knows within about a second and looks up without asking: a request that kills engines. Both expire, and
+the number of each is limited: the oldest are dropped.
 
 Pure: time is handed in.
 """
@@ -20,7 +20,7 @@ Name = tuple[str, str]
 
 
 def note_key(kind: str, digest: str) -> str:
-    """The key of a note in the shared store; each note is on a node of its own choice."""
+    """The key of a note in the shared store. It has no hash tag: notes spread over the nodes of a cluster."""
     return f"mr:note:{kind}:{digest}"
 
 
@@ -84,13 +84,13 @@ class Marks:
         return until_s is not None and self._monotonic_s() < until_s
 
     def unsent(self) -> list[tuple[Name, float]]:
-        """What to tell: names, and for how many seconds more each is marked."""
+        """Marks that the store does not have yet, and the seconds each has left."""
         now_s = self._monotonic_s()
         self._unsent = {n for n in self._unsent if self._until_s.get(n, 0.0) > now_s}
         return [(name, self._until_s[name] - now_s) for name in self._unsent]
 
     def told(self, names: Iterable[Name], known: Iterable[tuple[Name, float]]) -> None:
-        """The store has ``names`` now, and says what it knows in all."""
+        """The store has taken ``names`` and returned all marks that it knows."""
         self._unsent.difference_update(names)
         now_s = self._monotonic_s()
         self._until_s = {n: u for n, u in self._until_s.items() if u > now_s}
@@ -99,7 +99,7 @@ class Marks:
         self._bound()
 
     def tell_again(self) -> None:
-        """The store has lost its data."""
+        """The store has lost its data: send every mark again."""
         self._unsent = set(self._until_s)
 
     def _bound(self) -> None:

@@ -1,4 +1,4 @@
-"""Which store a configuration asks for."""
+"""Chooses the store that the configuration asks for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from router.store.shared import SharedStore
 def open_store(config: Config, *, router_name: str) -> Store:
     """The store of ``[store] redis``. Nothing is connected or started before ``start``.
 
-    Several router processes share an embedded store when the one that starts them starts an EmbeddedValkey and puts
-    its ``url`` in the place of "embedded". Raises StoreError if the extra is not installed.
+    To share an embedded store among several router processes, their parent starts an EmbeddedValkey and replaces
+    "embedded" by its ``url``. Raises StoreError if the extra is not installed.
     """
     url = config.store.redis
     if url is None:

@@ -1,4 +1,4 @@
-"""Speaks redis-py, besides ``cluster``: addresses, connections, pipelines. Foreign exceptions end here, as LinkError.
+"""Connections and pipelines with redis-py (for a cluster see ``cluster``). Its exceptions become LinkError here.
 
 Nothing is tried twice and everything ends by the measured patience, or in CONNECT_S where it has to connect first: with
 redis-py's own settings one call to a frozen server takes a minute. How long a caller waits is the courier's business.
@@ -42,8 +42,8 @@ _CANNOT_WORK = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyEr
 _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "UNKILLABLE")
 
 
-#: How the client library says that the store is away or cannot work. All else is a fault of that library, or ours.
-#: RuntimeError is uvloop's word for a connection that was reset and is written to.
+#: Exceptions by which redis-py says that the store is away or cannot work. Others are faults in redis-py or here.
+#: uvloop raises RuntimeError when a connection that was reset is written to.
 _FORESEEN = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError, RuntimeError)
 
 _log = logging.getLogger("router.store")
@@ -103,7 +103,7 @@ class RedisLink:
         except BaseException as error:
             failure = self._failure(error)
             if isinstance(failure, LinkError):
-                return None  # it may not be asked, or is away again
+                return None  # the command is not permitted, or the store is away again
             raise failure from None
 
     async def _policy(self) -> str | None:
@@ -133,7 +133,7 @@ class RedisLink:
             await opened.close()
 
     async def close(self) -> None:
-        """For good: what comes later gets LinkError, and no connection is left to a loop that ends."""
+        """Close for good: later calls raise LinkError, and no connection outlives the event loop."""
         self._closed = True
         await self.drop()
 
@@ -159,7 +159,7 @@ class RedisLink:
         return self._opened.client
 
     def _failure(self, error: BaseException) -> BaseException:
-        """What to raise instead: LinkError, whatever redis-py comes up with, unless our own task is being ended."""
+        """The exception to raise for one of redis-py: LinkError, except when our own task is being cancelled."""
         if isinstance(error, LinkError):
             return error
         if not isinstance(error, Exception):
@@ -168,11 +168,11 @@ class RedisLink:
             return error if ends else LinkError("the call was cancelled by the client library")
         if not isinstance(error, _FORESEEN) and type(error) not in self._said:
             self._said.add(type(error))
-            _log.error("the client library of the store failed in a way that was not foreseen", exc_info=error)
+            _log.error("redis-py failed with an unexpected error", exc_info=error)
         return LinkError(_why(error))
 
     def _judge(self, reply: Exception) -> None:
-        """Raise LinkError if an answer means that the server cannot work."""
+        """Raise LinkError if a reply means that the server cannot work."""
         if isinstance(reply, NodeAwayError):
             return
         if isinstance(reply, _CANNOT_WORK) or not isinstance(reply, ResponseError):
@@ -193,7 +193,7 @@ def _why(error: BaseException) -> str:
 
 
 class _Opened(NamedTuple):
-    """A client, and those it asks where the server is."""
+    """A client, and the sentinels that tell it where the server is."""
 
     client: Redis | RedisCluster
     guides: tuple[Redis, ...] = ()

@@ -1,4 +1,4 @@
-"""The Lua scripts: their texts, their arguments and their replies. No I/O but reading the files beside this one."""
+"""The Lua scripts: their texts, arguments and replies. The only I/O is reading the files in ``lua/``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FOLDER = Path(__file__).with_name("lua")
 
 Word = str | bytes | int
 
-#: Fields of an account that hold what was used of its rates and sums.
+#: Fields of an account that hold the use of its rates and sums.
 USED_FIELDS = tuple(kind.field for kind in KINDS if kind.field)
 
 
 class Script(NamedTuple):
     name: str
     text: str
-    sha: str  # what EVALSHA calls it
+    sha: str  # its name for EVALSHA
 
 
 class Scripts(NamedTuple):
@@ -41,7 +41,7 @@ def load_scripts() -> Scripts:
 
 
 def lua_kinds() -> str:
-    """``KINDS`` as Lua: what the scripts must know of each kind."""
+    """``KINDS`` as a Lua table, with the facts that the scripts need."""
     rows = []
     for kind in KINDS:
         row = f"shape = '{kind.shape.value}'"

@@ -70,7 +70,7 @@ async def test_a_policy_that_may_throw_away_is_said_once_and_shown(
                 assert "maxmemory" not in caplog.text
                 return
             assert store.notice is not None
-            assert f"throws away {loses}." in store.notice
+            assert f"deletes {loses}." in store.notice
             valkey.kill()
             await eventually(lambda: store.state == "down")
             valkey.start()
