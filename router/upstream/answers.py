@@ -1,4 +1,4 @@
-"""What a 200 means once its content is known: to the end of the attempt."""
+"""Judges an answer with status 200 by its content, and says how the attempt ended."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from router.upstream.classify import DELIVERED, AttemptEnd, end_in_band
 
 
 def no_answer(status: int, detail: str) -> AttemptEnd:
-    """What came is not what was asked for."""
+    """The answer is not of the kind that was asked for."""
     return AttemptEnd(Outcome.SERVER_ERROR, "upstream_error", status, detail=detail)
 
 
 def end_of_whole(path: bytes, status: int, form: Form, body: bytes, *, framed: bool) -> tuple[AttemptEnd, Usage | None]:
-    """Of an answer that was held to its end. ``framed``: its length or its last chunk says that it is whole."""
+    """The end of an answer that was held back until complete. ``framed``: its length or last chunk says that it is."""
     if not framed and not is_json(body):
         detail = "cut its answer"
         return AttemptEnd(Outcome.UNREACHABLE, "upstream_unreachable", detail=detail, died=True), None

@@ -1,4 +1,4 @@
-"""What the end of an attempt means: error answers and in-band errors to Outcomes. The only place that judges them."""
+"""Judges how attempts ended: error answers and in-band errors become Outcomes here and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from router.upstream.verdicts import HUNDREDS, KINDS, MESSAGE_LENGTH_MAX, MESSAG
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """What a backend finds wrong with a request, ready for the client: nothing in it is about the backend itself."""
+    """A backend's complaint about a request, ready for the client: it tells nothing about the backend."""
 
     status: int
     message: str
@@ -33,8 +33,8 @@ class AttemptEnd:
 
     code       error code for the client if nobody else can answer; None when the answer was delivered
     status     the backend's status, 0 if it gave none
-    stale      the pooled connection was no good: closed under us before the backend saw the request, or what came on it
-               was no beginning of an answer. Another connection decides, nobody is at fault yet
+    stale      the pooled connection could not be used: it was closed before the backend saw the request, or its bytes
+               did not begin an answer. Nobody is blamed; the request goes out again on another connection
     unsent     there was no address to send it to
     died       the connection broke after the request was sent and before any answer
     objection  what is passed on when the request was at fault, or nobody can serve it
@@ -56,22 +56,22 @@ class AttemptEnd:
 
     @property
     def unexplained(self) -> bool:
-        """An error answer that finds fault with the request, without a word that is certain."""
+        """An error answer blames the request, but has no word that proves it."""
         return bool(self.body) and self.objection is not None and self.objection.code is None
 
 
-#: The answer was delivered whole. There is nothing more to say about it, so all share it.
+#: The answer was delivered completely. All such attempts share this object.
 DELIVERED = AttemptEnd(Outcome.OK)
 
-#: Successes that no request of ours asks for: an answer with nothing in it, and a part of one.
+#: Success statuses that no request asks for: an empty answer, and a part of one.
 ODD_SUCCESSES = frozenset({205, 206})
 
-#: Outcomes that end with the backend's own words if nobody else can answer.
+#: Outcomes after which the client gets the backend's own words if nobody else can answer.
 _PASSED_ON = frozenset({Outcome.CLIENT_ERROR, Outcome.MODEL_MISSING, Outcome.UNSUPPORTED})
 
 
 def judge(status: int, said: Said) -> Verdict:
-    """What an error means. ``status``: of the answer, or what the error inside a 200 names; 0: neither."""
+    """Judge an error. ``status``: that of the answer, or the one that an error inside a 200 names; 0: none."""
     for word in (said.code, said.type):
         verdict = WORDS.get(normal(word)) if word else None
         if verdict is not None:
@@ -92,7 +92,7 @@ def judge(status: int, said: Said) -> Verdict:
 
 
 def end_of_answer(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> AttemptEnd:
-    """An answer whose status is no success. ``body``: as much of it as was kept."""
+    """The end of an attempt that got an error status. ``body``: the part that was kept."""
     if status in ODD_SUCCESSES or 300 <= status < 400:
         what = "a redirect" if 300 <= status < 400 and status != 304 else f"status {status}, which makes no sense here"
         return AttemptEnd(Outcome.SERVER_ERROR, "upstream_protocol", status, f"answered with {what}")
@@ -103,7 +103,8 @@ def end_of_answer(status: int, headers: Sequence[tuple[bytes, bytes]], body: byt
 
 
 def end_in_band(error: object) -> AttemptEnd:
-    """An error inside a 200, before anything of it was passed on. ``error``: the error object, or what holds it."""
+    """The end of an attempt with an error inside a 200, before the client got any of it. ``error``: the error object,
+    or the document around it."""
     said = read_document(error)
     return _end(said.number, (), said)
 
@@ -118,7 +119,7 @@ def _end(status: int, headers: Sequence[tuple[bytes, bytes]], said: Said) -> Att
     end = AttemptEnd(verdict.outcome, "upstream_error", met, f"failed with status {met}", wait_s)
     if verdict.outcome in _PASSED_ON:
         if shown != status:
-            said.type = ""  # it belonged to the other status
+            said.type = ""  # that header belonged to the other status
         end.objection = _objection(shown, verdict, said)
     return end
 

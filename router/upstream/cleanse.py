@@ -1,4 +1,4 @@
-"""What a backend says about itself and a client must not learn: paths of its disk, its code, its addresses."""
+"""Removes from a backend's messages what clients must not learn: paths of its disk, its code, its addresses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 from typing import Any
 
-#: In the place of what was taken out.
+#: Stands for each part that was removed.
 HIDDEN = "…"
 LENGTH_MAX = 4000
 _DEPTH_MAX = 6
@@ -34,9 +34,9 @@ _URL = re.compile(
     r"|\b[a-z][a-z0-9+.-]{1,15}://(?:[^\s'\"<>)\]/@]*@)?(\[[0-9a-fA-F:.]+\]|[^\s'\"<>)\]/:]+)(?::\d+)?[^\s'\"<>)\]]*",
     re.IGNORECASE,
 )
-#: What may hold an address, with brackets, zone and port.
+#: Text that may be an address, with brackets, zone and port.
 _IP = re.compile(r"(?<![\w.:])(\[?)([0-9a-fA-F:.]{3,64})(?![\w])(?:%\w{1,16})?(\]?)(?::\d{1,5}\b)?")
-#: Two parts at least, from the root. What stands behind a word, a colon or a dot is no such path.
+#: A path has at least two parts and begins at the root: a slash behind a word, a colon or a dot begins none.
 _PATH = re.compile(r"(?<![\w:/.\\~>-])~?/(?:[\w.@+~=-]+/)+[\w.@+~=-]*(?::\d+)*")
 _WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s'\"<>|]+|(?<!\w)\\\\[\w.$-]+\\[^\s'\"<>|]+")
 #: Paths that belong to the API, and pointers into the request.
@@ -60,7 +60,7 @@ def clean_text(text: str) -> str:
 
 
 def _url(match: re.Match[str]) -> str:
-    """A page of documentation may stay, an address inside may not."""
+    """Keep addresses of documentation pages, remove those of internal hosts."""
     host = match[1]
     if host is None or "@" in match[0] or _HOST.fullmatch(host) or not _PUBLIC_NAME.fullmatch(host):
         return HIDDEN
@@ -68,7 +68,7 @@ def _url(match: re.Match[str]) -> str:
 
 
 def _ip(match: re.Match[str]) -> str:
-    """Punctuation behind an address is none of it."""
+    """Remove an address, but keep the punctuation behind it."""
     found = match[2]
     for end in range(len(found), len(found.rstrip(":.")) - 1, -1):
         host, _, port = found[:end].rpartition(":")
@@ -78,7 +78,7 @@ def _ip(match: re.Match[str]) -> str:
 
 
 def _is_ip(text: str) -> bool:
-    """``1:2:3`` and ``::`` look like addresses and are none that tell anything."""
+    """The text is an address. ``1:2:3`` and ``::`` look like one but tell nothing."""
     try:
         return ip_address(text).packed.strip(b"\0") != b""
     except ValueError:
@@ -86,7 +86,7 @@ def _is_ip(text: str) -> bool:
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """The same for every text in a JSON value. What is nested too deep is left out."""
+    """The same for every text in a JSON value. Values nested too deep are left out."""
     if isinstance(value, str):
         return clean_text(value)
     if depth >= _DEPTH_MAX:

@@ -2,7 +2,7 @@
 
 A host name may have several addresses, and they change. Requests go to the addresses in turn; each has a shelf for its
 idle connections. Connections to an address that the name no longer has are not used again, and none is used for longer
-than ``Network.connection_age_s``: also behind one address machines come and go.
+than ``Network.connection_age_s``: the machines behind one address may change too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from router.wire.tls import tls_of
 from router.wire.trouble import Kind, trouble_of
 
 CONNECTION_AGE_S = 300.0
-#: Ages differ by as much, so that connections of the same moment do not all end in the same moment.
+#: Ages are spread by this share, so that connections made together do not end together.
 _AGE_SPREAD = 0.2
-#: Out of descriptors, idle connections are closed; after this long their descriptors are free.
+#: When descriptors run out, idle connections are closed; after this long their descriptors are free.
 _RELIEF_S = 0.02
 #: Pools close what has been idle too long, and follow their names, this often.
 _SWEEP_S = 0.25
@@ -40,7 +40,7 @@ _SWEEP_S = 0.25
 
 class ConnectError(RouterError):
     """A backend could not be connected to: connect_timeout or upstream_unreachable; or this router is out of
-    descriptors or the like, which is nobody else's fault: router_exhausted."""
+    descriptors or of another resource of its own: router_exhausted."""
 
     unsent = False
 
@@ -55,24 +55,24 @@ class ConnectError(RouterError):
 
     @property
     def outcome(self) -> Outcome:
-        """A shortage of ours says nothing about the backend."""
+        """A shortage in this router says nothing about the backend."""
         return Outcome.OWN_SHORTAGE if self.code == "router_exhausted" else Outcome.UNREACHABLE
 
 
 class NoAddressError(ConnectError):
-    """The backend's host name leads nowhere."""
+    """The backend's host name has no address."""
 
     unsent = True
 
 
 @dataclass(slots=True)
 class Network:
-    """What the pools of a process share. A reload may change the ages."""
+    """Shared by all pools of a process. A reload may change the ages."""
 
     now_s: Callable[[], float]
     names: Names
     connection_age_s: float = CONNECTION_AGE_S
-    #: closes what this process can do without, when it is out of descriptors
+    #: closes connections that this process can do without, when it is out of descriptors
     relieve: Callable[[], None] = lambda: None
 
     @classmethod
@@ -91,7 +91,7 @@ class Shelf:
 
 
 class Pool:
-    """Connections to one backend: ``take`` a warm one or ``connect`` a new one; idle ones come back of themselves."""
+    """Connections to one backend: ``take`` a warm one or ``connect`` a new one; idle ones come back on their own."""
 
     #: the faults on purpose that attempts may meet, if there are any
     faults: Meeting | None = None
@@ -109,7 +109,7 @@ class Pool:
         self._sessions: set[Outbound] = set()  # connections whose TLS session is yet to be kept
         self._port = parts.port or (443 if self._tls else 80)
         self._heads = AnswerHeads()
-        self._shelves = [Shelf(None)]  # one at least: before its address is known as well
+        self._shelves = [Shelf(None)]  # at least one, even before an address is known
         self._turn = 0
         self._version = -1  # of the name, when the shelves were set up
         self.open: set[Outbound] = set()
@@ -121,14 +121,14 @@ class Pool:
         #: whether the engine takes ``stream_options``; None until it has been seen
         self.takes_usage_option = TRAITS[spec.engine].takes_usage_option
         self.head = self._request_head(parts.path.rstrip("/"), parts.netloc)
-        #: header lines that tell a client who has answered
+        #: header lines that tell a client which backend has answered
         self.stamp = f"x-router-region: {self.region}\r\nx-router-backend: {spec.name}\r\n".encode()
 
     def __repr__(self) -> str:
         return f"<Pool {self.spec.name} open={len(self.open)} idle={sum(len(s.idle) for s in self._shelves)}>"
 
     def _request_head(self, prefix: str, netloc: str) -> tuple[bytes, bytes]:
-        """What stands before and after the path in every request to this backend."""
+        """The text before and after the path in every request to this backend."""
         lines = [f" HTTP/1.1\r\nhost: {netloc}\r\n"]
         if self.spec.key_env and (key := os.environ.get(self.spec.key_env)):
             lines.append(f"authorization: Bearer {key}\r\n")
@@ -200,7 +200,7 @@ class Pool:
         return connection
 
     def admit(self, connection: Outbound, shelf: Shelf | None = None) -> None:
-        """A new connection is one of this pool's from now on. Its ``shelf`` has counted it."""
+        """Take a new connection into the pool. Its ``shelf`` has counted it already."""
         if shelf is None:
             shelf = self._shelves[0]
             shelf.connections += 1
@@ -217,7 +217,7 @@ class Pool:
         return next((s for s in self._shelves if s.address == address), None)
 
     def _arrange(self) -> None:
-        """Have a shelf for every address that connections are spread over."""
+        """Make a shelf for every address that connections are spread over."""
         if self._version == self._name.version:
             return
         self._version = self._name.version
@@ -237,12 +237,12 @@ class Pool:
         return Outbound(self._returned, self._lost, self._heads)
 
     def keep_for_later(self, task: asyncio.Task[Outbound]) -> None:
-        """The request that asked for this connection has left; the next one will like it."""
+        """The request that asked for this connection has left; keep it for the next one."""
         if not task.cancelled() and task.exception() is None:
             self._returned(task.result())
 
     def sweep(self) -> None:
-        """Close what has been idle too long, and follow the name."""
+        """Close connections that were idle too long, and follow changes of the name's addresses."""
         self._name.sweep()
         self._arrange()
         oldest_s = self._now_s() - IDLE_LIMIT_S
@@ -252,12 +252,12 @@ class Pool:
                 self._drop(idle.popleft())
 
     def renew_tls(self) -> None:
-        """Read the TLS files again, for new connections. Raises ConfigError and keeps what it had."""
+        """Read the TLS files again, for new connections. On ConfigError the earlier ones stay in use."""
         if self._tls is not None:
             self._tls = tls_of(self.spec)
 
     def close(self) -> None:
-        """No new use; connections in use end with their request."""
+        """Close idle connections now, and each connection in use when its request ends."""
         self.closed = True
         self.drop_idle()
 
@@ -283,7 +283,7 @@ class Pool:
             self.open.discard(connection)
             connection.shelf.connections -= 1
         self._sessions.discard(connection)
-        # It may stand among the idle ones: it is unusable now, and thrown away when its turn comes.
+        # It may still stand among the idle ones: ``take`` drops it when its turn comes.
 
     def _drop(self, connection: Outbound) -> None:
         connection.usable = False
@@ -338,7 +338,7 @@ class Pools:
                 pool.sweep()
 
     def drop_idle(self) -> None:
-        """Close every connection that nobody uses."""
+        """Close every idle connection."""
         for pool in self._pools.values():
             pool.drop_idle()
 

@@ -1,4 +1,4 @@
-"""When to come again: every form in which backends say it. Seconds from now, between 0 and ten minutes, or None."""
+"""Reads, in every form that backends use, after how many seconds to ask again: 0 to 600, or None."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-#: Whoever says more is not believed.
+#: A longer time is not believed.
 LONGEST_S = 600.0
 
 _NUMBER = re.compile(r"\+?(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})")
 _DURATION = re.compile("".join(rf"(?:(\d{{1,9}}(?:\.\d{{1,9}})?){unit})?" for unit in ("d", "h", "m(?!s)", "s", "ms")))
 _UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-#: Numbers above are no seconds to wait but a point in time: since 1970, in seconds or in milliseconds.
+#: A number above this is a point in time, in seconds or milliseconds since 1970.
 _EPOCH_S = 1e9
 _EPOCH_MS = 1e12
 _IN_TEXT = re.compile(
@@ -38,7 +38,7 @@ _NESTED_MAX = 5
 
 
 def retry_after_s(headers: Iterable[tuple[bytes, bytes]], said: object, message: str, wall_s: float) -> float | None:
-    """What the head of an answer says, else its body. ``said``: the error as JSON. ``wall_s``: the time now."""
+    """The wait that an answer's head names, else its body. ``said``: the error as JSON. ``wall_s``: the time now."""
     named = {name.lower(): value.decode("latin-1").strip() for name, value in headers}
     for found in (
         _of_headers(named, wall_s),

@@ -1,4 +1,4 @@
-"""What a backend's error says: one reading of the shapes that engines and providers put their errors into.
+"""Reads an error of a backend, in whichever shape engines and providers put it.
 
 OpenAI, vLLM, llama.cpp: ``{"error": {message, type, param, code}}``; Anthropic adds ``"type": "error"`` outside. SGLang
 and old vLLM are flat. FastAPI says ``{"detail": text or list}``, TGI ``{"error": text, "error_type": word}``, Ollama
@@ -15,7 +15,7 @@ from typing import Any
 
 from router.core.leniency import loads
 
-#: Longer words are no codes or types.
+#: A longer text is not a code or type.
 _WORD_LENGTH_MAX = 100
 _DECODED_BYTES_MAX = 256 * 1024
 _NESTED_MAX = 3
@@ -28,7 +28,7 @@ class Said:
 
     number   the HTTP status that the error itself names, 0 if it names none
     more     further fields beside those of OpenAI's shape
-    whole    the document as it came, for whoever looks for more in it
+    whole    the document as it came
     """
 
     message: str = ""
@@ -41,7 +41,7 @@ class Said:
 
 
 def read_body(body: bytes, *, encoding: bytes = b"") -> Said:
-    """The body of an error answer, whatever it is. Never raises."""
+    """Read the body of an error answer, whatever it holds. Never raises."""
     body = _decoded(body, encoding)
     try:
         document: object = loads(body)
@@ -51,7 +51,7 @@ def read_body(body: bytes, *, encoding: bytes = b"") -> Said:
 
 
 def read_document(document: object) -> Said:
-    """An error as JSON: the whole body, or the object that came inside a stream."""
+    """Read an error that came as JSON: a whole body, or an object inside a stream."""
     whole = document
     if isinstance(document, list) and document and isinstance(document[0], dict):  # Google
         document = document[0]
@@ -66,7 +66,7 @@ def read_document(document: object) -> Said:
 
 
 def _layers(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The object that says most first: what is said inside counts before what is said around it."""
+    """The objects that may hold the error, from the innermost, which counts first, to the outermost."""
     layers = [document]
     while len(layers) <= _NESTED_MAX:
         inner = layers[-1].get("error")
@@ -92,7 +92,7 @@ def _take(said: Said, layer: dict[str, Any]) -> None:
             said.more.setdefault(name, value)
 
 
-#: What stands in OpenAI's fields, or around the object.
+#: Fields of OpenAI's shape, or around it; all others are ``more``.
 _READ = frozenset({"message", "type", "code", "param", "error", "object", "error_type", "detail", "request_id"})
 
 
@@ -129,7 +129,7 @@ def _message(layer: dict[str, Any]) -> str:
 
 
 def _problems(entries: list[object]) -> str:
-    """FastAPI's list of problems: where, and what."""
+    """FastAPI's list of problems as text: the place of each, and the problem."""
     found = []
     for entry in entries[:10]:
         if isinstance(entry, str):
@@ -142,13 +142,13 @@ def _problems(entries: list[object]) -> str:
 
 
 def _plain_text(body: bytes) -> str:
-    """Text that is neither a page for browsers nor JSON that was cut."""
+    """The body as text; empty for a web page or JSON that was cut."""
     text = body[: 4 * _TEXT_LENGTH_MAX].decode("utf-8", "replace").strip()
     return "" if text.startswith(("<", "{", "[")) else text[:_TEXT_LENGTH_MAX]
 
 
 def _decoded(body: bytes, encoding: bytes) -> bytes:
-    """Some compress unasked."""
+    """The body, decompressed if need be: some backends compress without being asked."""
     if encoding.lower() not in (b"gzip", b"x-gzip", b"deflate"):
         return body
     try:

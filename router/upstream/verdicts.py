@@ -1,4 +1,4 @@
-"""The table of errors: what status, code, type and message of every engine and provider mean. Data only.
+"""The table of errors: the meaning of each status, code, type and message of engines and providers. Data only.
 
 ``classify.judge`` reads it in this order: a word that is certain (``WORDS``), a message that is certain (``MESSAGES``),
 the status (``STATUSES``, then its hundred), and at last, for errors without a status, a word for a kind (``KINDS``).
@@ -14,9 +14,9 @@ from router.core.outcomes import Outcome
 
 
 class Verdict(NamedTuple):
-    """What an error means.
+    """The meaning of an error.
 
-    status   what the client is told if it comes to that; 0: the backend's own status
+    status   the status for the client, if no other backend answers; 0: the backend's own
     code     OpenAI's ``error.code`` for it, if there is one
     """
 
@@ -25,31 +25,31 @@ class Verdict(NamedTuple):
     code: str | None = None
 
 
-#: the client's fault: passed on, nobody else is asked
+#: the client's fault: the error is passed on, and no other backend is asked
 CLIENT = Verdict(Outcome.CLIENT_ERROR)
 BAD_REQUEST = Verdict(Outcome.CLIENT_ERROR, 400)
 TOO_LONG = Verdict(Outcome.CLIENT_ERROR, 400, "context_length_exceeded")
 TOO_LARGE = Verdict(Outcome.CLIENT_ERROR, 413)
 NOT_FOUND = Verdict(Outcome.CLIENT_ERROR, 404)
 FILTERED = Verdict(Outcome.CLIENT_ERROR, 400, "content_filter")
-#: the backend was believed to have the model: another is asked, and this one for its models
+#: the backend was believed to serve the model: ask another one, and read this one's list of models again
 NO_MODEL = Verdict(Outcome.MODEL_MISSING, 404, "model_not_found")
-#: this backend cannot do it, another may; if none can, it is the client's fault
+#: this backend cannot serve the request, another one may; if none can, it is the client's fault
 CANNOT = Verdict(Outcome.UNSUPPORTED, 400, "unsupported_value")
 NO_ROUTE = Verdict(Outcome.UNSUPPORTED)
-#: not now
+#: the backend is overloaded: another may serve the request now
 BUSY = Verdict(Outcome.OVERLOADED, 503)
 LIMITED = Verdict(Outcome.OVERLOADED, 429)
-#: the backend failed, or will not work for us: our key there, our account, what stands in between
+#: the backend failed, or does not work for this router: its key there, its account, a proxy in between
 FAILED = Verdict(Outcome.SERVER_ERROR)
 
-#: status -> verdict, where it is not that of its hundred
+#: status -> verdict, for each status that differs from the rest of its hundred
 STATUSES: dict[int, Verdict] = {
     401: FAILED,  # our key there
     402: FAILED,  # our account there has nothing left
     403: FAILED,  # our key there
     405: NO_ROUTE,
-    407: FAILED,  # a proxy wants to know us
+    407: FAILED,  # a proxy wants credentials
     408: FAILED,  # it lost the request, which was sent in one piece
     421: FAILED,  # the address leads elsewhere
     424: FAILED,  # TGI: the model failed while it generated
@@ -58,7 +58,7 @@ STATUSES: dict[int, Verdict] = {
     429: LIMITED,
     444: FAILED,  # nginx closed without an answer
     498: LIMITED,  # Groq: no capacity of that tier
-    499: FAILED,  # something in between says that we left, and we did not
+    499: FAILED,  # a proxy in between believes that we left
     501: CANNOT,
     503: BUSY,
     509: LIMITED,  # bandwidth
@@ -68,7 +68,7 @@ HUNDREDS: dict[int, Verdict] = {4: CLIENT, 5: FAILED}
 
 
 def normal(word: str) -> str:
-    """One form for BadRequestError, bad_request and "Bad Request"."""
+    """The same text for BadRequestError, bad_request and "Bad Request"."""
     word = re.sub(r"[^a-z0-9]", "", word.lower())
     return re.sub(r"(error|exception)$", "", word) or word
 
@@ -82,7 +82,7 @@ def _table(*rows: tuple[Verdict, str]) -> dict[str, Verdict]:
     return table
 
 
-#: codes and types that are certain, whatever the status beside them
+#: codes and types whose meaning is certain, whatever the status
 WORDS = _table(
     (TOO_LONG, "context_length_exceeded exceed_context_size_error string_above_max_length"),
     (TOO_LONG, "context_window_exceeded ContextWindowExceededError context_length_error max_context_length_exceeded"),
@@ -104,7 +104,7 @@ WORDS = _table(
     (BUSY, "model_loading queue_full capacity_exceeded over_capacity unhealthy"),
 )
 
-#: codes and types that tell a kind of error; a status beside them counts more
+#: codes and types that name a kind of error; they count only where no status decides
 KINDS = _table(
     (BAD_REQUEST, "invalid_request_error BadRequestError ValidationException validation INVALID_ARGUMENT"),
     (BAD_REQUEST, "validation_error value_error invalid_value invalid_type missing_required_parameter invalid_request"),
@@ -123,7 +123,7 @@ KINDS = _table(
 
 
 class Message(NamedTuple):
-    """A text that is certain beside one of these statuses; 0 stands for none."""
+    """A text whose meaning is certain beside one of these statuses; 0: without a status."""
 
     statuses: frozenset[int]
     pattern: re.Pattern[str]
@@ -134,11 +134,11 @@ def _message(statuses: tuple[int, ...] | range, verdict: Verdict, *patterns: str
     return Message(frozenset(statuses), re.compile("|".join(patterns), re.IGNORECASE | re.DOTALL), verdict)
 
 
-#: Where an engine itself does not say whose fault it is.
+#: Statuses under which an engine does not say whose fault it is.
 _NO_CLAIM = (0, 500)
 #: Limits and refusals of keys may speak of tokens, too.
 _NO_LIMIT = tuple(status for status in (0, *range(400, 600)) if status not in (401, 402, 403, 429, 503, 529))
-#: A text is searched this far: engines begin with what matters, and end with what the client has sent.
+#: Only this much of a text is searched: engines begin with the reason and end with the client's own words.
 MESSAGE_LENGTH_MAX = 400
 
 MESSAGES: tuple[Message, ...] = (
