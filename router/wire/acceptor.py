@@ -1,7 +1,7 @@
-"""Takes clients from a listening socket, as long as there are descriptors for them and their requests.
+"""Accepts clients from a listening socket, as long as there are descriptors for them and their requests.
 
-A client that cannot be taken waits in the system's queue, where it costs nothing; accepting goes on as soon as there is
-room. (What asyncio and libuv do instead, when descriptors are used up, is to close those that wait, or to spin.)
+A client that cannot be accepted waits in the system's queue, where it costs nothing; accepting goes on as soon as there
+is room. (When descriptors are used up, libuv closes waiting clients, and asyncio spins.)
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from router.wire.sockets import BACKLOG, SHORTAGE
 
 _log = logging.getLogger("router.clients")
 
-#: Clients taken in one turn of the loop.
+#: Most clients accepted in one turn of the loop.
 BATCH = 64
-#: Out of room, it is looked again this soon.
+#: Without room, the acceptor tries again after this long.
 PAUSE_S = 0.1
-#: The log says at most this often that there is no room.
+#: The log says that there is no room at most once in this time.
 _TOLD_S = 60.0
 
 
 class Room(Protocol):
-    """Who knows how many clients there may be."""
+    """Knows how many clients there may be."""
 
     def has_room(self, arriving: int, fd: int) -> bool:
-        """Whether one more may come in, beside the ``arriving`` that are no clients yet. ``fd``: the descriptor of the
-        last one, or -1."""
+        """One more client may come in, beside the ``arriving`` that do not count as clients yet. ``fd``: the descriptor
+        of the last one, or -1."""
 
     def make_room(self) -> None:
-        """Clients wait outside: give up what nobody needs."""
+        """Clients wait outside: close connections that nobody needs."""
 
 
 class Acceptor:
@@ -65,7 +65,7 @@ class Acceptor:
         return self._turn is not None and self._turn.pass_on()
 
     def close(self) -> None:
-        """Take those who have connected, then no more, and close this process's copy of the socket."""
+        """Accept the clients that have connected already, then close this process's copy of the socket."""
         if self._closed:
             return
         while self._take():
@@ -77,13 +77,13 @@ class Acceptor:
         self._listener.close()
 
     def _ready(self) -> None:
-        """There are clients to take."""
+        """The socket is readable: clients wait to be accepted."""
         for _ in range(BATCH):
             if not self._take():
                 return
 
     def _take(self) -> bool:
-        """Take one client. False: there is none, or no room."""
+        """Accept one client. False: nobody waits, or there is no room."""
         if not self._room.has_room(self.arriving, self._last_fd):
             self._pause("they or their requests would use up the file descriptors of this process (ulimit -n)")
             return False
@@ -124,7 +124,7 @@ class Acceptor:
         self._rest(PAUSE_S)
 
     def _rest(self, seconds: float) -> None:
-        """Leave the clients that wait where they are for a while."""
+        """Stop accepting for a while; clients wait in the system's queue."""
         if self._closed:
             return
         self._loop.remove_reader(self._listener)

@@ -9,11 +9,11 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*")
-#: Any but those that tell where a message ends or goes: somebody else might believe them (RFC 9110 6.5.1).
+#: Any trailer except those that say where a message ends or goes: another server might believe them (RFC 9110 6.5.1).
 _TRAILER = re.compile(rb"(?!(?i:content-length|transfer-encoding|host):)" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 _LINE_LIMIT_BYTES = 4096
 _TRAILERS_LIMIT_BYTES = 8192
-#: Framing may outweigh what it frames by this much (Go: 16 KiB); each chunk has a few bytes free.
+#: Framing may be larger than the body by this much (Go: 16 KiB), not counting a few bytes for each chunk.
 _EXCESS_LIMIT_BYTES = 16 * 1024
 _CHUNK_FREE_BYTES = 16
 #: A chunk has three parts: its size, its bytes, and their end.
@@ -21,7 +21,7 @@ _STEPS_MAX = 3 * 400
 
 
 class ChunkedError(ValueError):
-    """The framing is not strict; the connection cannot be used on."""
+    """The framing is not strict; the connection must be closed."""
 
 
 class _State(Enum):
@@ -34,7 +34,7 @@ class _State(Enum):
 class ChunkedDecoder:
     """Feed bytes, get the ``body`` so far. Once it is ``done``, ``take_rest`` has what follows the body.
 
-    One call takes a limited number of parts. Behind that ``stopped`` is true, and the rest is to be fed again, later.
+    One call takes a limited number of parts. After that ``stopped`` is true, and the rest is to be fed again later.
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class ChunkedDecoder:
         self.body = bytearray()  # a list of pieces would cost many times the bytes of tiny chunks
 
     def take_rest(self) -> bytes:
-        """What was fed and not decoded: what follows the body, or what is to be fed again."""
+        """The bytes that were fed and not decoded: they follow the body, or are to be fed again."""
         rest, self._buffer = self._buffer, b""
         return rest
 

@@ -1,4 +1,4 @@
-"""File descriptors: how many this process may have, and how many are kept for what matters more than new clients."""
+"""File descriptors: how many this process may have, and how many it keeps back from new clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 #: Kept for logs, the store, operators, a new configuration; never given to clients or backends' idle connections.
 RESERVE = 48
-#: Enough for anything, and a limit of "infinity" is not accepted everywhere.
+#: Enough for every use; some systems do not accept "infinity" as a limit.
 _ENOUGH = 2**20 if sys.platform != "darwin" else 10_240
 
 
@@ -34,7 +34,7 @@ class Descriptors:
         self.top = spare
 
     def scarce(self) -> bool:
-        """Whether hardly any are left. The system gives the lowest free number: a high one says that all below it are
+        """Hardly any are left. The system gives out the lowest free number, so a high one means that all below it are
         taken."""
         try:
             fd = os.dup(2)

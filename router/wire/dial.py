@@ -1,4 +1,4 @@
-"""A TCP connection to the first address that takes it (happy eyeballs, RFC 8305)."""
+"""Makes a TCP connection to the first address that accepts it (happy eyeballs, RFC 8305)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from router.tasks import spawn
 from router.wire.names import Address, Name
 from router.wire.sockets import SHORTAGE, tune
 
-#: How long one address is tried before the next one is tried beside it.
+#: After this long the next address is tried as well, beside the one that is silent.
 DELAY_S = 0.2
 
 
@@ -26,7 +26,7 @@ async def dial(name: Name, port: int, first: Address | None = None) -> tuple[soc
 
 async def _race(name: Name, addresses: Sequence[Address], port: int) -> tuple[socket.socket, Address]:
     waiting = list(reversed(addresses))
-    trying: dict[asyncio.Task[socket.socket], Address] = {}  # in the order in which they began
+    trying: dict[asyncio.Task[socket.socket], Address] = {}  # in the order in which they were started
     failure: OSError | None = None
     try:
         while waiting or trying:
@@ -57,7 +57,7 @@ async def _race(name: Name, addresses: Sequence[Address], port: int) -> tuple[so
 
 def _give_up(task: asyncio.Task[socket.socket]) -> None:
     if not task.cancel() and not task.cancelled() and task.exception() is None:
-        task.result().close()  # it came second
+        task.result().close()  # another address was faster
 
 
 async def _connect(address: Address, port: int) -> socket.socket:

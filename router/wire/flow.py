@@ -1,4 +1,4 @@
-"""A request is a coroutine that is resumed by the very event it waits for.
+"""Drives a request: a coroutine that is resumed directly by the event it waits for.
 
 A task would cost two turns of the event loop per wait and about as much CPU as parsing the request. A Flow steps its
 coroutine directly: ``Signal.set`` runs it on to its next wait before it returns. Futures and tasks can be awaited as
@@ -18,7 +18,7 @@ _log = logging.getLogger("router.flow")
 
 
 class Signal(Generic[T]):
-    """One value, set once, awaited by at most one flow. Setting it again does nothing: the first event wins."""
+    """A value that is set once and awaited by at most one flow. Later values are ignored: the first event wins."""
 
     __slots__ = ("_flow", "_value", "is_set")
 
@@ -28,7 +28,7 @@ class Signal(Generic[T]):
         self._flow: Flow | None = None
 
     def set(self, value: T) -> None:
-        """The waiting flow runs on, to its next wait or its end, before this returns."""
+        """Set the value. The waiting flow runs to its next wait or its end before this returns."""
         if self.is_set:
             return
         self.is_set = True
@@ -68,7 +68,7 @@ class Flow:
         self.step(exc)
 
     def step(self, exc: BaseException | None = None) -> None:
-        """Run on to the next wait, or to the end. The first step starts the flow; signals and futures do the others."""
+        """Run to the next wait, or to the end. The first step starts the flow; signals and futures make the others."""
         self._waiting = None
         try:
             waiting = self._coro.send(None) if exc is None else self._coro.throw(exc)
@@ -88,5 +88,5 @@ class Flow:
                 waiting.add_done_callback(self._wake)
 
     def _wake(self, future: asyncio.Future[Any]) -> None:
-        if future is self._waiting:  # not if the flow was thrown out of this wait while its wake-up was on its way
+        if future is self._waiting:  # not if the flow left this wait by an exception while its wake-up was on the way
             self.step()

@@ -1,10 +1,10 @@
 """Heads of HTTP/1.1 messages: strict checks in front of httptools, and each distinct head is read only once.
 
-llhttp is lenient in places where leniency lets two parsers disagree about where a message ends. What is refused here
-is refused before a byte of it is interpreted: bare CR or LF, NUL, folded lines, HTTP/0.9, doubtful framing headers.
+llhttp is lenient in places where two parsers can then disagree about where a message ends. A head with bare CR or LF,
+NUL, folded lines, HTTP/0.9 or doubtful framing headers is refused before any of it is interpreted.
 
-A client sends the same head again and again, but for its content-length; so does a backend. Such a head is looked up
-by its bytes, and what the first reading made of it is shared: checks, parsing, and whatever the rooms above find in it.
+A client sends the same head again and again, except for its content-length; so does a backend. Such a head is looked up
+by its bytes, and the result of the first reading is shared: checks, parsing, and everything that other rooms derive.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, Generic, TypeVar
 import httptools
 
 _PORT = rb"(?:[0-9]{0,4}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5]))))"
-#: Without the comma: a list of hosts would pass for one.
+#: Without the comma: it would admit a list of hosts.
 _HOST_PORT = rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[(?=[^\]]*:[^\]]*:)[0-9A-Fa-f:.]{2,45}\])(?::" + _PORT + rb")?"
 _URI = rb"[A-Za-z0-9._~%!$&'()*+,;=:@/?\[\]-]"
-#: The four forms of a request target (RFC 9112 3.2), each only where it may stand.
+#: The four forms of a request target (RFC 9112 3.2), each with the methods that may use it.
 _REQUEST_LINE = re.compile(
     rb"(?:[A-Z]{1,20} (?:(?i:https?)://" + _HOST_PORT + rb")?(?:/" + _URI + rb"{0,8191})?(?<! )"
     rb"|OPTIONS \*|CONNECT " + _HOST_PORT + rb") HTTP/1\.[01]\r\n"
@@ -39,14 +39,14 @@ _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect
 #: … and these must not say two things. The same line twice, as some proxies and clients send it, is one.
 _REPEATABLE = frozenset({b"authorization", b"content-type", b"x-api-key", b"api-key"})
 _SINGLE = _FRAMING | _REPEATABLE
-#: A head with one of these never comes again: remembering it would push out those that do.
+#: A head with one of these is different each time: to remember it would push out heads that repeat.
 _UNIQUE = frozenset({b"x-request-id", b"traceparent", b"idempotency-key", b"x-amzn-trace-id"})
 _REMEMBERED_HEADS = 1024
 _REMEMBERED_HEAD_BYTES = 4096
 _ANSWER_BEGINNING = b"HTTP/1."
 #: The end of ``content-length: `` in every usual spelling.
 _LENGTH_MARK = b"ength: "
-#: What ends a head.
+#: The end of a head.
 HEAD_END = b"\r\n\r\n"
 
 
@@ -66,16 +66,16 @@ class Headers(list[tuple[bytes, bytes]]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.meaning: Any = None  # what the reader of the answer has made of them
+        self.meaning: Any = None  # derived from them by the reader of the answer
 
 
 class Framing(Enum):
-    """What tells where a body ends."""
+    """The ways in which a message says where its body ends."""
 
-    NONE = "none"  # there is none
+    NONE = "none"  # the message has no body
     LENGTH = "length"
     CHUNKED = "chunked"
-    CLOSE = "close"  # the end of the connection
+    CLOSE = "close"  # the connection's end ends the body
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +89,7 @@ class RequestHead:
     keep_alive: bool
     chunked: bool = False
     expects: bool = False  # a 100 Continue
-    meaning: Any = None  # what the handler has made of it
+    meaning: Any = None  # derived from it by the handler
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +125,7 @@ class _Reader(Generic[H]):
         return self._read_anew(raw, key if name.lower() == b"content-length: " else None)
 
     def _read_anew(self, raw: bytes, key: bytes | None) -> tuple[H, int]:
-        """``key``: what to remember the head by. None: something else than its content-length was cut out."""
+        """``key``: the bytes to remember the head by. None: more than its content-length was cut out."""
         head, headers, length = self._parse(raw)
         whole = key is raw and length is not None  # a content-length in an unusual spelling is part of this key
         if key is not None and not whole and len(key) <= _REMEMBERED_HEAD_BYTES and _UNIQUE.isdisjoint(headers):
@@ -140,7 +140,7 @@ class _Reader(Generic[H]):
 
 @dataclass(slots=True)
 class _Fields:
-    """What httptools finds in one head (its protocol)."""
+    """Collects the fields that httptools finds in one head (its protocol)."""
 
     target: bytes = b""
     listed: Headers = field(default_factory=Headers)
@@ -260,7 +260,7 @@ class AnswerHeads(_Reader[AnswerHead]):
 
 
 def _frame_answer(status: int, http11: bool, headers: Headers) -> tuple[Framing, int | None]:
-    """How the body is delimited, and its content-length. Raises HeadError."""
+    """Return the framing of the body and its content-length. Raises HeadError."""
     lengths = [value for name, value in headers if name == b"content-length"]
     encodings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if lengths and (len(lengths) > 1 or encodings or _DIGITS.fullmatch(lengths[0]) is None):
@@ -278,7 +278,7 @@ def _frame_answer(status: int, http11: bool, headers: Headers) -> tuple[Framing,
 
 
 def check_request_line(data: bytes) -> int:
-    """Where the request line ends, with its line end. Raises HeadError."""
+    """Return the end of the request line, its line end included. Raises HeadError."""
     line = _REQUEST_LINE.match(data)
     if line is not None and _BAD_ESCAPE.search(data, 0, line.end()) is None:
         return line.end()
@@ -296,17 +296,17 @@ def check_beginning(data: bytes) -> None:
 
 
 def answer_may_begin_with(data: bytes) -> bool:
-    """Whether the beginning of an answer's head can still become a strict one."""
+    """The beginning of an answer's head can still become a strict one."""
     return data.startswith(_ANSWER_BEGINNING[: len(data)]) and not _odd_line_ends(data)
 
 
 def _odd_line_ends(data: bytes) -> bool:
-    """A line feed or carriage return that stands alone, or a NUL. Counting is faster than any pattern."""
+    """There is a line feed or carriage return that stands alone, or a NUL. Counting is faster than any pattern."""
     ends = data.count(b"\r\n")
     return data.count(b"\n") != ends or data.count(b"\r") - data.endswith(b"\r") != ends or b"\0" in data
 
 
 def connection_options(headers: dict[bytes, bytes]) -> frozenset[bytes]:
-    """What the Connection header lists, in lower case: ``close``, ``keep-alive``, names of hop-by-hop headers."""
+    """The words of the Connection header in lower case: ``close``, ``keep-alive``, names of hop-by-hop headers."""
     value = headers.get(b"connection")
     return frozenset(option.strip(b" \t").lower() for option in value.split(b",")) if value else frozenset()

@@ -22,7 +22,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class InboundRequest(Value, eq=False):
-    """A request as it arrived. A long body that came in pieces is a bytearray, which nobody alters any more."""
+    """A request as it arrived. A long body that came in pieces is a bytearray, which is not altered any more."""
 
     head: RequestHead
     body: bytes | bytearray
@@ -96,8 +96,8 @@ class Inbound(asyncio.Protocol):
         self._discarding = False
         self._discarded_bytes = 0  # what came after an early answer
         self._reading_paused = False
-        self._unsent_bytes = 0  # of the answer, at the last look at a client that takes nothing
-        self._resting = False  # the rest of what was read has its turn later
+        self._unsent_bytes = 0  # of the answer, when a client that takes nothing was last checked
+        self._resting = False  # the rest of the buffer is read in a later turn of the loop
         self.busy = False
         self.paused = False
         self.exchange: Any = None
@@ -127,7 +127,7 @@ class Inbound(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _discard(self, size: int) -> None:
-        """Read on after an early answer, but not for ever."""
+        """Read on after an early answer, up to a limit."""
         self._discarded_bytes += size
         if self._discarded_bytes > self._gate.limits.body_bytes and not self._reading_paused:
             self._reading_paused = True
@@ -214,7 +214,7 @@ class Inbound(asyncio.Protocol):
             self.close()
 
     def close_quiet(self) -> None:
-        """Close, unless a request has begun or stands unread in the socket."""
+        """Close, unless a request has begun or waits unread in the socket."""
         if not self._buffer and not self._has_unread():
             self.close()
 
@@ -227,7 +227,7 @@ class Inbound(asyncio.Protocol):
             self.close()
 
     def _stall(self) -> None:
-        """From now on the client has to take something."""
+        """From now on the client must take some of the answer in time."""
         if self not in self._gate.stalled:
             self._gate.stalled[self] = self._gate.now_s()
             self._unsent_bytes = self.unsent()
@@ -249,7 +249,7 @@ class Inbound(asyncio.Protocol):
         return unread_bytes(self.transport) > 0
 
     def body_expired(self) -> None:
-        """The time of a slow body is over. One that comes fast enough goes on, and is looked at again."""
+        """The time of a slow body is over. One that comes fast enough goes on and is checked again later."""
         gate = self._gate
         now_s = gate.now_s()
         took_s = now_s - gate.uploads.get(self, now_s)
@@ -280,7 +280,7 @@ class Inbound(asyncio.Protocol):
 
     @property
     def unread(self) -> bytes:
-        """What has come and was not read: the beginning of a head that is refused."""
+        """Bytes that have arrived and were not read, such as the beginning of a head that is refused."""
         return self._buffer
 
     def _refuse(self, code: str, detail: str) -> None:
@@ -343,7 +343,7 @@ class Inbound(asyncio.Protocol):
         return True
 
     def _read_odd_head(self, size: int) -> bool:
-        """A head that is not whole yet, too large, or begins with a line end. ``size``: of what is there of it."""
+        """A head that is incomplete, too large, or begins with a line end. ``size``: of the part that has arrived."""
         data, limits = self._buffer, self._gate.limits
         if data.startswith(b"\r\n") and len(data) > 2:  # one empty line before a request is allowed (RFC 9112 2.2)
             self._buffer = data = data[2:]
@@ -393,7 +393,7 @@ class Inbound(asyncio.Protocol):
         return True
 
     def _rest(self) -> None:
-        """Tiny chunks cost time: let everybody else have a turn before the next of them."""
+        """Tiny chunks cost time: let other connections have a turn before the next ones."""
         self._resting = True
         self.transport.pause_reading()
         asyncio.get_running_loop().call_soon(self._read_on)

@@ -1,8 +1,8 @@
-"""The addresses of host names, found beside the requests: no request waits for a resolver that is silent.
+"""The addresses of host names. No request waits for a resolver that is silent.
 
-The system's resolver blocks its caller, for half a minute if it must, and tells no time to live. So every name is
-looked up in a thread of its own, which exists only during the look-up: names that hang take no thread from others.
-What was found is used until the next look-up says something else; a look-up that fails or hangs changes nothing.
+The system's resolver blocks its caller, at times for half a minute, and tells no time to live. So every name is
+looked up in a thread of its own, which exists only during the look-up: a name that hangs takes no thread from others.
+Addresses stay in use until a look-up finds others; a look-up that fails or hangs changes nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 _log = logging.getLogger("router.names")
 
-#: How old addresses may become before they are asked for again, unless the configuration says otherwise.
+#: Addresses older than this are looked up again, unless the configuration says otherwise.
 AGE_S = 10.0
-#: A name that could not be resolved is asked for again after this long.
+#: A name that could not be resolved is looked up again after this long.
 AGAIN_S = 1.0
 #: An address that could not be connected to, or was slower than the next one, comes last for this long.
 AVOID_S = 30.0
-#: How long the very first look-up of a name may hold up a request.
+#: Longest time for which the first look-up of a name may hold up a request.
 PATIENCE_S = 0.25
 
 
@@ -90,7 +90,7 @@ class Name:
         return chosen + _interleaved(good, chosen) + [a for a in rest if a in self._avoided]
 
     def avoid(self, address: Address) -> None:
-        """It could not be connected to, or not as fast as another."""
+        """This address refused a connection, or was slower than another one: try it last for a while."""
         if len(self.addresses) > 1:
             self._avoided[address] = self._names.now_s() + AVOID_S
             self.version += 1
@@ -133,7 +133,7 @@ class Name:
         if self._failure is not None:
             _log.info("the name %s is resolved again", self.host)
         self._failure = None
-        if set(addresses) != set(self.addresses):  # some servers give the same ones in another order each time
+        if set(addresses) != set(self.addresses):  # some servers give the same addresses in another order each time
             if self.addresses:
                 _log.info("the name %s has changed its addresses: %d", self.host, len(addresses))
             self.addresses = addresses
@@ -183,7 +183,7 @@ class Names:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that ``host`` is, if it is one."""
+    """``host`` itself as an address, if it is one."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

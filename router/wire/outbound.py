@@ -19,8 +19,8 @@ __all__ = ["HEAD_LIMIT_BYTES", "Headers", "Outbound", "Sink"]
 HEAD_LIMIT_BYTES = 64 * 1024
 INTERIM_LIMIT = 16  # 1xx answers before the real one
 
-#: An answer that comes in larger reads is taken in sips of this size: uvloop reads 256 KB at once, and whoever stops
-#: reading then would cost as much.
+#: An answer that comes in larger reads is read in sips of this size: uvloop reads 256 KB at once, and each connection
+#: that stops reading would hold as much.
 SIP_BYTES = 32 * 1024
 
 _CHUNKED, _CLOSE, _LENGTH = Framing.CHUNKED, Framing.CLOSE, Framing.LENGTH
@@ -32,17 +32,17 @@ _SIZE_LINES = {len(b"%x" % size) + 2 + size + 2: b"%x\r\n" % size for size in ra
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-#: What a request is sent in.
+#: The pieces that a request is sent in.
 Piece = bytes | bytearray | memoryview
 
 
 class Sink(Protocol):
-    """Who reads the answer. After ``on_end`` or ``on_fail`` nothing more comes."""
+    """Reads the answer. After ``on_end`` or ``on_fail`` nothing more comes."""
 
     def on_head(self, status: int, headers: Headers) -> None: ...
 
     def on_body(self, data: bytes, framed: bytes | None = None) -> None:
-        """``framed``: the very bytes that ``data`` came in, if that was one plain chunk."""
+        """``framed``: the bytes as they came, if ``data`` was exactly one plain chunk."""
 
     def on_end(self, *, framed: bool) -> None:
         """The answer is whole by its own framing; ``framed`` is false if only the end of the connection says so."""
@@ -99,7 +99,7 @@ class Outbound(asyncio.Protocol):
         self.shelf: Any = None  # where its pool keeps it while it is idle
         self.until_s = 0.0  # when its pool takes it out of use
         self._head: AnswerHead | None = None  # of the answer in progress
-        self._buffer = b""  # a head that is not whole yet
+        self._buffer = b""  # a head that is incomplete
         self._interim = 0
         self._missing_bytes = 0
         # Chunks are undone by httptools, which calls on_body and on_message_complete. A read that is one plain chunk
@@ -255,7 +255,7 @@ class Outbound(asyncio.Protocol):
         pieces = self._pieces
         if pieces:
             last = pieces[-1]
-            # A part of a chunk cannot end so: no size line contains the end of a line.
+            # A part of a chunk cannot end like this: no size line contains the end of a line.
             self._between = data.endswith(b"%x\r\n%b\r\n" % (len(last), last))
             body = last if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
@@ -276,7 +276,7 @@ class Outbound(asyncio.Protocol):
         self._between = self._parsing = False
         self._interim = 0
         self.served += 1
-        # An answer that overtook its request leaves a backend that may take the rest of it for another request.
+        # If the answer came before the request was sent, the backend may take the rest of it for another request.
         if head.keep_alive and self.usable and not self._unsound and not self.transport.get_write_buffer_size():
             self._on_idle(self)
         else:

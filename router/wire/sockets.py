@@ -1,4 +1,4 @@
-"""What every TCP socket of the router has in common, and the errors that are this process's own shortage."""
+"""Options of every TCP socket of the router, queries of its queues, and the errors that mean a shortage of ours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import struct
 import termios
 from array import array
 
-#: A connection that says nothing is asked whether it is there after this long: before the gateways on the way forget
-#: it (AWS NLB 350 s, Azure 240 s), so that an answer that takes minutes arrives and a dead peer is noticed.
+#: A silent connection is probed after this long, before gateways on the way forget it (AWS NLB 350 s, Azure 240 s): an
+#: answer that takes minutes arrives, and a dead peer is noticed.
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
@@ -36,7 +36,7 @@ def tune(sock: socket.socket) -> None:
 
 
 def forget_unsent(fd: int) -> None:
-    """When this connection is closed, its peer is sent a reset, and what it has not read is dropped. Raises OSError."""
+    """Have the close of this connection send a reset and drop bytes that the peer has not read. Raises OSError."""
     sock = socket.socket(fileno=fd)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,6 +1,6 @@
-"""Why a connection could not be made, in plain words: one reading of the exceptions of sockets, names and TLS.
+"""Says in plain words why a connection could not be made, from the exceptions of sockets, names and TLS.
 
-For requests and probes alike. The words name no address: they go into logs, to operators and to clients.
+Requests and probes both use it. The words name no address: they go into logs, to operators and to clients.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ _ERRNO = re.compile(r"\[Errno (\d+)\]")
 def trouble_of(error: BaseException) -> Trouble:
     """What ``error`` means, whatever it is wrapped in."""
     causes = list(_causes(error))
-    # What is inside knows more: aiohttp's own exceptions are of ssl's classes without their contents.
+    # The inner exception tells more: aiohttp's own are of ssl's classes, without their contents.
     known = [trouble for cause in reversed(causes) if (trouble := _read(cause)) is not None]
-    # One shortage of ours makes all else doubtful: several addresses may have been tried.
+    # A shortage of ours makes every other error doubtful: several addresses may have been tried.
     own = next((trouble for trouble in known if trouble.kind is Kind.OWN), None)
     return own or (known[0] if known else Trouble(Kind.UNREACHABLE, "no connection"))
 

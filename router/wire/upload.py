@@ -26,7 +26,7 @@ class Upload:
         self.done = not length and not head.chunked
         self._length = length
         self._chunked = ChunkedDecoder() if head.chunked else None
-        #: a bytearray that grows moves no bytes, where pieces would have to be joined
+        #: a bytearray grows in place; separate pieces would have to be joined, which copies all bytes again
         self._body = bytearray() if self._chunked is None else self._chunked.body
 
     @property
