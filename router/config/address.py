@@ -8,9 +8,9 @@ import socket
 from urllib.parse import SplitResult, urlsplit
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
-#: Ends of an URL that is one route of an engine, not the engine.
+#: If a URL ends like this, it is one route of an engine and not the engine.
 _ROUTES = ("/completions", "/responses", "/messages", "/embeddings", "/v1/models", "/metrics", "/health")
-#: Cloud metadata by name; by address it is link-local.
+#: A cloud's metadata service by name; its address is link-local.
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"})
 _METADATA_V6 = ipaddress.ip_address("fd00:ec2::254")
 _METADATA_V4 = ipaddress.ip_address("100.100.100.200")
@@ -28,7 +28,7 @@ def split_address(text: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if not _is_v6(host):
-            raise ValueError(f'"{host}" is no IPv6 address')
+            raise ValueError(f'"{host}" is not an IPv6 address')
     elif ":" in host:
         raise ValueError('an IPv6 address needs brackets: "[::1]:8080"')
     elif not _HOST.fullmatch(host):
@@ -37,7 +37,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Can only this machine reach it? A name other than localhost counts as reachable."""
+    """Only this machine can reach ``host``. A name other than localhost counts as reachable from others."""
     if host == "localhost":
         return True
     try:
@@ -55,14 +55,14 @@ def listen_problem(text: str) -> str | None:
 
 
 def same_port(a: str, b: str) -> bool:
-    """Would two listeners at these addresses collide? Port 0 never does."""
+    """Two listeners at these addresses would collide. Port 0 never collides."""
     (host_a, port_a), (host_b, port_b) = split_address(a), split_address(b)
     everywhere = {"0.0.0.0", "::"}
     return port_a == port_b != 0 and (host_a == host_b or bool({host_a, host_b} & everywhere))
 
 
 def calls(url: str, address: str) -> bool:
-    """Does the URL lead to a listener at ``address`` on this machine? Port 0, a port yet unknown, is called by none."""
+    """The URL leads to a listener at ``address`` on this machine. Port 0 is not known yet, so no URL leads to it."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -83,7 +83,7 @@ def url_problem(text: str) -> str | None:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        return "is no URL (is the port a number from 0 to 65535?)"
+        return "is not a URL (is the port a number from 0 to 65535?)"
     if parts.scheme not in ("http", "https"):
         hint = f': write "http://{text}"' if "://" not in text and "@" not in text else ""
         return f"must begin with http:// or https://{hint}"
@@ -116,7 +116,7 @@ def _host_problem(host: str) -> str | None:
     if address.is_link_local or address in (_METADATA_V4, _METADATA_V6):
         return "is a link-local or metadata address"
     if address.is_multicast or address.is_unspecified:
-        return "is no address that can be called"
+        return "is not an address that can be called"
     return None
 
 

@@ -1,6 +1,6 @@
-"""What a configuration may say and probably does not mean: told by check, start and reload alike.
+"""Warnings: settings that are allowed but probably not meant. Check, start and reload print them.
 
-A setting that permits something nobody asked for, or could never work, is a problem and not advice: see ``checks``.
+A setting that permits something nobody asked for, or that can never work, is a problem: see ``checks``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from router.config.suggest import did_you_mean
 from router.core.limits import KINDS
 
 _TOKEN_LENGTH = 16
-#: A piece of a path that names the version of an API, as /v1beta/openai and /api/paas/v4 have.
+#: A part of a path that names the version of an API, as in /v1beta/openai and /api/paas/v4.
 _VERSION = re.compile(r"v\d+([a-z]+\d*)?")
 
 
 def warnings(config: Config) -> list[str]:
-    """Everything that is allowed and yet probably not meant, a line each."""
+    """One line for each setting that is allowed but probably not meant."""
     return [text for part in _PARTS for text in part(config)]
 
 
@@ -48,7 +48,7 @@ def _plans(config: Config) -> Iterator[str]:
     if len(plans) > 1 and not plans["default"].written:
         yield "[plans.default] is missing: keys that name no plan, and open mode, have no limits and no residency"
     if config.auth.mode == "open" and any(not plan.unlimited for name, plan in plans.items() if name != "default"):
-        yield '[auth] mode = "open": who sends no key has the plan default, whatever the other plans say'
+        yield '[auth] mode = "open": clients without a key have the plan default; no other plan applies to them'
     jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction and r.backends}
     for plan in plans.values():
         if missing := [j for j in plan.residency if j not in jurisdictions]:
@@ -58,7 +58,7 @@ def _plans(config: Config) -> Iterator[str]:
 
 
 def alarms(config: Config) -> list[str]:
-    """What a start tells louder than a warning: whose requests are all refused. Check and reload refuse most of it."""
+    """Errors that do not stop a router from starting: keys whose requests are all refused. Check refuses most."""
     served = {r.spec.jurisdiction for r in config.regions if r.backends}
     return [
         f"every request of a key of the plan {plan.name} is refused (503 residency_unsatisfiable): no region with a "
@@ -100,7 +100,7 @@ def _models(config: Config) -> Iterator[str]:
 
 
 def _prices(config: Config) -> Iterator[str]:
-    """A model without a price costs a budget nothing."""
+    """Warn of models without a price: they charge nothing to a budget."""
     money = [kind for kind in KINDS if kind.money]
     limited = next((k.key for k in money if any(getattr(p, k.key) is not None for p in config.plans.values())), None)
     if limited is None:
@@ -118,7 +118,7 @@ _PARTS: tuple[Callable[[Config], Iterator[str]], ...] = (_general, _plans, _back
 
 
 def _served(config: Config) -> set[str] | None:
-    """Every model that is served; None when that is not known before backends are asked."""
+    """Every model that is served; None: backends must be asked first."""
     if not all(backend.models for backend in config.backends):
         return None
     return {model for backend in config.backends for model in backend.models}

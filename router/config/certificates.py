@@ -1,4 +1,4 @@
-"""The files of certificates, keys and authorities that a configuration names: can they be used?"""
+"""Checks that the files of certificates, keys and authorities in a configuration can be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ssl
 
 
 def load_chain(context: ssl.SSLContext, cert: str, key: str) -> str | None:
-    """Give ``context`` a certificate. The reason why that cannot be done, or None."""
+    """Load a certificate into ``context``. Returns why that fails, or None."""
     try:
         context.load_cert_chain(cert, key, _no_password)
     except (OSError, ValueError) as error:
@@ -37,12 +37,12 @@ def authorities_problem(path: str) -> str | None:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, ssl.SSLError):  # an OSError as well, whose own text is a place in OpenSSL's code
+    if isinstance(error, ssl.SSLError):  # SSLError is an OSError too, but its text is a place in OpenSSL's code
         return (error.reason or str(error)).replace("_", " ").lower()
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]
 
 
 def _no_password() -> str:
-    """A router that starts by itself cannot ask anybody."""
+    """Stands for the prompt for a password: a router cannot ask anybody."""
     raise ValueError("the key is encrypted; a router cannot ask for its password")

@@ -1,7 +1,7 @@
-"""What no key can know alone: names that must be unique or exist, secrets that must be there, settings that clash.
+"""Checks across keys: names that must be unique or exist, secrets that must be set, settings that clash.
 
-A name that leads nowhere is refused here when it would permit something or could never work. What is allowed and yet
-probably not meant is in ``advice``.
+An unknown name is refused here if it would permit something or could never work. Settings that are allowed but probably
+not meant are in ``advice``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
 
 
 def check_whole(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
-    """A file that was cut off can be good TOML: one that names no backend must say that none is meant."""
+    """A file that was cut off can be valid TOML: a file without backends must say that this is meant."""
     regions = document.get("regions")
     if config.backends or reader.problems or regions == []:
         return
@@ -159,7 +159,7 @@ def check_residency(reader: Reader, config: Config) -> None:
 
 
 def _check_urls(reader: Reader, config: Config) -> None:
-    """A router that is its own backend asks itself for ever."""
+    """Refuse a router that is its own backend: it would call itself endlessly."""
     for index, region in enumerate(config.regions):
         for position, backend in enumerate(region.backends):
             for name in ("listen", "admin"):
@@ -171,12 +171,12 @@ def _check_urls(reader: Reader, config: Config) -> None:
 def _check_sizes(reader: Reader, config: Config) -> None:
     limits = config.limits
     if limits.body_bytes > limits.buffered_bytes:
-        text = f"is above buffered_bytes, {limits.buffered_bytes}: no body of that size would ever be let in"
+        text = f"is above buffered_bytes, {limits.buffered_bytes}: a body of that size would never be accepted"
         reader.problem(("limits", "body_bytes"), text)
 
 
 def _check_files(reader: Reader, config: Config) -> None:
-    """The journal is appended to; nothing else may be written there."""
+    """Refuse a journal whose path is that of another file: the journal is appended to it."""
     if config.journal.path is None:
         return
     journal = os.path.realpath(config.journal.path)
@@ -202,7 +202,7 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
 
 
 def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
-    """Each table that names files, once: a region's files stand for all its backends."""
+    """Check each table that names files once; the files of a region are for all its backends."""
     tables: list[tuple[tuple[str | int, ...], Any]] = [(("router",), document.get("router"))]
     for index, region in enumerate(config.regions):
         table = document["regions"][index]

@@ -1,4 +1,4 @@
-"""regions.toml to Config: whole, or refused with every problem at once."""
+"""Turns regions.toml into a Config, or refuses the whole file with all its problems at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 
 _FILE_BYTES = 4 * 1024 * 1024
-#: Kubernetes takes about as long to tell everybody that a pod is about to end.
+#: Kubernetes takes about this long to announce everywhere that a pod is about to end.
 LEAD_KUBERNETES_S = 5.0
 _BY_NAME = {s.name: s for s in SECTIONS}
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -79,8 +79,8 @@ def parse(
 ) -> Config:
     """Check the text of a regions.toml. ``source`` names it in problems. Raises ConfigError with all problems.
 
-    ``whole``: this is what a router would run, so it must name a backend or say that there is none. ``start``: it is
-    run at once, and what makes some keys useless does not keep the router away from all others.
+    ``whole``: a router would run this text, so it must name a backend or say that there is none. ``start``: a router is
+    about to run it, and a problem that makes some keys useless must not stop it from serving all others.
     """
     try:
         document = tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""What regions.toml says, as values. Frozen: a reload makes a new Config and swaps it whole."""
+"""The contents of regions.toml as frozen values. A reload makes a new Config and replaces the old one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RouterSection:
     admin: str = "127.0.0.1:9090"
     workers: int = 1
     policy: str = "ttft"
-    #: may a request choose its policy with x-router-policy?
+    #: a request may choose its policy with x-router-policy
     policy_header: bool = False
     chaos: bool = False
     share_port: bool = False  # with other routers on this machine, while one takes over from another
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def unlimited(self) -> bool:
-        """Does it limit nothing, neither how much nor where?"""
+        """The plan limits neither amounts nor jurisdictions."""
         return not self.residency and self.limits.unlimited
 
 

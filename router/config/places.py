@@ -1,4 +1,4 @@
-"""Where in a TOML text each key stands, so that a problem can name its line.
+"""Finds the line of each key in a TOML text, so that a problem can name it.
 
 ``tomllib`` keeps no positions. This scanner walks a text that ``tomllib`` has accepted, so it needs to know only where
 keys, strings, arrays and inline tables begin and end.

@@ -1,4 +1,4 @@
-"""A Config for people: as a document without secrets, and as the difference between two."""
+"""Shows a Config as a document without secrets, and the difference between two Configs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ AT_START_ONLY = frozenset(
 
 
 def dump(config: Config) -> dict[str, Any]:
-    """The configuration in the shape of the file, defaults filled in. Secrets are not in it: keys are held by
-    reference only, and a password in the store's URL is replaced. What a region says for all its backends stands at
+    """The configuration in the shape of the file, defaults filled in. It holds no secrets: keys are
+    references, and a password in the store's URL is replaced. Settings of a region for all its backends are shown at
     each of them."""
     document: dict[str, Any] = {}
     for section in SECTIONS:
@@ -63,7 +63,7 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def diff(old: Config, new: Config) -> list[str]:
-    """What a reload from ``old`` to ``new`` changes, a line each; empty when nothing does."""
+    """One line for each change that a reload from ``old`` to ``new`` makes."""
     lines = list(_changes(_by_name(dump(old)), _by_name(dump(new)), ""))
     if old.store.redis != new.store.redis and not any(line.startswith("store.redis:") for line in lines):
         lines.append("store.redis: other credentials (takes effect at the next start)")
@@ -88,7 +88,7 @@ def _plain(value: Any) -> Any:
 
 
 def _by_name(document: dict[str, Any]) -> dict[str, Any]:
-    """Regions and backends as tables under their names, so that they are compared with themselves."""
+    """Regions and backends as tables under their names, so that each is compared with its earlier self."""
     regions = {
         region["name"]: region | {"backends": {b["name"]: b for b in region["backends"]}}
         for region in document["regions"]

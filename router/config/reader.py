@@ -24,7 +24,7 @@ _KIND_NAMES = {
 
 
 class Reader:
-    """Reads one document. Nothing raises: what is wrong goes to ``problems`` and is left out of the result."""
+    """Reads one document. Nothing raises: a wrong value is noted in ``problems`` and left out of the result."""
 
     def __init__(self, source: str, document: Mapping[str, Any], places: dict[Path, int]) -> None:
         self._source = source
@@ -44,7 +44,7 @@ class Reader:
         self._problems.append((line or 0, f"{where}: {label}: {text}" if label else f"{where}: {text}"))
 
     def table(self, value: object, keys: Sequence[Setting], path: Path) -> dict[str, Any]:
-        """The good values of a table, by the name of the field each fills."""
+        """The valid values of a table, under the names of the fields they fill."""
         if not isinstance(value, dict):
             self.problem(path, f"must be a table, not {_shown(value)}")
             return {}
@@ -81,7 +81,7 @@ class Reader:
         return tuple(value) if key.kind == "strings" else value
 
     def _label(self, path: Path) -> str:
-        """The path as a person would say it: ``[[regions]] "us-east" backends "a": url``."""
+        """The path in words: ``[[regions]] "us-east" backends "a": url``."""
         if not path:
             return ""
         if path[0] == "regions" and len(path) > 1:

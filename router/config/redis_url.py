@@ -1,7 +1,6 @@
-"""The URL of ``[store] redis`` taken apart. Every part and every option of it is understood, or refused.
+"""Parses the URL of ``[store] redis``. A part or option that is not understood is refused.
 
-Four forms: one server, a unix socket, sentinels, a cluster. What is wrong is said without repeating the URL, which may
-hold a password.
+Four forms: one server, a unix socket, sentinels, a cluster. Problems never repeat the URL, which may hold a password.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _FORMS = {
     "rediss+cluster": "cluster",
 }
 _SENTINEL = "sentinel_"
-#: What redis-py would take from a URL and the router decides itself.
+#: Options that redis-py would take from a URL, but that the router sets itself.
 _OURS = frozenset(
     {
         "socket_timeout",
@@ -127,7 +126,7 @@ def _split(text: str) -> SplitResult:
         if _FORMS.get(parts.scheme) == "server":
             _ = parts.port
     except ValueError:
-        raise ValueError(f"is no URL (is the port a number from 0 to 65535?){hint}") from None
+        raise ValueError(f"is not a URL (is the port a number from 0 to 65535?){hint}") from None
     if parts.scheme not in _FORMS:
         raise ValueError(
             'must be "embedded" or a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://'
@@ -185,12 +184,12 @@ def _query(parts: SplitResult) -> Iterator[tuple[str, str]]:
 def _option(name: str, mine: str, value: str, form: str, *, tls: bool) -> Any:
     """The value of one option. ``mine`` is its name without ``sentinel_``."""
     if mine in _OURS:
-        raise ValueError(f'has the option "{mine}", which the router decides itself: leave it out')
+        raise ValueError(f'has the option "{mine}", which the router sets itself: leave it out')
     known = _known(form)
     if name not in known:
         raise ValueError(f'has an unknown option "{_shown(name)}"{did_you_mean(name, known)}')
     if mine.startswith("ssl_") and not tls:
-        raise ValueError(f'has the option "{name}", which needs TLS: write rediss in the place of redis')
+        raise ValueError(f'has the option "{name}", which needs TLS: write rediss instead of redis')
     if form == "cluster" and mine in _NOT_IN_CLUSTERS:
         raise ValueError(f'has the option "{name}", which a cluster cannot have')
     try:
@@ -205,7 +204,7 @@ def _known(form: str) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    """A name that nobody knows may be a piece of a password."""
+    """The name of an unknown option, for a message: it may be part of a password."""
     return name[:32] if name.isidentifier() else "…"
 
 
@@ -225,7 +224,7 @@ def _place(parts: SplitResult, form: str, options: dict[str, Any]) -> tuple[str,
         if options.setdefault("db", int(db)) != int(db):
             raise ValueError("names two databases")
     if form == "cluster" and options.pop("db", 0):
-        raise ValueError("names a database, of which a cluster has only one: leave it out")
+        raise ValueError("names a database, but a cluster has only one: leave it out")
     return "", (unquote(primary) or PRIMARY) if form == "sentinel" else ""
 
 

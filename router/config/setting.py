@@ -13,7 +13,7 @@ Kind = Literal["string", "integer", "number", "boolean", "strings", "numbers", "
 class Setting:
     """One key. ``problem`` gets a value of the right kind and says what is wrong with it, or None.
 
-    ``secret``: a wrong value is never shown, for it may be a secret in the wrong place.
+    ``secret``: a wrong value is never shown, because it may be a secret in the wrong place.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Setting:
     problem: Callable[[Any], str | None] | None = None
     required: bool = False
     secret: bool = False
-    computed: bool = False  # the default is worked out when the file is loaded
+    computed: bool = False  # the default is computed when the file is loaded
     attr: str = ""  # the field of the dataclass, when it has another name
     inner: tuple[Setting, ...] = ()  # keys of the table or tables
 

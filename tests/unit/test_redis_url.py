@@ -72,11 +72,11 @@ def test_an_option_is_honoured_or_refused_in_every_form(
     [
         ("ssl_ca_cert=/x", 'did you mean "ssl_ca_certs"?'),
         ("clientname=x", 'did you mean "client_name"?'),
-        ("socket_timeout=5", "the router decides itself"),
-        ("max_connections=5", "the router decides itself"),
-        ("retry_on_timeout=1", "the router decides itself"),
-        ("protocol=3", "the router decides itself"),
-        ("decode_responses=true", "the router decides itself"),
+        ("socket_timeout=5", "the router sets itself"),
+        ("max_connections=5", "the router sets itself"),
+        ("retry_on_timeout=1", "the router sets itself"),
+        ("protocol=3", "the router sets itself"),
+        ("decode_responses=true", "the router sets itself"),
         ("ssl_cert_reqs=maybe", "option"),
         ("socket_keepalive=perhaps", "true or false"),
         ("db=x", "number of a database"),
@@ -113,7 +113,7 @@ def test_what_is_refused_in_every_form(form: str, query: str, says: str) -> None
         ("unix://run/redis.sock", "unix:///"),
         ("unix:///", "no path"),
         ("unixs:///x", "that begins"),
-        ("redis://[::1/0", "no URL"),
+        ("redis://[::1/0", "not a URL"),
     ],
 )
 def test_what_is_no_address(url: str, says: str) -> None:
