@@ -1,7 +1,7 @@
 """One worker: ``python -m router.workers``, started by ``parent.py`` only.
 
-It says ``ready`` on standard output once it serves. It drains on SIGTERM, a second one ends its requests, and it drains
-when the parent is gone, however that happened: then its standard input ends.
+It writes ``ready`` to standard output once it serves. SIGTERM makes it drain, a second one ends its requests. It also
+drains when its standard input ends: then the parent is gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _END_S = 10
 
 
 def _follow_the_parent() -> None:
-    """Linux tells us when the parent dies, also while we are too busy to see our input end."""
+    """Have Linux send SIGTERM when the parent dies: a busy worker may see the end of its input late."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -61,7 +61,7 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
     try:
         await app.start()
         acceptor.start()
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone; our input says so too
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone already; standard input has ended too
             os.write(1, b"ready\n")
         await app.stopping.wait()
     finally:
@@ -74,8 +74,8 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
 
 
 def _told_to_stop(app: App, parent: int) -> None:
-    """A second signal ends the requests, but not that which the system sends when the parent has died: it comes beside
-    the end of our input, in either order."""
+    """A second signal ends the requests, except the one that the system sends when the parent dies: it comes together
+    with the end of standard input, in either order."""
     if os.getppid() == parent:
         app.shut_down()
     else:
@@ -83,7 +83,7 @@ def _told_to_stop(app: App, parent: int) -> None:
 
 
 def _tidy_up(path: Path) -> None:
-    """What the parent would have removed; the last worker removes the folder."""
+    """Remove the files that the parent would have removed; the last worker removes the folder."""
     with contextlib.suppress(OSError):
         path.unlink()
         path.parent.rmdir()
@@ -93,7 +93,7 @@ def _parent_gone(app: App) -> None:
     if os.read(0, 4096):
         return
     asyncio.get_running_loop().remove_reader(0)
-    # Nobody else would end us if the drain did not.
+    # Nobody else would end this process if the drain hangs.
     timeouts = app.reloader.config.timeouts
     signal.alarm(int(timeouts.lead + timeouts.drain) + _END_S)
     if not app.stopping.is_set():

@@ -1,7 +1,7 @@
-"""Takes clients from the socket that all workers share, so that each has about as many.
+"""Accepts clients from the socket that all workers share, so that each worker has about the same number.
 
-All workers wake for a new client and one gets it. A worker that is ahead of the others leaves new clients to them for a
-moment; if they are still there after it, the others are busy, and it takes them after all.
+All workers wake for a new client and one gets it. A worker with more clients than the others leaves new ones to them
+for a moment; if the clients still wait then, the others are busy, and it accepts them itself.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from router.workers.board import Board
 #: How many clients a worker may be ahead of the one with the fewest.
 AHEAD_MAX = 1
 YIELD_S = 0.005
-#: Clients taken in one go by a worker that has yielded in vain …
+#: Clients accepted in one go by a worker that has yielded in vain …
 BATCH = 2
-#: … and by one that has done so for HANGS_S: the others do not just wait for their turn of the processor.
+#: … and by one that has yielded in vain for HANGS_S: by then the others hang, and do not just wait for the processor.
 BATCH_ALONE = 256
 HANGS_S = 0.1
 #: The board is also written when clients have left.
@@ -61,7 +61,7 @@ class FairAcceptor(Acceptor):
         return self._clients() + self.arriving
 
     def _ready(self) -> None:
-        """There are clients to take. One at a time: between two, others may take theirs."""
+        """Clients wait. Accept one at a time, so that other workers can accept in between."""
         ahead = self._mine - self._board.fewest(but=self._worker)
         if ahead > AHEAD_MAX and not self._yielded:
             self._yielded = True

@@ -7,7 +7,7 @@ import os
 import tempfile
 
 _SLOT_BYTES = 8
-#: In the slot of a worker that takes no clients.
+#: Stands in the slot of a worker that takes no clients.
 _AWAY = 2**62
 
 
@@ -27,7 +27,7 @@ class Board:
         self._slots[worker] = _AWAY
 
     def fewest(self, *, but: int) -> int:
-        """The clients of the worker that has the fewest, ``but`` one; very many when there is no other."""
+        """The lowest number of clients of any worker except ``but``; a very high number when there is no other."""
         return min((n for worker, n in enumerate(self._slots) if worker != but), default=_AWAY)
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ class Board:
 
 
 def new_board_file(seats: int) -> int:
-    """A file descriptor for a Board of workers that are all away. Nothing of it is left when the processes end."""
+    """A file descriptor for a Board whose workers are all away. The file is gone when the processes end."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("workers")
     else:

@@ -28,7 +28,7 @@ from router.workers.orders import Orders, share_of
 _log = logging.getLogger("router.workers")
 
 START_S = 30.0
-#: Pauses before a worker is started again. One that has lived for LIVED_S is replaced at once.
+#: Pauses before a worker is started again. A worker that has lived for LIVED_S is replaced at once.
 _BACKOFF_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _LIVED_S = 10.0
 _ABORT_S = 3.0
@@ -39,9 +39,9 @@ class StartError(Exception):
 
 
 class Seat:
-    """The place of one worker, kept over all the processes that take it.
+    """The place of one worker, which successive processes take.
 
-    Every process has a socket of its own for operators, so that nobody waits at the socket of a dead one.
+    Every process has its own socket for operators, so that nobody waits at the socket of a dead process.
     """
 
     def __init__(self, worker: int, folder: Path) -> None:
@@ -97,8 +97,8 @@ def _temporary_folder() -> Path:
 class Crew:
     """The workers of one router. Make it inside a running loop.
 
-    ``config`` is what new workers are given; ``redis`` the URL of the store they share. ``welcome`` tells a worker what
-    else the others know, before it counts as serving.
+    ``config`` is given to new workers, and ``redis`` is the URL of the store they share. ``welcome`` tells a worker
+    everything else that the others know, before it counts as serving.
     """
 
     def __init__(
@@ -189,12 +189,14 @@ class Crew:
         try:
             problem = await seat.link.adopt(config, self._generation)
         except WorkerGoneError:
-            await asyncio.sleep(0.05)  # if it has died, that is known by then; its successor starts with what is new
+            await asyncio.sleep(
+                0.05
+            )  # if it has died, that is known by then; its successor starts with the new configuration
             problem = "does not answer" if seat.process is not None and seat.process.returncode is None else None
         return f"{config.source}: worker {seat.worker}: {problem}" if problem is not None else None
 
     async def _keep(self, seat: Seat) -> None:
-        """Have a process in the seat until the crew stops."""
+        """Keep a process in the seat until the crew stops."""
         failures = 0
         while not self._stopping.is_set():
             began_s = clock.monotonic_s()
@@ -265,7 +267,7 @@ class Crew:
         finally:
             admin.close()
         assert process.stdin is not None
-        process.stdin.write(orders.encode())  # and it stays open: its end tells the worker that we are gone
+        process.stdin.write(orders.encode())  # it stays open: its end tells the worker that the parent is gone
         return process
 
     async def _wait_for_end(self, timeout_s: float) -> None:

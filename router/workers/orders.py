@@ -1,4 +1,4 @@
-"""What a worker is told when it is started: one line of JSON on its standard input."""
+"""The orders that a worker gets when it starts: one line of JSON on its standard input."""
 
 from __future__ import annotations
 

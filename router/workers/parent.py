@@ -1,4 +1,4 @@
-"""The process that was started, when there are several workers: it owns what they share and does no client's work."""
+"""The process in front of several workers. It owns everything that they share, and handles no request of a client."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Parent:
             version=__version__,
         )
         runner = await serve(fanout.app(admin_token(config)), self._listeners.admin)
-        self._stack.push_async_callback(runner.cleanup)  # operators see the drain
+        self._stack.push_async_callback(runner.cleanup)  # operators can watch the drain
         self._stack.push_async_callback(self._stop_crew)
         if self._valkey is not None:
             await self._valkey.start()
@@ -96,7 +96,7 @@ class Parent:
         await self._crew.adopt(new, self._reloader.generation + changed)
 
     async def _renew(self) -> None:
-        """Certificates are read by each worker; here first, so that a bad one is refused once."""
+        """Check the certificates before each worker reads them, so that a bad one is refused once."""
         if self._tls is not None:
             self._tls.renew()
         if self._tls is not None or any(b.tls_ca or b.tls_cert for b in self._reloader.config.backends):

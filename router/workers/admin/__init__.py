@@ -4,5 +4,5 @@ fanout   answers each route of ``control/routes`` from the answers of all worker
 links    asks one worker, over its private unix socket
 merge    puts the answers of several workers together; pure
 tail     the tails of all workers as one stream of events
-faults   faults on purpose that a worker must be told of when it is started later
+faults   injected faults, for workers that are started later
 """

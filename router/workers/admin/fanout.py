@@ -1,4 +1,4 @@
-"""The admin API in front of several workers: every answer is of all of them, and none counts twice.
+"""The admin API in front of several workers: answers cover all of them, and count nothing twice.
 
 The routes are those of ``router/control/routes``. ``_ANSWERS`` says how each is answered; a route that is not in it is
 sent to all workers if it changes something, else to one.
@@ -75,7 +75,7 @@ class Fanout:
         return self._now_s() - self._started_s
 
     async def all(self, request: web.Request, *, path: str | None = None) -> list[tuple[WorkerLink, WorkerAnswer]]:
-        """The answers of all workers that answer; if one of them is an error, there is none but that."""
+        """The answers of all workers that answer. If one of them is an error, raises it instead."""
         body = await request.read()
         links = self.links()
         asked = [_ask(link, request, body, path) for link in links]
@@ -83,7 +83,7 @@ class Fanout:
         return _checked(answers)
 
     async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, WorkerAnswer]]:
-        """The same, each told after the one before has done it."""
+        """The same, but each worker is asked after the one before it has answered."""
         body = await request.read()
         answers = [(link, a) for link in self.links() if (a := await _ask(link, request, body)) is not None]
         return _checked(answers)
@@ -101,7 +101,7 @@ class Fanout:
 
 
 class _OtherAnswerError(Exception):
-    """A worker answered with an error, which is the answer."""
+    """A worker answered with an error, which is passed on."""
 
     def __init__(self, answer: WorkerAnswer) -> None:
         self.answer = answer
@@ -143,7 +143,7 @@ def _passed_on(answer: WorkerAnswer) -> web.Response:
 
 
 async def _any(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    """What any worker knows. One that does not find the thing asked for may be late, so the next is asked."""
+    """Ask one worker. A worker that does not find the thing may be late with news, so then the next one is asked."""
     body = await request.read()
     last: WorkerAnswer | None = None
     for link in fanout.links():
@@ -165,7 +165,7 @@ async def _healthz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _readyz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    """Ready when a worker is."""
+    """Ready when at least one worker is."""
     answers = [a for link in fanout.links() if (a := await _ask(link, request, b"")) is not None]
     if not answers:
         raise NoWorkerError
@@ -214,7 +214,9 @@ async def _requests(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    await fanout.all(request, path=f"{_V1}/requests?limit=1&{request.query_string}")  # is the filter well-formed?
+    await fanout.all(
+        request, path=f"{_V1}/requests?limit=1&{request.query_string}"
+    )  # raises if the filter is not well-formed
     return await tail(request, fanout.links)
 
 
@@ -242,7 +244,7 @@ async def _change_key(fanout: Fanout, request: web.Request) -> web.StreamRespons
 
 
 async def _until_known(links: Iterable[WorkerLink], key_id: str, fields: dict[str, Any]) -> None:
-    """Wait until the workers have heard of a key, or of what has changed: the next request may come to any."""
+    """Wait until all workers know of a new or changed key: its next request may come to any of them."""
 
     async def known(link: WorkerLink) -> None:
         while True:
@@ -268,7 +270,7 @@ async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _keys(fanout: Fanout) -> list[Any]:
-    """As the first worker that answers shows them."""
+    """The keys, from the first worker that answers."""
     for link in fanout.links():
         try:
             answer = await link.ask("GET", f"{_V1}/keys", b"", "application/json")
@@ -299,7 +301,7 @@ async def _chaos(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     fanout.faults.note(answers[0][1].document["data"])
     asked = [link for link, _ in answers]
     for link in fanout.links():
-        if link not in asked:  # it began to serve meanwhile
+        if link not in asked:  # the worker began to serve in the meantime
             await fanout.faults.hand_on(link)
     return _passed_on(answers[0][1])
 

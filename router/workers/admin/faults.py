@@ -1,4 +1,4 @@
-"""Faults on purpose that go on, as the process in front of the workers knows them: for workers that come later."""
+"""The injected faults in force, kept by the process in front of the workers for workers that are started later."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ _LEFT_MIN_S = 0.2
 
 
 class Faults:
-    """``note`` what a worker has listed; ``hand_on`` starts the rest of it in another one."""
+    """``note`` the faults that a worker lists; ``hand_on`` starts them in another one, for the time they have left."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
-        self._running: list[tuple[dict[str, Any], float]] = []  # what to tell, and when it ends
+        self._running: list[
+            tuple[dict[str, Any], float]
+        ] = []  # the body of the request that starts it, and when it ends
 
     def note(self, listed: list[dict[str, Any]]) -> None:
-        """Every fault that runs now; others have ended."""
+        """Remember exactly these faults: all that are in force now."""
         now_s = self._now_s()
         self._running = [
             (
@@ -36,7 +38,7 @@ class Faults:
         ]
 
     async def hand_on(self, link: WorkerLink) -> None:
-        """A fault that the worker refuses has lost its backend, or its permission, to a reload."""
+        """Start each fault in a worker. It refuses a fault if a reload has removed its backend or forbidden faults."""
         for fault, end_s in self._running:
             if (left_s := end_s - self._now_s()) > _LEFT_MIN_S:
                 with suppress(WorkerGoneError):

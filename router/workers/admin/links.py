@@ -76,12 +76,12 @@ class WorkerLink:
             raise WorkerGoneError(f"worker {self.index}: {error!r}") from None
 
     async def window(self, window_s: float) -> Window:
-        """What the worker has counted in the last seconds. Raises WorkerGoneError."""
+        """The worker's counts of the last seconds. Raises WorkerGoneError."""
         answer = await self.ask("GET", f"/worker/v1/window?window_s={window_s:g}")
         return msgspec.msgpack.decode(answer.body, type=Window)
 
     async def adopt(self, config: Config, generation: int) -> str | None:
-        """Put a configuration in force there. None, or why it was refused. Raises WorkerGoneError."""
+        """Put a configuration in force there. Returns None, or why it was refused. Raises WorkerGoneError."""
         answer = await self.ask("PUT", "/worker/v1/config", msgspec.json.encode(Adoption(config, generation)))
         return None if answer.status == 200 else "; ".join(answer.document["error"].get("problems") or ["it failed"])
 

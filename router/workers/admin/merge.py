@@ -1,4 +1,4 @@
-"""What several workers answer, put together as one router's answer. Pure."""
+"""Puts the answers of several workers together as the answer of one router. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORST_LAST = (State.HEALTHY, State.PROBATION, State.SUSPECT, State.EJECTED)
 
 
 def status(answers: Sequence[Document]) -> Document:
-    """Of their traffic only the counts: rates and percentiles come from the merged window."""
+    """Merge the statuses. Of their traffic only counts: rates and percentiles come from the merged window."""
     first = answers[0]
     rtts_s = [a["store"]["rtt_s"] for a in answers if a["store"]["rtt_s"] is not None]
     down = any(a["store"]["state"] == "down" for a in answers)
@@ -41,8 +41,8 @@ def status(answers: Sequence[Document]) -> Document:
 
 
 def backend(views: Sequence[Document]) -> Document:
-    """One backend as several workers see it: their own counts are added, and the latest news of it holds. It is in the
-    worst state that a worker sees, and usable if it is for one of them."""
+    """One backend as several workers see it: their own counts are added, and of readings the latest holds. Its state is
+    the worst that a worker sees, and it is usable if one worker may use it."""
     merged = dict(views[0])
     merged |= {name: sum(v[name] for v in views) for name in _SUMMED}
     merged |= _latest(views, "rtt_age_s", _FROM_LAST_PROBE)
@@ -74,7 +74,7 @@ def regions(lists: Sequence[Sequence[Document]]) -> list[Document]:
 
 
 def requests(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
-    """Those that ended last, first."""
+    """The requests of all workers, those that ended last first."""
     every = [entry for entries in lists for entry in entries]
     every.sort(key=lambda r: float(r["arrival_s"] + r["duration_s"]), reverse=True)
     return every[:limit]
