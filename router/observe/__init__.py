@@ -1,4 +1,4 @@
-"""What backends say when they are asked: probes and metrics pages.
+"""Asks backends how they are: probes and metrics pages.
 
 observer    runs a probe loop and a scrape loop for each backend
 prober      one probe: round trip, health, models

@@ -38,7 +38,7 @@ class Failure(Enum):
     NAME = "name"  # the host name cannot be resolved
     TLS = "tls"
     TIMEOUT = "timeout"
-    PROTOCOL = "protocol"  # it does not speak HTTP as it should
+    PROTOCOL = "protocol"  # the answer is not valid HTTP
     TOO_LARGE = "too_large"
 
 
@@ -171,7 +171,7 @@ class _Resolver(aiohttp.abc.AbstractResolver):
         return [_result(host, port, address) for address in name.in_order()]
 
     async def close(self) -> None:
-        """Nothing of it is left."""
+        """Close every connection."""
 
 
 def _socket(found: aiohttp.connector.AddrInfoType) -> socket.socket:
@@ -206,7 +206,7 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int, feed: Callable
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         response.close()
-        raise AskFailedError(Failure.PROTOCOL, "the answer is compressed though that was not asked for")
+        raise AskFailedError(Failure.PROTOCOL, "the answer is compressed, which was not asked for")
     size = 0
     while chunk := await response.content.read(_CHUNK_BYTES):
         size += len(chunk)

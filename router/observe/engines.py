@@ -1,7 +1,7 @@
 """Reads how busy an engine is from its metrics page. Which metrics tell it: ``core/traits.py``.
 
-What a page does not hold is unknown (None), never zero: SGLang's counters, for one, do not exist before the first
-finished request.
+A figure that a page does not hold is unknown (None), never zero: SGLang's counters, for example, do not exist before
+the first finished request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LoadReader:
         self.feed = self._page.feed
 
     def sample(self, at_s: float) -> LoadSample:
-        """What the page said. A page without any known metric gives a sample of unknowns."""
+        """The figures of the page. A page without any known metric gives a sample of unknowns."""
         self._page.close()
         metrics, reading = self._metrics, _Reading(self._metrics, self._page)
         return LoadSample(
@@ -33,14 +33,14 @@ class LoadReader:
 
 
 def read_load(metrics: LoadMetrics, page: bytes, at_s: float) -> LoadSample:
-    """Read a page that is here already."""
+    """Read a complete page."""
     reader = LoadReader(metrics)
     reader.feed(page)
     return reader.sample(at_s)
 
 
 def knows_load(sample: LoadSample) -> bool:
-    """Does the sample say how busy the engine is?"""
+    """The sample says how busy the engine is."""
     return sample.running is not None or sample.waiting is not None
 
 
@@ -77,7 +77,7 @@ class _Reading:
 
 
 def _counted(samples: list[PageSample], metrics: LoadMetrics) -> list[PageSample]:
-    """Of the samples of one metric those that add up."""
+    """The samples of one metric that must be added up."""
     if not metrics.ranks:
         return samples
     lowest: dict[tuple[tuple[str, str], ...], tuple[tuple[int, ...], PageSample]] = {}
