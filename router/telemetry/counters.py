@@ -112,7 +112,7 @@ class Metrics:
         ProcessCollector(registry=self._process)
 
     def add_source(self, source: Source) -> None:
-        """``source`` is asked for its samples at each scrape. What it does not know it leaves out."""
+        """``source`` is asked for its samples at each scrape. It leaves out values that it does not know."""
         self._sources.append(source)
 
     def fold(self, kind: RequestKind) -> None:

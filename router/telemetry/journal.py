@@ -21,9 +21,9 @@ from router.core.types import Value
 from router.telemetry.text import TEXT_MAX, clean
 from router.telemetry.writer import LineWriter
 
-#: Records that keep the candidates of their decision: with many backends these outweigh all the rest.
+#: Records that keep the candidates of their decision: with many backends these take more memory than all the rest.
 _DECISIONS_MAX = 2000
-#: In a rush, one in so many usual requests keeps them: what is kept is memory that the next requests find cold.
+#: In a rush, only one of this number of ordinary requests keeps them: memory that is kept is cold for later requests.
 _RUSH_KEEPS_ONE_IN = 8
 _SLOW_S = 1.0
 #: Words of records, which metrics have as labels.
@@ -163,7 +163,7 @@ _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
 class Subscription:
-    """A bounded queue of records for one reader of the tail. ``dropped`` counts what the reader was too slow for."""
+    """A bounded queue of records for one reader of the tail. ``dropped`` counts those that the reader missed."""
 
     def __init__(self, match: Callable[[Record], bool] | None) -> None:
         self._match = match
@@ -185,8 +185,8 @@ class Subscription:
 class Journal:
     """The last ``records`` requests, the newest 2000 decisions among them with their candidates.
 
-    In a rush only some of those that went as usual keep them: all that failed, waited, were tried again or had their
-    first token after a second or more do. ``file`` takes every record as a JSON line as well.
+    In a rush only some ordinary requests keep them, but every request does that failed, waited, was tried again or had
+    its first token after a second or more. ``file`` takes every record as a JSON line as well.
     """
 
     def __init__(self, records: int = 10_000, file: LineWriter | None = None) -> None:

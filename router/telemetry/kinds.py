@@ -1,6 +1,6 @@
-"""Finished requests by kind: what is looked up or written alike for many of them is so once for all.
+"""Groups finished requests by kind, so that look-ups and texts they have in common are made once.
 
-Of the requests that end within a moment most differ in nothing but their times and tokens.
+Most requests that end within the same moment differ only in their times and tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from router.telemetry.journal import AttemptRecord, Record
 
 @dataclass(slots=True, eq=False)
 class RequestKind:
-    """Some requests that have all of this in common. Attributes are named as in ``Record``."""
+    """Requests that have all of these values in common. Attributes are named as in ``Record``."""
 
     model: str | None
     served_model: str | None
@@ -35,7 +35,7 @@ class RequestKind:
     prompt_tokens: int = 0
     output_tokens: int = 0
     ttfts_s: list[float] = field(default_factory=list)  # of those that had a first token
-    line: bytes = b""  # what their lines in the log share, once it was asked for
+    line: bytes = b""  # the common part of their log lines, once it was asked for
 
     def add_up(self) -> None:
         records = self.records

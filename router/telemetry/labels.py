@@ -1,4 +1,4 @@
-"""Label values that cannot grow without bound: only models that a backend or the configuration names, else other."""
+"""Bounds the values of labels: a model that neither a backend nor the configuration names is ``other``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MODELS_MAX = 500
 
 
 class Labels:
-    """Knows the models there are. ``models`` is asked again when an unknown one comes, at most once a second."""
+    """Knows the models that exist. An unknown one makes it ask ``models`` again, at most once a second."""
 
     def __init__(self, models: Callable[[], Iterable[str]], now_s: Callable[[], float]) -> None:
         self._models = models

@@ -22,10 +22,10 @@ _REPEATS = 3
 _REPEATS_ALIKE = 20
 _REPEAT_WINDOW_S = 10.0
 _REPEAT_WINDOW_MAX_S = 600.0
-#: What has been quiet for longer than this begins anew.
+#: A repetition that was quiet for longer than this counts as new.
 _REPEAT_PAUSE_S = 600.0
 _REPEAT_KEYS_MAX = 1000
-#: Things that look like secrets, should one ever reach a message.
+#: Texts that look like secrets, should one ever reach a message.
 _SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"',]+|\b(sk-)[A-Za-z0-9_-]{6,}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
@@ -51,7 +51,7 @@ def access_json(record: Record, kind: RequestKind, generation: int) -> bytes:
 
 
 def _shared_json(kind: RequestKind, generation: int) -> bytes:
-    """What the lines of requests of one kind have in common."""
+    """The part of a line that all requests of one kind have in common."""
     document: dict[str, Any] = {
         "event": "request",
         "status": kind.status,
@@ -73,7 +73,7 @@ def _shared_json(kind: RequestKind, generation: int) -> bytes:
 
 
 def _seldom_json(record: Record) -> bytes:
-    """What most lines do not have, and is not shared."""
+    """The fields that most lines do not have, and that are not shared."""
     document: dict[str, Any] = {}
     if record.wait_s > 0:
         document["wait_s"] = round(record.wait_s, 4)
@@ -98,7 +98,7 @@ def access_text(record: Record, kind: RequestKind, generation: int) -> bytes:
 
 
 class _Repeats:
-    """Of each thing that repeats: a few at once, then one after 10 s, 20 s, 40 s, up to ten minutes while it lasts."""
+    """Limits repetitions: a few pass at once, then one after 10 s, 20 s, 40 s, up to ten minutes, while it goes on."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -129,8 +129,8 @@ class _Repeats:
 class RepeatFilter(logging.Filter):
     """Holds back lines that repeat, and counts them: the count comes with the next of them that is let through.
 
-    A line that says something new passes although its like goes on: equal lines are limited, and, in larger numbers,
-    lines that differ in their values only.
+    Equal lines are limited strictly; lines that differ only in their values are limited too, but more of them pass, so
+    that a new message is seen while an old one repeats.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:

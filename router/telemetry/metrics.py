@@ -11,7 +11,7 @@ from router.core.health import State
 from router.core.outcomes import Outcome
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
 
-#: Ten steps for each power of ten, each about a quarter above the one before: so near is a quantile read off them.
+#: Ten steps for each power of ten, each about a quarter above the one before: a quantile can be read that precisely.
 _TENTHS = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
 
 
@@ -19,7 +19,7 @@ def _steps(*powers: int) -> tuple[float, ...]:
     return tuple(float(f"{step}e{power}") for power in powers for step in _TENTHS)
 
 
-#: Close where users notice a difference, wide beyond: at most 40, for each is a line for each child of a histogram.
+#: Close together where users notice a difference, wide elsewhere. At most 40: each is a line in every series.
 _WAITS_S = (0.005, *_steps(-2, -1, 0), 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _TOKENS_S = (0.001, *_steps(-3)[3:], *_steps(-2), 0.1, 0.125, 0.16, 0.2, 0.5, 1.0, 5.0)
 _OWN_SHARE_S = (*_steps(-4)[::2], *_steps(-3)[::2], 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -30,7 +30,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricSpec(NamedTuple):
-    """``values``: all that a label can be, where that is a list of words."""
+    """``values``: all values of a label, where these are a fixed list."""
 
     name: str
     kind: str  # counter | gauge | histogram
@@ -179,7 +179,7 @@ METRICS: tuple[MetricSpec, ...] = (
 
 SPECS: dict[str, MetricSpec] = {m.name: m for m in METRICS}
 
-#: What several workers say of one and the same thing becomes one series. Every other metric has a series for each
+#: Figures of several workers about the same thing become one series. Every other metric has a series for each
 #: worker, with the label ``worker``, so that none falls or counts twice when a worker dies and another begins at zero.
 ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_state": max,  # 1 for every state that some worker sees

@@ -1,4 +1,4 @@
-"""Telemetry: where every finished request goes, in one call that costs next to nothing.
+"""Telemetry: takes each finished request, in one call that costs very little.
 
 The call puts the record into the journal's ring and a list. Ten times a second the list is folded into metrics and
 statistics and written as log lines; that work is counted in microseconds a record and never waits for a disk.
@@ -21,8 +21,8 @@ from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter
 
 _FLUSH_S = 0.1
-#: Folded at once, in the middle of traffic: bounds what a slow tick can pile up, and what is folded is still in the
-#: processor's cache.
+#: This many records are folded at once, without waiting for the tick: a slow tick cannot pile up more, and the records
+#: are still in the processor's cache.
 _PENDING_MAX = 64
 _LAG_WINDOW_S = 10.0
 

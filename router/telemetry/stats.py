@@ -1,4 +1,4 @@
-"""What happened in the last seconds and minutes, for ``router status`` and ``router traffic stats``.
+"""Counts of the last seconds and minutes, for ``router status`` and ``router traffic stats``.
 
 Finished requests are counted in one-second slots, so an answer costs the seconds asked for, not the requests.
 Percentiles come from logarithmic buckets 5 % wide: they are off by 2.5 % at most.
@@ -26,7 +26,7 @@ _GROUPS = ("region", "model", "tenant", "cause")
 _FAULTY = frozenset(o.value for o in Outcome if CONSEQUENCES[o].on_health in (OnHealth.HARD, OnHealth.SOFT))
 
 _Key = tuple[str, str, str, str]
-#: what a Tally has counted, in little memory
+#: the counts of a Tally in little memory
 Packed: TypeAlias = "array[int]"
 
 
@@ -87,7 +87,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Window:
-    """What happened within some seconds. The windows of several processes can be merged."""
+    """Counts of some seconds. The windows of several processes can be merged."""
 
     window_s: float  # asked for
     lived_s: float  # of that, how long the process has been there
@@ -178,7 +178,7 @@ class Stats:
 
 
 def is_error(kind: RequestKind) -> bool:
-    """Did these requests fail for a reason that is not the client's?"""
+    """These requests failed for a reason that is not the client's."""
     if kind.error is None:
         return kind.cause in _FAULTY
     code = CODES.get(kind.error)

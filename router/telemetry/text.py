@@ -1,4 +1,4 @@
-"""Text of clients and backends, before it is written anywhere."""
+"""Cleans text of clients and backends before it is written anywhere."""
 
 from __future__ import annotations
 

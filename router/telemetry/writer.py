@@ -1,4 +1,4 @@
-"""Lines to a file or a stream without ever blocking the event loop: a bounded queue and one thread that writes."""
+"""Writes lines to a file or a stream without blocking the event loop, by a bounded queue and a thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from router.complaint import Complaint
 
 _log = logging.getLogger("router.telemetry")
 
-#: Lines tell who asked for what: nobody but the router's user reads them.
+#: Lines tell who asked for what, so only the router's user may read them.
 _MODE = 0o600
 _QUEUE_BYTES = 16 * 1024 * 1024
 
@@ -34,8 +34,8 @@ class LineSink(Protocol):
 class StreamSink:
     """An open file descriptor that belongs to somebody else, e.g. standard output.
 
-    Lines stay whole when several processes write to one pipe: what is written at once is no longer than a pipe keeps
-    together, unless a single line is.
+    Lines stay whole when several processes write to one pipe: no write is longer than a pipe keeps together, except a
+    single line that is.
     """
 
     def __init__(self, fd: int) -> None:
@@ -82,7 +82,7 @@ class RotatingFile:
         os.close(self._file)
 
     def _append(self, data: bytes) -> None:
-        """All of it or nothing: a disk that is full may take a part."""
+        """Write all of it or nothing: a full disk may take only a part."""
         view = memoryview(data)
         try:
             while view:
@@ -99,7 +99,7 @@ class RotatingFile:
         return file
 
     def _lock(self) -> None:
-        """Lock the file that is at ``path`` now. One that was removed is made anew."""
+        """Lock the file that is at ``path`` now. A file that was removed is created again."""
         while True:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
@@ -130,7 +130,7 @@ class RotatingFile:
 
 
 def _make_private(file: int | Path) -> None:
-    """Take from others the right to read a file of ours. Not from a device or a pipe, nor where that is not ours."""
+    """Make a file of ours readable by its owner only. Devices, pipes and files of others stay as they are."""
     try:
         now = os.stat(file)
         if stat.S_ISREG(now.st_mode) and stat.S_IMODE(now.st_mode) != _MODE and now.st_uid == os.geteuid():
@@ -151,10 +151,10 @@ def _whole_lines(data: bytes, at_most: int) -> Iterator[bytes]:
 
 
 class LineWriter:
-    """Queues bytes for a sink. When the sink is slower than its input, what does not fit is dropped and counted.
+    """Queues bytes for a sink. When the sink is slower than its input, lines that do not fit are dropped and counted.
 
-    A sink that fails is told in the log, again ever more rarely while it lasts, and once when it writes again. What is
-    itself the log (``is_log``) can tell only the latter.
+    The log tells that a sink fails, ever more rarely while it lasts, and that it writes again. If the sink is the log
+    (``is_log``), only the latter can be told.
     """
 
     def __init__(self, sink: LineSink, *, name: str, queue_bytes: int = _QUEUE_BYTES, is_log: bool = False) -> None:
