@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _cannot_write(error: OSError) -> NoReturn:
-    """Nothing more goes to standard output, which would complain again at the end."""
+    """Send later output nowhere: Python would report the error again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         sys.exit(0)

@@ -19,7 +19,7 @@ from cli.errors import CliError, Exit, StatusError
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
-#: Longest event of a stream that is read, in bytes; an endless line is an error, not a full memory.
+#: Longest event of a stream in bytes: an endless line must be an error and not fill the memory.
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -33,7 +33,7 @@ class Event:
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to one POST of the client surface, its body still on the way."""
+    """The answer to one POST of the client surface, whose body is still arriving."""
 
     status: int
     headers: Mapping[str, str]  # names in lower case
@@ -84,7 +84,7 @@ class HttpRemote:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CliError(
-                f"{url!r} is no address of a router", code=Exit.USAGE, hint="Write it like http://HOST:PORT."
+                f"{url!r} is not the address of a router", code=Exit.USAGE, hint="Write it like http://HOST:PORT."
             )
         self._parts = parts
 
@@ -113,8 +113,7 @@ class HttpRemote:
     def stream(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Iterator[Reply]:
         """POST, and the answer as it comes. Raises StatusError when the router refuses.
 
-        No deadline but for the connection: the router has its own, and a first token that is long in coming is no
-        error.
+        Only the connection has a deadline: the router has its own, and a late first token is not an error.
         """
         with self._open("POST", path, body, headers or {}, patient=True) as (_, raw):
             self._check(raw)
@@ -205,7 +204,7 @@ def _parse(raw: bytes) -> Any:
 
 
 def _events(reply: HTTPResponse) -> Iterator[Event]:
-    """Server-sent events of a body. Comments are dropped, an event cut short by the end of the stream too."""
+    """Server-sent events of a body, without comments and without an event that the end of the stream cuts."""
     name, lines, size = "message", list[str](), 0
     while line := reply.readline(_EVENT_BYTES_MAX + 1):
         size += len(line)

@@ -14,7 +14,7 @@ from cli.errors import CliError
 
 @dataclass(slots=True)
 class Answer:
-    """What came back. Times in seconds since the request was sent; None is unknown."""
+    """The answer. Times are in seconds since the request was sent; None is unknown."""
 
     request_id: str | None = None
     model: str | None = None

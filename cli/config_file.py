@@ -105,14 +105,14 @@ def differences(answer: dict[str, Any], new: Config) -> list[str]:
 
 
 def known(value: Any) -> Any:
-    """Without what is null: TOML has no word for it."""
+    """The document without null values, which TOML cannot express."""
     if isinstance(value, dict):
         return {key: known(inner) for key, inner in value.items() if inner is not None}
     return [known(inner) for inner in value] if isinstance(value, list) else value
 
 
 def running(answer: dict[str, Any], new: Config) -> Config:
-    """The configuration that a router says it runs. Its store's password is not told: the one of ``new`` is taken."""
+    """The configuration that a router says it runs. It does not show its store's password: that of ``new`` is used."""
     import tomlkit
 
     from router.config import dump, parse

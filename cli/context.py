@@ -1,4 +1,4 @@
-"""What a command may touch of the outside world. Tests hand in another one; nothing else is patched."""
+"""The outside world as commands may touch it. Tests hand in another one; nothing else is patched."""
 
 from __future__ import annotations
 

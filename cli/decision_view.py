@@ -30,7 +30,7 @@ STRUCK = {
     "tried": "tried before",
 }
 
-#: Terms of policies that do not think in time.
+#: Terms of policies whose costs are not times.
 _NOT_SECONDS = frozenset({"requests", "matched blocks", "usd per hour", "tokens in flight", "uncached tokens"})
 
 _TERM_STYLE = {
@@ -41,12 +41,12 @@ _TERM_STYLE = {
     "decode": "cyan",
 }
 _BAR_WIDTH = 26
-#: A term that is this small everywhere tells nothing.
+#: A term that is this small for every candidate is not shown.
 _NEGLIGIBLE_S = 0.0005
 
 
 def in_seconds(decision: Json) -> bool:
-    """Does the policy's cost have the unit of time?"""
+    """The policy's costs are seconds."""
     return not any(name in _NOT_SECONDS for c in decision["candidates"] for name in c["terms"])
 
 
@@ -75,7 +75,7 @@ def worst_term(candidate: Json, against: Json) -> str | None:
 
 
 def verdict(candidate: Json, decision: Json) -> str:
-    """Why this one, or why not: ``+91 ms, rtt``."""
+    """The reason why this candidate won, or lost: ``+91 ms, rtt``."""
     if candidate["struck"] is not None:
         return STRUCK.get(candidate["struck"], str(candidate["struck"]))
     winner = chosen(decision)
@@ -109,7 +109,7 @@ _REMEDY = {
 
 
 def changes(decision: Json) -> list[str]:
-    """What would have to change for each of the others to win, one line each: ``eu/a: 0.12 s less queue``."""
+    """For each other candidate the change that would let it win, one line each: ``eu/a: 0.12 s less queue``."""
     from rich.markup import escape
 
     winner = chosen(decision)
@@ -132,7 +132,7 @@ def _less(candidate: Json, winner: Json) -> str:
     terms = {name: value or 0.0 for name, value in candidate["terms"].items()}
     less = changes_to_win(terms, {name: value or 0.0 for name, value in winner["terms"].items()})
     told = [f"{units.seconds(by_s)} less {name}" for name, by_s in less.items() if by_s >= _NEGLIGIBLE_S]
-    return " and ".join(told) or "nothing: it was as good, and preference or chance decided"
+    return " and ".join(told) or "nothing: it was equally good; preference or chance decided"
 
 
 def decision_table(decision: Json, *, bars: bool) -> Table:

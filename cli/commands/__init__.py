@@ -13,7 +13,7 @@ policies  the policies to choose from
 config    the file, and what is in force
 keys      API keys
 quota     how far limits are used
-chaos     faults on purpose
+chaos     injected faults
 chat      one prompt and its answer
 demo      a small world on this machine
 sim       simulated engines

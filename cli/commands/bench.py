@@ -1,4 +1,4 @@
-"""router bench: load on any OpenAI endpoint, and what its clients see."""
+"""router bench: puts load on any OpenAI endpoint and measures as its clients do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(
     requests: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="At most this many.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="About; no two prompts are alike.")] = 200,
     max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="The longest answer wanted.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the prompts and the moments.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the prompts and of the times at which requests begin.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Load on any OpenAI endpoint: first token, time between tokens, throughput. Exit code 1 if nothing succeeds."""
@@ -88,7 +88,7 @@ def run_bench(ctx: Context, options: BenchOptions) -> Exit:
 
 @contextmanager
 def _progress(ctx: Context, load: Load, as_json: bool) -> Iterator[Callable[[Shot], None]]:
-    """A line that shows how far it is, while there is a terminal to show it."""
+    """On a terminal, a line with the progress."""
     if as_json or not ctx.out.err.is_terminal:
         yield lambda _: None
         return
@@ -133,7 +133,7 @@ def _show(ctx: Context, document: Json) -> None:
 
 
 def _shares(document: Json) -> Table:
-    """Where the answers came from, and what went wrong instead."""
+    """The share of each backend in the answers, and of each error."""
     from rich.markup import escape
 
     made = Table(("", " ", "requests"), right=("requests",))

@@ -68,7 +68,7 @@ def check(
     ctx: typer.Context,
     path: Path_ = "regions.toml",
     secrets: Annotated[
-        bool, typer.Option("--secrets/--no-secrets", help="Must the secrets it names be in the environment?")
+        bool, typer.Option("--secrets/--no-secrets", help="Check that the secrets it names are in the environment.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +95,7 @@ def diff(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """What a reload of the file would change in the running router. Exit code 1 if anything."""
+    """What a reload of the file would change in the running router. Exit code 1 if it changes anything."""
     context(ctx, admin_url, admin_token).run(run_diff, DiffOptions(path, as_json))
 
 

@@ -67,7 +67,7 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
 
 
 def print_decision(ctx: Context, decision: Json) -> None:
-    """The outcome in one line, then every candidate, then what would have to change for each of the others."""
+    """The outcome in one line, then every candidate, then the change that would let each other backend win."""
     ctx.out.line(headline(decision))
     if decision["candidates"]:
         ctx.out.line("")
@@ -88,7 +88,9 @@ def headline(decision: Json) -> str:
         return dotted(f"[red]{decision['reason']}[/]", escape(decision["detail"]), again, policy)
     winner = chosen(decision)
     if winner is None and decision.get("backend") is not None:
-        return dotted(f"[bold]{decision['backend']}[/]", policy, "[dim]what else there was is not kept any more[/]")
+        return dotted(
+            f"[bold]{decision['backend']}[/]", policy, "[dim]the candidates of this decision are no longer kept[/]"
+        )
     if winner is None:
         return dotted("[yellow]no backend was chosen[/]", policy)
     expected = decision.get("predicted_ttft_s")

@@ -96,7 +96,7 @@ def set_(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Give a key another plan, tenant or name; its secret stays. A minute it has used up stays used up."""
+    """Give a key another plan, tenant or name; its secret stays, and what it has used stays used."""
     asked = {"plan": plan, "tenant": tenant, "name": name}
     options = SetOptions(key, {what: text for what, text in asked.items() if text is not None}, as_json)
     context(ctx, admin_url, admin_token).run(run_set, options)

@@ -91,7 +91,7 @@ def quota_table(quotas: list[Json]) -> Table:
 
 
 def _cells(entry: Json) -> list[str]:
-    from router.core.limits import KINDS  # heavy: only where it is used
+    from router.core.limits import KINDS  # takes time to import
 
     kind = next(
         (kind for kind in KINDS if kind.name == entry["limit"]), None

@@ -1,4 +1,4 @@
-"""router regions: the sites behind the router, their backends, and what the file says of them."""
+"""router regions: regions and backends, in the running router and in the file."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def remove(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Remove a region or a backend from the file. Requests in flight there end in peace."""
+    """Remove a region or a backend from the file. Requests in flight there are finished."""
     context(ctx, admin_url, admin_token).run(run_remove, RemoveOptions(name, config))
 
 
@@ -197,7 +197,7 @@ def probe(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Ask a region's backends how they are, now. Exit code 4 if one does not answer."""
+    """Probe a region's backends now. Exit code 4 if one does not answer."""
     context(ctx, admin_url, admin_token).run(run_verb, VerbOptions("probe", name, as_json))
 
 
@@ -403,7 +403,7 @@ def probes_table(probes: list[Json]) -> Table:
 
 
 def backend_facts(backend: Json) -> Grid:
-    """One backend, a line for each thing there is to know."""
+    """All facts about one backend, one line each."""
     from rich.markup import escape
 
     rtt, best = units.seconds(backend["rtt_s"]), units.seconds(backend["rtt_floor_s"])

@@ -1,4 +1,4 @@
-"""router replay: what if? A trace or the journal, policy by policy, by the code that runs in production."""
+"""router replay: sends a trace or the journal through each policy, with the code that runs in production."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def command(
     policy: Annotated[str | None, typer.Option(help="Instead of the file's, until the file is read again.")] = None,
     log_format: Annotated[LogFormat, typer.Option(help="json, human, or auto: human on a terminal.")] = LogFormat.AUTO,
 ) -> None:
-    """Run the router. SIGTERM or Ctrl-C end it once running answers are through; SIGHUP reads the file again."""
+    """Run the router. SIGTERM or Ctrl-C end it when its answers are finished; SIGHUP reads the file again."""
     context(ctx).run(run_serve, ServeOptions(config, listen, admin, policy, log_format.value))
 
 

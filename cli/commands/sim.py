@@ -1,4 +1,4 @@
-"""router sim: engines that are not there, for trying things out."""
+"""router sim: simulated engines, for trying things out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Engine(StrEnum):
     OPENAI = "openai"
 
 
-EngineKind = Annotated[Engine, typer.Option(help="Whose manners it has: vllm, sglang, llamacpp or openai.")]
+EngineKind = Annotated[Engine, typer.Option(help="The engine that it imitates: vllm, sglang, llamacpp or openai.")]
 Model = Annotated[str, typer.Option(help="The model's name. Engines of one model answer one prompt alike.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 ProfileName = Annotated[str, typer.Option(help="How fast it is: demo, h100-llama-3.1-8b, l4-llama-3.1-8b, …")]
@@ -54,14 +54,14 @@ class FleetOptions:
 @group.command("engine")
 def engine(
     ctx: typer.Context,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
     model: Model = "llama-3.1-8b",
     host: Host = "127.0.0.1",
     engine: EngineKind = Engine.VLLM,
     profile: ProfileName = "demo",
-    rtt_ms: Annotated[float, typer.Option(min=0, help="How far away it pretends to be.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of its chance, for faults.")] = 0,
-    max_waiting: Annotated[int | None, typer.Option(min=0, help="It refuses what would wait beyond this.")] = None,
+    rtt_ms: Annotated[float, typer.Option(min=0, help="The round trip to it that is simulated, in ms.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the chance by which faults happen.")] = 0,
+    max_waiting: Annotated[int | None, typer.Option(min=0, help="It refuses requests when this many wait.")] = None,
 ) -> None:
     """Serve one simulated engine until Ctrl-C. It takes faults at POST /sim/faults."""
     options = EngineOptions(port, model, host, engine.value, profile, rtt_ms, seed, max_waiting)

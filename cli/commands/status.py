@@ -47,7 +47,7 @@ def run_status(ctx: Context, options: StatusOptions) -> Exit:
 
 
 def title(status: Json) -> str:
-    """One line: who this is, and whether it is ready."""
+    """One line: the router's name, and whether it is ready."""
     router = status["router"]
     ready = state("ok", text="ready") if router["ready"] else state("down", text="not ready")
     parts = [
@@ -61,7 +61,7 @@ def title(status: Json) -> str:
 
 
 def about(status: Json) -> Table:
-    """Two columns: what, and how much."""
+    """Facts in two columns: name and value."""
     router, store, traffic = status["router"], status["store"], status["traffic"]
     rtt = f"round trip {units.seconds(store['rtt_s'])}" if store["rtt_s"] is not None else None
     return facts(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _HISTORY = 300
-#: Lines that are no requests: title, headings, blank lines.
+#: Lines besides requests: title, headings, blank lines.
 _ROWS_AROUND = 7
 _CHART_LINES = 4
 #: From these on there is room for a map, with the charts beside it.
@@ -42,7 +42,7 @@ class TopOptions:
 
 @dataclass(slots=True)
 class View:
-    """What has been seen so far; the newest values are the last."""
+    """The values read so far, the newest last."""
 
     status: Json | None = None
     regions: list[Json] = field(default_factory=list)
@@ -72,7 +72,7 @@ def run_top(ctx: Context, options: TopOptions) -> None:
     view = View()
     look(ctx, view)
     if view.status is None:
-        ctx.admin.get("/admin/v1/status")  # raises what the first look met
+        ctx.admin.get("/admin/v1/status")  # raises if the first reading fails
     with _keys() as pressed, Live(console=ctx.out.console, screen=True, auto_refresh=False) as live:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
@@ -134,7 +134,7 @@ def region_marks(regions: list[Json]) -> list[worldmap.Mark]:
 
 
 def charts_of(view: View) -> list[tuple[str, str, str, deque[float | None], str]]:
-    """What is drawn: name, value now, unit, history, colour."""
+    """The charts: name, value now, unit, history, colour."""
     traffic = view.status["traffic"] if view.status is not None else {}
     queued = f"{units.count(traffic['queued'])} waiting" if traffic.get("queued") else ""
     requests, tokens = units.rate(traffic.get("requests_per_s")), units.rate(traffic.get("output_tokens_per_s"))
@@ -164,7 +164,7 @@ def lines(view: View, width: int) -> list[Text]:
 
 
 def stacked(view: View, width: int) -> list[Text]:
-    """Each chart under its heading, two lines high, as many lines in all as the map has."""
+    """Each chart under its heading, two lines high; together they are as high as the map."""
     from rich.text import Text
 
     made: list[Text] = []
@@ -177,7 +177,7 @@ def stacked(view: View, width: int) -> list[Text]:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Any]:
-    """A function that waits so many seconds for a key and returns it; None when there was none."""
+    """A function that waits for a key up to a number of seconds and returns it, or None."""
     import termios
     import tty
 

@@ -1,4 +1,4 @@
-"""router traffic: the requests, as they came and as they come."""
+"""router traffic: past requests, and new ones as they finish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-group = typer.Typer(help="The requests, as they came and as they come.", no_args_is_help=True)
+group = typer.Typer(help="Past requests, and new ones as they finish.", no_args_is_help=True)
 
 Model = Annotated[str | None, typer.Option(help="Only this model.")]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
@@ -31,7 +31,7 @@ Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a cl
 
 _TIMELINE_WIDTH = 32
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
-_WINDOW_S_MAX = 15 * 60  # the router keeps no more
+_WINDOW_S_MAX = 15 * 60  # the router keeps this many
 _SPAN_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -196,7 +196,7 @@ def span_s(text: str) -> float:
     """``30s``, ``5m``, ``2h``, ``1d`` or plain seconds. Raises CliError."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
-        raise CliError(f"{text!r} is no span of time", code=Exit.USAGE, hint="Write it like 30s, 5m, 2h or 1d.")
+        raise CliError(f"{text!r} is not a span of time", code=Exit.USAGE, hint="Write it like 30s, 5m, 2h or 1d.")
     return float(match[1]) * _SPAN_S[match[2]]
 
 
@@ -238,7 +238,7 @@ def status_text(status: int) -> str:
 
 
 def remark(summary: Json) -> str:
-    """What was unusual, if anything."""
+    """Words for what was unusual about a request, if anything was."""
     said = []
     if summary["error"]:
         said.append(f"[yellow]{summary['error']}[/]")
@@ -276,7 +276,7 @@ def request_facts(record: Json) -> Grid:
 
 
 def attempts_table(record: Json) -> Table:
-    """What happened at each backend, drawn on one axis of time."""
+    """The attempts at each backend, drawn on one axis of time."""
     from rich.markup import escape
 
     columns = ("attempt", "outcome", "first token", "predicted", "", "lasted")

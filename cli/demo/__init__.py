@@ -1,11 +1,11 @@
-"""What ``router demo`` consists of.
+"""The parts of ``router demo``.
 
 ports         free addresses
 stage         what runs: engines, one router, a folder that goes away with them
 simulated     the simulated engines
 real          llama.cpp with a small real model
 llama_server  the process of one llama.cpp
-delay_proxy   the distance to it
-scenes        what is shown
-screen        how it looks
+delay_proxy   adds the distance to it
+scenes        the scenes that are shown
+screen        their look in the terminal
 """

@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Could somebody listen there now?"""
+    """Nobody listens there now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""What runs during the demo, and that all of it ends: the engines, one router, a folder for its file and its log."""
+"""Starts the demo's engines, its router and a folder for file and log, and sees to it that all of them end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ interval = 0.5
 
 """
 
-#: What a key of the plan ``tiny`` may ask in a minute.
+#: Requests per minute of the plan ``tiny``.
 TINY_REQUESTS = 3
 
 
@@ -70,7 +70,7 @@ class World(Protocol):
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words."""
+        """A few words about the world."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -78,10 +78,10 @@ class World(Protocol):
     ) -> None: ...
     def regions_toml(self) -> str: ...
     def kill(self, region: str) -> None:
-        """The region loses its power: no goodbye to anybody."""
+        """Kill every engine of the region at once."""
 
     def restart(self, region: str) -> None:
-        """And has it again, at the same addresses."""
+        """Start them again at the same addresses."""
 
 
 @dataclass(frozen=True, slots=True)

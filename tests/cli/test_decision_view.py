@@ -22,7 +22,7 @@ def test_verdicts(decision: Json) -> None:
 
 def test_what_would_have_to_change(decision: Json) -> None:
     assert changes(decision)[2:] == [
-        "  us-east/b: nothing: it was as good, and preference or chance decided",
+        "  us-east/b: nothing: it was equally good; preference or chance decided",
         "  eu-central/a: 91 ms less rtt",
         "  us-east/c: 200 ms less queue",
         "  ap-northeast/a: resume it",
