@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from cli.demo.delay_proxy import HOST, serve
-from cli.demo.ports import free_port
+from tests.support.ports import free_port
 
 RTT_S = 0.1
 

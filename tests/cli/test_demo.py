@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.demo.ports import free_port
 from tests.support.cli import environment, router
+from tests.support.ports import free_port
 
 
 def test_once(tmp_path: Path) -> None:

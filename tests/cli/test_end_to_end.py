@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from cli.demo.ports import free_port
 from sim.fleet import SimFleet
 from tests.support.cli import Done, environment, router
+from tests.support.ports import free_port
 
 HEAD = """\
 [router]

@@ -12,8 +12,9 @@ import pytest
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import ScriptedBackend
+from tests.support.ports import free_port
 from tests.support.raw import statuses, talk
-from tests.support.router import RouterProcess, Site, free_port
+from tests.support.router import RouterProcess, Site
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}

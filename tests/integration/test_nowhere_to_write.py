@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support.backends import ScriptedBackend
-from tests.support.router import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.router import ROOT
 from tests.support.takeover import Load
 
 FLEET = '[[regions]]\nname = "a"\nbackends = [{name = "x", url = "http://127.0.0.1:1"}]\n'

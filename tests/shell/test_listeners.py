@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.router import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.router import ROOT
 
 #: Prints the addresses that are listened on, or why none are. Takes descriptors, a name for each, and the file.
 OPEN = """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from cli.demo.real import unloadable
-from tests.support.router import free_port
+from tests.support.ports import free_port
 
 SERVER = """
 import signal, sys, threading

@@ -15,7 +15,8 @@ from typing import Self
 
 import orjson
 
-from tests.support.router import ROOT, Site, configuration, free_port
+from tests.support.ports import free_port
+from tests.support.router import ROOT, Site, configuration
 
 #: The part of a service manager between fork and exec: the descriptors are 3 and 4, and the variables are for this process.
 _HAND_DOWN = """

