@@ -2,6 +2,7 @@
 # Needs Linux or macOS and Python 3.11 to 3.13 with its venv module. Nothing outside this folder is changed.
 
 ARGS ?=
+JOBS ?=
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 VENV := .venv
@@ -30,8 +31,13 @@ help:  ## this list
 demo: $(if $(findstring --real,$(ARGS)),$(DEV),$(RUN))  ## three simulated regions, a router and a few prompts; ARGS=--once ends after them
 	@$(BIN)/router demo $(ARGS)
 
-test: $(DEV) node  ## all tests, with a real Valkey, a real llama.cpp and Node's openai client; ARGS go to pytest
+test: $(DEV) node  ## all tests, with a real Valkey, a real llama.cpp and Node's openai client; ARGS go to pytest, JOBS=4 runs four at once
+ifneq ($(JOBS),)
+	@$(BIN)/python -m pytest -m "alone and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -m "not alone and not soak" --numprocesses $(JOBS) --dist worksteal $(ARGS)
+else
 	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+endif
 
 check: $(DEV)  ## lint, format, types, import contracts, house rules
 	@$(BIN)/ruff check

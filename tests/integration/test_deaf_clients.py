@@ -7,10 +7,13 @@ import socket
 import time
 
 import orjson
+import pytest
 
 from tests.integration.conftest import OPEN
 from tests.support.backends import SSE_HEAD, Call, ScriptedBackend, answer, chunk, event
 from tests.support.router import RouterProcess, Site
+
+pytestmark = pytest.mark.alone
 
 PLACES = 20
 EVENTS = b"".join(chunk(event("x" * 8000)) for _ in range(20))

@@ -20,6 +20,8 @@ from tests.support.backends import Call, ScriptedBackend, answer, whole
 from tests.support.hostile import JSON, MB, chat, picture
 from tests.support.router import RouterProcess, Site
 
+pytestmark = pytest.mark.alone
+
 CHAT = "/v1/chat/completions"
 ALIAS = OPEN + '[models.alias]\ntargets = [{ model = "m" }]\n'
 PLAN = "[plans.default]\ntokens_per_minute = 3_000\n"

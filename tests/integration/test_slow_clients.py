@@ -15,6 +15,8 @@ from tests.support.backends import DONE, SSE_HEAD, Call, ScriptedBackend, chunk,
 from tests.support.loris import Swarm
 from tests.support.router import RouterProcess, Site
 
+pytestmark = pytest.mark.alone
+
 CHAT = "/v1/chat/completions"
 
 
