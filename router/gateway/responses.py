@@ -192,7 +192,8 @@ def rate_limit_lines(state: Reservation | Refusal) -> bytes:
     """``x-ratelimit-*`` with OpenAI's names; only of the limits that exist."""
     out = b""
     for rate in state.shown:
-        out += _RATE_LIMIT[rate.limit] % (rate.most, rate.remaining, duration(rate.reset_s))
+        reset = duration(rate.reset_s) if rate.reset_s else b"0ms"
+        out += _RATE_LIMIT[rate.limit] % (rate.most, rate.remaining, reset)
     return out
 
 

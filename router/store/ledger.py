@@ -101,9 +101,10 @@ class Ledger:
         return purse
 
     def touch(self, purse: Purse) -> None:
-        """Something happened to a purse: visit it soon."""
+        """Something happened to a purse: visit it soon. Needs no call while ``purse.dirty``."""
         if not self._dirty:
             self._wake.set()
+        purse.dirty = True
         self._dirty.add(purse)
 
     def ask(self, purse: Purse) -> None:
@@ -205,6 +206,7 @@ class Ledger:
         return f"{self._router}.{next(self._serial):x}"
 
     def _visit(self, purse: Purse, now_s: float) -> None:
+        purse.dirty = False
         purse.roll(now_s)
         self.send(purse)
         if purse.busy:

@@ -56,7 +56,7 @@ class Settlement(NamedTuple):
 
 
 class Purse:
-    """``idle`` are slots held and not in use; ``held`` are all, in use or not."""
+    """``idle`` are slots held and not in use; ``held`` are all, in use or not. ``dirty``: it is about to be visited."""
 
     __slots__ = (
         "_counted",
@@ -79,6 +79,7 @@ class Purse:
         "denied",
         "denied_cost",
         "denied_until_s",
+        "dirty",
         "good_until_s",
         "held",
         "idle",
@@ -108,7 +109,7 @@ class Purse:
         self.renew_s = now_s
         self.outgoing: Settlement | None = None
         self.ask_after_s = 0.0
-        self.sending = self.asking = self.busy = False
+        self.sending = self.asking = self.busy = self.dirty = False
         self.share: Share | None = None
         self.denied: Refusal | None = None
         self.denied_cost = NOTHING

@@ -149,7 +149,7 @@ class SharedStore:
             return Reservation(key.id, request_id, units, "none")
         taken = purse.take(units, request_id, now_s)
         if taken is not None:
-            if purse.busy and purse.low(now_s):
+            if purse.low(now_s):
                 self._ledger.ask(purse)
             return taken
         if (denied := purse.still_denied(units, now_s)) is not None:
@@ -196,7 +196,8 @@ class SharedStore:
             purse.share.settle(tuple(map(sub, reserved, units)), self._heart.server_us(self._monotonic_s()))
             units = reserved
         purse.put_back(reserved, units, reservation.slot)
-        self._ledger.touch(purse)
+        if not purse.dirty:
+            self._ledger.touch(purse)
 
     # administration
 
