@@ -178,7 +178,7 @@ class Relay(Leash[W]):
     def on_head(self, status: int, headers: Headers) -> None:
         self.status = status
         self._headers = headers
-        self._error = not 200 <= status < 300 or status in ODD_SUCCESSES
+        self._error = status != 200 and (not 200 <= status < 300 or status in ODD_SUCCESSES)
         self.passed = passed = headers.meaning or passed_of(headers)
         if passed.form is Form.EVENTS and not self._error and status != 204:
             self._watch = self._new_watch()
