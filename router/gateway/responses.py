@@ -190,11 +190,11 @@ _RATE_LIMIT = {
 
 def rate_limit_lines(state: Reservation | Refusal) -> bytes:
     """``x-ratelimit-*`` with OpenAI's names; only of the limits that exist."""
-    out = b""
-    for rate in state.shown:
-        reset = duration(rate.reset_s) if rate.reset_s else b"0ms"
-        out += _RATE_LIMIT[rate.limit] % (rate.most, rate.remaining, reset)
-    return out
+    rates = state.shown
+    if rates.lines is None:
+        lines = [_RATE_LIMIT[r.limit] % (r.most, r.remaining, duration(r.reset_s)) for r in rates]
+        rates.lines = b"".join(lines)
+    return rates.lines
 
 
 def duration(seconds: float) -> bytes:

@@ -41,6 +41,15 @@ class Shown(Value):
     reset_s: float  # until it is full again
 
 
+class Rates(tuple[Shown, ...]):
+    """Rates as they stand at one moment. ``lines``: the headers that tell them, once somebody has written these."""
+
+    lines: bytes | None = None
+
+
+_NO_RATES = Rates()
+
+
 class Reservation(Value):
     """The part of an account's limits that a request holds until it is settled."""
 
@@ -49,7 +58,7 @@ class Reservation(Value):
     cost: Units
     #: none: the plan has no limits · memory · store · allowance · share or allow: the store was away
     source: str
-    shown: tuple[Shown, ...] = ()
+    shown: Rates = _NO_RATES
     slot: str | None = None
     settled: bool = False
 
@@ -65,7 +74,7 @@ class Refusal:
     limit: str  # the name of a kind (core/limits), or "store"
     detail: str  # for the client: limit, used, reset
     retry_after_s: float | None = None
-    shown: tuple[Shown, ...] = ()
+    shown: Rates = _NO_RATES
 
 
 @dataclass(frozen=True, slots=True)

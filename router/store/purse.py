@@ -19,7 +19,7 @@ from router.config import Plan
 from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
 from router.core.quota import UNITS_MAX, Account, Standing
 from router.store.answers import SHOWN, remaining
-from router.store.base import Refusal, Reservation, Shown
+from router.store.base import Rates, Refusal, Reservation, Shown
 from router.store.degraded import Share
 
 #: Seconds of demand that a busy key holds; what is held twice over goes back.
@@ -34,6 +34,8 @@ ASK_AGAIN_S = 0.1
 #: Demand is measured over at least this long, and smoothed.
 ROLL_S = 0.1
 _SMOOTHING = 0.3
+#: Response headers of a busy key tell where its rates stood no longer ago than this.
+TOLD_S = 0.02
 #: After a pause of this length the measurement begins anew.
 QUIET_S = 1.0
 #: Stands for the balance of a limit that the plan does not have: whatever is taken from it, it stays above the half.
@@ -71,6 +73,8 @@ class Purse:
         "_shown",
         "_target",
         "_target_slots",
+        "_told",
+        "_told_until_s",
         "account",
         "ask_after_s",
         "asking",
@@ -121,6 +125,7 @@ class Purse:
         self._target = NOTHING
         self._target_slots = 0
         self._low = (_NEVER_LOW,) * len(KINDS)
+        self._told = Rates()
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
@@ -143,7 +148,7 @@ class Purse:
         self._counted = tuple(i for i, shape, _ in limits.active if shape is not Shape.SLOTS)
         self.balance = [_rebased(units, i in self._counted) for i, units in enumerate(self.balance)]
         self._shared = [_UNBOUNDED] * len(KINDS)
-        self.denied_until_s = 0.0
+        self.denied_until_s = self._told_until_s = 0.0
         if self.standing is not None:
             self.note(self.standing, self.standing_s, None)
 
@@ -166,13 +171,18 @@ class Purse:
             self._rolled_s = now_s
         self.touched_s = now_s
         self._let_in.append(cost)
+        if not self.busy or now_s >= self._told_until_s:
+            self._told, self._told_until_s = self._rates_at(now_s), now_s + TOLD_S
+        return Reservation(self.account, request_id, cost, source, self._told, slot)
+
+    def _rates_at(self, now_s: float) -> Rates:
         shared, balance, full_s = self._shared, self.balance, self._full_s
-        shown = []
-        for i, name, most in self._shown:
-            left, reset_s = shared[i] + balance[i], full_s[i] - now_s
-            left = 0 if left < 0 else left if left < most else most
-            shown.append(Shown(name, most, left, reset_s if reset_s > 0 else 0.0))
-        return Reservation(self.account, request_id, cost, source, tuple(shown), slot)
+        return Rates(
+            [
+                Shown(name, most, min(max(0, shared[i] + balance[i]), most), max(0.0, full_s[i] - now_s))
+                for i, name, most in self._shown
+            ]
+        )
 
     def put_back(self, reserved: Units, used: Units, slot: str | None) -> None:
         """A request is over: take back what it reserved less what it used, and its slot."""

@@ -18,7 +18,7 @@ from router.store.base import Key, Refusal, Reservation, Shown
 from router.store.degraded import PROBE_S, PROBE_S_MAX, Breaker, Share
 from router.store.keys import KeyRecord, Ring, new_key
 from router.store.memory import MemoryStore
-from router.store.purse import DENY_S, HOLD_S, Purse
+from router.store.purse import DENY_S, HOLD_S, TOLD_S, Purse
 
 NOW_US = 1_800_000_000_000_000
 PLAN = Plan("p", requests_per_minute=60_000, tokens_per_minute=6_000_000, concurrent=1000, budget_usd_month=100.0)
@@ -95,6 +95,15 @@ def test_a_purse_gives_what_it_holds_and_no_more() -> None:
     assert again is not None
     assert purse.balance[:2] == [1, 40]
     assert purse.inflight == 3
+
+
+def test_a_busy_key_is_told_its_rates_as_of_a_moment_ago() -> None:
+    for busy in (False, True):
+        purse = filled(new_purse(), requests=1000, tokens=100_000, slots=1000)
+        purse.busy = busy
+        taken = [purse.take(units(1, 10), "r", now_s) for now_s in (1.0, 1.0 + TOLD_S / 2, 1.0 + TOLD_S)]
+        left = [told(one, "requests").remaining for one in taken if one is not None]
+        assert left == [left[0], left[0] - (not busy), left[0] - 2]
 
 
 def test_a_limit_the_plan_does_not_have_never_runs_out() -> None:
