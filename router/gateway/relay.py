@@ -77,6 +77,15 @@ class Relay(Leash[W]):
         "seam",
     )
 
+    # known with the head
+    _error: bool
+    _headers: Headers
+    passed: Passed
+    # of a committed stream: what was passed on since the last tally, how it is kept, and when the next one is due
+    _parts: list[bytes]
+    _keep: Callable[[bytes], None]
+    _full_events: int
+
     def __init__(
         self,
         sender: Sender[W],
@@ -116,15 +125,8 @@ class Relay(Leash[W]):
         self.committed = False
         self.seam = seam
         self.transcript = None
-        # Of a committed stream
-        self._parts: list[bytes]  # passed on since the last tally
-        self._keep: Callable[[bytes], None]
-        self._full_events = 0  # when there are as many, the next tally is due
-        # The rest is known with the head
+        self._full_events = 0
         self.status = 0
-        self._error: bool
-        self._headers: Headers
-        self.passed: Passed
 
     @property
     def is_stream(self) -> bool:
