@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from router.core.limits import INDEX, KINDS, MICRO, REQUESTS, LimitKind, Limits, Shape, Units
 from router.core.quota import MINUTE_US, Shortfall, Standing
-from router.store.base import LimitState, Rates, Refusal, Shown
+from router.store.base import LimitState, Refusal, Shown, ShownRates
 
 #: Index and name of every kind that response headers tell.
 SHOWN = tuple((i, kind.name) for i, kind in enumerate(KINDS) if kind.header is not None)
@@ -18,9 +18,9 @@ def remaining(deficit_us: int, per_minute: int) -> int:
     return max(0, (MINUTE_US - deficit_us) * per_minute // MINUTE_US)
 
 
-def shown(limits: Limits, used: Sequence[int]) -> Rates:
+def shown(limits: Limits, used: Sequence[int]) -> ShownRates:
     """The rates that headers tell, from what an account has used of each kind."""
-    return Rates(
+    return ShownRates(
         [
             Shown(name, limit, remaining(used[i], limit), used[i] / MICRO)
             for i, name in SHOWN

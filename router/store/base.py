@@ -41,13 +41,13 @@ class Shown(Value):
     reset_s: float  # until it is full again
 
 
-class Rates(tuple[Shown, ...]):
+class ShownRates(tuple[Shown, ...]):
     """Rates as they stand at one moment. ``lines``: the headers that tell them, once somebody has written these."""
 
     lines: bytes | None = None
 
 
-_NO_RATES = Rates()
+_NO_RATES = ShownRates()
 
 
 class Reservation(Value):
@@ -58,7 +58,7 @@ class Reservation(Value):
     cost: Units
     #: none: the plan has no limits · memory · store · allowance · share or allow: the store was away
     source: str
-    shown: Rates = _NO_RATES
+    shown: ShownRates = _NO_RATES
     slot: str | None = None
     settled: bool = False
 
@@ -74,7 +74,7 @@ class Refusal:
     limit: str  # the name of a kind (core/limits), or "store"
     detail: str  # for the client: limit, used, reset
     retry_after_s: float | None = None
-    shown: Rates = _NO_RATES
+    shown: ShownRates = _NO_RATES
 
 
 @dataclass(frozen=True, slots=True)

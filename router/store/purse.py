@@ -19,7 +19,7 @@ from router.config import Plan
 from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
 from router.core.quota import UNITS_MAX, Account, Standing
 from router.store.answers import SHOWN, remaining
-from router.store.base import Rates, Refusal, Reservation, Shown
+from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import Share
 
 #: Seconds of demand that a busy key holds; what is held twice over goes back.
@@ -125,7 +125,7 @@ class Purse:
         self._target = NOTHING
         self._target_slots = 0
         self._low = (_NEVER_LOW,) * len(KINDS)
-        self._told = Rates()
+        self._told = ShownRates()
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
@@ -175,9 +175,9 @@ class Purse:
             self._told, self._told_until_s = self._rates_at(now_s), now_s + TOLD_S
         return Reservation(self.account, request_id, cost, source, self._told, slot)
 
-    def _rates_at(self, now_s: float) -> Rates:
+    def _rates_at(self, now_s: float) -> ShownRates:
         shared, balance, full_s = self._shared, self.balance, self._full_s
-        return Rates(
+        return ShownRates(
             [
                 Shown(name, most, min(max(0, shared[i] + balance[i]), most), max(0.0, full_s[i] - now_s))
                 for i, name, most in self._shown

@@ -18,7 +18,7 @@ from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cos
 from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
 from router.errors import RouterError
 from router.store.answers import limit_states, refusal, shown
-from router.store.base import Key, LimitState, Rates, Refusal, Reservation, Shown
+from router.store.base import Key, LimitState, Refusal, Reservation, Shown, ShownRates
 from router.store.courier import Command, Courier, Link, LinkError, call
 from router.store.degraded import share_of
 from router.store.heartbeat import MARK, Heartbeat
@@ -355,7 +355,7 @@ class SharedStore:
             return answer
         taken = purse.reservation(self._on_down, units, request_id, slot, now_s)
         parts = zip(taken.shown, shown(share.limits, share.account.used), strict=True)
-        taken.shown = Rates([Shown(rate.limit, rate.most, part.remaining, rate.reset_s) for rate, part in parts])
+        taken.shown = ShownRates([Shown(rate.limit, rate.most, part.remaining, rate.reset_s) for rate, part in parts])
         return taken
 
     async def _asked(self, work: Awaitable[T]) -> T:
