@@ -4,7 +4,10 @@ A body of which ``Params.deaths_max`` backends died is a *suspect*: it may be th
 were restarted. It is refused as long as one of them is away. When all are well it gets one trial, in which a single
 death convicts it, and an answer acquits it. A convict is refused for ten minutes. So a body that kills and is sent
 again and again kills one backend more than ``deaths_max`` in that time, and one that did not is served as soon as the
-backends are back. The other routers that share the store hear of both.
+backends are back.
+
+Every router that shares the store remembers both for ten minutes. The others refuse a suspect for half a minute, for
+they do not know which backends it was; then it gets its trial with them, unless another router has acquitted it.
 """
 
 from __future__ import annotations
@@ -13,19 +16,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeVar
 
 from router.errors import RouterError
 from router.store.base import Store
 
 MEMORY_S = 600.0
-#: Other routers refuse a suspect this long. They do not hear of an acquittal.
-_SUSPICION_S = 30.0
+#: Other routers refuse a suspect this long before they try it.
+_FRESH_S = 30.0
 #: When a suspect may come again: backends are probed about once a second, and need two good probes.
 _AGAIN_S = 2.0
 _ENTRIES_MAX = 1024
-T = TypeVar("T")
-_KIND = "poison"
+#: Marks that all routers see: of a suspect, of one that is refused yet, of a convict, of one that was acquitted.
+_SUSPECT, _FRESH, _CONVICT, _CLEARED = "poison", "poison-fresh", "poison-convict", "poison-cleared"
 #: Of a longer body, its beginning, its end and its length stand for it: hashing holds up everybody.
 _HASHED_BYTES_MAX = 1024 * 1024
 
@@ -35,6 +37,7 @@ class Suspect:
     digest: str
     backends: frozenset[str]
     since_s: float
+    told: bool  # to the other routers
     on_trial: bool = False
     convicted: bool = False
 
@@ -46,7 +49,6 @@ class Poison:
         self._store = store
         self._well = well
         self._suspects: OrderedDict[str, Suspect] = OrderedDict()
-        self._acquitted_s: OrderedDict[str, float] = OrderedDict()  # digests, and when
 
     def admit(self, body: bytes | bytearray, now_s: float) -> Suspect | None:
         """None: nothing is held against it. A suspect: this is its trial, and ``release`` must follow. Raises
@@ -59,15 +61,25 @@ class Poison:
             del self._suspects[digest]
             suspect = None
         if suspect is None:
-            acquitted = now_s - self._acquitted_s.get(digest, float("-inf")) < _SUSPICION_S
-            if not acquitted and self._store.marked(_KIND, digest):
-                raise _refusal(_AGAIN_S)
-            return None
+            return self._heard_of(digest, now_s)
         if suspect.convicted:
             raise _refusal(None)
         if suspect.on_trial or not all(self._well(backend) for backend in suspect.backends):
             raise _refusal(_AGAIN_S)
         suspect.on_trial = True
+        return suspect
+
+    def _heard_of(self, digest: str, now_s: float) -> Suspect | None:
+        """Judge it by what other routers have told."""
+        marked = self._store.marked
+        if marked(_CONVICT, digest):
+            raise _refusal(None)
+        if not marked(_SUSPECT, digest) or marked(_CLEARED, digest):
+            return None
+        if marked(_FRESH, digest):
+            raise _refusal(_AGAIN_S)
+        suspect = Suspect(digest, frozenset(), now_s, told=True, on_trial=True)
+        _keep(self._suspects, digest, suspect)
         return suspect
 
     def killed(
@@ -76,23 +88,25 @@ class Poison:
         """``backends`` died of it, or while it was there. ``told``: the other routers may hear of it."""
         if trial is not None:
             trial.convicted, trial.since_s = True, now_s
-            suspect, hold_s = trial, MEMORY_S
+            suspect, marks = trial, {_CONVICT: MEMORY_S}
         else:
-            suspect, hold_s = Suspect(digest_of(body), backends, now_s), _SUSPICION_S
-        self._acquitted_s.pop(suspect.digest, None)
+            suspect = Suspect(digest_of(body), backends, now_s, told)
+            marks = {_SUSPECT: MEMORY_S, _FRESH: _FRESH_S}
         _keep(self._suspects, suspect.digest, suspect)
         if told:
-            self._store.mark(_KIND, suspect.digest, hold_s)
+            for kind, hold_s in marks.items():
+                self._store.mark(kind, suspect.digest, hold_s)
 
     def release(self, suspect: Suspect, now_s: float, *, answered: bool) -> None:
         """The trial is over. Without an answer and without a death it has proved nothing."""
         suspect.on_trial = False
         if answered and not suspect.convicted:
             self._suspects.pop(suspect.digest, None)
-            _keep(self._acquitted_s, suspect.digest, now_s)
+            if suspect.told:
+                self._store.mark(_CLEARED, suspect.digest, MEMORY_S)
 
 
-def _keep(entries: OrderedDict[str, T], digest: str, value: T) -> None:
+def _keep(entries: OrderedDict[str, Suspect], digest: str, value: Suspect) -> None:
     entries[digest] = value
     entries.move_to_end(digest)
     if len(entries) > _ENTRIES_MAX:

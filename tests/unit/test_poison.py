@@ -92,10 +92,32 @@ def test_other_routers_refuse_a_suspect_for_a_while_and_a_convict_for_ten_minute
     here.killed(0.0)
     assert there.refused(1.0).should_retry
     assert there.admit(1.0, OTHER) is None
-    assert there.admit(31.0) is None
     here.killed(40.0, here.admit(35.0))
     assert there.refused(40.0 + MEMORY_S - 1.0).status == 502
     assert there.admit(41.0 + MEMORY_S) is None
+
+
+def test_a_suspect_is_one_at_every_router_for_ten_minutes() -> None:
+    store = MarkStore()
+    here, there, third = Site(store), Site(store), Site(store)
+    here.killed(0.0)
+    trial = there.admit(MEMORY_S - 10.0)
+    assert trial is not None, "another router tries it, as a suspect"
+    assert there.refused(MEMORY_S - 9.0).should_retry, "one trial at a time"
+    there.killed(MEMORY_S - 8.0, trial)
+    assert third.refused(MEMORY_S + 100.0).should_retry is False, "one more death, and all of them refuse it"
+    assert here.admit(0.5 * MEMORY_S, OTHER) is None
+
+
+def test_an_acquittal_holds_everywhere() -> None:
+    store = MarkStore()
+    here, there = Site(store), Site(store)
+    here.killed(0.0)
+    trial = there.admit(31.0)
+    assert trial is not None
+    there.poison.release(trial, 32.0, answered=True)
+    assert there.admit(33.0) is None
+    assert Site(store).admit(33.0) is None
 
 
 def test_what_is_bound_to_a_jurisdiction_is_not_told() -> None:
