@@ -21,7 +21,7 @@ REASONS = {
     "logprobs": "log probabilities were asked for",
     "reasoning": "the answer has reasoning in it",
     "odd_request": "the request asks for something that a rest cannot be asked for",
-    "odd_answer": "the answer has something in it that is no text",
+    "odd_answer": "the answer has something in it that is not text",
     "half_character": "the backend had sent half of a character",
     "too_long": "the answer is too long to be kept",
     "refused": "the backend ended the answer because of the request",

@@ -88,6 +88,7 @@ class Transcript:
         "_size",
         "_texts",
         "backend",
+        "counted",
         "events",
         "finished",
         "frame",
@@ -101,6 +102,7 @@ class Transcript:
         self._size = 0  # of the texts
         self._blank: list[str] = []  # texts of the latest events that add nothing but white space, or nothing
         self.events = 0
+        self.counted = 0  # the length of the text when an engine last counted its tokens
         self.finished = False
         self.frame: Frame | None = None
         self.sample: dict[str, Any] | None = None

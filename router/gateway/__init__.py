@@ -15,6 +15,7 @@ leash          how long an attempt is waited for, and how it is ended from outsi
 continuing     goes on with a stream that broke off: whether, and with what
 rest           the request for the rest of an answer
 assembling     whole answers that are asked for as streams
+token_count    how many tokens of it there are, as an engine counts
 answer         the client's half: begun once, ended once, however many attempts it takes
 exchange       everything about one request that outlives a stop
 

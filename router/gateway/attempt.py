@@ -76,6 +76,9 @@ class Attempts:
             x.shape = None
         end = _GONE  # unless the attempt comes to an end of its own
         try:
+            if x.rest is not None and x.rest.limited and await self._used_up(x, pool, now_s):
+                end = AttemptEnd(Outcome.MOVED, "stream_interrupted", detail="had nothing left to say")
+                return end
             asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
             data = self._upstream_bytes(x, ask, pool, ask_usage=asked)
             outbound = pool.take(now_s) or await self._connect(pool)
@@ -106,6 +109,13 @@ class Attempts:
         x.shape = None
         data = self._upstream_bytes(x, ask, pool, ask_usage=False)
         return await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
+
+    async def _used_up(self, x: Exchange, pool: Pool, now_s: float) -> bool:
+        """Whether nothing is left of the limit of an answer that is to be gone on with."""
+        try:
+            return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(pool))
+        except ConnectionResetError:
+            return False
 
     async def _without_option(self, x: Exchange, ask: Ask, pool: Pool, end: AttemptEnd, now_s: float) -> AttemptEnd:
         """The stream was asked for its usage. An engine that may not know the option gets the client's own body."""

@@ -20,8 +20,11 @@ from router.gateway.ingress import Ask
 from router.gateway.rest import Rest, rest_of
 from router.gateway.settings import InForce
 from router.gateway.steps import LONG_BODY_BYTES, Steps, Turns, finish
+from router.gateway.token_count import count_tokens
 from router.gateway.upstream_body import shows_usage
 from router.upstream.classify import AttemptEnd
+from router.upstream.pool import Pool
+from router.wire.outbound import Outbound
 
 _NEVER = float("inf")
 
@@ -52,11 +55,7 @@ class Continuing:
     async def prepare(self, x: Exchange, end: AttemptEnd) -> Continues:
         """A leg of the answer, or an attempt to go on with it, has failed. Makes the request for the rest. Returns the
         least that a backend must be able to; NO: nobody can go on, and the reason is in the record."""
-        found: Rest | str = "refused"
-        if not end.refused:
-            steps = self._rest(x)
-            long = len(x.request.body) > LONG_BODY_BYTES
-            found = await self._turns.read(steps) if long else finish(steps)
+        found = "refused" if end.refused else await self._make(x)
         if isinstance(found, str):
             x.rest, x.record.not_continued = None, found
             return Continues.NO
@@ -65,6 +64,25 @@ class Continuing:
             x.need.prompt_tokens = x.record.prompt_tokens + found.said
             x.need.deadline_s = _NEVER
         return found.least
+
+    async def count(self, x: Exchange, pool: Pool, outbound: Outbound) -> bool:
+        """Ask the engine how many tokens of the limit are used up. Returns whether none is left."""
+        rest, transcript = x.rest, x.transcript
+        if rest is None or transcript is None or transcript.counted == len(rest.text):
+            return False
+        transcript.counted = len(rest.text)
+        count = await count_tokens(pool, outbound, x.record.served_model or "", rest.text)
+        if count is not None and transcript.events < count <= len(rest.text.encode()):
+            transcript.events = count
+            found = await self._make(x)
+            if isinstance(found, Rest):
+                x.rest = found
+                return found.over
+        return False
+
+    async def _make(self, x: Exchange) -> Rest | str:
+        steps = self._rest(x)
+        return await self._turns.read(steps) if len(x.request.body) > LONG_BODY_BYTES else finish(steps)
 
     def _rest(self, x: Exchange) -> Steps[Rest | str]:
         ask, transcript = x.ask, x.transcript

