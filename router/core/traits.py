@@ -64,7 +64,7 @@ class Traits:
     sums_usage: bool = False
     #: streams take ``stream_options``; None: the first answer tells
     takes_usage_option: bool | None = True
-    #: what it is believed to be able to do until a probe of the live engine tells: a safe belief, see ADR 22
+    #: what it is believed to be able to do until a probe of the live engine tells: a safe belief, see ADR 23
     continues: Continues = Continues.NO
     #: goes on with a last message of the assistant by default, where others begin a new turn
     prefills: bool = False
