@@ -263,13 +263,14 @@ def request_facts(record: Json) -> Grid:
     first = f"first token after {units.seconds(record['ttft_s'])}" if record["ttft_s"] is not None else None
     place = f"from {escape(record['client_region'])}" if record["client_region"] else None
     error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
+    cut = f"not continued: {record['not_continued']}" if record.get("not_continued") else None
     return facts(
         {
             "request": f"[bold]{escape(record['request_id'])}[/]",
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
-            "answer": dotted(status_text(record["status"]), error, wait, first, _lasted(record)),
+            "answer": dotted(status_text(record["status"]), error, cut, wait, first, _lasted(record)),
             "tokens": _tokens(record),
         }
     )

@@ -286,7 +286,7 @@ class Relay(Leash[W]):
         end = end_in_band(watch.error or {})
         if self.committed:
             refused = end.outcome is Outcome.CLIENT_ERROR
-            end = self._interrupted("reported an error of its engine", refused=refused)
+            end = self._interrupted("reported an error of its engine", died=end.died, refused=refused)
         self.set(end)
 
     def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class AttemptEnd:
     stale      the pooled connection could not be used: it was closed before the backend saw the request, or its bytes
                did not begin an answer. Nobody is blamed; the request goes out again on another connection
     unsent     there was no address to send it to
-    died       the connection broke after the request was sent and before any answer
+    died       the backend may have died of the request: its connection broke, or it says that its engine is dead
     objection  what is passed on when the request was at fault, or nobody can serve it
     refused    the error came inside an answer that had begun, and is about the request
     body       of an error answer, as it came: not for clients
@@ -65,6 +66,9 @@ DELIVERED = AttemptEnd(Outcome.OK)
 
 #: Success statuses that no request asks for: an empty answer, and a part of one.
 ODD_SUCCESSES = frozenset({205, 206})
+
+#: vLLM: its API server lives on for a moment, and answers for the engine that died.
+_ENGINE_DEAD = re.compile(r"EngineCore encountered an issue|EngineDeadError", re.IGNORECASE)
 
 #: Outcomes after which the client gets the backend's own words if nobody else can answer.
 _PASSED_ON = frozenset({Outcome.CLIENT_ERROR, Outcome.MODEL_MISSING, Outcome.UNSUPPORTED})
@@ -117,6 +121,7 @@ def _end(status: int, headers: Sequence[tuple[bytes, bytes]], said: Said) -> Att
     if verdict.outcome is Outcome.OVERLOADED:
         wait_s = retry_after_s(headers, said.whole, said.message, clock.wall_s())
     end = AttemptEnd(verdict.outcome, "upstream_error", met, f"failed with status {met}", wait_s)
+    end.died = verdict.outcome is Outcome.SERVER_ERROR and _ENGINE_DEAD.search(said.message[:200]) is not None
     if verdict.outcome in _PASSED_ON:
         if shown != status:
             said.type = ""  # that header belonged to the other status

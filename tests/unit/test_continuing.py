@@ -125,6 +125,42 @@ async def test_several_breaks_and_the_limit(book: Playbook) -> None:
     book.at_rest()
 
 
+DEAD_ENGINE = b'data: {"error":{"message":"EngineCore encountered an issue. See stack trace","code":500}}\n\n'
+
+
+async def test_a_request_that_kills_engines_is_stopped_after_the_second(book: Playbook) -> None:
+    """Wherever it goes on, the engine dies at the same place."""
+    client, first = await begun(book, *map(event, "abcdefghijklmnopqrstuvwxyz"))
+    first.goes_on(DEAD_ENGINE, DONE)
+    second = await moved(book, first)
+    second.streams(event("0"))
+    second.goes_on(DEAD_ENGINE, DONE)
+    await book.turn()
+    assert b"stream_interrupted" in client.answer.body
+    assert book.records[0].not_continued == "deadly"
+    again = book.client()
+    again.send(chat(stream=True))
+    await book.turn()
+    book.asked.streams(event("0"))
+    book.asked.goes_on(DEAD_ENGINE, DONE)
+    await book.turn()
+    assert len(book.records[0].attempts) == 1, "it is a suspect: one death is enough"
+    refused = book.client()
+    refused.send(chat(stream=True))
+    assert refused.answer.status == 502
+
+
+async def test_a_region_that_is_switched_off_twice_is_not_the_fault_of_its_streams(book: Playbook) -> None:
+    client, backend = await begun(book, *map(event, "abcdefghijklmnopqrstuvwxyz"))
+    for _ in range(3):
+        backend.dies()
+        backend = await moved(book, backend)
+        backend.streams(*map(event, "abcdefghijklmnopqrstuvwxyz"))
+    backend.goes_on(event(finish="stop"), DONE, end=True)
+    assert client.answer.whole
+    assert text_of(client) == "abcdefghijklmnopqrstuvwxyz" * 4
+
+
 async def test_one_usage_and_one_charge(book: Playbook) -> None:
     client, first = await begun(book, event("a"), event("b"), request=chat(stream=True, **USAGE))
     first.dies()
