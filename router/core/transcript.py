@@ -74,7 +74,7 @@ def message_of(event: bytes) -> dict[str, Any] | None:
 
 
 class Transcript:
-    """Hand ``add`` all bytes that the client is sent, in whole events. ``backend`` began the answer.
+    """Hand ``add`` all bytes that the client is sent, in whole events. ``engine``: the kind of the first.
 
     Texts are kept as they stand in JSON: there are servers that send the two halves of a character in two events.
 
@@ -87,8 +87,8 @@ class Transcript:
         "_blank",
         "_size",
         "_texts",
-        "backend",
         "counted",
+        "engine",
         "events",
         "finished",
         "frame",
@@ -96,8 +96,8 @@ class Transcript:
         "sample",
     )
 
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
         self._texts: list[bytes] = []
         self._size = 0  # of the texts
         self._blank: list[str] = []  # texts of the latest events that add nothing but white space, or nothing

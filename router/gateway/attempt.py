@@ -257,7 +257,7 @@ class Attempts:
         if x.envelope.kind is StreamKind.RESPONSES:
             self._keep(x, lease, relay)
         if relay.is_stream:
-            relay.transcript = self._continuing.open(x, lease.backend)
+            relay.transcript = self._continuing.open(x, relay.pool.spec.engine)
         record.ttft_s = now_s - x.arrival_s
         record.status = relay.status
         return responses.answer_head(

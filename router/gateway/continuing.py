@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from router import clock
 from router.core.continuable import OF_STOPS
-from router.core.fleet import Fleet
 from router.core.seam import Seam, ending
 from router.core.sse import StreamKind
 from router.core.traits import TRAITS, Continues
@@ -32,9 +31,8 @@ _NEVER = float("inf")
 class Continuing:
     """See above. Reasons why an answer is not gone on with are noted in its record."""
 
-    def __init__(self, force: InForce, fleet: Fleet, turns: Turns, rng: Rng) -> None:
+    def __init__(self, force: InForce, turns: Turns, rng: Rng) -> None:
         self._force = force
-        self._fleet = fleet
         self._turns = turns
         self._rng = rng
 
@@ -46,10 +44,10 @@ class Continuing:
             return "several_choices"
         return None if self._force.settings.config.continuation.enabled else "off"
 
-    def open(self, x: Exchange, backend: str) -> Transcript | None:
+    def open(self, x: Exchange, engine: str) -> Transcript | None:
         """An answer begins. None: nothing need be kept of it."""
         if x.ask is not None and self.reason_at_once(x.ask) is None:
-            x.transcript = Transcript(backend)
+            x.transcript = Transcript(engine)
         return x.transcript
 
     async def prepare(self, x: Exchange, end: AttemptEnd) -> Continues:
@@ -88,11 +86,8 @@ class Continuing:
         ask, transcript = x.ask, x.transcript
         if ask is None or transcript is None:
             return (ask and self.reason_at_once(ask)) or "odd_answer"
-        first = self._fleet.backends.get(transcript.backend)
-        if first is None:
-            return "no_backend"
         transcript.forget_unsaid()
-        return (yield from rest_of(x.request.body, transcript, TRAITS[first.spec.engine]))
+        return (yield from rest_of(x.request.body, transcript, TRAITS[transcript.engine]))
 
     def may_move(self, x: Exchange) -> bool:
         """Whether another backend can go on with an answer whose backend still lives. Its body is read at once."""

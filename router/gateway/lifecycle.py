@@ -46,6 +46,8 @@ from router.upstream.pool import Pools
 _log = logging.getLogger("router.gateway")
 
 _OK = Outcome.OK
+#: Errors of requests that find no place: of an answer that has begun they say less than that it is cut.
+_NO_PLACE = frozenset({"admission_full", "wait_expired"})
 
 
 class Lifecycle:
@@ -79,7 +81,7 @@ class Lifecycle:
         self.demand = Demand(force, fleet, self._keepers, self.tokens, rng)
         self._charging = Charging(force, store, self.tokens)
         self._pings = Pings()
-        self._continuing = Continuing(force, fleet, self._turns, rng)
+        self._continuing = Continuing(force, self._turns, rng)
         self._attempts = Attempts(
             force,
             fleet=fleet,
@@ -211,6 +213,8 @@ class Lifecycle:
     def _refuse(self, x: Exchange, error: RouterError) -> None:
         """The request ends with an error: as an answer, or in band if the answer has begun."""
         record, answer, head = x.record, x.answer, x.request.head
+        if answer.begun and error.code in _NO_PLACE:
+            error = RouterError("stream_interrupted", error.detail)
         record.error = error.code
         record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         dialect = x.envelope.dialect

@@ -383,6 +383,25 @@ async def test_a_client_that_asks_is_told_of_the_legs(book: Playbook) -> None:
     assert text_of(client) == "ab"
 
 
+async def test_a_stream_that_finds_no_place_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = configuration(backends=("us-east/a", "us-west/a")).replace(
+        'engine = "vllm"', 'engine = "vllm"\nmax_inflight = 1'
+    )
+    book = Playbook(monkeypatch, text)
+    client, first = await begun(book, event("a"))
+    other = book.client()
+    other.send(chat(stream=True))
+    await book.turn()
+    first.dies()
+    await book.turn()
+    for _ in range(40):
+        book.advance(1.0)
+    assert client.answer.body.count(b": ping") == 2, "it has waited for a place"
+    assert b'"stream_interrupted"' in client.answer.body
+    assert book.records[0].not_continued == "no_backend"
+    other.leave()
+
+
 async def test_a_client_that_leaves_between_two_legs(book: Playbook) -> None:
     client, first = await begun(book, event("a"), event("b"))
     first.dies()

@@ -22,7 +22,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
 def transcript_of(*texts: str) -> Transcript:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     for text in texts:
         transcript.add(event(choices=[{"index": 0, "delta": {"content": text}, "finish_reason": None}]))
     return transcript

@@ -30,7 +30,7 @@ ROLE = event(
 
 
 def seam_after(text: str, **changes: Any) -> Seam:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     transcript.add(said(text))
     given: dict[str, Any] = {"said": 5, "again": "", "stops": (), "shows_stop": False, "shows_usage": False}
     return Seam(transcript, text, **{**given, "prompt_tokens": 7, **changes})

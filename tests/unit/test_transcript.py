@@ -50,7 +50,7 @@ SHAPES = [chunk, completion, loose, with_line_ends, with_other_members]
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=4), min_size=1), batches=st.integers(1, 5))
 @examples(0.5)
 def test_the_text_is_what_was_said(shape: Any, texts: list[str], batches: int) -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     events = [shape(text) for text in texts]
     for start in range(0, len(events), batches):
         transcript.add(b"".join(events[start : start + batches]))
@@ -61,7 +61,7 @@ def test_the_text_is_what_was_said(shape: Any, texts: list[str], batches: int) -
 
 
 def test_halves_of_a_character_in_two_events_are_one() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     halves = [b"\\ud83d", b"\\ude00"]
     shape = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
     transcript.add(shape % b"x")
@@ -75,7 +75,7 @@ def test_halves_of_a_character_in_two_events_are_one() -> None:
 
 def test_what_is_no_text_is_named() -> None:
     def odd(*events: bytes) -> str:
-        transcript = Transcript("a/b")
+        transcript = Transcript("vllm")
         for each in events:
             transcript.add(each)
         return transcript.odd
@@ -95,13 +95,13 @@ def test_what_is_no_text_is_named() -> None:
 
 
 def test_comments_marks_and_usages_are_no_text() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     transcript.add(chunk("a") + b": ping\n\n" + chunk("b") + event(choices=[], usage={"prompt_tokens": 1}) + DONE)
     assert (transcript.text, transcript.events, transcript.odd) == ("ab", 2, "")
 
 
 def test_tokens_that_have_added_nothing_come_again() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     for text in ("a", "", "b", " ", "", "\n", "", ""):
         transcript.add(chunk(text))
     assert transcript.events == 8
@@ -112,7 +112,7 @@ def test_tokens_that_have_added_nothing_come_again() -> None:
 
 
 def test_blank_tokens_are_counted_across_batches() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     transcript.add(chunk("a") + chunk("b"))
     transcript.add(chunk("c") + chunk(" "))
     transcript.add(chunk(" ") + chunk("\n"))
@@ -122,7 +122,7 @@ def test_blank_tokens_are_counted_across_batches() -> None:
 
 
 def test_the_end_is_seen() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     transcript.add(chunk("a"))
     assert not transcript.finished
     transcript.add(event("b", finish="length"))
@@ -131,7 +131,7 @@ def test_the_end_is_seen() -> None:
 
 
 def test_very_long_answers_are_not_kept() -> None:
-    transcript = Transcript("a/b")
+    transcript = Transcript("vllm")
     for _ in range(5):
         transcript.add(chunk("x" * (TEXT_BYTES_MAX // 4)))
     assert transcript.odd == "too_long"
