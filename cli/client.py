@@ -203,8 +203,13 @@ def _parse(raw: bytes) -> Any:
         raise CliError("the answer is not JSON", hint="Is this address a router of ours?") from error
 
 
+#: A stream tells with it which backend goes on with the answer.
+_OWN_COMMENT = ": router "
+
+
 def _events(reply: HTTPResponse) -> Iterator[Event]:
-    """Server-sent events of a body, without comments and without an event that the end of the stream cuts."""
+    """Server-sent events of a body. An event cut short by the end of the stream is dropped, and so are comments, except
+    the router's own: each is an event named ``router``."""
     name, lines, size = "message", list[str](), 0
     while line := reply.readline(_EVENT_BYTES_MAX + 1):
         size += len(line)
@@ -217,5 +222,7 @@ def _events(reply: HTTPResponse) -> Iterator[Event]:
             name, lines, size = "message", [], 0
         elif text.startswith("data:"):
             lines.append(text[5:].removeprefix(" "))
+        elif text.startswith(_OWN_COMMENT):
+            yield Event(text.removeprefix(_OWN_COMMENT), "router")
         elif text.startswith("event:"):
             name = text[6:].strip()

@@ -11,6 +11,8 @@ from typing import Any
 from cli.client import Remote
 from cli.errors import CliError
 
+_WENT_ON = "continued in "
+
 
 @dataclass(slots=True)
 class Answer:
@@ -19,8 +21,9 @@ class Answer:
     request_id: str | None = None
     model: str | None = None
     region: str | None = None
-    backend: str | None = None
+    backend: str | None = None  # the one that began
     attempts: int = 1
+    went_on: list[str] = field(default_factory=list)  # backends that went on with the answer, one after the other
     text: str = ""
     ttft_s: float | None = None
     duration_s: float = 0.0
@@ -38,7 +41,7 @@ class Answer:
         return (self.output_tokens - 1) / span if span > 0 else None
 
     def document(self) -> dict[str, Any]:
-        names = ("request_id", "model", "region", "backend", "attempts", "text", "ttft_s", "duration_s")
+        names = ("request_id", "model", "region", "backend", "attempts", "went_on", "text", "ttft_s", "duration_s")
         rest = ("prompt_tokens", "output_tokens", "finish_reason", "tokens_per_s")
         return {name: getattr(self, name) for name in (*names, *rest)}
 
@@ -60,8 +63,10 @@ def complete(
     headers: Mapping[str, str] | None = None,
     on_start: Callable[[Answer], None] = lambda answer: None,
     on_text: Callable[[str], None] = lambda text: None,
+    on_leg: Callable[[str], None] = lambda backend: None,
 ) -> Answer:
-    """Ask, and hand on the answer piece by piece: ``on_start`` once the route is known, ``on_text`` for each piece.
+    """Ask, and hand on the answer piece by piece: ``on_start`` once the route is known, ``on_text`` for each piece,
+    ``on_leg`` when another backend goes on with it.
 
     Raises StatusError when the router refuses, CliError when the stream breaks.
     """
@@ -71,12 +76,17 @@ def complete(
         body["max_tokens"] = max_tokens
     answer = Answer(model=model)
     start_s = time.monotonic()
-    with api.stream("/v1/chat/completions", body, headers) as reply:
+    with api.stream("/v1/chat/completions", body, {"x-router-legs": "1", **(headers or {})}) as reply:
         _take_route(answer, reply.headers)
         on_start(answer)
         for event in reply.events:
             if event.data == "[DONE]":
                 break
+            if event.name == "router":
+                if event.data.startswith(_WENT_ON):
+                    answer.went_on.append(event.data.removeprefix(_WENT_ON))
+                    on_leg(answer.went_on[-1])
+                continue
             text = _take_event(answer, json.loads(event.data))
             if text:
                 if answer.ttft_s is None:

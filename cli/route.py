@@ -25,7 +25,7 @@ def route_line(answer: Answer) -> str:
     attempts = f"[yellow]{answer.attempts} attempts[/]" if answer.attempts > 1 else None
     tokens = units.plural(answer.output_tokens, "token") if answer.output_tokens is not None else None
     return dotted(
-        f"[bold]{answer.backend or 'unknown backend'}[/]",
+        f"[bold]{' → '.join([answer.backend or 'unknown backend', *answer.went_on])}[/]",
         attempts,
         f"first token {units.seconds(answer.ttft_s)}",
         f"{tokens} in {units.seconds(answer.duration_s)}" if tokens else units.seconds(answer.duration_s),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PROMPTS: tuple[tuple[str, str | None, str], ...] = (
 _WORDS = ("tide", "lamp", "river", "stone", "cloud", "grain", "paper", "harbor", "willow", "copper", "orchard")
 
 _AFTER_OUTAGE = 8
+#: Pieces of an answer that come before its region dies.
+_PIECES_BEFORE_DEATH = 18
 _RETURN_SEEN_S = 20.0
 
 
@@ -40,10 +43,11 @@ class Size:
     burst_prompt_words: int
     burst_answer_tokens: int
     warm_up_words: tuple[int, ...]
+    repeats: bool  # the same prompt has the same answer
 
 
-SIMULATED = Size(48, 24, 120, 20, (10, 150, 60, 250))
-REAL = Size(32, 9, 120, 12, (10, 120, 60))
+SIMULATED = Size(48, 24, 120, 20, (10, 150, 60, 250), repeats=True)
+REAL = Size(32, 9, 120, 12, (10, 120, 60), repeats=False)
 
 
 class Show:
@@ -100,21 +104,63 @@ class Show:
             raise CliError(f"every prompt of the burst was answered in {near}: nothing spilled over")
 
     def outage(self) -> None:
-        """The near region dies; no prompt notices."""
-        near, screen = self._regions[0], self._screen
-        screen.heading(f"{near} loses its power", "every engine there gets SIGKILL, and the next prompts come at once")
-        self._stage.world.kill(near)
-        self._ask(PROMPTS[0][0], "")
+        """A region dies in the middle of a sentence, and the sentence goes on."""
+        screen = self._screen
+        screen.heading(
+            "A region dies in the middle of a sentence",
+            "every engine there gets SIGKILL, and another region goes on",
+        )
+        dead = self._cut_short(PROMPTS[0][0])
         screen.line()
         with screen.dots(self._regions, _AFTER_OUTAGE) as dots:
             self._at_once(_AFTER_OUTAGE, dots, 8, 8)
-        if dots.answered(near):
-            raise CliError(f"{near} was killed and yet it answered")
+        if dots.answered(dead):
+            raise CliError(f"{dead} was killed and yet it answered")
         screen.line("[green]every prompt was answered[/]: what the dead region refused was tried elsewhere at once")
-        with screen.waiting(f"{near} gets its power back"):
-            self._stage.world.restart(near)
-            self._stage.wait_usable(near, timeout_s=_RETURN_SEEN_S)
-        screen.line(f"{screen.region(near)} is back and gets its share step by step")
+        with screen.waiting(f"{dead} gets its power back"):
+            self._stage.world.restart(dead)
+            self._stage.wait_usable(dead, timeout_s=_RETURN_SEEN_S)
+        screen.line(f"{screen.region(dead)} is back and gets its share step by step")
+
+    def _cut_short(self, text: str) -> str:
+        """One prompt, whose region is killed while it answers. Returns the region."""
+        screen, world = self._screen, self._stage.world
+        screen.prompt(text)
+        write: Any = None
+        pieces, dead, died_s, paused_s = 0, "", 0.0, 0.0
+
+        def start(answer: Answer) -> None:
+            nonlocal write, dead
+            dead = str(answer.region)
+            write = screen.stream(dead)
+
+        def take(piece: str) -> None:
+            nonlocal pieces, died_s
+            write(piece)
+            pieces += 1
+            if pieces == _PIECES_BEFORE_DEATH:
+                world.kill(dead)
+                died_s = time.monotonic()
+                screen.dies(dead)
+
+        def go_on(backend: str) -> None:
+            nonlocal write, paused_s
+            paused_s = time.monotonic() - died_s
+            write = screen.stream(backend.partition("/")[0])
+
+        tokens = self._size.answer_tokens
+        answer = self._complete(self._api, text, max_tokens=tokens, on_start=start, on_text=take, on_leg=go_on)
+        screen.out.plain("")
+        if not answer.went_on:
+            raise CliError(f"{dead} was killed, and nobody went on with its answer")
+        screen.line(f"[{screen.colour(answer.went_on[-1].partition('/')[0])}]▶[/] {route_line(answer)}")
+        same = "one stream for the client, nothing missing, nothing twice"
+        if self._size.repeats:
+            if self._complete(self._api, text, max_tokens=tokens).text != answer.text:
+                raise CliError("the answer that was cut short is not the one that comes undisturbed")
+            same = "byte for byte the answer that comes undisturbed"
+        screen.line(f"[green]went on after {units.seconds(paused_s)}[/]: {same}", indent=4)
+        return dead
 
     def quota(self) -> None:
         """A key that is used up gets 429, and is told when to come again."""

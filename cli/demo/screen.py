@@ -76,6 +76,11 @@ class Screen:
         """A function that prints pieces of an answer as they come, wrapped, behind the region's bar."""
         return self.out.flow(f"{_INDENT}[{self.colour(region)}]▎[/] ", self.width - 4)
 
+    def dies(self, region: str) -> None:
+        """In the middle of a line of its answer."""
+        self.out.plain("")
+        self.line(f"[bold red]✖ {region} is dead[/]")
+
     def map(self, views: Sequence[Json]) -> None:
         """Where the regions are, if the terminal has room for a map."""
         places = [v for v in views if v["location"]]
