@@ -5,7 +5,8 @@ virtual time, ``router explain`` without doing anything. The driver asks ``next`
 reports with ``failed`` what became of an attempt. All rules about retries are here and in ``outcomes.CONSEQUENCES``:
 
 * a backend that failed the request is not asked again;
-* when a backend could not be reached, the rest of its region is asked only when nothing else is left;
+* when a backend could not be reached, or died, the rest of its region is asked only when nothing else is left: it may
+  be dying, and a second death would be held against the request;
 * a model that nobody can serve now falls back to the next one of its alias;
 * there are ``Params.attempts_max`` attempts at most, and retries of most kinds count against the region's budget;
 * a request of which ``Params.deaths_max`` backends died goes nowhere any more: it may be the cause;
@@ -61,7 +62,7 @@ class Course(Value, eq=False):
     models: tuple[str, ...]
     attempts: int = 0
     tried: frozenset[str] = _NOBODY
-    #: backends in a region where one could not be reached: asked when nothing else is left
+    #: backends in a region where one could not be reached or died: asked when nothing else is left
     shunned: frozenset[str] = _NOBODY
     breaks: int = 0
     #: backends that died of it, as far as it can be told
@@ -122,7 +123,7 @@ class Course(Value, eq=False):
             self._spent = self.attempts
             self.tried, self.shunned = _NOBODY, _NOBODY
         self.tried |= {backend}
-        if outcome is Outcome.UNREACHABLE:
+        if died or outcome is Outcome.UNREACHABLE:
             self.shunned |= fleet.neighbours(backend)
         self.attempts -= unsent
         if events >= fleet.params.pardon_events:

@@ -176,6 +176,15 @@ class TestWhere:
         assert fail(course, Outcome.UNREACHABLE)[0] == "eu-west/a"
         assert fail(course, Outcome.UNREACHABLE)[0].startswith("us-east/")
 
+    def test_the_rest_of_a_region_where_one_died_comes_last(self) -> None:
+        """The engines of a region that is switched off die one after the other."""
+        more = {"begun": True, "rest": Continues.TEXT, "died": True}
+        course = course_of(fleet_of("us-east/a", "us-east/b", "eu-west/a"))
+        assert fail(course, Outcome.TRUNCATED, **more)[0].startswith("us-east/")
+        assert go(course).backend == "eu-west/a"
+        alone = course_of(fleet_of("us-east/a", "us-east/b"))
+        assert fail(alone, Outcome.TRUNCATED, **more)[0] != go(alone).backend
+
     def test_a_model_that_nobody_serves_falls_back(self) -> None:
         fleet = fleet_of("us-east/a")
         course = course_of(fleet, models=("big", MODEL, "tiny"))
