@@ -146,6 +146,15 @@ class Course(Value, eq=False):
         request.continues = needed
         return isinstance(decision, Dispatch) and self.breaks < self.fleet.params.breaks_max
 
+    def may_start_over(self, backend: str, now_s: float, rng: Rng) -> bool:
+        """Whether another backend would be asked now, if ``backend`` were left before its first token. Counts
+        nothing."""
+        if self.attempts - self._spent >= self.fleet.params.attempts_max or now_s >= self.request.deadline_s:
+            return False
+        exclude = self.tried | {backend}
+        decision = self.fleet.decide(self.request, self.policy, now_s, rng, exclude=exclude, dry_run=True)
+        return isinstance(decision, Dispatch)
+
     @property
     def kind(self) -> WaitKind:
         """Equal for requests that the same free places are of use to."""

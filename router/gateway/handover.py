@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from router.core.decisions import Dispatch
 from router.core.fleet import Fleet
 from router.core.leaving import Pace
 from router.core.types import Rng
@@ -36,10 +35,11 @@ class HandOver:
         self._paces = {b.name: self._paces.get(b.name) or Pace() for b in leaving}
         self._stay = {x: until_s for x, until_s in self._stay.items() if now_s < until_s}
         for b in leaving:
-            if b.leaving is None or not b.inflight:
+            notice = b.leaving
+            if notice is None or not b.inflight or now_s < notice.window(self._fleet.params)[0]:
                 continue
             left = [x for x in self._live if x not in self._stay and _is_at(x, b.name)]
-            due = self._paces[b.name].due(len(left), b.leaving, self._fleet.params, now_s)
+            due = self._paces[b.name].due(len(left), notice, self._fleet.params, now_s)
             if due:
                 left.sort(key=_began_s, reverse=True)
                 self._hand_over(left, due, now_s)
@@ -49,20 +49,19 @@ class HandOver:
         for x in left:
             if not due:
                 return
-            if x.relay is not None and self._has_another(x, now_s) and x.relay.hand_over("is to go away"):
+            if self._move(x, now_s):
                 due -= 1
             else:
                 self._stay[x] = now_s + _AGAIN_S
 
-    def _has_another(self, x: Exchange, now_s: float) -> bool:
-        """Whether a request that waits for its first token would be taken elsewhere at once. One that has come further
-        knows better what it needs."""
-        course, lease = x.course, x.lease
-        if course is None or lease is None or x.answer.begun:
-            return True
-        exclude = course.tried | {lease.backend}
-        decision = self._fleet.decide(course.request, course.policy, now_s, self._rng, exclude=exclude, dry_run=True)
-        return isinstance(decision, Dispatch)
+    def _move(self, x: Exchange, now_s: float) -> bool:
+        """Hand ``x`` over, if another backend takes it at once."""
+        course, lease, relay = x.course, x.lease, x.relay
+        if course is None or lease is None or relay is None:
+            return False
+        if not relay.committed and not course.may_start_over(lease.backend, now_s, self._rng):
+            return False
+        return relay.hand_over("is to go away")
 
 
 def _is_at(x: Exchange, backend: str) -> bool:

@@ -1,4 +1,4 @@
-"""State that routers share: keys, quotas, drains, and what each has in flight.
+"""State that routers share: keys, quotas, drains and notices, and what each has in flight.
 
 base            the contract of a store
 open            chooses the store that the configuration asks for

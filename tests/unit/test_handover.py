@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from router.core.leaving import Notice
-from tests.support.playbook import DONE, Backend, Client, Playbook, chat, event, whole
+from tests.support.playbook import DONE, Backend, Client, Playbook, chat, configuration, event, whole
 
 NAME = "us-east/a"
 
@@ -107,6 +107,29 @@ async def test_where_nobody_else_can_answer_they_stay(book: Playbook) -> None:
     await pass_time(book, 30)
     assert asked(book.backend(NAME)) == 3, "until it is really gone"
     assert not any(client.heard for client in clients)
+
+
+async def test_the_last_attempt_of_a_request_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = ("us-east/b", "us-east/c", "eu-west/a")
+    book = Playbook(monkeypatch, configuration(backends=(NAME, *others)))
+    book.app.fleet.set_draining(NAME, True)
+    client = book.client()
+    client.send(chat())
+    await book.turn()
+    book.asked.answers(429, b"{}")
+    await book.turn()
+    for name in book.backends:
+        book.app.fleet.set_draining(name, name != NAME)
+    book.asked.answers(429, b"{}")
+    await book.turn()
+    for name in book.backends:
+        book.app.fleet.set_draining(name, False)
+    assert asked(book.backend(NAME)) == 1, "the third of three; one backend has not been asked"
+    give_notice(book, 20)
+    await pass_time(book, 25)
+    book.backend(NAME).answers(body=whole())
+    await book.turn()
+    assert client.answer.status == 200
 
 
 async def test_those_that_are_through_are_not_touched(book: Playbook) -> None:
