@@ -77,6 +77,7 @@ class Flow:
         "heard_s",
         "job",
         "lease",
+        "live",
         "machine",
         "request",
         "said",
@@ -97,6 +98,7 @@ class Flow:
         self.begun = False  # the client has a part of the answer
         self.said = 0  # tokens of it, from legs that broke off
         self.lease: Lease | None = None
+        self.live: list[Lease] = []
         self.job: Job | None = None
         self.machine: _Machine | None = None
         self.ttft_s: float | None = None
@@ -190,6 +192,12 @@ class World:
         self.flows.append(flow)
         site.decide(flow, now_s)
 
+    def remind(self, flow: Flow, lease: Lease, due_s: float) -> None:
+        """Routers of these worlds do not hedge."""
+
+    def drop(self, flow: Flow, lease: Lease, now_s: float) -> None:
+        """None is superseded."""
+
     def hold(self, flow: Flow, decision: Wait, now_s: float) -> None:
         """The request waits in its router."""
         flow.waited_s = now_s
@@ -247,8 +255,7 @@ class World:
     def _first(self, flow: Flow, lease: Lease, now_s: float) -> None:
         if lease.ended:
             return
-        flow.site.fleet.first_token(lease, now_s)
-        flow.begun = True
+        flow.site.first_token(flow, lease, now_s)
         if flow.ttft_s is None:
             flow.ttft_s = now_s - flow.started_s
             assert flow.job is not None

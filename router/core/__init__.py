@@ -10,6 +10,7 @@ course          one request over its attempts
 decisions       the answers of a decision: dispatch, wait or reject
 outcomes        how an attempt can end, and what follows from each end
 admission       requests that wait for a place
+hedging         when a late request is tried at a second backend, too
 retry           how often this router may try again
 limits          the kinds of limits: what each counts and how, its names and words
 periods         calendar months

@@ -284,6 +284,8 @@ class Backend(Configured):
             if retry_after_s is not None:
                 self.capacity.leave_alone(retry_after_s, now_s)
                 self._bulletin.returns(self.capacity.not_before_s)
+        elif outcome is Outcome.SUPERSEDED:
+            self.prompts.give_up(lease, now_s, self.health.last_token_s)
         if lease.fresh_blocks and lease.first_token_s is None and outcome is not Outcome.CLIENT_GONE:
             self.prefix.discard(lease.fresh_blocks)
         if lease.started_s < self.born_s:

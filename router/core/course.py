@@ -134,6 +134,34 @@ class Course(Value, eq=False):
         self.stop = self._judge(backend, outcome, now_s, begun=begun)
         return self.stop
 
+    def lost(self, backend: str, *, died: bool = False) -> None:
+        """One of two attempts at the same time ended, and the other one goes on: no retry is needed."""
+        self.tried |= {backend}
+        if died:
+            self.dead |= {backend}
+
+    def beside(
+        self, backend: str, now_s: float, rng: Rng, *, only: str | None = None, dry_run: bool = False
+    ) -> Dispatch | None:
+        """A second attempt beside the one at ``backend``. It counts as an attempt. None: nobody may be asked.
+
+        ``only``: at this backend. A request that may be the cause of a death is not sent to two at the same time.
+        """
+        params, request = self.fleet.params, self.request
+        if self.dead or self.suspicion or self.attempts - self._spent >= params.attempts_max:
+            return None
+        if now_s >= request.deadline_s or request.pin_backend is not None:
+            return None
+        exclude = self.tried | self.shunned | {backend}
+        if only is not None:
+            exclude |= self.fleet.backends.keys() - {only}
+        decision = self.fleet.decide(request, self.policy, now_s, rng, exclude=exclude, dry_run=dry_run)
+        if not isinstance(decision, Dispatch):
+            return None
+        if not dry_run:
+            self.attempts += 1
+        return decision
+
     def fits(self, now_s: float, rng: Rng) -> bool:
         """Whether a request that waits would go on now, judged by the policy it chose. Counts nothing."""
         return not isinstance(self._decide(now_s, rng, True), Wait)

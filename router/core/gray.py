@@ -52,7 +52,7 @@ def _slow_first_tokens(lanes: _Lanes, params: Params, now_s: float) -> list[Back
 
 def _overdue(b: Backend, params: Params, now_s: float) -> bool:
     """Whether several first tokens should have come long ago."""
-    return b.prompts.overdue(now_s - params.gray_floor_s) >= params.gray_overdue
+    return b.prompts.overdue(now_s - params.gray_floor_s, b.health.last_token_s) >= params.gray_overdue
 
 
 def _first_token_s(b: Backend, lane: Lane, typical: tuple[float, ...], params: Params, now_s: float) -> float:

@@ -24,6 +24,7 @@ class Outcome(Enum):
     SERVER_ERROR = "server_error"
     TRUNCATED = "truncated"
     MOVED = "moved"  # by this router: the backend is to go away
+    SUPERSEDED = "superseded"  # by a hedge, or by the attempt that it was to help
     CLIENT_GONE = "client_gone"
 
     # By identity and in C: CONSEQUENCES is looked up once per attempt.
@@ -87,5 +88,6 @@ CONSEQUENCES: dict[Outcome, Consequence] = {
     Outcome.SERVER_ERROR: Consequence(OnHealth.HARD, Lesson.NONE, Retry.IN_BUDGET, Charge.REFUND),
     Outcome.TRUNCATED: Consequence(OnHealth.HARD, Lesson.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
     Outcome.MOVED: Consequence(OnHealth.NONE, Lesson.ITL_ONLY, Retry.CONTINUE, Charge.DELIVERED),
+    Outcome.SUPERSEDED: Consequence(OnHealth.NONE, Lesson.CENSORED, Retry.NO, Charge.REFUND),
     Outcome.CLIENT_GONE: Consequence(OnHealth.NONE, Lesson.NONE, Retry.NO, Charge.DELIVERED),
 }

@@ -327,6 +327,25 @@ class Params:
     retry_floor_per_s: float = 10.0
     retry_window_s: float = 10.0
 
+    # -- hedges, see hedging ----------------------------------------------------------------------------------------
+    #: a first token is late when it takes this many times what was predicted, before anything is known ...
+    hedge_start_factor: float = 3.0
+    #: ... and between these once it is; known means as many first tokens of a backend
+    hedge_least_factor: float = 1.3
+    hedge_most_factor: float = 20.0
+    hedge_samples: int = 20
+    #: added to what was predicted and to what it took: a short prediction is wrong by many times its length
+    hedge_slack_s: float = 0.05
+    #: how far one first token moves what is known, as a logarithm
+    hedge_step: float = 0.1
+    #: weight of one first token in the share of late ones; above a half a backend is held to be late, this long
+    hedge_late_weight: float = 0.3
+    hedge_memory_s: float = 10.0
+    #: no hedge where queue and toll are above this
+    hedge_toll_s: float = 0.2
+    #: the budget saves as many hedges for a bad moment
+    hedge_saved_max: float = 10.0
+
     # -- policy cheapest --------------------------------------------------------------------------------------------
     #: a cheaper backend is taken while its predicted first token comes within this
     cheapest_ttft_s: float = 2.0

@@ -19,6 +19,9 @@ class Prompts:
         "computed_tokens",
         "done_pairs",
         "done_tokens",
+        "outrun",
+        "outrun_at_s",
+        "outrun_from_s",
         "pending",
         "sent_pairs",
         "sent_tokens",
@@ -30,6 +33,9 @@ class Prompts:
         self.pending: dict[Lease, None] = {}
         #: the same for answers in one piece, whose first token nobody sees
         self.unseen: dict[Lease, None] = {}
+        #: late ones that other backends answered meanwhile, without a token from here since the first of them was due
+        self.outrun = 0
+        self.outrun_from_s = self.outrun_at_s = float("-inf")
         self.sent_tokens = self.computed_tokens = 0
         #: what attention computes for these
         self.sent_pairs = self.computed_pairs = 0
@@ -68,6 +74,16 @@ class Prompts:
         self.computed_pairs = self.done_pairs = self.computed_pairs + lease.pairs
         return lease.request.stream
 
+    def give_up(self, lease: Lease, now_s: float, last_token_s: float) -> None:
+        """Another backend has answered the request of ``lease``. That it was late here must not be forgotten."""
+        due_s = lease.started_s + (lease.predicted_ttft_s or 0.0)
+        if not self.outrun or last_token_s > self.outrun_from_s:
+            if now_s <= due_s or not lease.request.stream:
+                return
+            self.outrun, self.outrun_from_s = 0, due_s
+        self.outrun += 1
+        self.outrun_at_s = now_s
+
     def see_progress(self, now_s: float, *, rtt_s: float, last_token_s: float, speed: float, queued: bool) -> None:
         """Estimate what the oldest prompt has done by now: that is not ahead of anybody any more.
 
@@ -96,14 +112,18 @@ class Prompts:
 
         It is known long before the sample is, and it is all that a frozen engine ever tells.
         """
+        late_s = 0.0
+        if self.outrun and last_token_s <= self.outrun_from_s:
+            late_s = self.outrun_at_s - self.outrun_from_s
         for lease in self.pending:
             due_s = lease.started_s + (lease.predicted_ttft_s or 0.0)
-            return max(0.0, now_s - max(due_s, last_token_s))
-        return 0.0
+            return max(late_s, now_s - max(due_s, last_token_s))
+        return late_s
 
-    def overdue(self, due_s: float) -> int:
+    def overdue(self, due_s: float, last_token_s: float) -> int:
         """First tokens that should have come before ``due_s``."""
-        return sum(1 for lease in self.pending if lease.started_s + (lease.predicted_ttft_s or 0.0) < due_s)
+        outrun = self.outrun if self.outrun_from_s < due_s and last_token_s <= self.outrun_from_s else 0
+        return outrun + sum(1 for lease in self.pending if lease.started_s + (lease.predicted_ttft_s or 0.0) < due_s)
 
     def sent_after(self, at_s: float) -> int:
         return sum(1 for lease in (*self.pending, *self.unseen) if lease.started_s > at_s)

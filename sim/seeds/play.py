@@ -16,6 +16,7 @@ from typing import Any
 from router.core.cost import distance_rtt_s
 from router.core.course import Course
 from router.core.decisions import Wait
+from router.core.hedging import Hedging
 from router.core.outcomes import Outcome
 from router.core.traits import Continues
 from router.core.types import BackendSpec, Lease, Request, Usage
@@ -31,7 +32,9 @@ _LOOK_S = 1.0  # between two probes of a backend
 _EXCHANGE_S = 0.5
 _SWEEP_S = 0.1
 _CALM_S = 3.0
+_APART_S = 2.0  # between two of the last requests: a slow engine has one place
 _CONNECT_S = 3.0
+_HEDGE_FLOOR_S = 0.1
 _PATIENCE_S = 300.0  # nothing lasts longer than this after the last trouble
 
 
@@ -50,9 +53,11 @@ class Play:
         self.configured: dict[str, BackendSpec] = {box.spec.name: box.spec for box in scenario.boxes}
         self.drained: list[str] = []
         self.store_paused = 0
+        share = scenario.hedge_share
+        hedges = (lambda fleet: Hedging(fleet, share=share, floor_s=_HEDGE_FLOOR_S)) if share else None
         chance = random.Random(f"chance {scenario.seed}")
         self.routers = [
-            Router(i, Site(region, scenario.params, scenario.policy, chance, self))
+            Router(i, Site(region, scenario.params, scenario.policy, chance, self, hedges))
             for i, region in enumerate(scenario.routers)
         ]
         self.stories: list[Story] = []
@@ -113,7 +118,7 @@ class Play:
         self.at(at_s, self._arrive, ask, at_s, router=router)
 
     def _last_asks(self, from_s: float) -> None:
-        number = max((ask.number for ask in self.scenario.asks), default=0)
+        number = max([0, *(ask.number for ask in self.scenario.asks)])
         served = {
             model
             for name, spec in self.configured.items()
@@ -122,8 +127,8 @@ class Play:
         }
         for router in self.routers:
             for model in sorted(served):
-                number += 1
-                self._come(Ask(number, 0.0, router.number, (model,), 100, 5, "last", last=True), from_s + 0.3 * number)
+                number, from_s = number + 1, from_s + _APART_S
+                self._come(Ask(number, 0.0, router.number, (model,), 100, 5, "last", last=True), from_s)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -155,11 +160,10 @@ class Play:
     def send(self, flow: Story, lease: Lease, now_s: float) -> None:
         """An attempt begins."""
         router, machine = flow.router, self.machines[lease.backend]
-        attempt = flow.attempt = Attempt(next(self._attempts), flow, lease, machine)
-        router.live[attempt] = None
+        attempt = router.live[lease] = Attempt(next(self._attempts), flow, lease, machine)
         flow.waits = False
         flow.asked.append(lease.backend)
-        self.tell(f"{flow} goes to {lease.backend}")
+        self.tell(f"{flow} goes to {lease.backend}{', too' if len(flow.live) > 1 else ''}")
         self.rules.sent(flow, lease, now_s)
         scenario = self.scenario
         patience_s = scenario.first_token_s * (1.0 if flow.ask.stream else 3.0)
@@ -173,10 +177,20 @@ class Play:
         else:
             self.at(now_s + self.way_s(router, machine), self.serving.reach, attempt)
 
+    def remind(self, flow: Story, lease: Lease, due_s: float) -> None:
+        """Its first token is late then."""
+        site = flow.router.site
+        self.at(max(due_s, self.now_s), lambda now_s: site.hedge(flow, lease, now_s), router=flow.router)
+
+    def drop(self, flow: Story, lease: Lease, now_s: float) -> None:
+        """The attempt is superseded, or its client has left."""
+        self.tell(f"{flow} is dropped at {lease.backend}")
+        self._abandon(flow.router.live.pop(lease), now_s)
+
     def hold(self, flow: Story, decision: Wait, now_s: float) -> None:
         """The request waits."""
         router = flow.router
-        flow.waits, flow.attempt = True, None
+        flow.waits = True
         self.tell(f"{flow} waits: {decision.reason}")
         self.rules.held(flow, decision, now_s)
         self._watch(router, now_s)
@@ -201,7 +215,7 @@ class Play:
         """The request has ended."""
         self.tell(f"{flow} is answered" if error is None else f"{flow} ends: {error}")
         self.rules.over(flow, error, now_s)
-        flow.ended, flow.waits, flow.error, flow.attempt = True, False, error, None
+        flow.ended, flow.waits, flow.error = True, False, error
         self._open -= 1
 
     def _sweep(self, router: Router, now_s: float) -> None:
@@ -221,32 +235,25 @@ class Play:
     def _take_silenced(self, router: Router, now_s: float) -> None:
         """Who waits for a backend that does not answer any more is tried elsewhere at once."""
         for name in router.site.fleet.take_silenced():
-            for attempt in list(router.live):
+            for attempt in list(router.live.values()):
                 if attempt.machine.name == name and attempt.lease.first_token_s is None:
                     self._abandon(attempt, now_s)
                     self.fail(attempt, Outcome.UNREACHABLE, {}, now_s)
 
     def _leave(self, story: Story, now_s: float) -> None:
         """The client closes its connection."""
-        attempt, site = story.attempt, story.router.site
-        if story.ended:
-            return
-        if story.waits:
-            site.queue.remove(story)
-        elif attempt is not None:
-            self._abandon(attempt, now_s)
-            del story.router.live[attempt]
-            site.fleet.end(attempt.lease, Outcome.CLIENT_GONE, now_s)
-        self.over(story, "client_gone", now_s)
-        site.offer(now_s)
+        if not story.ended:
+            story.router.site.leave(story, now_s)
 
     # -- attempts, as their router sees them --------------------------------------------------------------------------
 
     def hear_first(self, attempt: Attempt, now_s: float) -> None:
         if attempt.lease.ended:
             return
-        attempt.story.router.site.fleet.first_token(attempt.lease, now_s)
-        attempt.story.begun = True
+        story = attempt.story
+        if story.ttft_s is None:
+            story.ttft_s = now_s - story.course.request.arrival_s
+        story.router.site.first_token(story, attempt.lease, now_s)
         if attempt.machine.frozen:
             self.doubt(attempt, now_s)
 
@@ -254,7 +261,7 @@ class Play:
         lease, story = attempt.lease, attempt.story
         if lease.ended:
             return
-        del story.router.live[attempt]
+        del story.router.live[lease]
         usage = Usage(lease.prompt_tokens, story.ask.output_tokens - story.said, 0, True)
         story.router.site.answered(story, lease, now_s, usage)
 
@@ -263,7 +270,7 @@ class Play:
         if lease.ended:
             return
         self.tell(f"{story} fails at {lease.backend}: {outcome.value}{' (died)' if how.get('died') else ''}")
-        del story.router.live[attempt]
+        del story.router.live[lease]
         if how.get("unsent"):
             self.rules.unsent(story)
         self.rules.failing(story, lease, outcome)

@@ -55,6 +55,7 @@ class Rules:
         #: of a story whose attempt has just failed: the region whose budget another attempt needs
         self._needs: dict[Story, str] = {}
         self._unsent: dict[Story, int] = {}
+        self._attempts = self._hedges = 0
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -65,6 +66,7 @@ class Rules:
         if backend is None:
             raise Broken("only configured backends are asked", f"{story} went to {lease.backend}")
         where = f"{story} went to {lease.backend}"
+        self._attempts += 1
         if story.ended:
             raise Broken("a request that has ended is not sent", where)
         if story.asked.count(lease.backend) > 1:
@@ -102,10 +104,26 @@ class Rules:
             raise Broken("an answer breaks off a few times at most", f"{where} after {course.breaks} breaks")
         if story.begun and not (Continues.NO < story.ask.rest <= backend.continues):
             raise Broken("only who can go on with an answer does", f"{where}, which can {backend.continues.word}")
+        if len(story.live) > 1:
+            self._hedged(story, where)
         key = (story.router.number, backend.region)
         if len(story.asked) == 1:
             self._firsts.setdefault(key, deque()).append(now_s)
         self._count_retry(story, now_s)
+
+    def _hedged(self, story: Story, where: str) -> None:
+        """A second attempt begins beside the first."""
+        self._hedges += 1
+        if self._hedges > self._play.scenario.hedge_share * self._attempts:
+            raise Broken(
+                "hedges stay within their budget", f"{where}: hedge {self._hedges} of {self._attempts} attempts"
+            )
+        if len(story.live) > 2 or story.hedged:
+            raise Broken("a request is hedged once", where)
+        story.hedged = True
+        request, course = story.course.request, story.course
+        if story.begun or course.dead or request.light or not request.stream or request.pin_backend is not None:
+            raise Broken("only requests that bear it are hedged", where)
 
     def failing(self, story: Story, lease: Lease, outcome: Outcome) -> None:
         """An attempt is about to be reported as failed."""
@@ -215,7 +233,7 @@ class Rules:
         thorough = self._steps % _AUDIT_STEPS == 0
         for router in self._play.routers:
             fleet = router.site.fleet
-            if len(fleet.leases) != len(router.live):
+            if fleet.leases != router.live.keys():
                 seen = f"router {router.number} has {len(fleet.leases)} leases, {len(router.live)} run"
                 raise Broken("requests in flight are counted right", seen)
             if router.seen != fleet.bulletin.generation:

@@ -76,6 +76,8 @@ class Scenario:
     until_s: float  # the troubles are over
     first_token_s: float  # how long routers wait for a first token, and between tokens
     token_gap_s: float
+    hedge_share: float = 0.0  # of all attempts; 0: requests are not hedged
+    jitter: float = 0.0  # first tokens take up to this share longer or shorter
 
     @property
     def regions(self) -> dict[str, RegionSpec]:
@@ -110,6 +112,8 @@ def scenario_of(seed: int) -> Scenario:
         until_s,
         rng.choice((2.0, 6.0)),
         rng.choice((1.5, 4.0)),
+        rng.choice((0.0, 0.05, 0.3)),
+        rng.choice((0.0, 0.3)),
     )
 
 

@@ -67,7 +67,8 @@ class Serving:
         while machine.waiting and len(machine.served) < machine.box.places:
             attempt = machine.waiting.popleft()
             machine.served.add(attempt)
-            due_s = now_s + machine.first_token_s(attempt.lease.prompt_tokens)
+            jitter = 1.0 + self._play.scenario.jitter * (2.0 * self._noise.random() - 1.0)
+            due_s = now_s + machine.first_token_s(attempt.lease.prompt_tokens) * jitter
             self._play.at(due_s, self._compute, attempt)
 
     def _works_on(self, attempt: Attempt, step: str) -> bool:

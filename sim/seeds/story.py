@@ -34,15 +34,17 @@ class Story:
     __slots__ = (
         "ask",
         "asked",
-        "attempt",
         "begun",
         "course",
         "ended",
         "error",
         "failure",
+        "hedged",
         "killed",
+        "live",
         "router",
         "said",
+        "ttft_s",
         "until_s",
         "waits",
     )
@@ -52,7 +54,9 @@ class Story:
         self.router = router
         self.course = course
         self.failure: str | None = None
-        self.attempt: Attempt | None = None
+        self.live: list[Lease] = []
+        self.hedged = False
+        self.ttft_s: float | None = None
         self.asked: list[str] = []  # since the answer broke off last
         self.begun = False  # the client has a part of the answer
         self.said = 0  # tokens of it, from legs that broke off
@@ -74,7 +78,7 @@ class Router:
     def __init__(self, number: int, site: Site[Story]) -> None:
         self.number = number
         self.site = site
-        self.live: dict[Attempt, None] = {}
+        self.live: dict[Lease, Attempt] = {}
         self.stopped_until_s = float("-inf")
         #: how many troubles keep names or sockets from it
         self.nameless = self.short = 0

@@ -13,6 +13,7 @@ from router.core.backend import Backend
 from router.core.course import Course, Stop
 from router.core.fleet import Fleet
 from router.core.health import Health
+from router.core.hedging import Hedging
 from router.core.retry import RetryBudget
 from sim.seeds.rules import Broken
 from sim.seeds.scenario import scenario_of
@@ -119,6 +120,10 @@ def never_takes_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fleet, "sort_out", strict)
 
 
+def hedges_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hedging, "sent", lambda self, lease: setattr(self, "_saved", 9.0) or self.due_s(lease))
+
+
 @pytest.mark.parametrize(
     ("breakage", "rule"),
     [
@@ -131,6 +136,7 @@ def never_takes_back(patch: pytest.MonkeyPatch) -> None:
         (leaves_them_waiting, "nobody waits while a backend is well and has room"),
         (never_ends_a_wait, "waits are limited"),
         (ejects_everybody, "judgement ejects a share of the fleet at most"),
+        (hedges_without_end, "hedges stay within their budget"),
         (never_takes_back, "a fleet that is well answers"),
     ],
 )

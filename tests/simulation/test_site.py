@@ -9,6 +9,7 @@ import pytest
 
 from router.core.course import Course
 from router.core.decisions import Wait
+from router.core.hedging import Hedging
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.traits import Continues
@@ -22,6 +23,7 @@ class Asked:
     course: Course
     failure: str | None = None
     begun: bool = False
+    live: list[Lease] = field(default_factory=list)
 
 
 @dataclass
@@ -30,10 +32,18 @@ class Wire:
 
     sent: list[tuple[Asked, Lease]] = field(default_factory=list)
     held: list[Asked] = field(default_factory=list)
+    reminders: list[tuple[Asked, Lease, float]] = field(default_factory=list)
+    dropped: list[Lease] = field(default_factory=list)
     ended: list[tuple[Asked, str | None]] = field(default_factory=list)
 
     def send(self, flow: Asked, lease: Lease, now_s: float) -> None:
         self.sent.append((flow, lease))
+
+    def remind(self, flow: Asked, lease: Lease, due_s: float) -> None:
+        self.reminders.append((flow, lease, due_s))
+
+    def drop(self, flow: Asked, lease: Lease, now_s: float) -> None:
+        self.dropped.append(lease)
 
     def hold(self, flow: Asked, decision: Wait, now_s: float) -> None:
         self.held.append(flow)
@@ -75,8 +85,7 @@ def test_a_failure_goes_elsewhere_and_an_answer_ends_it(wire: Wire) -> None:
 def test_a_stream_that_breaks_is_gone_on_with_by_who_can(wire: Wire) -> None:
     site = site_of(wire, "us-east/a", "us-east/b")
     flow = request(site)
-    site.fleet.first_token(wire.sent[0][1], 0.1)
-    flow.begun = True
+    site.first_token(flow, wire.sent[0][1], 0.1)
     site.failed(flow, wire.sent[0][1], Outcome.UNREACHABLE, 0.2, died=True)
     assert flow.failure == "truncated"
     assert flow.course.breaks == 1
@@ -109,3 +118,45 @@ def test_who_finds_nobody_is_told_why(wire: Wire) -> None:
     site = site_of(wire, "us-east/a")
     site.fleet.set_draining("us-east", True)
     assert wire.ended == [(request(site), "no_backend")]
+
+
+def test_a_late_request_is_hedged_and_the_first_token_wins(wire: Wire) -> None:
+    site: Site[Asked] = Site(
+        "us-east",
+        Params(),
+        "round_robin",
+        random.Random(1),
+        wire,
+        lambda fleet: Hedging(fleet, share=1.0, floor_s=0.1),
+    )
+    site.fleet.apply([spec(name) for name in ("us-east/a", "us-east/b")], 0.0)
+    flow = request(site)
+    first, due_s = wire.reminders[0][1:]
+    site.hedge(flow, first, due_s)
+    second = wire.sent[1][1]
+    assert flow.live == [first, second]
+    site.first_token(flow, second, due_s + 0.1)
+    assert wire.dropped == [first]
+    assert site.fleet.leases == {second}
+    site.answered(flow, second, due_s + 1.0)
+    assert wire.ended == [(flow, None)]
+
+
+def test_of_two_attempts_one_may_fail(wire: Wire) -> None:
+    site: Site[Asked] = Site(
+        "us-east",
+        Params(),
+        "round_robin",
+        random.Random(1),
+        wire,
+        lambda fleet: Hedging(fleet, share=1.0, floor_s=0.1),
+    )
+    site.fleet.apply([spec(name) for name in ("us-east/a", "us-east/b", "us-east/c")], 0.0)
+    flow = request(site)
+    first, due_s = wire.reminders[0][1:]
+    site.hedge(flow, first, due_s)
+    second = wire.sent[1][1]
+    site.failed(flow, first, Outcome.UNREACHABLE, due_s + 0.1, died=True)
+    assert len(wire.sent) == 2, "the other one goes on"
+    site.failed(flow, second, Outcome.SERVER_ERROR, due_s + 0.2)
+    assert wire.sent[2][1].backend not in (first.backend, second.backend)

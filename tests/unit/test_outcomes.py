@@ -23,6 +23,7 @@ def test_what_is_not_the_backends_doing_is_not_held_against_it(outcome: Outcome)
         Outcome.OVERLOADED,
         Outcome.OWN_SHORTAGE,
         Outcome.MOVED,
+        Outcome.SUPERSEDED,
     }
     assert blamed is (outcome not in innocent)
 

@@ -64,5 +64,5 @@ def test_a_first_token_is_late_from_when_it_was_due_or_from_the_last_that_came()
     assert prompts.late_s(0.5, float("-inf")) == 0.0
     assert prompts.late_s(3.0, float("-inf")) == 2.0
     assert prompts.late_s(3.0, 2.5) == 0.5
-    assert (prompts.overdue(0.9), prompts.overdue(1.1)) == (0, 1)
+    assert (prompts.overdue(0.9, 0.0), prompts.overdue(1.1, 0.0)) == (0, 1)
     assert (prompts.sent_after(-0.1), prompts.sent_after(0.0)) == (1, 0)
