@@ -68,9 +68,8 @@ def measure(case: str, policy: str, share: float) -> dict[str, float]:
     seen = [story for story in play.stories if _WARM_S <= story.ask.at_s < _WARM_S + _SEEN_S and not story.ask.last]
     ttfts = sorted(30.0 if story.ttft_s is None else story.ttft_s for story in seen)
     hedges = sum(story.hedged for story in seen)
-    at = {
-        name: ttfts[min(int(q * len(ttfts)), len(ttfts) - 1)] for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-    }
+    last, late = len(ttfts) - 1, sum(ttft_s > _LATE_S for ttft_s in ttfts) / len(ttfts)
+    at = {"p50": ttfts[last // 2], "p99": ttfts[int(0.99 * last)], "max": ttfts[last], "late": late}
     return {**at, "hedges": hedges / max(1, len(seen) + hedges)}
 
 

@@ -49,6 +49,9 @@ drain        = 300.0             # for streams to finish when the router stops
 [continuation]                   # streams that break off
 enabled = true                   # another backend goes on with them where that is safe
 
+[hedge]                          # streams whose first token is late
+enabled = false                  # a second backend is asked, too, and the first content token wins
+
 [[regions]]
 name         = "us-east"
 location     = [38.9, -77.0]     # latitude, longitude

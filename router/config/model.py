@@ -119,6 +119,13 @@ class ContinuationSection:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeSection:
+    enabled: bool = False
+    budget: float = 5.0  # percent of all attempts
+    floor: float = 0.25  # seconds, no hedge sooner
+
+
+@dataclass(frozen=True, slots=True)
 class ResponsesSection:
     ttl_s: float = 21_600.0
 
@@ -164,6 +171,7 @@ class Config:
     models: dict[str, ModelAlias] = field(default_factory=dict)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    hedge: HedgeSection = field(default_factory=HedgeSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     tokens: TokensSection = field(default_factory=TokensSection)
     continuation: ContinuationSection = field(default_factory=ContinuationSection)

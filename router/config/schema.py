@@ -10,6 +10,7 @@ from router.config.model import (
     AuthSection,
     ContinuationSection,
     CorsSection,
+    HedgeSection,
     JournalSection,
     LimitsSection,
     ModelAlias,
@@ -292,6 +293,17 @@ SECTIONS: tuple[Section, ...] = (
         (
             Setting("enabled", "boolean", "Go on with them. If not, they end with an error in band."),
             Setting("breaks", "integer", "How often one answer may break off and be gone on with.", low=0, high=100),
+        ),
+    ),
+    Section(
+        "hedge",
+        "Streams whose first token is later than nearly all are, given what was predicted: a second backend is asked, "
+        "too. The first content token wins, the other attempt is aborted, and the client pays for one.",
+        HedgeSection,
+        (
+            Setting("enabled", "boolean", "Hedge them, unless more than half of a model's backends are late."),
+            Setting("budget", "number", "Hedges in percent of all attempts, at most.", low=0.0, high=50.0),
+            Setting("floor", "number", "Seconds before which no first token counts as late.", low=0.0, high=60.0),
         ),
     ),
     Section(

@@ -6,6 +6,8 @@ does not excuse itself. It is a stochastic approximation of the 95th percentile 
 
     ln((ttft_s + slack) / (predicted_ttft_s + slack))
 
+The prediction is taken without what the backend is late at the moment: to wait longer for it would be in vain.
+
 Hedges help against one slow backend and harm where all are slow, so there are none when more than half of a model's
 backends are late at the moment, none to a backend that is late itself or where the request would cost others much, and
 never more than a share of all attempts: each attempt puts that share of a hedge into a bucket (Finagle's
@@ -84,7 +86,7 @@ class Hedging:
 
     def due_s(self, lease: Lease) -> float:
         """When the first token of ``lease`` is late. Never, if its request is not to be hedged at all."""
-        request, predicted_s = lease.request, lease.predicted_ttft_s
+        request, predicted_s = lease.request, _expected_s(lease)
         if (
             predicted_s is None
             or lease.retry
@@ -148,7 +150,7 @@ class Hedging:
     # -- learning -------------------------------------------------------------------------------------------------
 
     def _learn(self, lease: Lease, now_s: float, *, late: bool) -> None:
-        predicted_s = lease.predicted_ttft_s
+        predicted_s = _expected_s(lease)
         if predicted_s is None or lease.request.light or not lease.request.stream:
             return
         key = (lease.request.model, lease.backend)
@@ -173,3 +175,10 @@ class Hedging:
             if of == model and known.samples >= params.hedge_samples
         )
         return logs[(len(logs) - 1) // 2] if logs else log(params.hedge_start_factor)
+
+
+def _expected_s(lease: Lease) -> float | None:
+    """The predicted time to its first token, as if its backend were not late at the moment."""
+    if lease.predicted_ttft_s is None or lease.ahead is None:
+        return lease.predicted_ttft_s
+    return max(0.0, lease.predicted_ttft_s - max(0.0, lease.ahead.rates.residual_s))

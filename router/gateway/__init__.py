@@ -10,6 +10,7 @@ charging       tokens and money: reserved first, settled in the end
 lifecycle      the path of one request
 waiting        where requests wait until a backend can take them
 attempt        one try on one backend, from its lease to its end
+hedge          a second attempt beside a late one
 relay          the backend's half: what it answers, held until it is good, then passed on as it comes
 leash          how long an attempt is waited for, and how it is ended from outside
 continuing     goes on with a stream that broke off: whether, and with what

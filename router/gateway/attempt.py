@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -10,12 +11,13 @@ from router import clock
 from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Charge, Outcome
 from router.core.sse import StreamKind
-from router.core.types import Lease
+from router.core.types import Lease, Rng, Usage
 from router.gateway import responses
 from router.gateway.assembling import AssemblingRelay, as_stream, shape_for
 from router.gateway.continuing import Continuing
 from router.gateway.deadlines import Deadlines
-from router.gateway.exchange import ClientGone, Exchange
+from router.gateway.exchange import ClientGone, Exchange, Superseded
+from router.gateway.hedge import Hedge, Hedges, Second
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keeper, Keepers
 from router.gateway.relay import Relay
@@ -31,6 +33,7 @@ from router.wire.outbound import Outbound, Piece
 _log = logging.getLogger("router.gateway")
 
 _GONE = AttemptEnd(Outcome.CLIENT_GONE)
+_SUPERSEDED = AttemptEnd(Outcome.SUPERSEDED)
 _OK = Outcome.OK
 _WORDS = {outcome: outcome.value for outcome in Outcome}
 #: Statuses of an engine that does not understand what it is asked.
@@ -53,6 +56,7 @@ class Attempts:
         deadlines: Deadlines,
         date: responses.DateHeader,
         continuing: Continuing,
+        rng: Rng,
     ) -> None:
         self._force = force
         self._fleet = fleet
@@ -62,18 +66,19 @@ class Attempts:
         self._deadlines = deadlines
         self.date = date
         self._continuing = continuing
+        self.hedges = Hedges(force, fleet, self, rng)
         self.closing = False
 
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end. Raises ClientGone."""
-        pool = self._pools[lease.backend]
-        if pool.faults is not None:
-            pool = pool.faults.pool_for(x.record.key_id)
+        pool = self.pool_of(x, lease.backend)
         x.lease, x.relay = lease, None
         if pool.assembled is not None and not ask.stream:
             x.shape = shape_for(ask, x.request.body, pool.assembled, pool.spec.engine)
         else:
             x.shape = None
+        if self.hedges.on:
+            self.hedges.sent(x, lease)
         end = _GONE  # unless the attempt comes to an end of its own
         try:
             if x.rest is not None and x.rest.limited and await self._used_up(x, pool, now_s):
@@ -98,6 +103,8 @@ class Attempts:
             if not _has_all(x):
                 raise
             end, x.answer.keep_alive = DELIVERED, False
+        except Superseded:
+            end = _SUPERSEDED
         finally:
             if x.rest is not None:
                 _judge_again(end)
@@ -116,6 +123,26 @@ class Attempts:
             return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(pool))
         except ConnectionResetError:
             return False
+    async def follow(self, x: Exchange, hedge: Hedge) -> AttemptEnd:
+        """The first attempt is over: what the second one comes to. Raises ClientGone."""
+        x.lease, x.relay = hedge.lease, hedge.relay
+        hedge.followed = True
+        end = _GONE
+        try:
+            end = await hedge
+        except ClientGone:
+            if not _has_all(x):
+                raise
+            end, x.answer.keep_alive = DELIVERED, False
+        finally:
+            x.hedge, x.relay = None, hedge.relay
+            self._end(x, hedge.lease, hedge.pool, end, hedge=True)
+        return end
+
+    def pool_of(self, x: Exchange, backend: str) -> Pool:
+        """Where the connections for an attempt of this request come from."""
+        pool = self._pools[backend]
+        return pool if pool.faults is None else pool.faults.pool_for(x.record.key_id)
 
     async def _without_option(self, x: Exchange, ask: Ask, pool: Pool, end: AttemptEnd, now_s: float) -> AttemptEnd:
         """The stream was asked for its usage. An engine that may not know the option gets the client's own body."""
@@ -132,10 +159,14 @@ class Attempts:
                 )
         return end
 
-    async def _connect(self, pool: Pool) -> Outbound:
-        """A new connection, made in a task of its own. If the client leaves meanwhile, it is kept for the next one."""
+    def connect(self, pool: Pool) -> asyncio.Task[Outbound]:
+        """A new connection, made in a task of its own."""
         connecting = pool.connect(self._force.settings.timeouts.connect)
-        task = spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
+        return spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
+
+    async def _connect(self, pool: Pool) -> Outbound:
+        """A new connection. If the client leaves meanwhile, it is kept for the next one."""
+        task = self.connect(pool)
         try:
             return await task
         except BaseException:
@@ -197,9 +228,36 @@ class Attempts:
         outbound.send(data, relay)
         return relay
 
-    def _end(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd) -> None:
+    def send_beside(self, x: Exchange, hedge: Hedge, outbound: Outbound, now_s: float) -> None:
+        """Send the request a second time, to the backend of ``hedge``. Raises ConnectionResetError."""
+        ask, pool, timeouts = x.ask, hedge.pool, self._force.settings.timeouts
+        assert ask is not None
+        data = self._upstream_bytes(x, ask, pool, ask_usage=pool.takes_usage_option is True and asks_for_usage(ask))
+        due_s = now_s + timeouts.first_token
+        if x.envelope.timeout_s is not None:
+            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
+        self._deadlines.note(due_s)
+        relay = Second(
+            self,
+            x,
+            ask,
+            x.answer,
+            pool,
+            outbound,
+            self._deadlines,
+            now_s,
+            due_s - now_s,
+            asked_bytes=len(x.request.body),
+            hides_usage=not shows_usage(ask),
+        )
+        relay.hedge, hedge.relay = hedge, relay
+        if hedge.followed:
+            x.relay = relay
+        outbound.send(data, relay)
+
+    def _end(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd, *, hedge: bool = False) -> None:
         """Whatever happened: the lease ends here, health, estimator and limits are told, and the attempt is noted."""
-        relay, x.lease, status, usage = x.relay, None, None, None
+        relay, x.lease, usage = x.relay, None, None
         outcome = end.outcome
         if relay is not None:
             if not relay.is_set:
@@ -212,9 +270,27 @@ class Attempts:
                     usage = relay.usage
                     x.usage = usage if relay.seam is None or usage is None else relay.seam.usage(usage)
                 x.record.reply_bytes = x.answer.delivered_bytes
-            status = end.status or relay.status or None
         x.charge = CONSEQUENCES[outcome].charge if x.rest is None or outcome is _OK else Charge.DELIVERED
+        self.note(x, lease, pool, end, relay, usage, hedge=hedge)
+
+    def note(
+        self,
+        x: Exchange,
+        lease: Lease,
+        pool: Pool,
+        end: AttemptEnd,
+        relay: Relay[Exchange] | None,
+        usage: Usage | None = None,
+        *,
+        hedge: bool,
+    ) -> None:
+        """End the lease, and put the attempt into the record."""
+        outcome, status = end.outcome, end.status
+        if relay is not None:
+            status = status or relay.status
         now_s, began_s, first_token_s = clock.monotonic_s(), lease.started_s, lease.first_token_s
+        if self.hedges.on and first_token_s is None and outcome is not Outcome.CLIENT_GONE:
+            self.hedges.lost(lease, now_s)
         self._fleet.end(lease, outcome, now_s, usage, retry_after_s=end.retry_after_s)
         x.record.attempts.append(
             AttemptRecord(
@@ -224,8 +300,14 @@ class Attempts:
                 _WORDS[outcome],
                 None if first_token_s is None else first_token_s - began_s,
                 lease.predicted_ttft_s,
-                status,
-                "first" if not lease.retry else "continue" if lease.request.continues else "retry",
+                status or None,
+                "hedge"
+                if hedge
+                else "first"
+                if not lease.retry
+                else "continue"
+                if lease.request.continues
+                else "retry",
                 now_s - began_s,
                 end.detail or None,
                 pool.fault,
@@ -239,12 +321,16 @@ class Attempts:
         """The first content token, or a whole answer, is here: from now on the client is being answered. Returns the
         head of its answer."""
         x = whose
+        if x.hedge is not None:
+            x.hedge.begins(relay)
         lease, record = x.lease, x.record
         assert lease is not None
         now_s = clock.monotonic_s()
         if length is None:
             if relay.is_stream:
                 self._fleet.first_token(lease, now_s)
+                if self.hedges.on:
+                    self.hedges.came(lease, now_s)
             timeouts = self._force.settings.timeouts
             self._deadlines.note(relay.be_patient(now_s, timeouts.token_gap, timeouts.answer))
         lines = x.answer.framing(length, closing=self.closing, bodiless=relay.status == 204)

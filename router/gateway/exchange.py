@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from router.core.types import Lease, Request, Usage
     from router.gateway.answer import Answer
     from router.gateway.envelope import Envelope
+    from router.gateway.hedge import Hedge
     from router.gateway.ingress import Ask
     from router.gateway.keepers import Keeper
     from router.gateway.poison import Suspect
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 class ClientGone(Exception):  # noqa: N818 - an event, not an error
     """Thrown into a request's flow when its client has left."""
+
+
+class Superseded(Exception):  # noqa: N818 - an event, not an error
+    """Thrown into a request's flow when its second attempt has the first content token: see hedge.py."""
 
 
 class PassedOn(RouterError):  # noqa: N818
@@ -61,6 +66,7 @@ class Exchange(msgspec.Struct, eq=False):
     keeper: Keeper | None = None  # of what it continues or asks about
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
+    hedge: Hedge | None = None  # the second attempt beside it
     trial: Suspect | None = None  # backends died of its body before: see gateway/poison.py
     relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
     transcript: Transcript | None = None  # of an answer that has begun, if another backend may go on with it

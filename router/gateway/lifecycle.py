@@ -91,6 +91,7 @@ class Lifecycle:
             deadlines=self._deadlines,
             date=self.date,
             continuing=self._continuing,
+            rng=rng,
         )
         #: called with the name of a backend that denies a model it was believed to have
         self.ask_models: Callable[[str], object] = str
@@ -147,10 +148,13 @@ class Lifecycle:
             decision = course.next(now_s, self._rng)
             record.served_model, record.candidates = need.model, decision.candidates
             if isinstance(decision, Dispatch):
+                backend = decision.lease.backend
                 failure = await self._attempts.make(x, ask, decision.lease, now_s)
-                if failure.outcome is _OK:
-                    return
-                if await self._failed(x, course, decision.lease.backend, failure):
+                if x.hedge is not None:  # the second attempt goes on, or has answered first
+                    course.lost(backend, died=failure.died)
+                    backend = x.hedge.lease.backend
+                    failure = await self._attempts.follow(x, x.hedge)
+                if failure.outcome is _OK or await self._failed(x, course, backend, failure):
                     return
             elif isinstance(decision, Wait):  # after a failure, too: for a backend that it was not at yet
                 await self.waiting.wait(course, decision, record)
@@ -249,6 +253,8 @@ class Lifecycle:
 
     def _finish(self, x: Exchange) -> None:
         self.live.discard(x)
+        if x.hedge is not None:
+            self._attempts.hedges.client_gone(x)
         x.relay = None
         if x.trial is not None:
             attempts = x.record.attempts
@@ -272,6 +278,7 @@ class Lifecycle:
             for backend in silenced:
                 self._leave(backend, "does not answer any more")
         self._hand_over.sweep(now_s)
+        self._attempts.hedges.sweep(now_s)
         self._pings.sweep(self.live, now_s)
         self._pools.sweep()
         self.waiting.offer()
@@ -295,3 +302,5 @@ class Lifecycle:
             if relay is not None and x.lease is not None and x.lease.backend == backend:
                 relay.give_up(detail)  # the request runs on from here
                 relay.doubt()
+            if x.hedge is not None and x.hedge.lease.backend == backend and x.hedge.relay is not None:
+                x.hedge.relay.give_up(detail)

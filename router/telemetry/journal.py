@@ -27,7 +27,7 @@ _DECISIONS_MAX = 2000
 _RUSH_KEEPS_ONE_IN = 8
 _SLOW_S = 1.0
 #: Words of records, which metrics have as labels.
-RETRIES = ("retry", "continue")
+RETRIES = ("retry", "continue", "hedge")
 REFUSED = "refused"
 LIMITS = (*NAMES, "store")
 #: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.

@@ -194,6 +194,7 @@ class Backend:
     pool: Pool
     refuses: bool = False
     hangs: bool = False
+    found: asyncio.Event | None = None  # until it is set packets get lost: no connection, and no refusal
     connections: list[Connection] = field(default_factory=list)
 
     async def connect(self, timeout_s: float) -> Outbound:
@@ -202,11 +203,22 @@ class Backend:
         if self.hangs:
             await asyncio.sleep(0)
             raise ConnectError("connect_timeout", "did not accept a connection in time")
+        if self.found is not None:
+            await self.found.wait()
         outbound, wire = self.pool._new(), Wire()
         outbound.connection_made(wire)  # type: ignore[arg-type]
         self.pool.admit(outbound)
         self.connections.append(Connection(outbound, wire))
         return outbound
+
+    def gets_lost(self) -> None:
+        """Packets to it get lost."""
+        self.found = asyncio.Event()
+
+    def is_found(self) -> None:
+        """They arrive again."""
+        if self.found is not None:
+            self.found.set()
 
     @property
     def asked(self) -> list[bytes]:

@@ -232,3 +232,22 @@ def test_whatever_comes_hedges_stay_within_their_share(
         assert hedges == world.hedging.hedges_total
     assert not world.fleet.leases
     world.fleet.audit()
+
+
+def test_a_backend_that_is_late_is_not_waited_for_ever_longer() -> None:
+    """Its lateness is part of what is predicted for it, and must not be part of when that is late."""
+    world = Hedged("us-east/a", "us-east/b", share=1.0)
+    world.serve(100)
+    waits_s = []
+    for _ in range(6):
+        _, lease = world.hang(pin_region="us-east")
+        while lease.backend != "us-east/a":
+            world.hedging.came(lease, lease.started_s + 0.05)
+            world.fleet.first_token(lease, world.now_s)
+            world.fleet.end(lease, Outcome.OK, world.now_s)
+            _, lease = world.hang()
+        waits_s.append(world.now_s - lease.started_s)
+        world.now_s += 1.0
+        world.hedging.lost(lease, world.now_s)
+        world.fleet.end(lease, Outcome.SUPERSEDED, world.now_s)
+    assert waits_s[-1] < 3 * waits_s[0]
