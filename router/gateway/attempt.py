@@ -123,6 +123,7 @@ class Attempts:
             return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(pool))
         except ConnectionResetError:
             return False
+
     async def follow(self, x: Exchange, hedge: Hedge) -> AttemptEnd:
         """The first attempt is over: what the second one comes to. Raises ClientGone."""
         x.lease, x.relay = hedge.lease, hedge.relay
