@@ -1,9 +1,9 @@
 """A whole answer put together from a stream: what the same engine would have given, had it not been asked to stream.
 
 An engine that streams shows that it makes progress, and notices at once when nobody wants the answer any more:
-llama.cpp goes on with a whole answer to its end. ``ASSEMBLED`` has a row for each kind of engine whose whole answers
-can be had this way, ``why_not`` says of which requests: those that say nothing which changes the members of an answer
-in ways that were not compared with an engine's own. Every other request goes to the engine as it came.
+llama.cpp goes on with a whole answer to its end. The rows of ``core/traits.py`` say which engines' whole answers can
+be had this way, ``why_not`` says of which requests: those that say nothing which changes the members of an answer in
+ways that were not compared with an engine's own. Every other request goes to the engine as it came.
 
 An ordinary event is not parsed: it differs from the one before it in one string only, whose bytes are kept as the
 engine wrote them. The cost is linear in the bytes of the stream.
@@ -112,41 +112,38 @@ _VLLM_NULLS = frozenset(
     (*_VLLM_TOP[5:7], *_VLLM_PROMPT, *_VLLM_TRANSFER, *_VLLM_MESSAGE, *_VLLM_USAGE[3:], *_VLLM_DETAILS[1:])
 ) | {"logprobs", "stop_reason", "token_ids", "routed_experts"}
 
-#: By the names of ``core/traits.py``. SGLang is missing, whose whole answers tell the versions of its weights and whose
-#: streams do not; and whatever else has OpenAI's API, for nobody knows what stands there.
-ASSEMBLED: dict[str, Assembled] = {
-    "llamacpp": Assembled(
-        WholeShape(
-            _LLAMACPP_TOP,
-            ("finish_reason", "index", "message"),
-            ("role", "reasoning_content", "content", "tool_calls"),
-            repeats_begun=True,
-        ),
-        WholeShape(_LLAMACPP_TOP, ("text", "index", "logprobs", "finish_reason"), nulls=frozenset({"logprobs"})),
-        by_default=True,
+#: llama.cpp stops at once when a client of a stream leaves, and not when one of a whole answer does.
+LLAMACPP = Assembled(
+    WholeShape(
+        _LLAMACPP_TOP,
+        ("finish_reason", "index", "message"),
+        ("role", "reasoning_content", "content", "tool_calls"),
+        repeats_begun=True,
     ),
-    # As 0.32 answers; other versions have other members that are null. It notices by itself that a client has left, and
-    # a stream costs more on both sides.
-    "vllm": Assembled(
-        WholeShape(
-            (*_VLLM_TOP, *_VLLM_PROMPT, *_VLLM_TRANSFER),
-            ("index", "message", *_VLLM_CHOICE, "routed_experts"),
-            ("role", "content", *_VLLM_MESSAGE),
-            _VLLM_USAGE,
-            _VLLM_DETAILS,
-            _VLLM_NULLS,
-        ),
-        WholeShape(
-            (*_VLLM_TOP, *_VLLM_TRANSFER),
-            ("index", "text", *_VLLM_CHOICE, "prompt_logprobs", "prompt_token_ids", "routed_experts"),
-            (),
-            _VLLM_USAGE,
-            _VLLM_DETAILS,
-            _VLLM_NULLS,
-        ),
-        by_default=False,
+    WholeShape(_LLAMACPP_TOP, ("text", "index", "logprobs", "finish_reason"), nulls=frozenset({"logprobs"})),
+    by_default=True,
+)
+#: As vLLM 0.32 answers; other versions have other members that are null. It notices by itself that a client has left,
+#: and a stream costs more on both sides.
+VLLM = Assembled(
+    WholeShape(
+        (*_VLLM_TOP, *_VLLM_PROMPT, *_VLLM_TRANSFER),
+        ("index", "message", *_VLLM_CHOICE, "routed_experts"),
+        ("role", "content", *_VLLM_MESSAGE),
+        _VLLM_USAGE,
+        _VLLM_DETAILS,
+        _VLLM_NULLS,
     ),
-}
+    WholeShape(
+        (*_VLLM_TOP, *_VLLM_TRANSFER),
+        ("index", "text", *_VLLM_CHOICE, "prompt_logprobs", "prompt_token_ids", "routed_experts"),
+        (),
+        _VLLM_USAGE,
+        _VLLM_DETAILS,
+        _VLLM_NULLS,
+    ),
+    by_default=False,
+)
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -158,11 +155,8 @@ _messages = msgspec.json.Decoder(list[_Message])
 _NOTHING = frozenset({b"null", b"false", b"0"})
 
 
-def why_not(engine: str, body: bytes, *, chat: bool) -> str | None:
-    """Why the whole answer to a request cannot be put together from a stream of ``engine``; None if it can, exactly."""
-    row = ASSEMBLED.get(engine)
-    if row is None:
-        return f"a stream of {engine} does not tell all that its whole answer tells"
+def why_not(row: Assembled, body: bytes, *, chat: bool) -> str | None:
+    """Why the whole answer to a request cannot be put together from a stream. None: it can, exactly."""
     if len(body) > BODY_BYTES_MAX:
         return "its body is long"
     try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from router.core.assembly import LLAMACPP, VLLM, Assembled
+
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: ours are closed before them.
 IDLE_LIMIT_S = 4.0
 
@@ -66,6 +68,9 @@ class Traits:
     takes_usage_option: bool | None = True
     #: what it is believed to be able to do until a probe of the live engine tells: a safe belief, see ADR 23
     continues: Continues = Continues.NO
+    #: how whole answers are put together from streams. None: the streams lack a part, or nobody knows. Those of SGLang
+    #: lack the versions of its weights.
+    assembled: Assembled | None = None
     #: goes on with a last message of the assistant by default, where others begin a new turn
     prefills: bool = False
     #: tokens of a completion whose request names no limit; None: as many as there is room for
@@ -83,6 +88,7 @@ TRAITS: dict[str, Traits] = {
             capacity_info="vllm:cache_config_info",
         ),
         continues=Continues.IDS,
+        assembled=VLLM,
         completion_tokens=16,
     ),
     "sglang": Traits(
@@ -121,6 +127,7 @@ TRAITS: dict[str, Traits] = {
         ),
         sums_usage=True,
         continues=Continues.TEXT,
+        assembled=LLAMACPP,
         prefills=True,
     ),
     "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models", takes_usage_option=None),

@@ -31,13 +31,13 @@ _CONTENT_TYPE = re.compile(rb"content-type: [^\r]*\r\n")
 W = TypeVar("W")
 
 
-def shape_for(ask: Ask, body: Body, row: Assembled, engine: str) -> WholeShape | None:
-    """The shape of the whole answer to a request, if it is to be put together from a stream of ``engine``."""
+def shape_for(ask: Ask, body: Body, row: Assembled) -> WholeShape | None:
+    """The shape of the whole answer to a request, if it is to be put together from a stream."""
     path = ask.envelope.path
     chat = path == b"/v1/chat/completions"
     if not row.by_default or not (chat or path == b"/v1/completions") or ask.choices != 1:
         return None
-    if why_not(engine, bytes(body), chat=chat) is not None:
+    if why_not(row, bytes(body), chat=chat) is not None:
         return None
     return row.chat if chat else row.completions
 

@@ -74,7 +74,7 @@ class Attempts:
         pool = self.pool_of(x, lease.backend)
         x.lease, x.relay = lease, None
         if pool.assembled is not None and not ask.stream:
-            x.shape = shape_for(ask, x.request.body, pool.assembled, pool.spec.engine)
+            x.shape = shape_for(ask, x.request.body, pool.assembled)
         else:
             x.shape = None
         if self.hedges.on:

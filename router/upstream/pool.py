@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from router.core.assembly import ASSEMBLED
 from router.core.outcomes import Outcome
 from router.core.traits import IDLE_LIMIT_S, TRAITS
 from router.core.types import BackendSpec
@@ -117,7 +116,7 @@ class Pool:
         self.region = spec.region.name
         self.sums_usage = TRAITS[spec.engine].sums_usage
         #: how whole answers are put together from its streams, if they can be
-        self.assembled = ASSEMBLED.get(spec.engine)
+        self.assembled = TRAITS[spec.engine].assembled
         #: whether the engine takes ``stream_options``; None until it has been seen
         self.takes_usage_option = TRAITS[spec.engine].takes_usage_option
         self.head = self._request_head(parts.path.rstrip("/"), parts.netloc)

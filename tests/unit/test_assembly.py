@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.assembly import ASSEMBLED, BODY_BYTES_MAX, Assembly, NotWholeError, why_not
+from router.core.assembly import BODY_BYTES_MAX, Assembly, NotWholeError, why_not
 from router.core.framing import events_of
 from router.core.traits import TRAITS
 from tests.support.captures import ROOT, load
@@ -30,7 +30,8 @@ def whole_of(engine: str, stream: bytes, *, chat: bool) -> bytes:
     assembly = Assembly(chat=chat)
     for event in events_of(stream):
         assembly.feed(event)
-    row = ASSEMBLED[engine]
+    row = TRAITS[engine].assembled
+    assert row is not None
     return assembly.whole(row.chat if chat else row.completions)
 
 
@@ -50,9 +51,9 @@ def test_it_is_the_answer_that_the_engine_gives_whole(
     assert without_chance(orjson.loads(made)) == without_chance(orjson.loads(given_whole))
 
 
-def test_every_row_is_of_an_engine_and_only_exact_ones_are_used_unasked() -> None:
-    assert ASSEMBLED.keys() <= TRAITS.keys()
-    assert [engine for engine, row in ASSEMBLED.items() if row.by_default] == ["llamacpp"]
+def test_only_exact_and_useful_ones_are_used_unasked() -> None:
+    by_default = [engine for engine, row in TRAITS.items() if row.assembled is not None and row.assembled.by_default]
+    assert by_default == ["llamacpp"]
 
 
 def llamacpp_event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -155,9 +156,6 @@ TEXT: dict[str, Any] = {"model": "m", "prompt": "hi", "max_tokens": 4}
         ("llamacpp", CHAT | {"stream": False, "n": 1, "logprobs": False, "stop": ["x"]}, True, None),
         ("llamacpp", TEXT, False, None),
         ("vllm", CHAT, True, None),
-        ("sglang", CHAT, True, "does not tell all"),
-        ("openai", CHAT, True, "does not tell all"),
-        ("router", CHAT, True, "does not tell all"),
         ("llamacpp", CHAT | {"n": 2}, True, "several choices"),
         ("llamacpp", CHAT | {"logprobs": True}, True, "log probabilities"),
         ("llamacpp", TEXT | {"logprobs": 2}, False, "log probabilities"),
@@ -173,5 +171,7 @@ TEXT: dict[str, Any] = {"model": "m", "prompt": "hi", "max_tokens": 4}
     ],
 )
 def test_other_requests_go_as_they_came(engine: str, body: dict[str, Any], chat: bool, why: str | None) -> None:
-    said = why_not(engine, orjson.dumps(body), chat=chat)
+    row = TRAITS[engine].assembled
+    assert row is not None
+    said = why_not(row, orjson.dumps(body), chat=chat)
     assert said is None if why is None else why in (said or "")
