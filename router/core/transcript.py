@@ -25,6 +25,8 @@ _TOOLS = frozenset({"tool_calls", "function_call"})
 #: Members that every event of a stream has in common.
 COMMON = ("id", "object", "created", "model", "system_fingerprint")
 _DONE = b"[DONE]"
+#: Of the end of an event and of the beginning of the next one: as many tell them apart from all that is in a text.
+_MEET_BYTES = 8
 
 
 class Frame(NamedTuple):
@@ -33,10 +35,19 @@ class Frame(NamedTuple):
     before: bytes
     after: bytes
 
-    def holds(self, data: bytes) -> bool:
-        """Whether the first of these events begins like it, and the last one ends like it."""
+    def texts(self, data: bytes) -> list[bytes] | None:
+        """The texts of these events, as they stand in JSON. None: not all of them have this frame.
+
+        Searching for long bytes is slow: the events are parted at the few bytes where two of them meet, and what was
+        cut off is compared in one go.
+        """
         before, after = self
-        return data.startswith(before) and data.endswith(after) and len(data) >= len(before) + len(after)
+        if not (len(before) > _MEET_BYTES < len(after) and data.startswith(before) and data.endswith(after)):
+            return None
+        meet = after[-_MEET_BYTES:] + before[:_MEET_BYTES]
+        begin, end = len(before) - _MEET_BYTES, _MEET_BYTES - len(after)
+        found = [piece[begin:end] for piece in data[_MEET_BYTES:-_MEET_BYTES].split(meet)]
+        return found if b"%b%b%b" % (before, (after + before).join(found), after) == data else None
 
     def around(self, text: str) -> bytes:
         return b"%b%b%b" % (self.before, escaped(text), self.after)
@@ -127,9 +138,8 @@ class Transcript:
         """The client is sent these events."""
         if self.odd:
             return
-        frame = self.frame
-        if frame is not None and frame.holds(data):
-            pieces = data[len(frame.before) : -len(frame.after)].split(frame.after + frame.before)
+        pieces = self.frame.texts(data) if self.frame is not None else None
+        if pieces is not None:
             inside = b"".join(pieces)
             if text_of(inside) is not None:
                 self.events += len(pieces)
