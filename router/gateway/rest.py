@@ -80,10 +80,10 @@ def rest_of(body: Body, transcript: Transcript, first: Traits) -> Steps[Rest | s
     most = [limit for name in _LIMITS if (limit := _number(given.get(name))) is not None]
     by_default = None if chat else first.completion_tokens
     limited = bool(most) or by_default is not None
-    over = transcript.events >= min(most) if most else by_default is not None and transcript.events == by_default
+    over = transcript.events >= min(most) if most else transcript.events == by_default
     stops = _stops(given.get("stop"))
     shows_stop = bool(given.get("include_stop_str_in_output"))
-    return Rest(edits, Continues.TEXT, text, said, again, stops, shows_stop, limited, over)
+    return Rest(edits, Continues.TEXT, text, said, again, stops, shows_stop, limited, over and transcript.events > 0)
 
 
 def _read(body: Body, span: Span) -> Any:

@@ -124,6 +124,12 @@ def test_nothing_is_left() -> None:
     assert not rest({**CHAT, "max_tokens": 3}, "a", "b")[0].over
 
 
+def test_an_answer_without_a_token_is_not_over() -> None:
+    made = found(orjson.dumps({**CHAT, "max_tokens": 0}))
+    assert isinstance(made, Rest)
+    assert not made.over
+
+
 def test_white_space_is_asked_for_again() -> None:
     made, body = rest({**CHAT, "max_tokens": 9}, "a", " ", "\n")
     assert (made.again, made.said, body["max_tokens"]) == (" \n", 1, 8)
