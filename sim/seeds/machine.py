@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sim.seeds.story import Attempt
 
 
+_SLOWEST = 50.0
+
+
 class Machine:
     """The state of one box. ``Play`` moves it through time."""
 
@@ -39,6 +42,7 @@ class Machine:
         self.deaths = self.frozen = self.cut_off = 0
         #: a new process is another life: what was asked in an earlier one is lost
         self.life = 0
+        #: how many times longer everything takes
         self.slowness = 1.0
         self.ills: list[str] = []
         self.served: set[Attempt] = set()
@@ -56,13 +60,19 @@ class Machine:
         """Nothing ails it, as far as a request can tell."""
         return not (self.deaths or self.frozen or self.cut_off or self.ills or self.slowness > 1.0)
 
+    @property
+    def pace(self) -> float:
+        """How many times longer it takes now. Troubles that meet multiply, up to a bound: what is begun at this pace
+        goes on at it."""
+        return min(self.slowness, _SLOWEST)
+
     def takes_probe(self) -> bool:
         return self.up and not self.frozen and "blind" not in self.ills
 
     def first_token_s(self, prompt_tokens: int) -> float:
         """How long the first token takes one that has a place."""
         box = self.box
-        return (box.base_s + prompt_tokens * box.prompt_token_s) * self.slowness * (1.0 + 0.02 * len(self.served))
+        return (box.base_s + prompt_tokens * box.prompt_token_s) * self.pace * (1.0 + 0.02 * len(self.served))
 
     def sample(self, now_s: float) -> LoadSample | None:
         """Its metrics page, as a scrape finds it. None: no page."""

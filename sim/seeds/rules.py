@@ -94,7 +94,7 @@ class Rules:
                 "limits in flight hold", f"{where}, {backend.inflight} in flight, limit {backend.capacity.limit:g}"
             )
         panic = backend.state is State.EJECTED and not backend.health.down
-        if len(backend.trials) > self._params.trial_places and not request.light and not panic:
+        if lease.probation and len(backend.trials) > self._params.trial_places and not request.light and not panic:
             raise Broken("a backend on its way back gets a few trials", f"{where}, {len(backend.trials)} trials")
         if len(course.dead) >= self._params.deaths_max:
             raise Broken("a request that kills engines is stopped", where)

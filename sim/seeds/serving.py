@@ -88,7 +88,7 @@ class Serving:
         machine, ask = attempt.machine, attempt.story.ask
         if ask.stream:
             self._reply(attempt, now_s, self._play.hear_first)
-        takes_s = (ask.output_tokens - attempt.story.said) * machine.box.token_s * machine.slowness
+        takes_s = (ask.output_tokens - attempt.story.said) * machine.box.token_s * machine.pace
         if "cut" in machine.ills and self._noise.random() < 0.5:
             self._play.at(now_s + takes_s * self._noise.random(), self._cut, attempt)
         else:
