@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from statistics import median
 from typing import Any
 
@@ -18,8 +19,8 @@ TOKENS = 32
 #: First tokens and later ones may take as many times as long as those of the backend beside it, and this much longer.
 TTFT_TIMES, TTFT_SLACK_S = 2.0, 0.1
 ITL_TIMES, ITL_SLACK_S = 1.5, 0.01
-#: The part of a greedy answer that must be the same the second time. Not all of it: in half precision two tokens may be
-#: nearly as likely, and a prompt that is cached is computed in another order.
+#: The part of a greedy answer that must be the same another time. Not all of it: in half precision two tokens may be
+#: nearly as likely, and the requests beside it change the order of sums.
 SAME_RATIO = 0.5
 
 
@@ -74,11 +75,15 @@ class Step:
 
 @dataclass(slots=True)
 class Measured:
-    """Of one backend. ``rtt_s``: how far away it is, taken off before its times are compared."""
+    """Of one backend. ``rtt_s``: how far away it is, taken off before its times are compared.
+
+    ``greedy``: the same question again and again. The first answer is not compared: a prompt that is not cached yet is
+    computed in another order.
+    """
 
     backend: str
     rtt_s: float = 0.0
-    twice: list[Shot] = field(default_factory=list)
+    greedy: list[Shot] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
 
@@ -117,7 +122,7 @@ def report(one: Measured, other: Measured | None, continues: str) -> dict[str, A
 
 
 def _form(one: Measured) -> Check:
-    shots = [*one.twice, *(shot for step in one.steps for shot in step.shots)]
+    shots = [*one.greedy, *(shot for step in one.steps for shot in step.shots)]
     answers = [shot for shot in shots if shot.error is None]
     flawed = [shot for shot in answers if shot.flaws]
     bar = "framing, end and usage of every stream"
@@ -127,21 +132,29 @@ def _form(one: Measured) -> Check:
     return Check("well-formed streams", not flawed, f"{len(answers) - len(flawed)} of {len(answers)}{first}", bar)
 
 
+def same_ratio(one: Measured) -> float | None:
+    """How much of a greedy answer was the same another time: of the two answers that agree best. None without two."""
+    texts = [shot.text for shot in one.greedy[1:] if shot.error is None and shot.text]
+    return max((_common(a, b) / max(len(a), len(b)) for a, b in combinations(texts, 2)), default=None)
+
+
+def _common(a: str, b: str) -> int:
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
 def _sameness(one: Measured) -> Check:
     bar = f"the first {SAME_RATIO:.0%} of a greedy answer"
-    texts = [shot.text for shot in one.twice if shot.error is None]
-    if len(texts) < 2 or not any(texts):
+    ratio = same_ratio(one)
+    if ratio is None:
         return Check("says the same twice", False, "no two answers", bar)
-    same = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
-    ratio = same / max(map(len, texts))
     return Check("says the same twice", ratio >= SAME_RATIO, f"the first {ratio:.0%}", bar)
 
 
 def _errors(one: Measured) -> Check:
     shots = [shot for step in one.steps for shot in step.shots]
-    failed = [shot.error for shot in (*one.twice, *shots) if shot.error is not None]
+    failed = [shot.error for shot in (*one.greedy, *shots) if shot.error is not None]
     most = max((step.requests for step in one.steps), default=0)
-    figure = f"{len(failed)} of {len(shots) + len(one.twice)}" + (f": {failed[0]}" if failed else "")
+    figure = f"{len(failed)} of {len(shots) + len(one.greedy)}" + (f": {failed[0]}" if failed else "")
     return Check("errors", not failed and bool(shots), figure, f"none, with up to {most} requests at once")
 
 

@@ -64,7 +64,7 @@ async def measured(backends: Backends, *, engine: str = "vllm", places: int = 10
     ],
 )
 async def test_a_flaw_of_a_stream_is_told(backends: Backends, flaw: str | None) -> None:
-    shot = (await measured(backends)).twice[0]
+    shot = (await measured(backends)).greedy[0]
     assert shot.error is None
     if flaw is None:
         assert shot.flaws == ()
@@ -85,19 +85,19 @@ async def test_a_flaw_of_a_stream_is_told(backends: Backends, flaw: str | None) 
 )
 async def test_what_is_no_answer_is_an_error_and_no_load_follows(backends: Backends, error: str) -> None:
     one = await measured(backends)
-    assert [error in (shot.error or "") for shot in one.twice] == [True, True]
+    assert [error in (shot.error or "") for shot in one.greedy] == [True, True]
     assert one.steps == []
 
 
 async def test_an_engine_that_may_not_know_the_option_need_not_tell_a_usage() -> None:
-    assert (await measured(Backends(WORD, END, DONE), engine="openai")).twice[0].flaws == ()
+    assert (await measured(Backends(WORD, END, DONE), engine="openai")).greedy[0].flaws == ()
 
 
 async def test_the_load_has_bounds() -> None:
     backends = Backends(WORD, END, USAGE, DONE)
     one = await measured(backends, theirs=2)
     assert [step.requests for step in one.steps] == list(LEVELS)
-    assert backends.asked["r/new"] == 2 + sum(map(requests_at, LEVELS))
+    assert backends.asked["r/new"] == 3 + sum(map(requests_at, LEVELS))
     assert backends.asked["r/old"] == requests_at(1) + requests_at(2), "no more than it has free places"
     assert backends.at_once["r/new"] <= max(LEVELS)
     assert backends.at_once["r/old"] <= 2

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import TokensSection
+from router.core.framing import events_of, fields_of
+from router.core.leniency import loads
 from router.core.sse import StreamKind, StreamWatch
 from router.gateway import ingress
 from router.gateway.envelope import envelope_of
 from router.gateway.steps import finish
 from router.gateway.upstream_body import asks_for_usage, body_for, wants_usage
 from router.wire.head import RequestHead
+from tests.support.captures import streams
 
 JSON = {b"content-type": b"application/json"}
 
@@ -120,6 +123,28 @@ def test_a_usage_that_the_client_did_not_ask_for_is_hidden(together: bool, hides
     assert watch.complete(framed=False)
     usage = watch.usage
     assert (usage.prompt_tokens, usage.output_tokens, usage.reported) == (3, 2, True)
+
+
+def said_by(stream: bytes) -> tuple[list[object], int]:
+    """The choices of all events, and how many usages there are."""
+    messages = [loads(line) for e in events_of(stream) for line in fields_of(e)[1] if line.startswith(b"{")]
+    choices = [choice for message in messages for choice in message.get("choices") or ()]
+    return choices, sum(bool(message.get("usage")) for message in messages)
+
+
+@pytest.mark.parametrize("size", [1, 64, 1_000_000])
+def test_the_usage_of_no_captured_stream_is_shown_to_those_who_did_not_ask(size: int) -> None:
+    """Every engine, whole events and pieces, of one choice and of several; all else is as it was."""
+    shown = 0
+    for capture in (c for c in streams() if "/chat" in c.name or "/completion" in c.name):
+        watch = StreamWatch(StreamKind.CHAT, choices=2 if "n2" in capture.name else 1, hides_usage=True)
+        body = capture.body
+        out = b"".join(watch.feed(body[at : at + size]) for at in range(0, len(body), size)) + watch.flush()
+        before, after = said_by(body), said_by(out)
+        assert after[1] == 0, capture.name
+        assert watch.error is not None or after[0] == before[0], capture.name
+        shown += before[1]
+    assert shown > 20
 
 
 USAGES = st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)},
