@@ -52,17 +52,16 @@ class Distance:
 
     @mode.setter
     def mode(self, mode: Mode) -> None:
-        if mode == "cut":
-            self._stale |= self._lines
-        elif mode == "through":
+        self._mode = mode
+        if mode == "through":
             for line in self._stale:
                 line.cancel()
             self._stale.clear()
-        self._mode = mode
-        if mode == "through":
-            self._moves.set()
+            asyncio.get_running_loop().call_later(0.02, self._thaw)  # when those have ended
         else:
             self._moves.clear()
+            if mode == "cut":
+                self._stale |= self._lines
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK)
@@ -83,15 +82,22 @@ class Distance:
         self.connections += 1
         self._lines.add(line)
         upstream: asyncio.StreamWriter | None = None
+        ways: list[asyncio.Future[None]] = []
         try:
             await asyncio.sleep(self._delay_s() + self._delay_s())  # a connection takes a round trip
             await self._moves.wait()
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target, limit=_CHUNK)
-            ways = (self._carry(reader, upstream, up=True), self._carry(answers, writer, up=False))
-            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
+            ways = [
+                asyncio.ensure_future(way)
+                for way in (self._carry(reader, upstream, up=True), self._carry(answers, writer, up=False))
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
             pass  # the caller sees it as its connection's end
         finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
             self._lines.discard(line)
             self._stale.discard(line)
             for end in (writer, upstream):
@@ -122,10 +128,14 @@ class Distance:
                     last_s = max(last_s, loop.time() + self._delay_s())  # in order
                     queue.put_nowait((last_s, data))
             queue.put_nowait((last_s, b""))
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop's word for a closed one
                 await arriving
         finally:
             arriving.cancel()
+
+    def _thaw(self) -> None:
+        if self._mode == "through":
+            self._moves.set()
 
     def _delay_s(self) -> float:
         return max(0.0, self.rtt_s + self._rng.uniform(-self.jitter_s, self.jitter_s)) / 2

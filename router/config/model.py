@@ -31,6 +31,8 @@ class StoreSection:
     #: URL, "embedded", or None: in-process memory. May hold a password, so it is kept out of ``repr``.
     redis: str | None = field(default=None, repr=False)
     on_down: str = "share"  # share | deny | allow
+    #: path of a file with the keys, for a start while the store is away; None: such a start serves nobody
+    snapshot: str | None = None
     wait: float = 0.1  # seconds, the longest that a request waits for a store that is nearer than this
 
 

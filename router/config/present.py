@@ -23,6 +23,7 @@ AT_START_ONLY = frozenset(
         "router.tls_key",
         "router.tls_client_ca",
         "store.redis",
+        "store.snapshot",
         "store.wait",
         "auth.admin_token_env",
         "continuation.breaks",

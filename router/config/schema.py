@@ -115,6 +115,12 @@ SECTIONS: tuple[Section, ...] = (
                 choices=("share", "deny", "allow"),
             ),
             Setting(
+                "snapshot",
+                "string",
+                "File in which this router keeps the API keys as the store does, hashed, for itself alone (mode 0600). "
+                "A router that starts while the store is away serves them. Without it such a router is not ready.",
+            ),
+            Setting(
                 "wait",
                 "number",
                 "Seconds that a request waits for the store at most; where the store is farther away than this, one "

@@ -15,6 +15,7 @@ retry           how often this router may try again
 limits          the kinds of limits: what each counts and how, its names and words
 periods         calendar months
 quota           the arithmetic of limits
+exposure        how much a request reserves while others in flight may use more than they did
 tokens          how many tokens a request will cost
 
 Decisions:

@@ -145,7 +145,7 @@ class Limits:
     Sums of money are in millionths of a dollar.
     """
 
-    __slots__ = ("active", "limits", "money", "slots", "unlimited")
+    __slots__ = ("active", "counts_output", "limits", "money", "slots", "unlimited")
 
     def __init__(self, *limits: int | None, **named: int | None) -> None:
         given = dict(zip(NAMES, limits, strict=False)) | named
@@ -156,6 +156,7 @@ class Limits:
         self.active = tuple((i, KINDS[i].shape, limit) for i, limit in enumerate(self.limits) if limit is not None)
         self.slots = self.limits[SLOTS]
         self.money = any(KINDS[i].money for i, _, _ in self.active)
+        self.counts_output = any(KINDS[i].counts != "requests" for i, _, _ in self.active)
         self.unlimited = not self.active
 
     def __repr__(self) -> str:

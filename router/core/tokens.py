@@ -11,6 +11,10 @@ from router.core.types import Usage
 K = TypeVar("K")
 V = TypeVar("V")
 
+#: The longest answer that is expected where the client sets no maximum.
+OUTPUT_TOKENS_LONGEST = 4096
+#: No guess of an answer's length reserves more than a quarter of what the plan allows in a minute.
+GUESS_DIVISOR = 4
 #: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
 _ENTRIES_MAX = 4096
@@ -99,6 +103,21 @@ class TokenEstimator:
         most = step * known
         move = self._params.tokens_weight * (seen - known)
         return known + (most if move > most else -most if move < -most else move)
+
+
+def guessed(output_tokens: int, prompt_tokens: int, per_minute: int | None) -> int:
+    """The tokens of an answer whose length nobody has asked for, as far as they are reserved: a guess refuses nobody
+    for good, and is settled anyway."""
+    if per_minute is None:
+        return output_tokens
+    return min(output_tokens, max(0, min(per_minute // GUESS_DIVISOR, per_minute - prompt_tokens)))
+
+
+def longest(max_tokens: int | None, choices: int, usual_tokens: int, prompt_tokens: int, per_minute: int | None) -> int:
+    """The tokens to which the answers of a request may run."""
+    if max_tokens is not None:
+        return max_tokens * choices
+    return max(usual_tokens, guessed(OUTPUT_TOKENS_LONGEST * choices, prompt_tokens, per_minute))
 
 
 def charged(usage: Usage | None, prompt_tokens: int, text_bytes: int, bytes_per_token: float) -> Usage:

@@ -6,7 +6,7 @@ import asyncio
 
 from router.core.limits import Amounts
 from router.core.outcomes import Charge
-from router.core.tokens import TokenEstimator, charged
+from router.core.tokens import TokenEstimator, charged, longest
 from router.core.types import Request, Usage
 from router.errors import RouterError
 from router.gateway import responses
@@ -32,19 +32,27 @@ class Charging:
     def reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
         """Take it from what this router may give by itself. None: the store must be asked. Raises RouterError
         (quota_exhausted)."""
-        taken = self._store.reserve_now(key, self._most(key, need), need.request_id, x.arrival_s)
+        usual, most = self._amounts(x, key, need)
+        taken = self._store.reserve_now(key, usual, need.request_id, x.arrival_s, most)
         return self._allowed(x, taken) if isinstance(taken, Refusal) else taken
 
-    def _most(self, key: Key, need: Request) -> Amounts:
-        """The most that it is expected to use."""
+    def _amounts(self, x: Exchange, key: Key, need: Request) -> tuple[Amounts, Amounts | None]:
+        """The amounts that it is expected to use, and those that it may use if they are more and count."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
-        microusd = self._force.settings.aliases.microusd(need.model, prompt, output) if key.plan.limits.money else 0
-        return Amounts(1, prompt, output, microusd)
+        limits, microusd = key.plan.limits, self._force.settings.aliases.microusd
+        usual = Amounts(1, prompt, output, microusd(need.model, prompt, output) if limits.money else 0)
+        if not limits.counts_output or need.light or x.ask is None:
+            return usual, None
+        output = longest(x.ask.max_tokens, x.ask.choices, output, prompt, key.plan.tokens_per_minute)
+        if output <= need.max_output_tokens:
+            return usual, None
+        return usual, Amounts(1, prompt, output, microusd(need.model, prompt, output) if limits.money else 0)
 
     async def reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back. Raises
         RouterError (quota_exhausted, store_unavailable)."""
-        asking = self._store.reserve(key, self._most(key, need), need.request_id)
+        usual, most = self._amounts(x, key, need)
+        asking = self._store.reserve(key, usual, need.request_id, most)
         task = spawn(asking, name=f"reserve {need.request_id}")
         try:
             taken = await task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.core.backend import Backend
 from router.core.fleet import Fleet
-from router.core.tokens import TokenEstimator
+from router.core.tokens import TokenEstimator, guessed
 from router.core.types import Priority, Request, Rng
 from router.errors import RouterError
 from router.gateway import ingress
@@ -16,8 +16,6 @@ from router.store.base import Key
 from router.tasks import spawn
 
 _INFINITE_S = float("inf")
-#: No guess of an answer's length reserves more than a quarter of what the plan allows in a minute.
-_GUESS_DIVISOR = 4
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -106,10 +104,8 @@ class Demand:
             prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
             prompt_tokens += ask.item_tokens
             output_tokens *= ask.choices
-            if ask.max_tokens is None and plan.tokens_per_minute is not None:
-                # Nobody has asked for this length. It is a guess: it refuses nobody for good, and is settled anyway.
-                most = min(plan.tokens_per_minute // _GUESS_DIVISOR, plan.tokens_per_minute - prompt_tokens)
-                output_tokens = min(output_tokens, max(0, most))
+            if ask.max_tokens is None:
+                output_tokens = guessed(output_tokens, prompt_tokens, plan.tokens_per_minute)
         return Request(
             request_id,
             ask.model,

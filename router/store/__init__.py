@@ -19,6 +19,7 @@ purse           the allowances of one key, spent without asking
 ledger          all purses of a router and their traffic with the store
 answers         limits of an account as clients and operators see them
 keys            API keys: made, hashed, looked up
+snapshot        the keys in a file, for a start while the store is away
 keysync         the local snapshot of the keys in the shared store
 fleet_exchange  what routers tell each other of leases and prefixes
 notes           small facts that routers share and may forget

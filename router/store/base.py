@@ -61,6 +61,7 @@ class Reservation(Value):
     shown: ShownRates = _NO_RATES
     slot: str | None = None
     settled: bool = False
+    exposed: Units | None = None  # how much more than its cost it may use: it was reserved by habit
 
 
 @dataclass(slots=True)
@@ -126,10 +127,16 @@ class Store(Protocol):
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         """Put new plans in force for every key. A key whose plan is gone gets ``plan_missing``."""
 
-    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal | None:
-        """Reserve these amounts without I/O. None: this process cannot decide alone; call ``reserve``."""
+    def reserve_now(
+        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+    ) -> Reservation | Refusal | None:
+        """Reserve these amounts without I/O. None: this process cannot decide alone; call ``reserve``.
 
-    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
+        ``most``: what it may use, if that is more. It is taken instead where what is in flight could break a limit."""
+
+    async def reserve(
+        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+    ) -> Reservation | Refusal:
         """Take them from the shared store, within ``[store] wait`` or one round trip whatever happens."""
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:

@@ -27,7 +27,11 @@ class LinkError(Exception):
 
 
 class LateError(LinkError):
-    """The store is up, and has not answered in time. It may well have done what it was asked."""
+    """The store has not answered in time. It may well have done what it was asked. ``held_up``: so was this process."""
+
+    def __init__(self, *, held_up: bool) -> None:
+        super().__init__("no answer in time")
+        self.held_up = held_up
 
 
 class NodeAwayError(LinkError):
@@ -84,18 +88,19 @@ class Report(Protocol):
 class _Batch:
     """The commands of one pipeline, and the callers that wait for each."""
 
-    __slots__ = ("_answer", "_request", "_silent", "commands", "expired", "futures", "hurried", "late")
+    __slots__ = ("_answer", "_request", "_silent", "commands", "expired", "futures", "hurried", "late", "posted_s")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience, silent: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience, silent: Callable[[float], None]) -> None:
         self.commands: list[Command] = []
         self.futures: list[asyncio.Future[Any]] = []
         self.late: list[Callable[[Any], None] | None] = []
         self.hurried: list[asyncio.Future[Any]] = []  # requests wait for these
         self.expired = False
+        self.posted_s = loop.time()
         self._silent = silent
         answer_s, request_s = patience.answer_s, patience.request_s
         self._answer = Deadline(loop, answer_s, self._expire)
-        self._request = Deadline(loop, request_s, self._hurry) if request_s < answer_s else None
+        self._request = Deadline(loop, request_s, self._hurry, fairness=0.0)
 
     def fail(self, error: LinkError) -> None:
         self._stop()
@@ -103,23 +108,24 @@ class _Batch:
 
     def _stop(self) -> None:
         self._answer.cancel()
-        if self._request is not None:
-            self._request.cancel()
+        self._request.cancel()
 
     def _hurry(self) -> None:
-        _fail(self.hurried, LateError("no answer in time"))
+        _fail(self.hurried, LateError(held_up=self._request.held_up))
 
     def _expire(self) -> None:
         self.expired = True
-        self._silent()  # first of all: those who wait go by whether the store is away
-        _fail(self.futures, LateError("no answer in time"))
+        self._request.cancel()
+        self._silent(self.posted_s)  # first of all: those who wait go by whether the store is away
+        _fail(self.futures, LateError(held_up=self._answer.held_up))
 
     def deliver(self, replies: list[Any]) -> None:
         self._stop()
         for future, late, reply in zip(self.futures, self.late, replies, strict=True):
             if isinstance(reply, Exception):
                 if not future.done():
-                    future.set_exception(LinkError(f"refused: {reply}"))
+                    away = isinstance(reply, NodeAwayError)
+                    future.set_exception(reply if away else LinkError(f"refused: {reply}"))
             elif not future.done():
                 future.set_result(reply)
             elif late is not None:
@@ -135,10 +141,11 @@ def _fail(futures: Sequence[asyncio.Future[Any]], error: LinkError) -> None:
 class Courier:
     def __init__(self, link: Link, report: Report) -> None:
         self._link = link
-        self._patience = link.patience
+        self.patience = link.patience
         self._report = report
         self._filling: _Batch | None = None
         self._waiting: deque[_Batch] = deque()
+        self._heard_s = self._struck_s = -1.0  # when an answer last came, and when silence last counted
         self._under_way = 0
 
     def __repr__(self) -> str:
@@ -160,7 +167,7 @@ class Courier:
             return future
         batch = self._filling
         if batch is None or len(batch.commands) >= PIPELINE_COMMANDS:
-            batch = self._filling = _Batch(loop, self._patience, self._silent)
+            batch = self._filling = _Batch(loop, self.patience, self._silent)
             self._waiting.append(batch)
             loop.call_soon(self._dispatch)
         batch.commands.append(command)
@@ -187,9 +194,10 @@ class Courier:
             replies = await self._link.run(batch.commands)
         except Exception as error:  # LinkError, and errors that were not foreseen: the callers must get both
             if not batch.expired:
-                self._report.failed(str(error))
+                self._failed(str(error), batch.posted_s)
             batch.fail(LinkError(str(error)))
         else:
+            self._heard_s = asyncio.get_running_loop().time()
             if any(isinstance(reply, NodeAwayError) for reply in replies):
                 pass  # the heartbeat finds out whether the store itself is away
             elif all(isinstance(reply, Exception) for reply in replies):
@@ -201,6 +209,15 @@ class Courier:
             self._under_way -= 1
             self._dispatch()
 
-    def _silent(self) -> None:
-        self._patience.missed()
-        self._report.failed("no answer in time")
+    def _silent(self, since_s: float) -> None:
+        """A pipeline has no answer yet. That counts if nothing else was heard since it was posted, and once for all
+        that were posted before it counted last: a store that answers late is there."""
+        if since_s > max(self._heard_s, self._struck_s):
+            self.patience.missed()
+            self._failed("no answer in time", since_s)
+
+    def _failed(self, reason: str, since_s: float) -> None:
+        """All pipelines on a connection end with it: that counts once."""
+        if since_s > self._struck_s:
+            self._struck_s = asyncio.get_running_loop().time()
+            self._report.failed(reason)

@@ -1,7 +1,8 @@
 """Deadlines that are fair to the other side: time in which this process was held up is not held against it.
 
-A process that is busy, or starved by others, finds its timer over while the answer lies unread in the socket. It reads
-first: as long as the timer itself comes late, it is set again for a moment.
+A process that is busy, or starved by others, finds its timer over while the answer lies unread in the socket. So a
+deadline looks at the clock several times on the way. When a look comes late, the process has been held up, and probably
+the store beside it: the deadline moves by a multiple of that, and the sockets are read before the next look.
 """
 
 from __future__ import annotations
@@ -10,35 +11,73 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-#: A deadline noticed this late was missed by this process.
+#: A look that is late by less than this is on time.
 LAG_S = 0.005
-#: A process that is held up all the time gives up in the end: after so many times its patience.
+LOOKS = 4
+#: By how many times its lateness a look moves the deadline, unless somebody waits for it.
+FAIRNESS = 3.0
+#: A process that was held up for more than this part of its patience may not have read what had come.
+HELD_UP = 0.3
+#: A process that is held up all the time gives up in the end: after ten times its patience.
 HELD_UP_MAX = 10
 
 
 class Deadline:
-    """Calls ``over`` after ``patience_s``, unless it is cancelled."""
+    """Calls ``over`` after ``patience_s`` in which this process could have read an answer, unless it is cancelled. With
+    ``fairness`` 0 it comes on time, and only reads first."""
 
-    __slots__ = ("_due_s", "_last_s", "_loop", "_over", "_timer")
+    __slots__ = (
+        "_due_s",
+        "_fairness",
+        "_last_s",
+        "_late_s",
+        "_look_s",
+        "_loop",
+        "_over",
+        "_patience_s",
+        "_step_s",
+        "_timer",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float, over: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience_s: float,
+        over: Callable[[], None],
+        *,
+        fairness: float = FAIRNESS,
+    ) -> None:
         self._loop = loop
         self._over = over
+        self._fairness = fairness
+        self._patience_s = patience_s
+        self._late_s = 0.0
         now_s = loop.time()
         self._due_s = now_s + patience_s
         self._last_s = now_s + (1 + HELD_UP_MAX) * patience_s
-        self._timer = loop.call_at(self._due_s, self._look)
+        self._step_s = patience_s / LOOKS
+        self._look_s = now_s + self._step_s
+        self._timer = loop.call_at(self._look_s, self._look)
+
+    @property
+    def held_up(self) -> bool:
+        """Was this process?"""
+        return self._late_s > HELD_UP * self._patience_s
 
     def cancel(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
         now_s = self._loop.time()
-        if now_s - self._due_s > LAG_S and now_s < self._last_s:
-            self._due_s = now_s + LAG_S  # by then the loop has looked at its sockets
-            self._timer = self._loop.call_at(self._due_s, self._look)
-        else:
+        late_s = now_s - self._look_s
+        if late_s > LAG_S:
+            self._late_s += late_s
+            self._due_s = min(max(self._due_s + self._fairness * late_s, now_s + LAG_S), self._last_s)
+        if now_s >= self._due_s:
             self._over()
+            return
+        self._look_s = min(now_s + self._step_s, self._due_s)
+        self._timer = self._loop.call_at(self._look_s, self._look)
 
 
 @contextlib.asynccontextmanager

@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import neg
 
-from router.core.limits import NOTHING, RATES, Limits, Shape, Units
-from router.core.quota import MINUTE_US, Account, Shortfall, advance, charge_us, reserve, settle
+from router.core.limits import NAMES, NOTHING, RATES, Limits, Shape, Units
+from router.core.quota import (
+    CONCURRENT_WAIT_US,
+    MINUTE_US,
+    Account,
+    Shortfall,
+    advance,
+    charge_us,
+    reserve,
+    settle,
+)
 
 #: The store counts as away after this many failed pipelines in a row.
 FAILURES = 2
@@ -17,6 +26,12 @@ PROBE_S = 0.25
 PROBE_S_MAX = 2.0
 #: If the store was back for a shorter time than this, it is probed less often.
 STEADY_S = 10.0
+#: While the store is up and only late, a router gives out no more than this part of its share, or of its slots; less
+#: when it is itself too busy to read in time.
+CREDIT = 8
+CREDIT_BUSY = 16
+#: Time pays back no excess of a sum: a request on credit may cost no more than this part of the rest.
+CREDIT_SUM = 500
 #: A share has no slots: the purse counts them.
 _LEASE_US = 0
 
@@ -65,16 +80,18 @@ class Share:
     refused, only counted.
     """
 
-    __slots__ = ("_account", "_before", "_limits", "_opened_us", "_periods", "_unlimited")
+    __slots__ = ("_account", "_before", "_limits", "_opened_us", "_periods", "_routers", "_unlimited", "slots")
 
     def __init__(self, limits: Limits, account: Account, now_us: int, *, routers: int, unlimited: bool) -> None:
         advance(account, now_us, _LEASE_US)
         self._limits = _divided(limits, account.used, 1 if unlimited else routers)
         self._account = account
         self._unlimited = unlimited
+        self._routers = routers
         self._opened_us = now_us
         self._before = tuple(account.used)
         self._periods = tuple(account.periods)
+        self.slots = 0  # that the store has not heard of
 
     @property
     def limits(self) -> Limits:
@@ -95,6 +112,24 @@ class Share:
 
     def settle(self, back: Units, now_us: int) -> None:
         settle(self._account, self._limits, now_us, back, taken_us=self._account.at_us, lease_us=_LEASE_US)
+
+    def near(self) -> Shortfall | None:
+        """A limit of which more than half was used when the account was last seen: nothing of it is given on credit."""
+        for i, shape, limit in self._limits.active:
+            if self._before[i] > (MINUTE_US if shape is Shape.RATE else limit) // 2:
+                return Shortfall(NAMES[i], wait_us=CONCURRENT_WAIT_US)
+        return None
+
+    def affords(self, cost: Units, now_us: int, parts: int, *, seen: bool) -> bool:
+        """With this, is no more than one part in ``parts`` of the share given out, or nothing but this?"""
+        owed = self.owed(now_us)
+        for i, shape, limit in self._limits.active:
+            part = limit if shape is Shape.RATE else limit - self._before[i]
+            if shape is Shape.SUM and cost[i] and (not seen or cost[i] * CREDIT_SUM > part * self._routers):
+                return False
+            if cost[i] and owed[i] and owed[i] + cost[i] > part // parts:
+                return False
+        return True
 
     def owed(self, now_us: int) -> Units:
         """Units that were given out here and still count: time has not given them back."""

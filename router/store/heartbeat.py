@@ -86,6 +86,11 @@ class Heartbeat:
     def up(self) -> bool:
         return self.breaker.up
 
+    @property
+    def ever_up(self) -> bool:
+        """Was the store ever reached since the start?"""
+        return self._mark is not None
+
     def succeeded(self) -> None:
         self.breaker.succeeded()
 

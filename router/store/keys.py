@@ -77,7 +77,17 @@ class Ring:
     Only secrets that were found are cached, so that guesses cannot push out keys in use.
     """
 
-    __slots__ = ("_by_digest", "_by_id", "_cache", "_pepper", "_plans", "_records", "_said_missing", "loaded")
+    __slots__ = (
+        "_by_digest",
+        "_by_id",
+        "_cache",
+        "_pepper",
+        "_plans",
+        "_records",
+        "_said_missing",
+        "changes",
+        "loaded",
+    )
 
     def __init__(self, plans: Mapping[str, Plan]) -> None:
         self._plans = dict(plans)
@@ -87,6 +97,7 @@ class Ring:
         self._by_digest: dict[bytes, Key] = {}
         self._cache: dict[bytes, Key] = {}
         self._said_missing: list[str] = []
+        self.changes = 0  # of the records, so far
         self.loaded = False
 
     def __repr__(self) -> str:
@@ -126,6 +137,7 @@ class Ring:
         """Replace the snapshot. Keys that have not changed are kept as they are."""
         before, keys = self._records, self._by_id
         self._records = {r.id: r for r in records}
+        self.changes += self._records != before or pepper != self._pepper
         self._by_id = {i: keys[i] if before.get(i) == r else self._key(r) for i, r in self._records.items()}
         self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
         self._cache = {}
@@ -137,6 +149,7 @@ class Ring:
         """Add or replace one key."""
         key = self._key(record)
         self._records[record.id] = record
+        self.changes += 1
         self._by_id[record.id] = self._by_digest[bytes.fromhex(record.digest)] = key
         self._cache = {}
         return key

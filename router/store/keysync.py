@@ -135,7 +135,7 @@ class KeySync:
 
     async def _load(self) -> None:
         version, stored = await self._run(("GET", VERSION), ("GET", PEPPER))
-        pepper = _checked(stored, os.environ.get(PEPPER_ENV, "").encode()) if stored else b""
+        pepper = checked_pepper(stored, os.environ.get(PEPPER_ENV, "").encode()) if stored else b""
         records: list[KeyRecord] = []
         cursor = 0
         while True:
@@ -188,7 +188,7 @@ class KeySync:
         from_env = os.environ.get(PEPPER_ENV, "").encode()
         mine = b"env:" + fingerprint(from_env).encode() if from_env else b"raw:" + candidate
         _, stored = await self._run(("SET", PEPPER, mine, "NX"), ("GET", PEPPER))
-        return _checked(stored, from_env)
+        return checked_pepper(stored, from_env)
 
     async def _run(self, *commands: tuple[Any, ...]) -> list[Any]:
         replies = await self._link.run([Command(words) for words in commands])
@@ -198,7 +198,7 @@ class KeySync:
         return replies
 
 
-def _checked(stored: bytes, from_env: bytes) -> bytes:
+def checked_pepper(stored: bytes, from_env: bytes) -> bytes:
     """The pepper that the keys were made with. Raises StoreError if this router has another one."""
     kind, _, value = stored.partition(b":")
     if kind == b"env" and value != fingerprint(from_env).encode():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from router.core.limits import MICRO, RATES, SUMS, Limits
+from router.core.limits import MICRO, RATES, SUMS, Limits, Units
 from router.core.quota import Standing
 from router.store.base import Key
 from router.store.courier import Command, Courier, LinkError, call
@@ -33,6 +33,10 @@ from router.store.scripts import (
 
 FLUSH_S = 0.025
 WATCH_S = 0.25
+#: A store that answers within this time is asked; one farther away would be felt, so keys hold something ahead of need.
+FAR_S = 0.002
+#: Keys that hold something while nobody uses them.
+KEPT_MAX = 1024
 #: A purse that was not used for this long is dropped.
 FORGET_S = 60.0
 
@@ -83,12 +87,16 @@ class Ledger:
         self._serial = itertools.count(1)
         self._dirty: set[Purse] = set()
         self._watched: set[Purse] = set()
+        self._kept: OrderedDict[Purse, None] = (
+            OrderedDict()
+        )  # not watched, but visited before their slots' lease is over
         self._wake = asyncio.Event()
         self.purses: dict[str, Purse] = {}
         self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were dropped, with a sum spent
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self.purses)} purses, {len(self._watched)} watched, {len(self._dirty)} to visit>"
+        visits = f"{len(self._watched)} watched, {len(self._kept)} kept, {len(self._dirty)} to visit"
+        return f"<Ledger {len(self.purses)} purses, {visits}>"
 
     def purse(self, key: Key) -> Purse:
         purse = self.purses.get(key.id)
@@ -99,6 +107,11 @@ class Ledger:
         elif purse.plan is not key.plan:
             purse.adopt(key.plan)
         return purse
+
+    def keep(self, purse: Purse, cost: Units) -> None:
+        """A request asks the store: if that is far away, the next such requests shall not have to."""
+        if self._courier.patience.distance_s > FAR_S:
+            purse.keep(cost, self._routers(), self._monotonic_s())
 
     def touch(self, purse: Purse) -> None:
         """Something happened to a purse: visit it soon. Needs no call while ``purse.dirty``."""
@@ -140,12 +153,13 @@ class Ledger:
 
     async def run(self) -> None:
         """Visit purses until cancelled."""
-        next_watch_s = next_forget_s = 0.0
+        next_watch_s = next_kept_s = next_forget_s = 0.0
         while True:
             if not self._dirty:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_S if self._watched else FORGET_S):
+                    pause_s = WATCH_S if self._watched else self._lease_s / 4 if self._kept else FORGET_S
+                    async with asyncio.timeout(pause_s):
                         await self._wake.wait()
             await asyncio.sleep(FLUSH_S)
             now_s = self._monotonic_s()
@@ -154,6 +168,9 @@ class Ledger:
             if now_s >= next_watch_s:
                 next_watch_s = now_s + WATCH_S
                 visit |= self._watched
+            if now_s >= next_kept_s:
+                next_kept_s = now_s + self._lease_s / 4
+                visit |= self._kept.keys()
             for purse in visit:
                 self._visit(purse, now_s)
             if now_s >= next_forget_s:
@@ -173,6 +190,7 @@ class Ledger:
     def note(self, purse: Purse, standing: Standing, sent_s: float) -> None:
         """The store answered for this purse. From now on everything that was given out without the store is a
         debt, even if only one answer was late."""
+        purse.routers = self._routers()
         purse.note(standing, self._monotonic_s(), sent_s + self._lease_s)
         if purse.share is not None:
             purse.close_share(standing.now_us)
@@ -207,14 +225,21 @@ class Ledger:
 
     def _visit(self, purse: Purse, now_s: float) -> None:
         purse.dirty = False
-        purse.roll(now_s)
+        purse.roll(now_s, self._courier.patience.distance_s)
         self.send(purse)
-        if purse.busy:
+        if purse.holds:
             self.ask(purse)
-        if purse.busy or purse.held or purse.outgoing is not None:
+        self._kept.pop(purse, None)
+        if purse.busy or purse.outgoing is not None or len(purse.held) > len(purse.idle):
             self._watched.add(purse)
-        else:
-            self._watched.discard(purse)
+            return
+        self._watched.discard(purse)
+        if purse.kept:
+            self._kept[purse] = None
+            if len(self._kept) > KEPT_MAX:
+                longest, _ = self._kept.popitem(last=False)
+                longest.kept = False
+                self.touch(longest)
 
     def _settled(self, purse: Purse, sent_s: float, again: bool, future: asyncio.Future[Any]) -> None:
         purse.sending = False

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from operator import sub
+from operator import add, sub
 from typing import Any
 
 from router.config import Plan
-from router.core.limits import MICRO, NOTHING, Amounts, cost
+from router.core.exposure import capped, may_break, needed
+from router.core.limits import MICRO, NOTHING, Amounts, Shape, Units, cost
 from router.core.quota import Account, advance, reserve, settle
-from router.store.answers import limit_states, refusal, shown
+from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper
 from router.store.notes import Marks, Notes
@@ -25,10 +26,11 @@ _SCOPE = "this router"
 class _Purse:
     """One key's account, with its limits as they were when the plan was last seen."""
 
-    __slots__ = ("account", "limits", "plan", "slotted", "unlimited")
+    __slots__ = ("account", "counted", "exposed", "limits", "plan", "slotted", "unlimited")
 
     def __init__(self, plan: Plan) -> None:
         self.account = Account()
+        self.exposed = list(NOTHING)
         self.adopt(plan)
 
     def adopt(self, plan: Plan) -> None:
@@ -36,6 +38,7 @@ class _Purse:
         self.limits = plan.limits
         self.unlimited = plan.limits.unlimited
         self.slotted = plan.limits.slots is not None
+        self.counted = tuple(i for i, shape, _ in plan.limits.active if shape is not Shape.SLOTS)
 
 
 class MemoryStore:
@@ -78,7 +81,9 @@ class MemoryStore:
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         self.keys.set_plans(plans)
 
-    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal:
+    def reserve_now(
+        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+    ) -> Reservation | Refusal:
         purse = self._purses.get(key.id)
         if purse is None or purse.plan is not key.plan:
             purse = self._purse(key)
@@ -88,13 +93,38 @@ class MemoryStore:
         limits, account = purse.limits, purse.account
         slot = f"{next(self._serial)}" if purse.slotted else None
         slots = (slot,) if slot is not None else ()
-        shortfall = reserve(account, limits, self._us(now_s), units, slots=slots, lease_us=_LEASE_US)
+        now_us = self._us(now_s)
+        charged, exposed = units, None
+        if most is not None:
+            charged, exposed = self._by_exposure(purse, units, cost(most), now_us)
+        needs = needed(charged, purse.exposed, limits) if exposed is None and any(purse.exposed) else charged
+        shortfall = reserve(account, limits, now_us, needs, slots=slots, lease_us=_LEASE_US)
         if shortfall is not None:
-            return refusal(limits, shortfall, account.standing(), units)
-        return Reservation(key.id, request_id, units, "memory", shown(limits, account.used), slot)
+            return refusal(limits, shortfall, account.standing(), charged)
+        if needs is not charged:
+            back = tuple(map(sub, needs, charged))
+            settle(account, limits, now_us, back, taken_us=account.at_us, lease_us=_LEASE_US)
+        if exposed is not None:
+            purse.exposed = list(map(add, purse.exposed, exposed))
+        taken = Reservation(key.id, request_id, charged, "memory", shown(limits, account.used), slot)
+        taken.exposed = exposed
+        return taken
 
-    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
-        return self.reserve_now(key, amounts, request_id, self._monotonic_s())
+    def _by_exposure(self, purse: _Purse, usual: Units, most: Units, now_us: int) -> tuple[Units, Units | None]:
+        """What to take, and how much more may be used than that."""
+        advance(purse.account, now_us, _LEASE_US)
+        room = list(NOTHING)
+        for i, shape, limit in purse.limits.active:
+            used = purse.account.used[i]
+            room[i] = (remaining(used, limit) if shape is Shape.RATE else limit - used) - usual[i]
+        if may_break(usual, most, purse.exposed, room, purse.counted):
+            return capped(usual, most, purse.limits), None
+        return usual, tuple(map(sub, most, usual))
+
+    async def reserve(
+        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+    ) -> Reservation | Refusal:
+        return self.reserve_now(key, amounts, request_id, self._monotonic_s(), most)
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         if reservation.settled:
@@ -103,6 +133,8 @@ class MemoryStore:
         purse = self._purses.get(reservation.account)
         if purse is None or reservation.source == "none":
             return
+        if reservation.exposed is not None:
+            purse.exposed = list(map(sub, purse.exposed, reservation.exposed))
         back = reservation.cost if used is None else tuple(map(sub, reservation.cost, cost(used)))
         account, now_us = purse.account, self._us(self._monotonic_s())
         release = (reservation.slot,) if reservation.slot is not None else ()

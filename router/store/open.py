@@ -31,6 +31,7 @@ def open_store(config: Config, *, router_name: str) -> Store:
         config.plans,
         router_name=router_name,
         on_down=config.store.on_down,
+        snapshot=config.store.snapshot,
         monotonic_s=clock.monotonic_s,
         wall_s=clock.wall_s,
         server=server,

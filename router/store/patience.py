@@ -14,8 +14,10 @@ FIRST_S = 1.0
 ANSWER_S_MAX = 2.0
 #: A connection takes several round trips: TCP, TLS, a password, a database; with sentinels more.
 CONNECT_S = 5.0
-#: A pipeline may have to be sent twice, as when a script is not loaded; then it is given up and its connection closed.
+#: A pipeline may have to be sent twice, as when a script is not loaded; then it is given up and its connection closed,
+#: but not as soon as a server merely halts for a moment.
 TRIPS = 3
+GIVE_UP_S_MIN = 1.0
 #: A store is as near as its quickest answer within this time, and up to twice this time.
 WINDOW_S = 30.0
 #: Weights of RFC 6298.
@@ -64,12 +66,12 @@ class Patience:
 
     @property
     def distance_s(self) -> float:
-        """How far the store is: the quickest round trip lately. What this process or a full line adds is not in it."""
+        """How far the store is: the quickest round trip lately, without the delays of a busy process or line."""
         return 0.0 if self._trip_s is None else min(self._best_s, self._was_best_s)
 
     @property
     def trip_s(self) -> float:
-        """What nearly every round trip stays below."""
+        """Nearly every round trip stays below this."""
         return FIRST_S if self._trip_s is None else self._trip_s + 4 * self._deviation_s
 
     @property
@@ -79,10 +81,11 @@ class Patience:
 
     @property
     def request_s(self) -> float:
-        """A request waits no longer than this: ``wait_s``, or one round trip to a store that is farther away."""
-        return max(self.wait_s, min(self.trip_s, 2 * self.distance_s, ANSWER_S_MAX))
+        """A request waits no longer than this: ``wait_s``, or one round trip to a store that is farther away, for which
+        as much again is granted: a burst of questions takes longer than one."""
+        return max(self.wait_s, min(2 * self.distance_s, self.answer_s))
 
     @property
     def give_up_s(self) -> float:
         """A pipeline is given up after this."""
-        return TRIPS * self.answer_s
+        return max(TRIPS * self.answer_s, GIVE_UP_S_MIN)

@@ -12,18 +12,25 @@ Pure: time is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import add, le, lt, sub
+from operator import add, gt, le, lt, neg, sub
 from typing import NamedTuple
 
 from router.config import Plan
-from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
-from router.core.quota import UNITS_MAX, Account, Standing
+from router.core.exposure import capped, may_break, needed
+from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, SUMS, Shape, Units
+from router.core.quota import UNITS_MAX, Account, Standing, settle
 from router.store.answers import SHOWN, remaining
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import Share
 
-#: Seconds of demand that a busy key holds; what is held twice over goes back.
+#: Seconds of demand that a busy key holds, beside two round trips; what is held twice over goes back.
 HOLD_S = 0.5
+#: A key whose store is far away holds enough for a few requests, until long after the last one, so that the next need
+#: not wait for an ocean. All routers together keep no more than a part of a limit in this way.
+KEPT_REQUESTS = 8
+KEPT_SLOTS = 2
+KEPT_S = 600.0
+_KEPT_PARTS = {Shape.RATE: 4, Shape.SLOTS: 10, Shape.SUM: 10}
 #: Requests per second from which a key is busy, and below which it no longer is.
 BUSY_RATE = 2.0
 IDLE_RATE = 1.0
@@ -41,6 +48,7 @@ QUIET_S = 1.0
 #: Stands for the balance of a limit that the plan does not have: whatever is taken from it, it stays above the half.
 _UNBOUNDED = 1 << 60
 _HALF_UNBOUNDED = 1 << 59
+_FOR_EVER = float("inf")
 
 
 #: The balance below which nothing is asked for: of a purse that is not busy, and of what has no demand.
@@ -62,9 +70,12 @@ class Purse:
 
     __slots__ = (
         "_counted",
+        "_floored",
         "_full_s",
+        "_kept_target",
         "_let_in",
         "_low",
+        "_low_slots",
         "_new_slot",
         "_number",
         "_rates",
@@ -84,14 +95,19 @@ class Purse:
         "denied_cost",
         "denied_until_s",
         "dirty",
+        "exposed",
         "good_until_s",
         "held",
+        "holds",
         "idle",
         "inflight",
+        "kept",
         "limits",
         "outgoing",
         "plan",
         "renew_s",
+        "room",
+        "routers",
         "sending",
         "share",
         "slotted",
@@ -113,7 +129,8 @@ class Purse:
         self.renew_s = now_s
         self.outgoing: Settlement | None = None
         self.ask_after_s = 0.0
-        self.sending = self.asking = self.busy = self.dirty = False
+        self.sending = self.asking = self.dirty = False
+        self.busy = self.kept = self.holds = False  # holds: busy or kept
         self.share: Share | None = None
         self.denied: Refusal | None = None
         self.denied_cost = NOTHING
@@ -126,10 +143,16 @@ class Purse:
         self._target_slots = 0
         self._low = (_NEVER_LOW,) * len(KINDS)
         self._told = ShownRates()
+        self._low_slots = 0
+        self._kept_target: tuple[Units, int] = (NOTHING, 0)
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
         self.standing_s = now_s
+        self.routers = 1  # that share the limits
+        self.exposed = list(NOTHING)  # what is in flight may use more than it reserved (core/exposure)
+        self.room = list(NOTHING)  # for that, in the account: this router's part of half of it
+        self._floored = False  # is more exposed than there is room for? Then the balance must cover it
         self.adopt(plan)
 
     def __repr__(self) -> str:
@@ -144,10 +167,15 @@ class Purse:
         self.unlimited = limits.unlimited
         self.slotted = limits.slots is not None
         self._shown = [(i, name, limit) for i, name in SHOWN if (limit := limits[i]) is not None]
+        if not self.slotted:
+            self.good_until_s = _FOR_EVER  # what is deducted in the store stays so; only slots are taken away again
+        elif self.good_until_s == _FOR_EVER:
+            self.good_until_s = 0.0
         #: The kinds that the balance counts; the others are unbounded.
         self._counted = tuple(i for i, shape, _ in limits.active if shape is not Shape.SLOTS)
         self.balance = [_rebased(units, i in self._counted) for i, units in enumerate(self.balance)]
         self._shared = [_UNBOUNDED] * len(KINDS)
+        self.room = [0 if i in self._counted else _UNBOUNDED for i in range(len(KINDS))]
         self.denied_until_s = self._told_until_s = 0.0
         if self.standing is not None:
             self.note(self.standing, self.standing_s, None)
@@ -159,10 +187,34 @@ class Purse:
         if now_s >= self.good_until_s or (self.slotted and not self.idle):
             return None
         balance = list(map(sub, self.balance, cost))
-        if min(balance) < 0:
+        if min(balance) < 0 or (self._floored and any(map(lt, map(sub, balance, self.exposed), map(neg, self.room)))):
             return None
         self.balance = balance
         return self.reservation("allowance", cost, request_id, self.idle.pop() if self.slotted else None, now_s)
+
+    def by_exposure(self, usual: Units, most: Units) -> tuple[Units, Units | None]:
+        """What to take, and how much more may be used than that."""
+        if may_break(usual, most, self.exposed, self.room, self._counted):
+            return capped(usual, most, self.limits), None
+        return usual, tuple(map(sub, most, usual))
+
+    def expose(self, exposed: Units, times: int) -> None:
+        """A request that was reserved by habit begins (1), or is over (-1)."""
+        self.exposed = [so_far + times * units for so_far, units in zip(self.exposed, exposed, strict=True)]
+        self._floored = any(map(gt, self.exposed, self.room))
+
+    def covers(self, charged: Units) -> bool:
+        """Would all that is exposed still be held, if this were taken?"""
+        return all(self.balance[i] - charged[i] >= self.exposed[i] for i in self._counted)
+
+    def cover(self, charged: Units, *, near: bool) -> Units:
+        """Units to ask the store for, so that this request is served and none that is in flight can break a limit: the
+        rest is kept in the balance."""
+        missing = list(NOTHING)
+        for i in self._counted:
+            room = 0 if near else self.room[i]
+            missing[i] = max(0, self.exposed[i] - room - max(0, self.balance[i]))
+        return needed(charged, missing, self.limits) if any(missing) else charged
 
     def reservation(self, source: str, cost: Units, request_id: str, slot: str | None, now_s: float) -> Reservation:
         """Note a request that was let in."""
@@ -211,9 +263,9 @@ class Purse:
 
     def low(self, now_s: float) -> bool:
         """Is it time to ask for more?"""
-        if not self.busy or self.asking or now_s < self.ask_after_s:
+        if not self.holds or self.asking or now_s < self.ask_after_s:
             return False
-        return any(map(le, self.balance, self._low)) or (self.slotted and not self.idle)
+        return any(map(le, self.balance, self._low)) or (self.slotted and len(self.idle) <= self._low_slots)
 
     def nearly_out(self, cost: Units) -> bool:
         """Has the account itself, as it was last seen, room for less than two such requests?"""
@@ -228,10 +280,13 @@ class Purse:
             used = standing.used[i]
             if shape is Shape.RATE:
                 self._shared[i] = remaining(used, limit)
+                self.room[i] = self._shared[i] // (2 * self.routers)
                 self._full_s[i] = now_s + used / MICRO
             elif shape is Shape.SUM:
                 self._shared[i] = max(0, limit - used)
-        if good_until_s is not None:
+                self.room[i] = self._shared[i] // (2 * self.routers)
+        self._floored = any(map(gt, self.exposed, self.room))
+        if good_until_s is not None and self.slotted:
             self.good_until_s = good_until_s
 
     def granted(self, taken: Units, slots: tuple[str, ...], now_s: float) -> None:
@@ -249,8 +304,8 @@ class Purse:
 
     # what to tell the store
 
-    def roll(self, now_s: float) -> None:
-        """Measure the demand, and set by it how much to hold."""
+    def roll(self, now_s: float, trip_s: float = 0.0) -> None:
+        """Measure the demand, and set by it how much to hold. An allowance takes ``trip_s`` to come."""
         elapsed_s = now_s - self._rolled_s
         if elapsed_s < ROLL_S:
             return
@@ -263,15 +318,38 @@ class Purse:
         self._rolled_s = now_s
         requests_rate = self._rates[REQUESTS]
         self.busy = requests_rate >= (IDLE_RATE if self.busy else BUSY_RATE)
+        self.kept = self.kept and now_s - self.touched_s <= KEPT_S
         if not self.busy:
-            self._target, self._target_slots = NOTHING, 0
-            self._low = (_NEVER_LOW,) * len(KINDS)
+            self._aim(*(self._kept_target if self.kept else (NOTHING, 0)), low_slots=0)
             return
-        requests = max(2, min(UNITS_MAX, int(requests_rate * HOLD_S)))
+        requests = max(2, min(UNITS_MAX, int(requests_rate * (HOLD_S + 2 * trip_s))))
         target = [min(UNITS_MAX, int(rate * requests / requests_rate)) for rate in self._rates]
         target[REQUESTS] = requests
-        self._target = tuple(target)
-        self._target_slots = max(1, int(requests_rate * ROLL_S)) if self.slotted else 0
+        for i, _ in SUMS:  # a router that dies takes with it what it holds of them
+            target[i] = min(target[i], self._shared[i] // (_KEPT_PARTS[Shape.SUM] * self.routers))
+        slots = max(1, int(requests_rate * (ROLL_S + 2 * trip_s))) if self.slotted else 0
+        self._aim(tuple(target), slots, low_slots=int(requests_rate * trip_s))
+
+    def keep(self, cost: Units, routers: int, now_s: float) -> None:
+        """From now on hold enough for some such requests, also while there are none."""
+        requests, slots = KEPT_REQUESTS, 0
+        for i, shape, limit in self.limits.active:
+            left = limit if self.standing is None or shape is not Shape.SUM else limit - self.standing.used[i]
+            most = left // (_KEPT_PARTS[shape] * routers)
+            if shape is Shape.SLOTS:
+                slots = min(KEPT_SLOTS, most)
+                requests = min(requests, KEPT_REQUESTS * slots)
+            elif cost[i] > 0:
+                requests = min(requests, most // cost[i])
+        self.kept = requests > 0
+        self._kept_target = (tuple(requests * units for units in cost), slots)
+        if not self.busy:
+            self._aim(*(self._kept_target if self.kept else (NOTHING, 0)), low_slots=0)
+
+    def _aim(self, target: Units, slots: int, *, low_slots: int) -> None:
+        self.holds = self.busy or self.kept
+        self._target, self._target_slots = target, slots
+        self._low_slots = min(low_slots, slots // 2)
         self._low = tuple(units // 2 if units > 0 else _NEVER_LOW for units in target)
 
     def settlement(self, now_s: float, lease_s: float, *, everything: bool = False) -> Settlement | None:
@@ -282,8 +360,13 @@ class Purse:
         if self.outgoing is not None:
             return self.outgoing
         target = NOTHING if everything else self._target
+        if any(self.exposed):
+            target = tuple(
+                units + (exposed if exposed > room else 0)
+                for units, exposed, room in zip(target, self.exposed, self.room, strict=True)
+            )
         back = tuple(map(_surplus, self.balance, target))
-        keep = 0 if everything else 2 * self._target_slots
+        keep = 0 if everything else 2 * self._target_slots if self.busy else self._target_slots
         release = tuple(self.idle[keep:])
         renew: tuple[str, ...] = ()
         if release:
@@ -317,8 +400,14 @@ class Purse:
             used = NOTHING if self.standing is None else self.standing.used
             seen_us = now_us if self.standing is None else now_us - int((now_s - self.standing_s) * MICRO)
             account = Account.seen(seen_us, used)
+            settle(account, self.limits, now_us, self._debts(), taken_us=now_us, lease_us=0)
             self.share = Share(self.limits, account, now_us, routers=routers, unlimited=unlimited)
         return self.share
+
+    def _debts(self) -> Units:
+        """Charges that the store has not heard of yet, negative as in a settlement."""
+        told = NOTHING if self.outgoing is None else self.outgoing.back
+        return tuple(min(0, units) + min(0, held) for units, held in zip(told, self.balance, strict=True))
 
     def close_share(self, now_us: int) -> None:
         """The store is back: what was given out here becomes a debt, and every slot is renewed."""

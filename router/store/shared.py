@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from operator import sub
+from operator import add, sub
 from typing import Any, Protocol, TypeVar
 
 from router.config import Plan
@@ -19,8 +19,8 @@ from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
 from router.errors import RouterError
 from router.store.answers import limit_states, refusal, shown
 from router.store.base import Key, LimitState, Refusal, Reservation, Shown, ShownRates
-from router.store.courier import Command, Courier, Link, LinkError, call
-from router.store.degraded import share_of
+from router.store.courier import Command, Courier, LateError, Link, LinkError, call
+from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.keys import Ring
 from router.store.keysync import KeySync
@@ -36,6 +36,7 @@ from router.store.scripts import (
     read_standing,
     reserve_args,
 )
+from router.store.snapshot import Snapshot
 from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.store")
@@ -73,8 +74,10 @@ class SharedStore:
         wall_s: Callable[[], float],
         lease_s: float = LEASE_S,
         server: Server | None = None,
+        snapshot: str | None = None,
     ) -> None:
         self.keys = Ring(plans)
+        self._snapshot = Snapshot(snapshot, self.keys, wall_s=wall_s)
         self.router = f"{router_name}-{secrets.token_hex(4)}"
         self._link = link
         self._server = server
@@ -106,7 +109,7 @@ class SharedStore:
             routers=lambda: self._heart.routers,
         )
         self._purses = self._ledger.purses
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         return f"<SharedStore {self.router} {self._heart!r} {self._ledger!r}>"
@@ -117,17 +120,30 @@ class SharedStore:
 
     @property
     def notice(self) -> str | None:
-        return self._heart.notice
+        old_s = self._snapshot.saved_s
+        if old_s is None or self._heart.ever_up:
+            return self._heart.notice
+        age_s = self._wall_s() - old_s
+        return (
+            f"the store is away since the start: {len(self.keys.records)} keys are served from a file {age_s:.0f} s old"
+        )
 
     async def start(self) -> None:
         if self._server is not None:
             await self._server.start()
+        self._snapshot.load()
         await self._heart.start(self._ledger)
-        self._task = supervise(self._ledger.run, name="store ledger")
+        if not self._heart.ever_up and self._snapshot.saved_s is not None:
+            _log.warning("%s", self.notice)
+        self._tasks = [
+            supervise(self._ledger.run, name="store ledger"),
+            supervise(self._snapshot.run, name="snapshot of the keys"),
+        ]
 
     async def stop(self) -> None:
         await self._heart.stop()
-        await stop(self._task)
+        await stop(*self._tasks)
+        await self._snapshot.save()
         if self._heart.up:
             await self._ledger.flush()
             await self._heart.leave([Command(("HDEL", FLEET, self.router))])
@@ -140,47 +156,84 @@ class SharedStore:
 
     # the request path
 
-    def reserve_now(self, key: Key, amounts: Amounts, request_id: str, now_s: float) -> Reservation | Refusal | None:
+    def reserve_now(
+        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+    ) -> Reservation | Refusal | None:
         purse = self._purses.get(key.id)
         if purse is None or purse.plan is not key.plan:
             purse = self._ledger.purse(key)
         units = cost(amounts)
         if purse.unlimited:
             return Reservation(key.id, request_id, units, "none")
-        taken = purse.take(units, request_id, now_s)
+        exposed, near = None, False
+        if most is not None:
+            units, exposed = purse.by_exposure(units, cost(most))
+            near = exposed is None
+        taken = None if near and not purse.covers(units) else purse.take(units, request_id, now_s)
         if taken is not None:
             if purse.low(now_s):
                 self._ledger.ask(purse)
+            if exposed is not None:
+                taken.exposed = exposed
+                purse.expose(exposed, 1)
             return taken
         if (denied := purse.still_denied(units, now_s)) is not None:
             return denied
         return None if self._heart.up else self._alone(purse, units, request_id, now_s)
 
-    async def reserve(self, key: Key, amounts: Amounts, request_id: str) -> Reservation | Refusal:
-        now_s = self._monotonic_s()
-        answer = self.reserve_now(key, amounts, request_id, now_s)
+    async def reserve(
+        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+    ) -> Reservation | Refusal:
+        answer = self.reserve_now(key, amounts, request_id, self._monotonic_s(), most)
         if answer is not None:
             return answer
-        purse, units = self._purses[key.id], cost(amounts)
+        purse, units, exposed = self._purses[key.id], cost(amounts), None
+        if most is not None:
+            units, exposed = purse.by_exposure(units, cost(most))
+        if exposed is None:
+            return await self._ask(purse, units, request_id, purse.cover(units, near=most is not None))
+        purse.expose(exposed, 1)  # now: others ask at the same time
+        try:
+            answer = await self._ask(purse, units, request_id, units)
+        except BaseException:
+            purse.expose(exposed, -1)
+            raise
+        if isinstance(answer, Reservation):
+            answer.exposed = exposed
+        else:
+            purse.expose(exposed, -1)
+        return answer
+
+    async def _ask(self, purse: Purse, units: Units, request_id: str, needed: Units) -> Reservation | Refusal:
+        """Ask the store for what is needed: ``units`` for the request, the rest to hold."""
+        now_s = self._monotonic_s()
         slot, new = purse.slot()
-        if not purse.busy or purse.nearly_out(units):
+        if not purse.holds or purse.nearly_out(units):
             self._ledger.send(purse, everything=True)  # it may be what this request lacks
         args = [
             *head(purse.limits, self._lease_us, purse.standing),
-            *reserve_args(units, (slot,) if slot and new else ()),
+            *reserve_args(needed, (slot,) if slot and new else ()),
         ]
         command = call(self._scripts.reserve, account_keys(purse.account), args)
+        late = partial(self._reserved_late, purse, needed, slot if new else None)
+        asked = self._courier.post(command, late, hurry=True)
+        self._ledger.keep(purse, units)
+        self._ledger.ask(purse)
         try:
-            reply = await self._courier.post(
-                command, partial(self._reserved_late, purse, units, slot if new else None), hurry=True
-            )
+            reply = await asked
         except BaseException as error:
             if slot is not None and not new:
                 purse.idle.append(slot)
             if isinstance(error, LinkError):
-                return self._alone(purse, units, request_id, self._monotonic_s())
+                now_s = self._monotonic_s()
+                if self._heart.up and isinstance(error, LateError):
+                    return self._late(purse, units, request_id, now_s, busy=error.held_up)
+                return self._alone(purse, units, request_id, now_s)
             raise
-        return self._reserved(purse, units, request_id, slot, new, now_s, *read_reserve(reply))
+        answer = self._reserved(purse, units, request_id, slot, new, now_s, *read_reserve(reply))
+        if needed is not units and isinstance(answer, Reservation):
+            purse.balance = list(map(add, purse.balance, map(sub, needed, units)))
+        return answer
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         if reservation.settled:
@@ -192,6 +245,8 @@ class SharedStore:
             return
         reserved, units = reservation.cost, NOTHING if used is None else cost(used)
         purse.inflight -= 1
+        if reservation.exposed is not None:
+            purse.expose(reservation.exposed, -1)
         if purse.share is not None and source in ("share", "allow"):
             purse.share.settle(tuple(map(sub, reserved, units)), self._heart.server_us(self._monotonic_s()))
             units = reserved
@@ -224,11 +279,7 @@ class SharedStore:
             command = call(self._scripts.look, account_keys(purse.account), asked)
             standing = read_standing(await self._courier.post(command))
         except LinkError:
-            now_s = self._monotonic_s()
-            unlimited = self._on_down == "allow"
-            share = purse.open_share(
-                self._heart.server_us(now_s), now_s, routers=self._heart.routers, unlimited=unlimited
-            )
+            share = self._share(purse, self._monotonic_s())
             standing = _with_slots(share.account.standing(), len(purse.held) - len(purse.idle))
             return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
         return limit_states(purse.limits, standing, "global")
@@ -333,17 +384,16 @@ class SharedStore:
         """Decide without the store, by the declared policy."""
         if self._on_down == "deny":
             return Refusal("store", "Quotas cannot be checked: the shared store is away.", _AWAY_RETRY_S)
-        unlimited = self._on_down == "allow"
-        now_us = self._heart.server_us(now_s)
-        share = purse.open_share(now_us, now_s, routers=self._heart.routers, unlimited=unlimited)
+        now_us, share = self._heart.server_us(now_s), self._share(purse, now_s)
         slot, new = purse.slot()
         if slot is not None and new:
             places = share_of(purse.limits.slots or 1, self._heart.routers)
-            if len(purse.held) >= places and not unlimited:
+            if len(purse.held) >= places and self._on_down != "allow":
                 standing = _with_slots(share.account.standing(), len(purse.held))
                 limits = share.limits.replaced(SLOTS, places)
                 return refusal(limits, Shortfall(NAMES[SLOTS], wait_us=CONCURRENT_WAIT_US), standing, units)
             purse.held.add(slot)
+            share.slots += 1
         shortfall = share.reserve(units, now_us)
         if shortfall is not None:
             if slot is not None:
@@ -357,6 +407,29 @@ class SharedStore:
         parts = zip(taken.shown, shown(share.limits, share.account.used), strict=True)
         taken.shown = ShownRates([Shown(rate.limit, rate.most, part.remaining, rate.reset_s) for rate, part in parts])
         return taken
+
+    def _share(self, purse: Purse, now_s: float) -> Share:
+        now_us, routers = self._heart.server_us(now_s), self._heart.routers
+        return purse.open_share(now_us, now_s, routers=routers, unlimited=self._on_down == "allow")
+
+    def _late(self, purse: Purse, units: Units, request_id: str, now_s: float, *, busy: bool) -> Reservation | Refusal:
+        """The store is up and has not answered in time. That gives nobody a share: an account far from its limits gets
+        a little on credit, as a debt, and one near them nothing. ``busy``: it may be this router that is too slow."""
+        if self._on_down != "share":
+            return self._alone(purse, units, request_id, now_s)
+        share, slots = self._share(purse, now_s), purse.limits.slots
+        if (shortfall := share.near()) is not None:
+            answer = refusal(share.limits, shortfall, share.account.standing(), units)
+            answer.detail += " (The shared store is slow to answer.)"
+            return answer
+        parts = CREDIT_BUSY if busy or purse.standing is None else CREDIT
+        afforded = share.affords(units, self._heart.server_us(now_s), parts, seen=purse.standing is not None)
+        if afforded and slots is not None:
+            used = 0 if purse.standing is None else purse.standing.used[SLOTS]
+            afforded = 4 * used <= slots and share.slots < slots // (2 * parts * self._heart.routers)
+        if not afforded:
+            return Refusal("store", "Quotas cannot be checked: the shared store is slow to answer.", _AWAY_RETRY_S)
+        return self._alone(purse, units, request_id, now_s)
 
     async def _asked(self, work: Awaitable[T]) -> T:
         """An operator asked: say plainly if the store is away."""

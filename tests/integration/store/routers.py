@@ -16,10 +16,16 @@ from router.store.shared import SharedStore
 
 @contextlib.asynccontextmanager
 async def router(
-    url: str, plan: Plan | None = None, *, name: str = "r", on_down: str = "share", lease_s: float = 15.0
+    url: str,
+    plan: Plan | None = None,
+    *,
+    name: str = "r",
+    on_down: str = "share",
+    lease_s: float = 15.0,
+    snapshot: str | None = None,
 ) -> AsyncIterator[SharedStore]:
     """One router's store on the server at ``url``."""
-    store = new_store(url, plan, name=name, on_down=on_down, lease_s=lease_s)
+    store = store_on(RedisLink(url), plan, name=name, on_down=on_down, lease_s=lease_s, snapshot=snapshot)
     await store.start()
     try:
         yield store
@@ -34,7 +40,13 @@ def new_store(
 
 
 def store_on(
-    link: Link, plan: Plan | None = None, *, name: str = "r", on_down: str = "share", lease_s: float = 15.0
+    link: Link,
+    plan: Plan | None = None,
+    *,
+    name: str = "r",
+    on_down: str = "share",
+    lease_s: float = 15.0,
+    snapshot: str | None = None,
 ) -> SharedStore:
     return SharedStore(
         link,
@@ -44,6 +56,7 @@ def store_on(
         monotonic_s=time.monotonic,
         wall_s=time.time,
         lease_s=lease_s,
+        snapshot=snapshot,
     )
 
 

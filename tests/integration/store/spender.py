@@ -60,7 +60,7 @@ async def main() -> None:
         RedisLink(task["url"]),
         {"default": plan},
         router_name=task["name"],
-        on_down="deny",
+        on_down=task.get("on_down", "deny"),
         monotonic_s=time.monotonic,
         wall_s=time.time,
         lease_s=task.get("lease_s", 15.0),

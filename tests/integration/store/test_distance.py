@@ -12,6 +12,7 @@ import pytest
 from router.config import Plan
 from router.core.limits import Amounts
 from router.store.base import Key, Refusal, Reservation
+from router.store.purse import KEPT_REQUESTS
 from router.store.shared import SharedStore
 from sim.distance import Distance
 from tests.integration.store.routers import eventually, key_of, router
@@ -28,12 +29,18 @@ def server() -> Iterator[Valkey]:
 
 @contextlib.asynccontextmanager
 async def far(
-    server: Valkey, rtt_s: float, jitter_s: float = 0.0, *, plan: Plan = PLAN, on_down: str = "share"
+    server: Valkey,
+    rtt_s: float,
+    jitter_s: float = 0.0,
+    *,
+    plan: Plan = PLAN,
+    on_down: str = "share",
+    lease_s: float = 15.0,
 ) -> AsyncIterator[tuple[SharedStore, Distance]]:
     server.command("FLUSHALL")
     async with (
         Distance(server.port, rtt_s, jitter_s) as line,
-        router(line.url, plan, on_down=on_down) as store,
+        router(line.url, plan, name="far", on_down=on_down, lease_s=lease_s) as store,
     ):
         await eventually(lambda: store.state == "up")
         yield store, line
@@ -62,3 +69,89 @@ async def test_a_far_store_is_up_and_serves(server: Valkey, rtt_s: float, caplog
         assert states == {"up"}
         assert set(sources) <= {"store", "allowance"}, sources
     assert not [r for r in caplog.records if "away" in r.getMessage()]
+
+
+async def test_a_key_that_was_served_here_does_not_wait_again(server: Valkey) -> None:
+    """Nor after a pause that is longer than the lease of its slots."""
+    key = key_of(PLAN)
+    async with far(server, 0.166, lease_s=2.0) as (store, _):
+        sources = []
+        for pause_s in [0.0] * 10 + [3.0] * 2:
+            await asyncio.sleep(pause_s)
+            taken, _ = await ask(store, key)
+            assert isinstance(taken, Reservation)
+            sources.append(taken.source)
+            await asyncio.sleep(0.2)
+            store.settle(taken, Amounts(1, 10, 0, 100))
+        assert sources == ["store", *["allowance"] * 11]
+
+
+async def test_what_is_held_covers_the_way_to_the_store(server: Valkey) -> None:
+    key = key_of(PLAN)
+    async with far(server, 0.3) as (store, _):
+        sources = []
+        for _ in range(150):
+            taken, _ = await ask(store, key)
+            assert isinstance(taken, Reservation)
+            sources.append(taken.source)
+            store.settle(taken, Amounts(1, 10, 0, 100))
+            await asyncio.sleep(0.01)
+        assert sources[75:].count("allowance") >= 55, sources
+
+
+async def test_what_a_far_router_keeps_is_a_small_part_and_given_back(server: Valkey) -> None:
+    plan = Plan("default", requests_per_minute=60, tokens_per_minute=6000, concurrent=20)
+    key = key_of(plan)
+    async with router(server.url, plan, name="near") as near:
+        async with far(server, 0.05, plan=plan) as (store, _):
+            taken, _ = await ask(store, key)
+            while not isinstance(taken, Reservation):  # a busy machine
+                taken, _ = await ask(store, key)
+            store.settle(taken, Amounts(1, 10, 0, 100))
+            await asyncio.sleep(0.5)
+            kept = await used(near, key)
+            assert 0 < kept["concurrent"] <= 2
+            assert kept["tokens"] <= 6000 / 4
+        await asyncio.sleep(0.2)
+        assert (await used(near, key))["concurrent"] == 0
+
+
+async def used(store: SharedStore, key: Key) -> dict[str, float]:
+    return {s.limit: s.used for s in await store.quota(key)}
+
+
+async def test_a_router_that_is_cut_off_gives_out_what_it_holds_and_then_its_share(server: Valkey) -> None:
+    """From where the account was last seen, never afresh; in the end nothing of it is forgotten."""
+    plan = Plan("default", requests_per_minute=600, budget_usd_month=1.0)
+    key = key_of(plan)
+    admitted = 0
+
+    async def spend(store: SharedStore, times: int) -> int:
+        let_in = 0
+        for _ in range(times):
+            taken, _ = await ask(store, key)
+            if isinstance(taken, Reservation):
+                let_in += 1
+                store.settle(taken, Amounts(1, 10, 0, 100))
+        return let_in
+
+    async with router(server.url, plan, name="near") as near, far(server, 0.05, plan=plan) as (store, line):
+        await eventually(lambda: store._heart.routers == 2)
+        admitted += await spend(near, 540)
+        admitted += await spend(store, 2)
+        line.mode = "cut"
+        admitted += await spend(store, 1)
+        await eventually(lambda: store.state == "down", 10.0)
+        alone = await spend(store, 400)
+        began_s = time.monotonic()
+        admitted += alone
+        assert alone <= 8 + 60 / 2 + 2 + 5 * (time.monotonic() - began_s + 2), "half of what was left, and what it held"
+        assert alone > 0
+        line.mode = "through"
+        await eventually(lambda: store.state == "up")
+
+        for each in (store, near):
+            await each._ledger.flush()
+        charged = (await used(near, key))["budget"] * 1e6 / 100
+        # Answers that were under way when the line was cut told of an allowance or two, and of requests that had asked.
+        assert admitted <= charged <= admitted + 2 * KEPT_REQUESTS + 3

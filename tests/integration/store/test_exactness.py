@@ -1,6 +1,6 @@
 """Several router processes spend one key's quota as fast as they can: never more than the limit, and nearly all of it.
 
-They run with ``on_down = "deny"``: a machine that stalls for longer than the deadline must not look like an oversale.
+They run with ``on_down = "deny"`` where they must also sell nearly all: with ``share`` a little is given on credit.
 """
 
 from __future__ import annotations
@@ -83,6 +83,18 @@ def test_requests_are_never_oversold_and_nearly_all_sold(shared_valkey: Valkey) 
     sums, elapsed_s = spend(shared_valkey, plan={"requests_per_minute": limit}, until_refused=True)
     most = limit + limit / 60 * elapsed_s
     assert most - 0.01 * limit - sums["unanswered"] <= sums["requests"] <= most
+
+
+def test_routers_that_are_too_busy_to_read_do_not_take_the_store_for_away(shared_valkey: Valkey) -> None:
+    """All processors are busy, and every answer of the store is late; ``share`` must not give out a share for that.
+
+    A little may be given on credit in the first moment. It is a debt, which the key pays before it gets any more.
+    """
+    limit, run_s = 600, 8.0
+    shared_valkey.command("FLUSHALL")
+    plan = {"requests_per_minute": limit}
+    sums, elapsed_s = spend(shared_valkey, plan=plan, run_s=run_s, hold_s=0.0, on_down="share")
+    assert sums["requests"] <= limit + limit / 60 * max(run_s, elapsed_s)
 
 
 def test_concurrent_requests_never_exceed_the_limit(shared_valkey: Valkey) -> None:

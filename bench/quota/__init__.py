@@ -1,0 +1,4 @@
+"""Five routers at 1 to 220 ms of one store, and the limits of one key: `python -m bench.quota`.
+
+region     one router's store in a process of its own, and its clients
+"""

@@ -1,0 +1,118 @@
+"""A habit of short answers buys nobody more than the limit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.config import Plan
+from router.core.exposure import capped, may_break, needed
+from router.core.limits import Amounts, Limits, cost
+from router.core.params import Params
+from router.core.tokens import TokenEstimator, longest
+from router.core.types import Usage
+from router.store.base import Key, Reservation
+from router.store.memory import MemoryStore
+
+WALL_S = 1_800_000_000.0
+
+
+class Clock:
+    now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_s(self) -> float:
+        return WALL_S + self.now_s
+
+
+def store_of(plan: Plan) -> tuple[MemoryStore, Key, Clock]:
+    clock = Clock()
+    store = MemoryStore({"default": plan}, monotonic_s=clock.monotonic_s, wall_s=clock.wall_s)
+    return store, Key("k", "k", "t", plan, 0.0, False), clock
+
+
+def tokens(n: int) -> Amounts:
+    return Amounts(1, 0, n, 10 * n)  # at ten dollars a million
+
+
+@pytest.mark.parametrize("plan", [Plan("default", tokens_per_minute=2000), Plan("default", budget_usd_month=0.02)])
+def test_sixty_long_answers_after_many_short_ones(plan: Plan) -> None:
+    """The attack: a key whose answers had 5 tokens asks for 60 of 200 at once."""
+    store, key, _ = store_of(plan)
+    estimator = TokenEstimator(Params())
+    for _ in range(50):
+        estimator.learn("k", "m", 400, Usage(0, 5))
+    _, usual = estimator.estimate("k", "m", 40, 200)
+    assert usual < 50
+    taken = [
+        store.reserve_now(key, tokens(usual), "r", 0.0, tokens(longest(200, 1, usual, 0, 2000))) for _ in range(60)
+    ]
+    let_in = [each for each in taken if isinstance(each, Reservation)]
+    for each in let_in:
+        store.settle(each, tokens(200))
+    assert 8 <= len(let_in) <= 10, "nearly all of it, and no more"
+    assert isinstance(store.reserve_now(key, tokens(usual), "r", 0.0, tokens(200)), Reservation) is False
+
+
+def test_habit_serves_far_from_the_limit() -> None:
+    store, key, _ = store_of(Plan("default", tokens_per_minute=1_000_000))
+    taken = [store.reserve_now(key, tokens(20), "r", 0.0, tokens(4096)) for _ in range(200)]
+    assert all(isinstance(each, Reservation) and each.cost[1] == 20 for each in taken)
+
+
+def test_a_maximum_above_the_limit_takes_the_whole_and_refuses_nobody_for_good() -> None:
+    store, key, _ = store_of(Plan("default", tokens_per_minute=2000))
+    taken = store.reserve_now(key, tokens(20), "r", 0.0, tokens(4096))
+    assert isinstance(taken, Reservation)
+    assert taken.cost[1] == 2000
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 300), st.integers(0, 3000), st.floats(0, 1), st.integers(0, 8), st.floats(0, 2.0)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_the_limit_holds_whatever_answers_run_to(steps: list[tuple[int, int, float, int, float]]) -> None:
+    """Requests of some habit and some maximum, of which each uses any part, at any pace and in any number at once."""
+    limit = 5000
+    store, key, clock = store_of(Plan("default", tokens_per_minute=limit))
+    running: list[tuple[Reservation, int]] = []
+    used = 0
+    for usual, extra, part, at_once, pause_s in steps:
+        clock.now_s += pause_s
+        most = usual + extra
+        taken = store.reserve_now(key, tokens(usual), "r", clock.now_s, tokens(most) if extra else None)
+        if isinstance(taken, Reservation):
+            running.append((taken, round(part * most)))
+        while len(running) > at_once:
+            reservation, uses = running.pop(0)
+            used += uses
+            store.settle(reservation, tokens(uses))
+        assert used + sum(uses for _, uses in running) <= limit + limit * clock.now_s / 60 + 1
+        assert min(store._purses["k"].exposed) >= 0
+    for reservation, uses in running:
+        store.settle(reservation, tokens(uses))
+    assert not any(store._purses["k"].exposed)
+
+
+def test_the_words_of_exposure() -> None:
+    limits = Limits(None, 1000)
+    usual, most = cost(Amounts(1, 10)), cost(Amounts(1, 400))
+    assert not may_break(usual, most, (0, 0, 0, 0), (0, 390, 0, 0), (1,))
+    assert may_break(usual, most, (0, 1, 0, 0), (0, 390, 0, 0), (1,))
+    assert not may_break(usual, usual, (0, 500, 0, 0), (0, 0, 0, 0), (1,)), "nothing more is exposed by it"
+    assert capped(usual, cost(Amounts(1, 4000)), limits)[1] == 1000
+    assert needed(most, (0, 100, 0, 0), limits)[1] == 500
+    assert needed(most, (0, 900, 0, 0), limits)[1] == 1000
+
+
+def test_how_long_an_answer_may_run() -> None:
+    assert longest(200, 3, 20, 10, 2000) == 600
+    assert longest(None, 1, 20, 10, 2000) == 500
+    assert longest(None, 1, 20, 10, None) == 4096
+    assert longest(None, 1, 9000, 10, None) == 9000
