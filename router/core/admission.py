@@ -103,24 +103,25 @@ class WaitQueue(Generic[T]):
     def pop(self, now_s: float, fits: Callable[[T], bool] = lambda _: True) -> T | None:
         """The token of the next request that ``fits`` the place that became free, None if nobody does.
 
-        ``fits`` is asked once per kind of request and priority, with the token of one of those.
+        ``fits`` is asked once per kind of request and priority, with the token of the oldest of those: who has waited
+        longest takes what others would not, see ``Fleet._hold``. A younger one is asked when it is its turn.
         """
-        best: tuple[int, int, int] | None = None
-        chosen: _Waiter[T] | None = None
-        fitting: dict[tuple[Hashable, Priority], bool] = {}
-        for line, waiters in self._lines.items():
+        oldest: dict[tuple[Hashable, Priority], _Waiter[T]] = {}
+        for (kind, priority, _), waiters in self._lines.items():
             head = waiters[0]
-            kind, priority, tenant = line
+            known = oldest.setdefault((kind, priority), head)
+            if head.request.arrival_s < known.request.arrival_s:
+                oldest[kind, priority] = head
+        fitting = {key for key, head in oldest.items() if head.token is not None and fits(head.token)}
+        ranked: list[tuple[int, int, int, _Waiter[T]]] = []
+        for (kind, priority, tenant), waiters in self._lines.items():
             if (kind, priority) not in fitting:
-                assert head.token is not None
-                fitting[kind, priority] = fits(head.token)
-            if not fitting[kind, priority]:
                 continue
-            if now_s - head.since_s >= self._promote_s[priority]:
-                priority = Priority.INTERACTIVE
-            rank = (priority, self._turns[tenant], head.seq)
-            if best is None or rank < best:
-                best, chosen = rank, head
+            head = waiters[0]
+            promoted = now_s - head.since_s >= self._promote_s[priority]
+            rank = Priority.INTERACTIVE if promoted else priority
+            ranked.append((rank, self._turns[tenant], head.seq, head))
+        chosen = self._first_that(fits, ranked, oldest)
         if chosen is None:
             return None
         tenant = chosen.request.tenant
@@ -130,6 +131,21 @@ class WaitQueue(Generic[T]):
         self._leave(chosen)
         self._served.add(1.0, now_s)
         return token
+
+    def _first_that(
+        self,
+        fits: Callable[[T], bool],
+        ranked: list[tuple[int, int, int, _Waiter[T]]],
+        oldest: dict[tuple[Hashable, Priority], _Waiter[T]],
+    ) -> _Waiter[T] | None:
+        """The first by rank that fits. The oldest of each kind were asked already."""
+        heapify(ranked)
+        while ranked:
+            head = heappop(ranked)[3]
+            kind, priority, _ = head.line
+            if oldest[kind, priority] is head or (head.token is not None and fits(head.token)):
+                return head
+        return None
 
     def expected_wait_s(self, now_s: float) -> float:
         """How long one who came now would wait, at the pace at which the queue has been served lately: a second at

@@ -102,7 +102,9 @@ class Hedges:
     def sent(self, x: Exchange, lease: Lease) -> None:
         """An attempt begins."""
         due_s = self._hedging.sent(lease)
-        if due_s < _NEVER_S and x.envelope.kind in _KINDS and x.trial is None and x.rest is None:
+        if due_s == _NEVER_S or x.shape is not None or x.trial is not None or x.rest is not None:
+            return
+        if x.envelope.kind in _KINDS:
             self._due[x] = (lease, due_s)
             self._next_s = min(self._next_s, due_s)
 

@@ -230,3 +230,16 @@ def test_the_expected_wait_is_what_the_pace_promises() -> None:
     while queue.pop(60.0) is not None:
         pass
     assert queue.expected_wait_s(60.0) == 1.0
+
+
+def test_an_old_request_fits_where_a_young_one_of_its_kind_does_not() -> None:
+    """Patience grows with the wait: the place goes to the one that takes it, whoever's turn it is."""
+    queue: WaitQueue[str] = WaitQueue(Params())
+    old, young = ask(tenant="a", arrival_s=0.0), ask(tenant="b", arrival_s=9.0)
+    queue.push(old, 0.0, "old 1")
+    queue.push(old, 0.0, "old 2")
+    assert queue.pop(0.0) == "old 1"
+    queue.push(young, 0.0, "young")  # it is the turn of this one's tenant
+    assert queue.pop(1.0, lambda token: token != "young") == "old 2"
+    assert queue.pop(1.0, lambda token: token != "young") is None
+    assert len(queue) == 1
