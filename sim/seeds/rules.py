@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _AUDIT_STEPS = 64  # between two looks at every count
 _WINDOW_S = 10.0
 _BUCKET_S = 1.0
-#: first attempts are counted at the next tick of their backend
+#: first attempts are counted at the next tick of their backend, which a router that gets no time has late
 _LATE_S = 1.0
 _REJECTIONS = frozenset(reason.value for reason in RejectReason)
 
@@ -55,6 +55,8 @@ class Rules:
         #: of a story whose attempt has just failed: the region whose budget another attempt needs
         self._needs: dict[Story, str] = {}
         self._unsent: dict[Story, int] = {}
+        steps_s = [trouble.for_s for trouble in play.scenario.troubles if trouble.kind == "clock step"]
+        self._late_s = _LATE_S + sum(steps_s)
         self._attempts = self._hedges = 0
 
     # -- attempts -----------------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ class Rules:
         retries = self._retries.setdefault(key, deque())
         retries.append(now_s)
         firsts = self._firsts.get(key, deque())
-        while firsts and firsts[0] < now_s - _WINDOW_S - _LATE_S:
+        while firsts and firsts[0] < now_s - _WINDOW_S - self._late_s:
             firsts.popleft()
         while retries[0] < now_s - _WINDOW_S + _BUCKET_S:
             retries.popleft()
