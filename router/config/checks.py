@@ -176,14 +176,13 @@ def _check_sizes(reader: Reader, config: Config) -> None:
 
 
 def _check_files(reader: Reader, config: Config) -> None:
-    """Refuse a journal whose path is that of another file: the journal is appended to it."""
-    if config.journal.path is None:
-        return
-    journal = os.path.realpath(config.journal.path)
+    """Refuse a file that the router writes whose path is that of another file."""
     others = {"this file": config.source, "tls_cert": config.router.tls_cert, "tls_key": config.router.tls_key}
-    for name, path in others.items():
-        if path is not None and os.path.realpath(path) == journal:
-            reader.problem(("journal", "path"), f"is the path of {name}")
+    written = {("journal", "path"): config.journal.path, ("store", "snapshot"): config.store.snapshot}
+    for place, path in written.items():
+        for name, other in others.items():
+            if path is not None and other is not None and os.path.realpath(path) == os.path.realpath(other):
+                reader.problem(place, f"is the path of {name}")
 
 
 def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapping[str, str]) -> None:

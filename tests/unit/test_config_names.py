@@ -34,6 +34,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "plans.priority": ('[plans.p]\npriority = "none"\n' + FLEET, "must be one of"),
     "plans.residency": ('[plans.p]\nresidency = ["eu", "uk"]\n' + FLEET, 'no region has the jurisdiction "eu"'),
     "models.targets.model": ('[models.m]\ntargets = [{model = "n"}]\n' + FLEET, "hides the model"),
+    "store.snapshot": ('[store]\nsnapshot = "regions.toml"\n' + FLEET, "is the path of this file"),
     "journal.path": ('[journal]\npath = "regions.toml"\n' + FLEET, "is the path of this file"),
     "backends.name": (FLEET.replace('"x"', '"x/y"'), "may hold only"),
     "backends.url": (FLEET.replace("10.0.0.1", "127.0.0.1:9090"), "own address"),
