@@ -27,16 +27,17 @@ async def region_killed(size: Size) -> Outcome:
         stage(NEAR, FAR, THIRD, engines=SHAPES, models=(MODEL, POLYGLOT)) as s,
         clients(s.router.url) as c,
     ):
-        half = size.streams // 2
-        begun = await _open(c, half, 100)
+        half, longer = size.streams // 2, 1 if size.short else 3  # answers last until all have begun
+        begun = await _open(c, half, 100, longer)
         await until(lambda: all(t.begun or t.ended_s for t in begun), 60)
         # From now on the engines take requests and say nothing: these wait for their first token when the region dies.
-        await s.fault(s.near, "stall_before_first_token", stall_s=60.0)
-        waiting = await _open(c, size.streams - half, 100)
+        victim = Counter(t.region for t in begun).most_common(1)[0][0] or NEAR
+        await s.fault(s.hosts[victim].machines, "stall_before_first_token", stall_s=60.0)
+        waiting = await _open(c, size.streams - half, 100, 1)
         await asyncio.sleep(0.5)
         killed_s = time.monotonic()
-        s.hosts[NEAR].kill()
-        hit = [t for t in begun if t.region == NEAR and not t.ended_s]
+        s.hosts[victim].kill()
+        hit = [t for t in begun if t.region == victim and not t.ended_s]
         unbegun = [t for t in waiting if not t.begun]
         await c.drain()
         predicted = await _predicted_s(s)
@@ -53,7 +54,7 @@ async def region_killed(size: Size) -> Outcome:
     out.say("pause p50", f"{quantile(pauses, 0.5):.2f} s")
     out.say("pause p99", f"{quantile(pauses, 0.99):.2f} s")
     out.say("first token elsewhere as predicted, p99", f"{quantile(predicted, 0.99):.2f} s")
-    out.claim(len(hit) > half * 0.5, f"the region that died had only {len(hit)} of {half} streams")
+    out.claim(len(hit) > half * 0.25, f"the region that died had only {len(hit)} of {half} streams")
     out.claim(lost == 0, f"{lost} lost before their first token")
     out.claim(fates[Fate.WRONG] + fates[Fate.CUT_SILENTLY] == 0, "a cut stream passed for whole, or was told wrong")
     out.claim(whole >= _SHARE_WHOLE, f"{whole:.2%} whole and byte for byte as undisturbed")
@@ -72,11 +73,14 @@ async def _predicted_s(s: Stage) -> list[float]:
     return out
 
 
-async def _open(c: Clients, number: int, per_s: float) -> list[Stream]:
+async def _open(c: Clients, number: int, per_s: float, longer: int) -> list[Stream]:
     """Every fourth has characters of several bytes and ends at a stop string."""
     streams = []
     for i in range(number):
-        streams.append(c.open(model=POLYGLOT, stops_after=40) if i % 4 == 3 else c.open())
+        if i % 4 == 3:
+            streams.append(c.open(model=POLYGLOT, stops_after=40 * longer))
+        else:
+            streams.append(c.open(max_tokens=60 * longer))
         await asyncio.sleep(1 / per_s)
     return streams
 
