@@ -203,7 +203,7 @@ def _parse(raw: bytes) -> Any:
         raise CliError("the answer is not JSON", hint="Is this address a router of ours?") from error
 
 
-#: A stream tells with it which backend goes on with the answer.
+#: A stream tells with it which backend continues the answer.
 _OWN_COMMENT = ": router "
 
 

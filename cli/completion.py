@@ -66,7 +66,7 @@ def complete(
     on_leg: Callable[[str], None] = lambda backend: None,
 ) -> Answer:
     """Ask, and hand on the answer piece by piece: ``on_start`` once the route is known, ``on_text`` for each piece,
-    ``on_leg`` when another backend goes on with it.
+    ``on_leg`` when another backend continues it.
 
     Raises StatusError when the router refuses, CliError when the stream breaks.
     """

@@ -49,7 +49,7 @@ def leaving_story(leaving: Json | None) -> str | None:
 
 
 def goes_on(found: Json | None) -> str:
-    """Whether it can go on with an answer that another backend began."""
+    """Whether it can continue an answer that another backend began."""
     from rich.markup import escape
 
     if found is None:

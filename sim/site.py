@@ -55,7 +55,7 @@ class Carrier(Protocol[F_contra]):
         """The request waits for a place."""
 
     def rest(self, flow: F_contra, lease: Lease, now_s: float) -> Continues:
-        """The answer broke off at this attempt, or could not be gone on with there: note what there is of it. Returns
+        """The answer broke off at this attempt, or could not be continued there: note what there is of it. Returns
         the least that a backend must be able to, if it is to go on."""
 
     def over(self, flow: F_contra, error: str | None, now_s: float) -> None:

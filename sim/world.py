@@ -203,7 +203,7 @@ class World:
         flow.waited_s = now_s
 
     def rest(self, flow: Flow, lease: Lease, now_s: float) -> Continues:
-        """Any engine that can go on with a text may go on."""
+        """Any engine that can continue a text may go on."""
         if lease.first_token_s is not None and flow.machine is not None and flow.job is not None:
             flow.said += min(flow.machine.lost_tokens.pop(flow.job, 1), flow.arrival.output_tokens - flow.said)
         flow.request.prompt_tokens = flow.arrival.prompt_tokens + flow.said

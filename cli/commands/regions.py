@@ -420,7 +420,7 @@ def backend_facts(backend: Json) -> Grid:
             "speed": f"{units.rate(backend['output_tokens_per_s'])} tokens/s out, "
             f"{units.rate(backend['prefill_tokens_per_s'])} tokens/s prefill",
             "first token": f"prediction off by {units.seconds(backend['ttft_error_s'])}",
-            "goes on with answers": goes_on(backend["continues"]),
+            "continues answers": goes_on(backend["continues"]),
             "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
             "leaves": leaving_story(backend["leaving"]),
             "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",

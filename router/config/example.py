@@ -47,7 +47,7 @@ request_body = 30.0
 drain        = 300.0             # for streams to finish when the router stops
 
 [continuation]                   # streams that break off
-enabled = true                   # another backend goes on with them where that is safe
+enabled = true                   # another backend continues them where that is safe
 
 [hedge]                          # streams whose first token is late
 enabled = false                  # a second backend is asked, too, and the first content token wins

@@ -294,11 +294,11 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         "continuation",
-        "Streams that break off: another backend goes on with them, after the last character that the client has.",
+        "Streams that break off: another backend continues them, after the last character that the client has.",
         ContinuationSection,
         (
-            Setting("enabled", "boolean", "Go on with them. If not, they end with an error in band."),
-            Setting("breaks", "integer", "How often one answer may break off and be gone on with.", low=0, high=100),
+            Setting("enabled", "boolean", "Continue them. If not, they end with an error in band."),
+            Setting("breaks", "integer", "How often one answer may break off and be continued.", low=0, high=100),
         ),
     ),
     Section(
@@ -391,7 +391,7 @@ SHARED_KEYS: tuple[Setting, ...] = (
     Setting(
         "continues",
         "string",
-        "How it can go on with an answer that another backend began. `auto`: an engine that may be able to is asked "
+        "How it can continue an answer that another backend began. `auto`: an engine that may be able to is asked "
         "once, for some 20 tokens; `openai` and `router` are not asked and count as `no`. `no`, `text` (after the text "
         "so far) and `ids` (after its tokens as well) are believed.",
         choices=("auto", *(c.word for c in Continues)),

@@ -194,7 +194,7 @@ class BurnIns:
         other = self._beside(b, model)
         beside = self._subject(other) if other is not None else None
         measured, theirs = await measure(self._observer.send, model, self._subject(b), beside, told)
-        told("goes on with an answer")
+        told("continues an answer")
         found = await self._observer.find_out(b.name)
         return {"model": model} | report(measured, theirs, f"{found.word}: {found.reason}")
 

@@ -60,7 +60,7 @@ class SharedFaults:
 
     async def end(self, target: str | None) -> bool:
         """End the faults of a region and its backends, of a backend, or all. The rest of a region whose backend is
-        named goes on with it. Returns whether the other routers know."""
+        named continues it. Returns whether the other routers know."""
         async with self._lock:
             for fault, left_s in self.chaos.running():
                 region = (fault.target or "").partition("/")[0]

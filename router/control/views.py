@@ -102,7 +102,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
 
 
 def continues(control: ControlPlane, backend: str) -> dict[str, Any] | None:
-    """Whether it can go on with answers of others: ``ids``, ``text``, ``no``, or ``unknown``, which counts as no."""
+    """Whether it can continue answers of others: ``ids``, ``text``, ``no``, or ``unknown``, which counts as no."""
     found = control.observer.continues(backend)
     if found is None:
         return None

@@ -56,9 +56,9 @@ Engines and their answers:
 traits          what each kind of engine is like
 sse             streams of events as they go by
 framing         where events end, and what their lines say
-transcript      what a client has received of a stream, so that another backend can go on with it
+transcript      what a client has received of a stream, so that another backend can continue it
 seam            the events of the backend that goes on, made to fit
-continuable     why an answer cannot be gone on with
+continuable     why an answer cannot be continued
 long_events     events that are too long to be held
 whole           answers in one piece
 assembly        a whole answer put together from a stream

@@ -1,7 +1,7 @@
 """A whole answer put together from a stream: what the same engine would have given, had it not been asked to stream.
 
 An engine that streams shows that it makes progress, and notices at once when nobody wants the answer any more:
-llama.cpp goes on with a whole answer to its end. The rows of ``core/traits.py`` say which engines' whole answers can
+llama.cpp continues a whole answer to its end. The rows of ``core/traits.py`` say which engines' whole answers can
 be had this way, ``why_not`` says of which requests: those that say nothing which changes the members of an answer in
 ways that were not compared with an engine's own. Every other request goes to the engine as it came.
 

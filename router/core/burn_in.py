@@ -2,7 +2,7 @@
 
 It has to answer well-formed streams, say the same twice when nothing is left to chance, answer every request under a
 load that rises, and be about as quick as a backend beside it that serves the same model, measured in the same minute.
-Where there is no other one, its times are told and not judged, as is whether it can go on with answers of others.
+Where there is no other one, its times are told and not judged, as is whether it can continue answers of others.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ class Check:
 
 
 def judge(one: Measured, other: Measured | None, continues: str) -> list[Check]:
-    """The checks of ``one`` beside ``other``. ``continues``: whether it can go on with answers, in a few words."""
+    """The checks of ``one`` beside ``other``. ``continues``: whether it can continue answers, in a few words."""
     return [
         _form(one),
         _sameness(one),
         _errors(one),
         _times("first token", "ttft_s", one, other, TTFT_TIMES, TTFT_SLACK_S),
         _times("between tokens", "itl_s", one, other, ITL_TIMES, ITL_SLACK_S),
-        Check("goes on with answers", True, continues, "told, not judged"),
+        Check("continues answers", True, continues, "told, not judged"),
     ]
 
 

@@ -69,7 +69,7 @@ class Configured:
 
     def forget_engine(self) -> None:
         """Another engine stands behind the name."""
-        #: how the live engine can go on with answers of others, None before a probe has told
+        #: how the live engine can continue answers of others, None before a probe has told
         self.continues_found: Continues | None = None
         #: None: not configured, and the engine has not told yet
         self.models: frozenset[str] | None = frozenset(self.spec.models) if self.spec.models else None
@@ -89,7 +89,7 @@ class Configured:
 
     @property
     def continues(self) -> Continues:
-        """How it can go on with answers of others: found, else believed of engines of its kind."""
+        """How it can continue answers of others: found, else believed of engines of its kind."""
         found = self.continues_found
         return TRAITS[self.spec.engine].continues if found is None else found
 

@@ -1,4 +1,4 @@
-"""Why an answer cannot be gone on with by another backend: one table, and the reasons of which it is made.
+"""Why an answer cannot be continued by another backend: one table, and the reasons of which it is made.
 
 The contract: going on must neither lose nor repeat a character, and what comes must be what the request asks for. A
 request that asks for more than a text cannot promise that, nor can an answer that has more than a text in it.
@@ -78,7 +78,7 @@ _TEXT_FORMAT = {"type": "text"}
 
 
 def reason_in(body: Mapping[str, Any]) -> str | None:
-    """Why the answer to this request is not gone on with, by what its body asks for. None: nothing is in the way."""
+    """Why the answer to this request is not continued, by what its body asks for. None: nothing is in the way."""
     if any(body.get(name) is not None and body[name] is not False for name in _LOGPROBS):  # 0 asks for those chosen
         return "logprobs"
     if any(body.get(name) and body[name] != _TEXT_FORMAT for name in _GUIDED):

@@ -10,7 +10,7 @@ reports with ``failed`` what became of an attempt. All rules about retries are h
 * a model that nobody can serve now falls back to the next one of its alias;
 * there are ``Params.attempts_max`` attempts at most, and retries of most kinds count against the region's budget;
 * a request of which ``Params.deaths_max`` backends died goes nowhere any more: it may be the cause;
-* once the client has received content, the answer is not started over. Another backend of the same model goes on with
+* once the client has received content, the answer is not started over. Another backend of the same model continues
   it, if that is safe: up to ``Params.breaks_max`` times, whatever the budget says, for nothing is multiplied by it.
   A *leg* is an attempt of which the client has received a part; a *break* ends it. Each leg may take as many attempts
   as a new request may, and may go to any backend but the one that broke it: the others have proved themselves, or are
@@ -37,7 +37,7 @@ class Stop(Enum):
 
     REJECTED = "rejected"  # no backend is left, and waiting would not help
     RULE = "rule"  # failures of this kind are not retried
-    BEGUN = "begun"  # the client has received a part of the answer, and nobody else can go on with it
+    BEGUN = "begun"  # the client has received a part of the answer, and nobody else can continue it
     BREAKS = "breaks"
     ATTEMPTS = "attempts"
     DEADLY = "deadly"
@@ -90,7 +90,7 @@ class Course(Value, eq=False):
                 return decision
             if isinstance(decision, Wait):
                 return decision
-            if self._place + 1 >= len(models) or self.request.continues:  # another model cannot go on with it
+            if self._place + 1 >= len(models) or self.request.continues:  # another model cannot continue it
                 if not dry_run:
                     self.stop = Stop.REJECTED
                 return decision
@@ -115,7 +115,7 @@ class Course(Value, eq=False):
         ``unsent``: nothing has left this router, and at once, as with a host name that leads nowhere. It does not count
         as an attempt: a region without names must not use up the attempts that another one would have served.
         ``begun``: the client has received a part of the answer. ``rest``: the least that a backend must be able to, if
-        it is to go on with it; NO: nobody can. ``events``: how many events of content this attempt added.
+        it is to continue it; NO: nobody can. ``events``: how many events of content this attempt added.
         """
         fleet = self.fleet
         if begun and CONSEQUENCES[outcome].retry is Retry.CONTINUE:

@@ -26,7 +26,7 @@ class Struck(Enum):
     NOT_BEFORE = "not_before"  # asked us to come later
     SATURATED = "saturated"  # at max_inflight or at the learned limit
     FAILING = "failing"  # its latest attempts failed, or its probe does and nothing comes: others come first
-    CONTINUES = "continues"  # cannot go on with an answer that another backend began
+    CONTINUES = "continues"  # cannot continue an answer that another backend began
     TRIED = "tried"  # this request was there already
 
 

@@ -342,7 +342,7 @@ class Fleet:
         if event in JUDGED and not self._may_eject(b):
             event = Event.FAULT
         if event is Event.FAULT and b.state is State.PROBATION and not self._may_eject(b):
-            return  # it goes on with its few trials
+            return  # it continues its few trials
         b.fire(event, now_s, silent=silent)
 
     def _may_eject(self, b: Backend) -> bool:
@@ -388,7 +388,7 @@ class Fleet:
             self._list_models()
 
     def observe_continues(self, backend: str, found: Continues) -> None:
-        """A probe of the live engine has found how it can go on with answers of others."""
+        """A probe of the live engine has found how it can continue answers of others."""
         if (b := self._by_name.get(backend)) is not None:
             b.take_continues(found)
 

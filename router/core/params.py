@@ -311,7 +311,7 @@ class Params:
     # -- retry ------------------------------------------------------------------------------------------------------
     #: attempts of one request, the first included
     attempts_max: int = 3
-    #: how often one answer may break off and be gone on with elsewhere
+    #: how often one answer may break off and be continued elsewhere
     breaks_max: int = 3
     #: a leg that adds as many events to an answer has gone beyond the place where the one before it broke off
     pardon_events: int = 16

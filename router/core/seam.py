@@ -1,4 +1,4 @@
-"""Makes the events of a backend that goes on with an answer look like those of the backend that began it.
+"""Makes the events of a backend that continues an answer look like those of the backend that began it.
 
 One *leg* of an answer comes from one backend. The client must not notice where one ends and the next begins: the id,
 the time and the name of the model stay, the role is said once, no character is missing or comes twice, a stop string

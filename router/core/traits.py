@@ -16,7 +16,7 @@ IDLE_LIMIT_S = 4.0
 
 
 class Continues(IntEnum):
-    """How an engine can go on with an answer that another one began. The later ones include the earlier."""
+    """How an engine can continue an answer that another one began. The later ones include the earlier."""
 
     NO = 0
     TEXT = 1  # after the text so far, without a character between or a new turn
@@ -71,7 +71,7 @@ class Traits:
     #: how whole answers are put together from streams. None: the streams lack a part, or nobody knows. Those of SGLang
     #: lack the versions of its weights.
     assembled: Assembled | None = None
-    #: goes on with a last message of the assistant by default, where others begin a new turn
+    #: continues a last message of the assistant by default, where others begin a new turn
     prefills: bool = False
     #: tokens of a completion whose request names no limit; None: as many as there is room for
     completion_tokens: int | None = None

@@ -91,7 +91,7 @@ class Transcript:
 
     events     that hold content: tokens, as far as can be told
     sample     a message with text, for the shape of those that the router must write itself
-    odd        something was sent that cannot be gone on with, in a word; empty if not
+    odd        something was sent that cannot be continued, in a word; empty if not
     """
 
     __slots__ = (

@@ -59,7 +59,7 @@ class BackendSpec:
     cost_usd_hour: float = 0.0
     key_env: str | None = None
     probation: str = "trials"  # what a new one goes through: nothing but trials after a failure, or a "burn-in" first
-    continues: str = "auto"  # how it can go on with answers of others: asked, or the word of a traits.Continues
+    continues: str = "auto"  # how it can continue answers of others: asked, or the word of a traits.Continues
     tls_ca: str | None = None  # path of the authorities that may vouch for it; None: those of the system
     tls_cert: str | None = None  # path of the certificate that we show it, and its key
     tls_key: str | None = None
@@ -90,7 +90,7 @@ class Request(Value):
     light: bool = False
     #: the only backend that can serve it: the keeper of the response that it continues or asks about
     pin_backend: str | None = None
-    #: a part of the answer has been received from another backend: it must be gone on with at least so
+    #: a part of the answer came from another backend: a backend must be able to continue it, at least in this way
     continues: Continues = Continues.NO
 
 

@@ -13,7 +13,7 @@ attempt        one try on one backend, from its lease to its end
 hedge          a second attempt beside a late one
 relay          the backend's half: what it answers, held until it is good, then passed on as it comes
 leash          how long an attempt is waited for, and how it is ended from outside
-continuing     goes on with a stream that broke off: whether, and with what
+continuing     continues a stream that broke off: whether, and with what
 rest           the request for the rest of an answer
 assembling     whole answers that are asked for as streams
 token_count    how many tokens of it there are, as an engine counts

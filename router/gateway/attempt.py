@@ -118,7 +118,7 @@ class Attempts:
         return await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
 
     async def _used_up(self, x: Exchange, pool: Pool, now_s: float) -> bool:
-        """Whether nothing is left of the limit of an answer that is to be gone on with."""
+        """Whether nothing is left of the limit of an answer that is to be continued."""
         try:
             return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(pool))
         except ConnectionResetError:
@@ -388,8 +388,8 @@ def _has_all(x: Exchange) -> bool:
 
 
 def _judge_again(end: AttemptEnd) -> None:
-    """The request for the rest of an answer is the router's: whoever finds fault with it cannot go on with the answer.
+    """The request for the rest of an answer is the router's: whoever finds fault with it cannot continue the answer.
     The client's own was good, for its answer had begun."""
     if end.outcome is Outcome.CLIENT_ERROR:
         end.outcome, end.objection = Outcome.UNSUPPORTED, None
-        end.detail = f"did not go on with the answer of another backend: status {end.status}"
+        end.detail = f"did not continue the answer of another backend: status {end.status}"

@@ -1,4 +1,4 @@
-"""Goes on with answers that broke off: what is kept of them, whether they can be gone on with, and with what.
+"""Continues answers that broke off: what is kept of them, whether they can be continued, and with what.
 
 ``core/transcript`` keeps what the client has received, ``core/continuable`` knows what is in the way, ``rest`` makes
 the request for the rest, ``core/seam`` joins its answer to the beginning, and ``core/course`` chooses who gives it.
@@ -29,7 +29,7 @@ _NEVER = float("inf")
 
 
 class Continuing:
-    """See above. Reasons why an answer is not gone on with are noted in its record."""
+    """See above. Reasons why an answer is not continued are noted in its record."""
 
     def __init__(self, force: InForce, turns: Turns, rng: Rng) -> None:
         self._force = force
@@ -37,7 +37,7 @@ class Continuing:
         self._rng = rng
 
     def reason_at_once(self, ask: Ask) -> str | None:
-        """Why nothing need be kept of the answer to this request. None: it may be gone on with."""
+        """Why nothing need be kept of the answer to this request. None: it may be continued."""
         if not ask.stream or ask.envelope.kind is not StreamKind.CHAT:
             return "route"
         if ask.choices != 1:
@@ -51,7 +51,7 @@ class Continuing:
         return x.transcript
 
     async def prepare(self, x: Exchange, end: AttemptEnd) -> Continues:
-        """A leg of the answer, or an attempt to go on with it, has failed. Makes the request for the rest. Returns the
+        """A leg of the answer, or an attempt to continue it, has failed. Makes the request for the rest. Returns the
         least that a backend must be able to; NO: nobody can go on, and the reason is in the record."""
         found = "refused" if end.refused else await self._make(x)
         if isinstance(found, str):
@@ -90,7 +90,7 @@ class Continuing:
         return (yield from rest_of(x.request.body, transcript, TRAITS[transcript.engine]))
 
     def may_move(self, x: Exchange) -> bool:
-        """Whether another backend can go on with an answer whose backend still lives. Its body is read at once."""
+        """Whether another backend can continue an answer whose backend still lives. Its body is read at once."""
         course, lease, transcript = x.course, x.lease, x.transcript
         if course is None or lease is None or transcript is None or transcript.finished:
             return False

@@ -60,7 +60,7 @@ class Envelope:
     counting: bool = False  # it asks for a number of tokens, and uses none
     dialect: Dialect = Dialect.OPENAI  # of its errors
     writes: bool = True  # its answer is text, of which every byte was generated
-    shows_legs: bool = False  # the client is told which backend goes on with its stream
+    shows_legs: bool = False  # the client is told which backend continues its stream
     #: the client's id if it is harmless in logs and headers
     request_id: bytes | None = None
     #: (code, detail) of what is wrong with it

@@ -26,7 +26,7 @@ class HandOver:
 
     def sweep(self, now_s: float) -> None:
         """Hand over the requests whose turn it is, those first that have begun last: they have most before them. The
-        others go on where they are, also those that nobody else can go on with."""
+        others go on where they are, also those that nobody else can continue."""
         leaving = self._fleet.leaving()
         if not leaving:
             if self._paces:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: A silent stream of a backend that is ejected or refuses connections is ended after this long, in seconds ...
 _DOUBTED_SILENCE_S = 5.0
-#: ... and sooner if another backend may go on with it.
+#: ... and sooner if another backend may continue it.
 _DOUBTED_MOVABLE_S = 2.0
 
 
@@ -38,7 +38,7 @@ class Sender(Protocol[W_contra]):
         """This backend goes on from now on with the answer that another one began."""
 
     def may_move(self, whose: W_contra) -> bool:
-        """Whether another backend can go on with the answer."""
+        """Whether another backend can continue the answer."""
 
 
 class Leash(Signal[AttemptEnd], Generic[W]):
@@ -77,7 +77,7 @@ class Leash(Signal[AttemptEnd], Generic[W]):
     _whose: W
     committed: bool
     status: int  # of the backend, 0 before its head
-    transcript: Transcript | None  # keeps what the client is sent, if another backend may go on with it
+    transcript: Transcript | None  # keeps what the client is sent, if another backend may continue it
 
     @property
     def spoke_s(self) -> float:
@@ -141,7 +141,7 @@ class Leash(Signal[AttemptEnd], Generic[W]):
             self._shorten(max(0.0, self.due_s - self._deadlines.coarse_now_s))
 
     def _movable(self) -> bool:
-        """Whether another backend can go on with what the client has."""
+        """Whether another backend can continue what the client has."""
         self.tally()
         return self._sender.may_move(self._whose)
 

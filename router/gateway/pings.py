@@ -1,7 +1,7 @@
 """Fills the silence of streams: proxies and clients give up a connection on which nothing comes for long.
 
 Engines are silent while they hold back a tool call, and nobody speaks while a broken stream waits for the backend that
-goes on with it.
+continues it.
 """
 
 from __future__ import annotations

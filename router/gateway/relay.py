@@ -53,7 +53,7 @@ W = TypeVar("W")
 class Relay(Leash[W]):
     """Reads what a backend answers (a wire.outbound.Sink) and passes it on into ``answer``, once it is good.
 
-    ``seam``: another backend began the answer, and this one goes on with it.
+    ``seam``: another backend began the answer, and this one continues it.
     """
 
     __slots__ = (

@@ -1,6 +1,6 @@
 """The request for the rest of an answer that broke off: the client's own body, and the answer so far put into it.
 
-A chat gets one more message, with what was said, and two members that make engines go on with it in the same turn. A
+A chat gets one more message, with what was said, and two members that make engines continue it in the same turn. A
 completion gets a longer prompt. Limits are lowered to what is left of them. Nothing else of the body changes.
 
 White space at the end is not sent: many chat templates cut it off, and it is rarely the end of a token. It comes again,
@@ -131,7 +131,7 @@ def _in_prompt(body: Body, span: Span, text: str) -> list[Edit] | None:
 def _in_messages(
     body: Body, span: Span, places: dict[str, list[Span]], given: dict[str, Any], text: str, first: Traits
 ) -> list[Edit] | None:
-    """One more message, or more of the last one if the client itself had it gone on with."""
+    """One more message, or more of the last one if the client itself asked to continue it."""
     begin, end = span
     try:
         messages = msgspec.json.decode(body[begin:end], type=list[msgspec.Raw])

@@ -5,7 +5,7 @@ prober      one probe: round trip, health, models
 scraper     one reading of an engine's load
 engines     load figures from a metrics page, by ``core/traits.py``
 exposition  reads wanted samples from a Prometheus page
-continuing  whether a live engine can go on with an answer that another one began
+continuing  whether a live engine can continue an answer that another one began
 proving     when it is asked for that
 measurement a backend that has to prove itself, measured beside another
 client      the bounded HTTP client of all these

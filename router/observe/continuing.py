@@ -1,4 +1,4 @@
-"""Asks a live engine once whether it can go on with an answer that another one began.
+"""Asks a live engine once whether it can continue an answer that another one began.
 
 Its version, its flags or its chat template may prevent it from what others of its kind can: then it would begin a new
 turn, or repeat the text. So it is asked for a few greedy tokens, and then to go on after a part of them. Only the

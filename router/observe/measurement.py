@@ -94,7 +94,7 @@ async def _step(send: Send, subject: Subject, model: str, level: int) -> Step:
 def _prompt(number: int) -> str:
     """The same for every backend, and none begins like another, so that no prefix cache helps."""
     words = random.Random(number).choices(_WORDS, k=_PROMPT_WORDS)
-    return f"{number}: go on with these words: {' '.join(words)}"
+    return f"{number}: continue these words: {' '.join(words)}"
 
 
 async def _shoot(send: Send, subject: Subject, model: str, prompt: str) -> Shot:

@@ -1,6 +1,6 @@
 """Watches every backend of the configuration: a probe loop and a scrape loop each, and the fleet is told.
 
-An engine that can perhaps go on with answers of others is asked for it as well, now and then."""
+An engine that can perhaps continue answers of others is asked for it as well, now and then."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Observer:
         )
 
     async def find_out(self, backend: str) -> Finding:
-        """Ask a backend now whether it can go on with answers, if it is to be asked at all."""
+        """Ask a backend now whether it can continue answers, if it is to be asked at all."""
         watch = self._watches.get(backend)
         if watch is None:
             return Finding(None, "no such backend is watched")
@@ -138,7 +138,7 @@ class Observer:
         return watch.proving.finding
 
     def continues(self, backend: str) -> Finding | None:
-        """Whether a backend can go on with answers of others, as far as is known; None if there is no such backend."""
+        """Whether a backend can continue answers of others, as far as is known; None if there is no such backend."""
         watch = self._watches.get(backend)
         return None if watch is None else watch.proving.finding
 
@@ -186,7 +186,7 @@ class Observer:
             scraping = partial(self._loop, scraper.scrape, lambda interval_s: interval_s)
             tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
         if proving.asks:
-            tasks.append(supervise(proving.run, name=f"ask {spec.name} to go on with an answer"))
+            tasks.append(supervise(proving.run, name=f"ask {spec.name} to continue an answer"))
         return _Watch(spec, key, self._config.probes, prober, scraper, proving, tuple(tasks))
 
     async def _loop(

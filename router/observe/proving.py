@@ -1,4 +1,4 @@
-"""When an engine is asked whether it can go on with answers of others.
+"""When an engine is asked whether it can continue answers of others.
 
 Once after it came within reach, and again after it was away or its models changed. One engine at a time, and a busy one
 is left alone for a while. Its answers do not count for its health.
@@ -89,7 +89,7 @@ class Proving:
         self.finding = replace(finding, at_s=self._now_s())
         self._fleet.observe_continues(self._spec.name, finding.how or Continues.NO)
         if finding.how is Continues.NO and self._complaint.worth_a_line(finding.reason, self._now_s()):
-            _log.warning("backend %s cannot go on with answers of others: %s", self._spec.name, finding.reason)
+            _log.warning("backend %s cannot continue answers of others: %s", self._spec.name, finding.reason)
         return True
 
     async def _send(self, path: str, body: bytes) -> ProbeAnswer:

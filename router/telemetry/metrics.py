@@ -112,7 +112,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "router_streams_cut_total",
         "counter",
         ("reason",),
-        "Streams that ended early, with an error in band, because no backend could go on with them.",
+        "Streams that ended early, with an error in band, because no backend could continue them.",
         values=(("reason", tuple(REASONS)),),
     ),
     MetricSpec(
@@ -145,7 +145,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "router_backend_continues",
         "gauge",
         ("region", "backend"),
-        "How it can go on with answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
+        "How it can continue answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
     ),
     MetricSpec("router_backend_leaving", "gauge", ("region", "backend"), "1 from its notice on, until it is back."),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),

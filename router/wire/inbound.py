@@ -157,7 +157,7 @@ class Inbound(asyncio.Protocol):
     # the handler's side
 
     def finish(self, keep_alive: bool) -> None:
-        """The answer is complete: go on with the next request if it let the client expect that, or close once
+        """The answer is complete: go on to the next request if it let the client expect that, or close once
         everything is written."""
         self.busy = False
         self.exchange = None

@@ -105,7 +105,7 @@ class Rules:
         if course.breaks > self._params.breaks_max:
             raise Broken("an answer breaks off a few times at most", f"{where} after {course.breaks} breaks")
         if story.begun and not (Continues.NO < story.ask.rest <= backend.continues):
-            raise Broken("only who can go on with an answer does", f"{where}, which can {backend.continues.word}")
+            raise Broken("only who can continue an answer does", f"{where}, which can {backend.continues.word}")
         if len(story.live) > 1:
             self._hedged(story, where)
         key = (story.router.number, backend.region)
@@ -140,7 +140,7 @@ class Rules:
         """The answer broke off at this attempt."""
         self._unsent.pop(story, None)
         if story.course.request.model != lease.request.model:
-            raise Broken("an answer is gone on with by the same model", str(story))
+            raise Broken("an answer is continued by the same model", str(story))
 
     def unsent(self, story: Story) -> None:
         """The attempt that is about to be reported as failed has not left the router."""

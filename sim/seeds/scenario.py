@@ -56,7 +56,7 @@ class Ask:
     deadline_s: float = float("inf")  # after its arrival
     leaves_s: float = float("inf")  # the client gives up, after its arrival
     stream: bool = True
-    rest: Continues = Continues.NO  # the least that who goes on with its answer must be able to
+    rest: Continues = Continues.NO  # the least that who continues its answer must be able to
     light: bool = False
     deadly: bool = False  # engines die of it
     last: bool = False  # it comes when everything has been well for a while

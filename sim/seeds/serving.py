@@ -72,7 +72,7 @@ class Serving:
             self._play.at(due_s, self._compute, attempt)
 
     def _works_on(self, attempt: Attempt, step: str) -> bool:
-        """Whether the machine goes on with it now."""
+        """Whether the machine continues it now."""
         machine = attempt.machine
         if attempt.life != machine.life or attempt not in machine.served:
             return False

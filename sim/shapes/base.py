@@ -155,7 +155,7 @@ class Shape(ABC):
     minds_content_type: bool = True
     #: /health generates a token and takes this long
     health_s: float = 0.0
-    #: it goes on with a trailing assistant message unasked
+    #: it continues a trailing assistant message unasked
     continues_unasked: bool = False
     #: an answer that goes on has the role of the last message, whatever it is
     keeps_last_role: bool = False

@@ -1,6 +1,6 @@
 """An engine that has OpenAI's API and nothing besides: `transformers serve` 5.19.
 
-It goes on with no partial answer, takes no field that it does not know, and ends its streams without ``[DONE]``.
+It continues no partial answer, takes no field that it does not know, and ends its streams without ``[DONE]``.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ async def test_a_new_backend_proves_itself_once_to_all_workers() -> None:
             assert (await backend("us/new"))["usable"]
             await until(proved)
             asked = answers_of(new)
-            assert asked <= 36 + 2 * 3 + 3, "one worker measured, each asked whether it goes on with answers"
+            assert asked <= 36 + 2 * 3 + 3, "one worker measured, each asked whether it continues answers"
             assert (await backend("us/new"))["requests_total"] == 0
 
             done = await asyncio.to_thread(

@@ -134,7 +134,7 @@ async def test_all_routers_of_a_store_learn_it_and_a_restart_asks_nobody_again(s
         assert asked <= 50, "one of them measured"
         async with router(config, store, "three") as (_, third):
             assert third.backends["r/new"].burning_in_since_s is None
-        assert answers_of(new) <= asked + 5, "nothing but whether it goes on with answers"
+        assert answers_of(new) <= asked + 5, "nothing but whether it continues answers"
 
 
 async def test_another_engine_behind_the_name_proves_itself_again(store: Shared) -> None:

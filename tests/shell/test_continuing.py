@@ -1,4 +1,4 @@
-"""Whether an engine can go on with answers of others: engines that can, and the ways in which they cannot."""
+"""Whether an engine can continue answers of others: engines that can, and the ways in which they cannot."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ async def test_errors_are_worded_like_the_recorded_ones(kind: str, name: str) ->
         text: str = answer.json.get("error", answer.json)["message"]
         return text.replace(MODEL, "tiny")
 
-    # SGLang's go on with a place in its own files.
+    # SGLang's messages end with a place in its own source files.
     assert message(theirs).startswith(message(ours).rstrip("\n"))
 
 

@@ -1,4 +1,4 @@
-"""When engines are asked whether they can go on with answers: against simulated and scripted ones, over sockets."""
+"""When engines are asked whether they can continue answers: against simulated and scripted ones, over sockets."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_one_that_does_not_take_the_question_cannot(caplog: pytest.LogCapt
         async with observing(config_of(engine.url)) as (observer, fleet):
             await until(lambda: how(observer) == "no")
             assert fleet.backends["r/b0"].continues is Continues.NO
-    assert any("cannot go on with answers" in record.message for record in caplog.records)
+    assert any("cannot continue answers" in record.message for record in caplog.records)
 
 
 async def test_failures_of_the_question_are_no_faults_and_it_is_asked_again() -> None:

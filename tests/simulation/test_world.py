@@ -112,7 +112,7 @@ def test_a_region_that_goes_down_costs_no_request() -> None:
     trace = replace(trace, arrivals=tuple(sorted((*trace.arrivals, *long), key=lambda a: a.at_s)))
     flows = play(trace, script=[(20, all_of("us-east", "kill")), (40, all_of("us-east", "restore"))])
     assert all(f.error is None for f in flows)
-    assert any(f.said for f in flows), "streams were gone on with elsewhere"
+    assert any(f.said for f in flows), "streams were continued elsewhere"
     moved = [f for f in flows if f.attempts > 1]
     assert moved
     during = [f for f in flows if f.site.region == "us-east" and 26 < f.started_s < 42]

@@ -40,7 +40,7 @@ region = "us-east"
 [auth]
 mode = "open"
 """
-#: members of a request whose stream nobody else can go on with
+#: members of a request whose stream nobody else can continue
 ALONE = {"logprobs": True}
 BACKENDS = ("us-east/a", "us-east/b", "eu-west/a")
 JURISDICTIONS = {"us": "us", "eu": "eu", "ap": "jp"}

@@ -300,7 +300,7 @@ class CourseMachine(RuleBasedStateMachine):
             assert before[lease.backend] < backend.capacity.limit
             assert course.attempts == attempts + 1 <= self.params.attempts_max * (1 + course.breaks)
             if id(course) in self.begun:
-                assert request.model == self.begun[id(course)], "another model goes on with the answer"
+                assert request.model == self.begun[id(course)], "another model continues the answer"
                 assert backend.continues >= request.continues > Continues.NO
             self.count += 1
             self.live[self.count] = (course, lease)

@@ -1,4 +1,4 @@
-"""Streams that nobody can go on with: the error in band, no end mark, the connection cut, and the reason noted."""
+"""Streams that nobody can continue: the error in band, no end mark, the connection cut, and the reason noted."""
 
 from __future__ import annotations
 
