@@ -11,7 +11,7 @@ from router.core.types import BackendSpec, RegionSpec
 from router.store.memory import MemoryStore
 from router.upstream.chaos import Chaos, InjectedFault
 from router.upstream.pool import Network, Pools
-from tests.shell.test_drains import Shared, store
+from tests.shell.test_wishes import Shared, store
 
 __all__ = ["store"]
 
