@@ -7,16 +7,20 @@ of which one half was said before the seam still ends the answer, and the usage 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from router.core.framing import events_of
-from router.core.transcript import Transcript, framed, message_of
+from router.core.transcript import Frame, Transcript, framed, message_of, with_halves
 from router.core.types import Usage
 
 DONE_EVENT = b"data: [DONE]\n\n"
+#: Stands for half a character where an event is read.
+_NOT_READ = "\ufffd"
+_ROLE = re.compile(rb'"role"\s*:\s*"[^"]*"\s*,\s*|,\s*"role"\s*:\s*"[^"]*"')
 _USAGES = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
 
 
@@ -63,7 +67,7 @@ class Seam:
         shows_usage: bool,
         prompt_tokens: int,
     ) -> None:
-        self._frame = transcript.frame
+        self._frame = None if transcript.frame is None else _without_role(transcript.frame)
         self._common = transcript.common
         self._sample = transcript.sample or {}
         self._again = again
@@ -116,14 +120,15 @@ class Seam:
 
     def _token(self, event: bytes, message: dict[str, Any], choice: dict[str, Any]) -> bytes:
         """An event with text and nothing else."""
-        text = said_in(choice)
+        text, found = said_in(choice), framed(event)
+        if found is not None and self._frame is not None and _NOT_READ in text:
+            text = with_halves(found[1]) or text
         if not text:
             if _is_role(choice) or not self._open:
                 return b""
             joined = ""  # half a character
         elif self._open:
             joined = text
-            found = framed(event)
             if found is not None:
                 self._before, self._after = found[0]
         else:
@@ -251,6 +256,11 @@ def _says_more(choice: dict[str, Any]) -> bool:
 def _is_role(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     return isinstance(delta, dict) and "role" in delta
+
+
+def _without_role(frame: Frame) -> Frame:
+    """Engines may say the role with the first text, or with each."""
+    return Frame(*(_ROLE.sub(b"", part) for part in frame))
 
 
 def _common_length(one: str, other: str) -> int:

@@ -7,6 +7,7 @@ text is cut out of the batch without reading any of its JSON but the text.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -57,8 +58,8 @@ def escaped(text: str) -> bytes:
     """As it stands in JSON between two quotes."""
     try:
         return orjson.dumps(text)[1:-1]
-    except TypeError:  # half of a surrogate pair
-        return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))[1:-1]
+    except TypeError:  # half of a surrogate pair, whose other half may be in the next event
+        return json.dumps(text)[1:-1].encode()
 
 
 def framed(event: bytes) -> tuple[Frame, bytes] | None:
@@ -205,7 +206,8 @@ class Transcript:
             self._blank = [*self._blank, text] if not text.strip() else []
         if text and end is None:
             self.sample = self.sample or message
-            self.frame = found[0] if found is not None else self.frame
+            if found is not None and not message.get("usage"):  # its numbers are of this one event
+                self.frame = found[0]
 
     def _say(self, choice: dict[str, Any]) -> str:
         """The text of a choice. Notes what else is in it."""
@@ -220,6 +222,15 @@ class Transcript:
             self.odd = self.odd or word
         text = delta.get("content")
         return text if isinstance(text, str) else ""
+
+
+def with_halves(inside: bytes) -> str | None:
+    """The text that stands between two quotes in JSON, with half characters as they are."""
+    try:
+        text = json.loads(b'"%b"' % inside)
+    except ValueError:
+        return None
+    return text if isinstance(text, str) else None
 
 
 def text_of(inside: bytes) -> str | None:

@@ -71,16 +71,17 @@ def rest_of(body: Body, transcript: Transcript, first: Traits) -> Steps[Rest | s
     sent, said = text.removesuffix(again), transcript.events - (transcript.blank_events if again else 0)
     if chat and not sent.strip():
         sent, again, said = "", text, 0
-    edits = _limits(body, places, given, said, None if chat else first.completion_tokens)
+    by_default = None if chat or "max_tokens" in given else first.completion_tokens  # null is no limit
+    edits = _limits(body, places, given, said, by_default)
     if sent:
         more = _in_messages(body, spans[0], places, given, sent, first) if chat else _in_prompt(body, spans[0], sent)
         if more is None:
             return "odd_request"
         edits += more
     most = [limit for name in _LIMITS if (limit := _number(given.get(name))) is not None]
-    by_default = None if chat else first.completion_tokens
     limited = bool(most) or by_default is not None
-    over = transcript.events >= min(most) if most else transcript.events == by_default
+    # Which of several limits is in force differs between engines: one that was passed is not.
+    over = transcript.events in most or transcript.events >= max(most) if most else transcript.events == by_default
     stops = _stops(given.get("stop"))
     shows_stop = bool(given.get("include_stop_str_in_output"))
     return Rest(edits, Continues.TEXT, text, said, again, stops, shows_stop, limited, over and transcript.events > 0)

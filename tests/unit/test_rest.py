@@ -124,6 +124,19 @@ def test_nothing_is_left() -> None:
     assert not rest({**CHAT, "max_tokens": 3}, "a", "b")[0].over
 
 
+@pytest.mark.parametrize(
+    ("said", "over"), [("a", False), ("ab", True), ("abc", False), ("abcd", True), ("abcde", True)]
+)
+def test_a_limit_that_was_passed_is_not_in_force(said: str, over: bool) -> None:
+    assert rest({**CHAT, "max_tokens": 2, "max_completion_tokens": 4}, *said)[0].over is over
+
+
+def test_a_completion_that_asks_for_no_limit_has_none() -> None:
+    made, body = rest(b'{"prompt":"a","max_tokens":null}', *["b"] * 16)
+    assert (made.over, made.limited) == (False, False)
+    assert body == {"prompt": "a" + "b" * 16, "max_tokens": None}
+
+
 def test_an_answer_without_a_token_is_not_over() -> None:
     made = found(orjson.dumps({**CHAT, "max_tokens": 0}))
     assert isinstance(made, Rest)

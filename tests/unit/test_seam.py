@@ -88,6 +88,42 @@ def test_half_characters_are_signs_of_life() -> None:
     assert seam.take(rest("") + rest("b")) == said("") + said("b")
 
 
+HALVES = (
+    b'data: {"id":"second","choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n',
+    b'data: {"id":"second","choices":[{"index":0,"delta":{"content":"\\ude00\\""},"finish_reason":null}]}\n\n',
+)
+
+
+@pytest.mark.parametrize("stops", [(), ("b!",), ("bcd",)])
+def test_halves_of_a_character_in_two_events_stay_halves(stops: tuple[str, ...]) -> None:
+    seam = seam_after("b", stops=stops)
+    events = (seam.take(ROLE + HALVES[0]) + seam.take(HALVES[1] + rest("c"))).split(b"\n\n")[:-1]
+    inside = b"".join(event.partition(b'"content":"')[2].rpartition(b'"},"finish')[0] for event in events)
+    assert orjson.loads(b'"%b"' % inside) == '😀"c'
+
+
+@pytest.mark.parametrize("delta", [{"role": "assistant", "content": "a"}, {"content": "a", "role": "assistant"}])
+def test_a_role_that_came_with_the_first_text_is_not_said_again(delta: dict[str, str]) -> None:
+    transcript = Transcript("vllm")
+    transcript.add(event(choices=[{"index": 0, "delta": delta, "finish_reason": None}], id="first"))
+    given: dict[str, Any] = {"said": 1, "again": "", "stops": (), "shows_stop": False, "shows_usage": False}
+    seam = Seam(transcript, "a", **given, prompt_tokens=7)
+    assert seam.take(ROLE + rest("b") + rest('"c"')) == said("b") + said('"c"')
+
+
+def test_usages_of_every_event_are_of_the_whole() -> None:
+    def counted(text: str, prompt: int, output: int, id_: str) -> bytes:
+        choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
+        return event(choices=choices, id=id_, usage={"prompt_tokens": prompt, "completion_tokens": output})
+
+    transcript = Transcript("vllm")
+    transcript.add(counted("a", 7, 1, "first") + counted("b", 7, 2, "first"))
+    given: dict[str, Any] = {"said": 2, "again": "", "stops": (), "shows_stop": False, "shows_usage": True}
+    seam = Seam(transcript, "ab", **given, prompt_tokens=7)
+    out = seam.take(ROLE + counted("c", 9, 1, "second") + counted("d", 9, 2, "second"))
+    assert out == counted("c", 7, 3, "first") + counted("d", 7, 4, "first")
+
+
 def test_a_tool_call_may_follow_text() -> None:
     seam = seam_after("a")
     call = {"index": 0, "delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}
