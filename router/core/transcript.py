@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from router.core.endings import is_finish
-from router.core.framing import events_of, fields_of
+from router.core.framing import BOM, events_of, fields_of
 from router.core.leniency import loads
 
 #: Longer texts are not kept: their streams end when their backend does.
@@ -74,6 +74,7 @@ def framed(event: bytes) -> tuple[Frame, bytes] | None:
 
 def message_of(event: bytes) -> dict[str, Any] | None:
     """The JSON object of an event; None if it holds nothing, is the end mark, or cannot be read."""
+    event = event.removeprefix(BOM)
     lines = [event[5:].strip()] if event.startswith(b"data:") and event.count(b"\n") == 2 else fields_of(event)[1]
     payload = b"\n".join(lines).strip()
     if not payload or payload == _DONE:

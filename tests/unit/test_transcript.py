@@ -130,6 +130,12 @@ def test_the_end_is_seen() -> None:
     assert transcript.text == "ab"
 
 
+def test_a_text_behind_a_byte_order_mark_is_kept() -> None:
+    transcript = Transcript("vllm")
+    transcript.add(b"\xef\xbb\xbf" + chunk("a") + chunk("b"))
+    assert (transcript.text, transcript.events) == ("ab", 2)
+
+
 def test_very_long_answers_are_not_kept() -> None:
     transcript = Transcript("vllm")
     for _ in range(5):
