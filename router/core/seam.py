@@ -215,12 +215,16 @@ def ending(sample: dict[str, Any], reason: str, usage: Usage | None) -> bytes:
         choice["delta"] = {}
     else:
         choice["text"] = ""
-    end = event_of(message)
-    if usage is not None:
-        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.output_tokens}
-        tokens["total_tokens"] = usage.prompt_tokens + usage.output_tokens
-        end += event_of({**message, "choices": [], "usage": tokens})
-    return end + DONE_EVENT
+    return event_of(message) + behind_finish(message, usage)
+
+
+def behind_finish(sample: dict[str, Any], usage: Usage | None) -> bytes:
+    """What comes behind the finish reason. ``sample``: an event of the answer; ``usage``: if it is shown."""
+    if usage is None:
+        return DONE_EVENT
+    tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.output_tokens}
+    tokens["total_tokens"] = usage.prompt_tokens + usage.output_tokens
+    return event_of({**sample, "choices": [], "usage": tokens}) + DONE_EVENT
 
 
 def event_of(message: dict[str, Any]) -> bytes:

@@ -86,6 +86,11 @@ def message_of(event: bytes) -> dict[str, Any] | None:
     return message if isinstance(message, dict) else {}
 
 
+def last_event(data: bytes) -> bytes:
+    """An event that lacks the empty line behind it, with one. Nothing, if a part of it is missing."""
+    return b"" if not data or message_of(data) == {} else data.rstrip(b"\r\n") + b"\n\n"
+
+
 class Transcript:
     """Hand ``add`` all bytes that the client is sent, in whole events. ``engine``: the kind of the first.
 

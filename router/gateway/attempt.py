@@ -372,6 +372,13 @@ class Attempts:
         if whose.envelope.shows_legs:
             whose.answer.write(b": router continued in %b\n\n" % lease.backend.encode())
 
+    def end_mark(self, whose: Exchange, relay: Relay[Exchange], *, framed: bool) -> None:
+        """An engine that ends its answer in good order without the mark has none. One that goes on with the answer of
+        another, or died before the mark, owes the client what is missing."""
+        seam, usage = relay.seam, relay.usage
+        if usage is not None and (seam is not None or not framed):
+            self._continuing.end(whose, usage if seam is None else seam.usage(usage))
+
     def may_move(self, whose: Exchange) -> bool:
         return self._continuing.may_move(whose)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from router import clock
 from router.core.continuable import OF_STOPS
-from router.core.seam import Seam, ending
+from router.core.seam import Seam, behind_finish, ending
 from router.core.sse import StreamKind
 from router.core.traits import TRAITS, Continues
 from router.core.transcript import Transcript
@@ -108,6 +108,15 @@ class Continuing:
         end = ending(transcript.sample or {}, "length", usage if shows_usage(ask) else None)
         x.answer.write(end)
         x.answer.end()
+
+    def end(self, x: Exchange, usage: Usage) -> None:
+        """Nothing was missing but what comes behind the finish reason: write it."""
+        ask, transcript = x.ask, x.transcript
+        assert ask is not None
+        assert transcript is not None
+        missing = shows_usage(ask) and not usage.reported
+        shown = Usage(x.record.prompt_tokens, usage.output_tokens) if missing else None
+        x.answer.write(behind_finish(transcript.sample or {}, shown))
 
     def reason_for(self, x: Exchange, error: RouterError) -> str | None:
         """Why an answer that had begun ends with this error; None if it was not a stream."""

@@ -37,6 +37,9 @@ class Sender(Protocol[W_contra]):
     def go_on(self, whose: W_contra, relay: Any) -> None:
         """This backend goes on from now on with the answer that another one began."""
 
+    def end_mark(self, whose: W_contra, relay: Any, *, framed: bool) -> None:
+        """The answer is whole, but the backend has not said so. ``framed``: its HTTP has ended cleanly."""
+
     def may_move(self, whose: W_contra) -> bool:
         """Whether another backend can continue the answer."""
 

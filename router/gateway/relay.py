@@ -15,6 +15,7 @@ from router.core.forms import First, Form, first_of
 from router.core.framing import begins_a_stream
 from router.core.outcomes import Outcome
 from router.core.sse import StreamWatch
+from router.core.transcript import last_event
 from router.core.types import Usage
 from router.core.usage import usage_at_end
 from router.gateway.leash import Leash, Sender
@@ -42,8 +43,6 @@ _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
 #: An engine that has said everything has this long to end its answer, in seconds; then the router ends it.
 _DONE_GRACE_S = 0.25
-
-
 #: How many events are passed on from one tally to the next.
 _TALLY_EVENTS = 32
 
@@ -290,13 +289,15 @@ class Relay(Leash[W]):
         self.set(end)
 
     def _stream_end(self, watch: StreamWatch, *, framed: bool) -> None:
-        rest = watch.flush()
+        rest = watch.flush() if self.transcript is None else last_event(watch.flush())
         if watch.complete(framed=framed):
             if not self.committed:
                 self._held += rest
                 self._commit(None)
-            elif rest:
+            else:
                 self._pass_on(rest)
+                if not watch.done and self.transcript is not None and not self.is_set:
+                    self._sender.end_mark(self._whose, self, framed=framed)
             if not self.is_set:
                 self._answer.end()
                 self.set(DELIVERED)
