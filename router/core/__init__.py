@@ -62,6 +62,7 @@ continuable     why an answer cannot be continued
 long_events     events that are too long to be held
 whole           answers in one piece
 assembly        a whole answer put together from a stream
+shapes          what whole answers of engines look like, for those put together from streams
 endings         the words with which answers end or fail
 forms           what an answer is made of
 usage           tokens as engines report them

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from router.core.assembly import LLAMACPP, VLLM, Assembled
+from router.core.shapes import LLAMACPP, VLLM, Assembled
 
 #: uvicorn (vLLM) closes idle connections after 4.8 s, llama.cpp after 4.9 s: ours are closed before them.
 IDLE_LIMIT_S = 4.0

@@ -10,9 +10,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from router.core.assembly import Assembled, Assembly, NotWholeError, WholeShape, why_not
+from router.core.assembly import Assembly, NotWholeError, why_not
 from router.core.forms import Form
 from router.core.outcomes import Outcome
+from router.core.shapes import Assembled, WholeShape
 from router.core.sse import StreamWatch
 from router.gateway.members import members
 from router.gateway.relay import Relay

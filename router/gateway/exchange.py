@@ -10,8 +10,8 @@ from router.core.outcomes import Charge
 from router.errors import RouterError
 
 if TYPE_CHECKING:
-    from router.core.assembly import WholeShape
     from router.core.course import Course
+    from router.core.shapes import WholeShape
     from router.core.transcript import Transcript
     from router.core.types import Lease, Request, Usage
     from router.gateway.answer import Answer

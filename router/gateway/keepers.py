@@ -67,8 +67,6 @@ class Keepers:
             await asyncio.sleep(_AGAIN_S)
             note = await self._store.recall(_KIND, digest)
         if note is None:
-            if self._store.state == "down":
-                raise RouterError("store_unavailable", retry_after_s=1.0, should_retry=True)
             return None
         backend, _, model = note.partition(" ")
         return Keeper(backend, model)

@@ -176,8 +176,8 @@ class Store(Protocol):
         """Keep a small value under a digest for all routers. Never blocks, never raises; the note may get lost."""
 
     async def recall(self, kind: str, digest: str) -> str | None:
-        """The value remembered, in the time of ``reserve``. None: unknown, over, or the store is away and this router
-        never knew."""
+        """The value remembered, in the time of ``reserve``. None: unknown, or its time is over. Raises
+        RouterError("store_unavailable") when this router does not know it and the store does not answer."""
 
     def forget(self, kind: str, digest: str) -> None: ...
 

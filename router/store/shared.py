@@ -310,7 +310,7 @@ class SharedStore:
         try:
             found = await self._courier.post(Command(("GET", note_key(kind, digest))), hurry=True)
         except LinkError:
-            return None
+            raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S, should_retry=True) from None
         return None if found is None else str(found, errors="replace")
 
     def forget(self, kind: str, digest: str) -> None:

@@ -49,7 +49,7 @@ def test_what_is_asked(play: Play) -> None:
     body, headers = play.api.calls[-1][2]
     assert (body["model"], body["max_tokens"]) == ("llama", 9)
     assert body["messages"] == [{"role": "user", "content": "hi"}]
-    assert headers == {"x-router-region": "us-east", "x-router-residency": "us,eu"}
+    assert headers == {"x-router-region": "us-east", "x-router-residency": "us,eu", "x-router-legs": "1"}
 
 
 def test_json_is_one_document(play: Play) -> None:

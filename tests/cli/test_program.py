@@ -33,7 +33,7 @@ def test_start_up_imports_nothing_heavy() -> None:
     ).stdout
     roots = {name.partition(".")[0] for name in loaded.split()}
     assert not roots & set(HEAVY)
-    names_of_engines = {"router.core", "router.core.traits"}  # they stand in the help
+    names_of_engines = {"router.core", "router.core.traits", "router.core.shapes"}  # they stand in the help
     assert not {name for name in loaded.split() if name.startswith(("router.", "sim."))} - names_of_engines
 
 

@@ -117,6 +117,13 @@ async def test_no_spelling_gets_past_the_token(guarded: Admin, request_bytes: by
     assert b"config_generation" not in answer
 
 
+def _filled(path: str, key_id: str) -> str:
+    """The path of a route with names in its places."""
+    for place, name in (("request_id", "id"), ("key_id", key_id), ("region", "r"), ("backend", "a")):
+        path = path.replace(f"{{{place}}}", name)
+    return path
+
+
 async def test_no_answer_holds_a_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,7 +142,7 @@ async def test_no_answer_holds_a_secret(
         texts = [caplog.text]
         for route in ROUTES:
             if route.method == "GET" and route.name != "tailRequests":
-                url = admin.url + route.path.replace("{request_id}", "id").replace("{key_id}", made["id"])
+                url = admin.url + _filled(route.path, made["id"])
                 async with admin.session.get(url, headers=bearer(TOKEN)) as response:
                     assert response.status == 200, route.path
                     texts.append(await response.text())

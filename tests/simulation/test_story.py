@@ -10,7 +10,7 @@ def test_stories_end_and_routers_are_left_empty() -> None:
     play = Play(scenario_of(0))
     assert not play.stories
     play.run()
-    assert all(story.ended and not story.waits and story.attempt is None for story in play.stories)
+    assert all(story.ended and not story.waits and not story.live for story in play.stories)
     assert str(play.stories[0]) == f"request {play.stories[0].ask.number}"
     assert all(not router.live for router in play.routers)
     assert all(len(set(story.asked)) == len(story.asked) for story in play.stories)

@@ -51,11 +51,6 @@ def test_it_is_the_answer_that_the_engine_gives_whole(
     assert without_chance(orjson.loads(made)) == without_chance(orjson.loads(given_whole))
 
 
-def test_only_exact_and_useful_ones_are_used_unasked() -> None:
-    by_default = [engine for engine, row in TRAITS.items() if row.assembled is not None and row.assembled.by_default]
-    assert by_default == ["llamacpp"]
-
-
 def llamacpp_event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
     choice = {"finish_reason": finish, "index": 0, "delta": delta}
     message = {"choices": [choice], "created": 7, "id": "chatcmpl-1", "model": "m", **more}
