@@ -18,7 +18,7 @@ from router.core.framing import BOM, events_of, fields_of
 from router.core.leniency import loads
 
 #: Longer texts are not kept: their streams end when their backend does.
-TEXT_BYTES_MAX = 4 * 1024 * 1024
+TEXT_BYTES_MAX = 64 * 1024
 
 _TEXT = re.compile(rb'"(?:content|text)"[ \t]*:[ \t]*"((?:[^"\\]|\\.)*)"')
 _REASONING = frozenset({"reasoning", "reasoning_content", "reasoning_details", "thinking"})

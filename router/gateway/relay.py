@@ -45,6 +45,7 @@ _ERROR_BODY_BYTES = 64 * 1024
 _DONE_GRACE_S = 0.25
 #: How many events are passed on from one tally to the next.
 _TALLY_EVENTS = 32
+_TALLY_BYTES = 32 * 1024
 
 W = TypeVar("W")
 
@@ -410,7 +411,8 @@ class Relay(Leash[W]):
         if self.transcript is not None:
             self.transcript.add(data)
         if self._watch is not None:
-            self._full_events = self._watch.events + _TALLY_EVENTS
+            few = len(data) > _TALLY_BYTES  # large events: a client that does not read must not cost much
+            self._full_events = self._watch.events + (2 if few else _TALLY_EVENTS)
 
     # into the answer of another
 

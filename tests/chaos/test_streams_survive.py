@@ -101,7 +101,6 @@ async def streams(url: str, asked: list[dict[str, Any]], *disturbances: Any) -> 
         ("sglang", "chat/completions", signal.SIGKILL),
         ("llamacpp", "chat/completions", signal.SIGKILL),
         ("vllm", "completions", signal.SIGKILL),
-        ("vllm", "chat/completions", signal.SIGSTOP),
         ("llamacpp", "chat/completions", signal.SIGTERM),
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else str(value).partition("/")[0],
