@@ -72,7 +72,7 @@ class Attempts:
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end. Raises ClientGone."""
         pool = self.pool_of(x, lease.backend)
-        x.lease, x.relay = lease, None
+        x.lease, x.relay, x.found_dead = lease, None, ""
         if pool.assembled is not None and not ask.stream:
             x.shape = shape_for(ask, x.request.body, pool.assembled)
         else:
@@ -87,6 +87,9 @@ class Attempts:
             asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
             data = self._upstream_bytes(x, ask, pool, ask_usage=asked)
             outbound = pool.take(now_s) or await self._connect(pool)
+            if x.found_dead:  # while its tokens were counted, or the connection was opened
+                outbound.abort()
+                raise ConnectError("upstream_unreachable", "does not answer any more")
             end = await self._send(x, ask, pool, outbound, data, now_s)
             if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
                 end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)

@@ -68,9 +68,11 @@ class Continuing:
         rest, transcript = x.rest, x.transcript
         if rest is None or transcript is None or transcript.counted == len(rest.text):
             return False
-        transcript.counted = len(rest.text)
         count = await count_tokens(pool, outbound, x.record.served_model or "", rest.text)
-        if count is not None and transcript.events < count <= len(rest.text.encode()):
+        if count is None:  # the next engine is asked
+            return False
+        transcript.counted = len(rest.text)
+        if transcript.events < count <= len(rest.text.encode()):
             transcript.events = count
             found = await self._make(x)
             if isinstance(found, Rest):

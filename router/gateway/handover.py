@@ -1,4 +1,5 @@
-"""The requests of backends that go away at a known time: handed over to others before they are cut."""
+"""The requests of backends that go away at a known time are handed over before they are cut; those of dead backends are
+tried elsewhere at once."""
 
 from __future__ import annotations
 
@@ -70,3 +71,18 @@ def _is_at(x: Exchange, backend: str) -> bool:
 
 def _began_s(x: Exchange) -> float:
     return x.lease.started_s if x.lease is not None else -math.inf
+
+
+def leave_the_dead(live: Iterable[Exchange], backend: str, detail: str) -> None:
+    """A backend was found dead. Try elsewhere at once what still waits for its first token from there, whole answers
+    too, and what was about to be sent there. A stream that has begun goes on for as long as it is not silent."""
+    for x in list(live):
+        relay = x.relay
+        if x.lease is not None and x.lease.backend == backend:
+            if relay is None:
+                x.found_dead = backend
+            else:
+                relay.give_up(detail)  # the request runs on from here
+                relay.doubt()
+        if x.hedge is not None and x.hedge.lease.backend == backend and x.hedge.relay is not None:
+            x.hedge.relay.give_up(detail)

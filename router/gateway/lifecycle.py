@@ -29,7 +29,7 @@ from router.gateway.demand import Demand
 from router.gateway.error_shapes import error_body, error_event
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.failures import error_of_end, error_of_reject, unknown_model
-from router.gateway.handover import HandOver
+from router.gateway.handover import HandOver, leave_the_dead
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keepers, gone
 from router.gateway.pings import Pings
@@ -276,7 +276,7 @@ class Lifecycle:
         self._deadlines.sweep(now_s, self._relays)
         if silenced := self.fleet.take_silenced():
             for backend in silenced:
-                self._leave(backend, "does not answer any more")
+                leave_the_dead(self.live, backend, "does not answer any more")
         self._hand_over.sweep(now_s)
         self._attempts.hedges.sweep(now_s)
         self._pings.sweep(self.live, now_s)
@@ -292,15 +292,4 @@ class Lifecycle:
 
     def backend_refused(self, backend: str) -> None:
         """Nobody listens there any more."""
-        self._leave(backend, "refuses connections")
-
-    def _leave(self, backend: str, detail: str) -> None:
-        """Try elsewhere at once what still waits for its first token from there, whole answers too. A stream that has
-        begun goes on for as long as it is not silent."""
-        for x in list(self.live):
-            relay = x.relay
-            if relay is not None and x.lease is not None and x.lease.backend == backend:
-                relay.give_up(detail)  # the request runs on from here
-                relay.doubt()
-            if x.hedge is not None and x.hedge.lease.backend == backend and x.hedge.relay is not None:
-                x.hedge.relay.give_up(detail)
+        leave_the_dead(self.live, backend, "refuses connections")

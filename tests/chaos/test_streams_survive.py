@@ -61,8 +61,8 @@ class Stream:
             "created": len({message["created"] for message in self.messages}),
             "ends": [choice["finish_reason"] for choice in choices if choice["finish_reason"]],
             "done": self.data.count(b"data: [DONE]\n\n"),
-            # How they part at a seam is an estimate where an event held several tokens; their sum is exact.
-            "tokens": [usage["prompt_tokens"] + usage["completion_tokens"] for usage in usages],
+            "tokens": [usage["completion_tokens"] for usage in usages],
+            "prompt": [usage["prompt_tokens"] for usage in usages],
             "error": b'"error"' in self.data or self.broken,
         }
 
@@ -101,6 +101,8 @@ async def streams(url: str, asked: list[dict[str, Any]], *disturbances: Any) -> 
         ("sglang", "chat/completions", signal.SIGKILL),
         ("llamacpp", "chat/completions", signal.SIGKILL),
         ("vllm", "completions", signal.SIGKILL),
+        ("vllm", "chat/completions", signal.SIGSTOP),
+        ("llamacpp", "chat/completions", signal.SIGSTOP),
         ("llamacpp", "chat/completions", signal.SIGTERM),
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else str(value).partition("/")[0],

@@ -232,6 +232,35 @@ async def test_an_engine_that_does_not_count_is_not_waited_for(book: Playbook, m
     client.leave()
 
 
+async def test_where_one_engine_does_not_count_the_next_one_is_asked(book: Playbook) -> None:
+    client, first = await begun(book, event("one two"), event(" three"), request=chat(stream=True, max_tokens=9))
+    first.dies()
+    await book.turn()
+    second = book.asked
+    assert second.counts
+    second.answers(404)  # the question ...
+    await book.turn()
+    second.answers(500, b"{}")  # ... and the rest
+    third = await moved(book, second, tokens=4)
+    assert body_of(third)["max_tokens"] == 5
+    client.leave()
+
+
+async def test_a_backend_found_dead_while_it_counts_is_not_sent_the_rest(book: Playbook) -> None:
+    client, first = await begun(book, event("a"), request=chat(stream=True, max_tokens=9))
+    first.dies()
+    await book.turn()
+    second = book.asked
+    assert second.counts
+    book.app.lifecycle.backend_refused(second.pool.spec.name)
+    second.answers(404)
+    third = await moved(book, second)
+    third.streams(event("b"), event(finish="stop"), DONE, end=True)
+    assert text_of(client) == "ab"
+    assert b"continue_final_message" not in b"".join(second.asked)
+    book.at_rest()
+
+
 async def test_the_engine_counts_that_nothing_is_left(book: Playbook) -> None:
     client, first = await begun(book, event("one two"), request=chat(stream=True, max_tokens=2, **USAGE))
     first.dies()
