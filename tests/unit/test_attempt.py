@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.playbook import DONE, Playbook, chat, event, whole
 
 PINNED = {"x_router_region": "eu-west"}
-
-
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
 
 
 async def test_a_long_body_is_sent_beside_its_head(book: Playbook) -> None:

@@ -8,11 +8,6 @@ from tests.support.legs import USAGE, begun, events_in, moved, role, text_of, us
 from tests.support.playbook import DONE, Playbook, chat, event
 
 
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
-
-
 @pytest.mark.parametrize("came", [(), (usage(5, 1)[:-9],), (usage(5, 1)[:-1],), (usage(5, 1),)])
 async def test_a_backend_that_dies_behind_the_finish_reason(book: Playbook, came: tuple[bytes, ...]) -> None:
     client, first = await begun(book, event("a"), event(finish="stop"), *came, request=chat(stream=True, **USAGE))

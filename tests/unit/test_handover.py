@@ -12,11 +12,6 @@ from tests.support.playbook import DONE, Backend, Client, Playbook, chat, config
 NAME = "us-east/a"
 
 
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
-
-
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 

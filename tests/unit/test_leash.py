@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.playbook import ALONE, DONE, Playbook, chat, event
-
-
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
 
 
 async def test_an_answer_that_was_said_is_not_handed_over(book: Playbook) -> None:

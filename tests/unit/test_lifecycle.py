@@ -8,11 +8,6 @@ from router.gateway.auth import anonymous_key
 from tests.support.playbook import ALONE, DONE, HEAD, Playbook, chat, configuration, event, post, whole
 
 
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
-
-
 async def test_a_whole_answer_goes_through(book: Playbook) -> None:
     client = book.client()
     client.send(chat())

@@ -10,11 +10,6 @@ from tests.support.legs import begun
 from tests.support.playbook import DONE, Playbook, chat, event
 
 
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
-
-
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.playbook import DONE, Playbook, chat, event
 
 PING = b": ping\n\n"
-
-
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
 
 
 def pass_time(book: Playbook, seconds: float) -> None:

@@ -11,11 +11,6 @@ from tests.support.playbook import ALONE, DONE, Playbook, chat, event, whole
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
 
 
-@pytest.fixture
-async def book(monkeypatch: pytest.MonkeyPatch) -> Playbook:
-    return Playbook(monkeypatch)
-
-
 async def begun(book: Playbook, *pieces: bytes, stream: bool = True, **fields: Any):  # type: ignore[no-untyped-def]
     client = book.client()
     client.send(chat(stream=stream, **fields))
