@@ -37,9 +37,9 @@ def end_of_events(buffer: bytes, start: int = 0) -> int:
     return end + (buffer[end - 1 : end + 1] == b"\r\n")
 
 
-def events_of(data: bytes) -> Iterator[bytes]:
-    """The events of ``data``, each with its end. The last may lack one."""
-    start, plain = 0, b"\r" not in data
+def events_of(data: bytes, start: int = 0) -> Iterator[bytes]:
+    """The events of ``data`` from ``start`` on, each with its end. The last may lack one."""
+    plain = b"\r" not in data
     while start < len(data):
         if plain:
             end = data.find(b"\n\n", start) + 2
