@@ -51,6 +51,17 @@ def events_of(data: bytes, start: int = 0) -> Iterator[bytes]:
         start = end
 
 
+def end_of_run(data: bytes, start: int, ending: bytes) -> int:
+    """Where the last event ends that has this ending, if all from ``start`` to it have it; else ``start``.
+
+    ``ending`` holds the empty line behind an event and no other line end."""
+    at = data.rfind(ending, start)
+    if at < 0 or b"\r" in data:
+        return start
+    end = at + len(ending)
+    return end if data.count(ending, start, end) * 2 == data.count(b"\n", start, end) else start
+
+
 def fields_of(event: bytes) -> tuple[bytes, list[bytes]]:
     """The type of an event (empty if it has none) and its lines of data."""
     name, data = b"", []
