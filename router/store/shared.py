@@ -11,14 +11,14 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from operator import add, sub
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from router.config import Plan
 from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
 from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
 from router.errors import RouterError
 from router.store.answers import limit_states, refusal, shown
-from router.store.base import Key, LimitState, Refusal, Reservation, Shown, ShownRates
+from router.store.base import Key, LimitState, Refusal, Reservation, Server, Shown, ShownRates
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call
 from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.heartbeat import MARK, Heartbeat
@@ -47,14 +47,6 @@ LEASE_S = 15.0
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
 _AWAY_RETRY_S = 1.0
-
-
-class Server(Protocol):
-    """A server that lives as long as the store."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 class SharedStore:
@@ -256,8 +248,10 @@ class SharedStore:
 
     # administration
 
-    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
-        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s()))
+    async def create_key(
+        self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
+    ) -> tuple[Key, str]:
+        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s(), expires_s))
 
     async def list_keys(self) -> list[Key]:
         return self.keys.all()
@@ -265,8 +259,11 @@ class SharedStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
-    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+    async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
         return await self._asked(self._sync.change(key_id, **changes))
+
+    async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
+        return await self._asked(self._sync.rotate(key_id, overlap_s, self._wall_s()))
 
     async def revoke_key(self, key_id: str) -> bool:
         return await self._asked(self._sync.change(key_id, revoked=True)) is not None
