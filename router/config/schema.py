@@ -81,7 +81,7 @@ SECTIONS: tuple[Section, ...] = (
             Setting(
                 "tls_cert",
                 "string",
-                "PEM file with the certificate of the clients' listener and its chain; every reload reads it again.",
+                "PEM file with the certificate of the clients' listener and its chain; read again when it changes.",
                 problem=file_problem,
             ),
             Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=file_problem),
