@@ -15,6 +15,9 @@ wishes          wishes of operators about backends and regions
 notices         which backends and regions go away at a known time
 drains          which backends and regions are drained, shared through the store
 shared_faults   faults on purpose, shared through the store
+capacity        how many backends there are and how many are needed, kept up to date
+external_metrics  the same as documents of Kubernetes
+selectors       label selectors of Kubernetes
 burn_ins        backends that prove themselves, and who of them is let in
 reload          replaces the configuration in force
 openapi         the OpenAPI document, made from the routes

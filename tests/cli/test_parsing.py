@@ -12,6 +12,7 @@ from cli.app import build
 from cli.commands import (
     bench,
     burn_in,
+    capacity,
     chaos,
     chat,
     config,
@@ -60,6 +61,7 @@ BENCH = {
 }
 
 CASES = [
+    ("capacity --json", "run_capacity", capacity.CapacityOptions(as_json=True)),
     ("status --json", "run_status", status.StatusOptions(as_json=True)),
     ("top -i 0.5", "run_top", top.TopOptions(interval_s=0.5)),
     ("regions list", "run_list", regions.ListOptions(as_json=False)),
