@@ -25,15 +25,19 @@ _CHUNK = 65536
 
 
 class Distance:
-    """``rtt_s`` is what a question and its answer take, half of it each way, give or take half of ``jitter_s`` each."""
+    """``rtt_s`` is what a question and its answer take, half of it each way, give or take half of ``jitter_s`` each.
+    The line begins at port ``at`` of ``host``; 0: any that is free."""
 
-    def __init__(self, port: int, rtt_s: float, jitter_s: float = 0.0, *, seed: int = 0) -> None:
+    def __init__(
+        self, port: int, rtt_s: float, jitter_s: float = 0.0, *, host: str = "127.0.0.1", at: int = 0, seed: int = 0
+    ) -> None:
         self.rtt_s = rtt_s
         self.jitter_s = jitter_s
         self.port = 0
         self.connections = 0  # so far
         self.bytes_up = 0  # so far, towards the server
         self._target = port
+        self._here = host, at
         self._rng = random.Random(seed)
         self._mode: Mode = "through"
         self._moves = asyncio.Event()
@@ -64,7 +68,7 @@ class Distance:
                 self._stale |= self._lines
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK)
+        self._server = await asyncio.start_server(self._accept, *self._here, limit=_CHUNK)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -12,10 +12,10 @@ import time
 from datetime import UTC, datetime
 
 from bench import processes
-from bench.reliability import deaths, failing, lifecycle, outages, silence
+from bench.reliability import changes, deaths, failing, lifecycle, outages, silence, starts
 from bench.reliability.row import FULL, ROWS, SHORT, Outcome, Result, Row, Size
 
-__all__ = ["deaths", "failing", "lifecycle", "outages", "silence"]  # they add their rows
+__all__ = ["changes", "deaths", "failing", "lifecycle", "outages", "silence", "starts"]  # they add their rows
 
 _FILES = 8192
 #: No row may take longer than this.

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from bench.reliability.asking import MODEL
 from bench.reliability.host import Host, Machine
+from sim.distance import Distance
 from tests.support.router import RouterProcess, Site
 
 NEAR, FAR, THIRD = "us-east", "eu-central", "ap-northeast"
 _LAWS = {NEAR: "us", FAR: "eu", THIRD: "jp"}
 _RTT_MS = {NEAR: 2.0, FAR: 40.0, THIRD: 80.0}
+#: of a round trip
+_JITTER = 0.2
 SHAPES = ("vllm", "sglang", "llamacpp", "openai")
 
 
@@ -23,6 +26,8 @@ SHAPES = ("vllm", "sglang", "llamacpp", "openai")
 class Stage:
     hosts: dict[str, Host]
     router: RouterProcess
+    #: between the router and the regions that were given a distance
+    lines: dict[str, Distance] = field(default_factory=dict)
 
     @property
     def near(self) -> list[Machine]:
@@ -57,9 +62,9 @@ class Stage:
         return any(b["usable"] for b in (await self.backends()).values() if b["region"] == region)
 
 
-def sites_of(hosts: Iterable[Host]) -> list[Site]:
+def sites_of(hosts: Iterable[Host], *, extra: str = "") -> list[Site]:
     return [
-        Site(host.region, machine.name, machine.url, machine.kind, [machine.model], _LAWS[host.region])
+        Site(host.region, machine.name, machine.url, machine.kind, [machine.model], _LAWS[host.region], extra)
         for host in hosts
         for machine in host.machines
     ]
@@ -75,26 +80,44 @@ async def stage(
     more: Sequence[Site] = (),
     auth: bool = False,
     wait: str | None = "/readyz",
+    extra: str = "",
+    rtt_s: Mapping[str, float] | None = None,
+    command: Sequence[str] = ("-m", "router"),
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
     """The first region is where the router stands, and the nearest. ``head`` stands in the router's configuration: keys
-    of [router] first. ``more`` backends stand before those of the regions."""
-    hosts = [Host(name, engines, models, profile=profile, rtt_ms=_RTT_MS[name]) for name in regions]
+    of [router] first; ``extra`` in that of every backend. ``more`` backends stand before those of the regions.
+    ``rtt_s`` gives regions of one engine a distance of their own, which can change."""
+    far = dict(rtt_s or {})
+    hosts = [
+        Host(name, engines, models, profile=profile, rtt_ms=0.0 if name in far else _RTT_MS[name]) for name in regions
+    ]
     if not auth:
         head += '\n[auth]\nmode = "open"\n'
     router = RouterProcess(
-        [], head=f'region = "{NEAR}"\n{head}', command=("-m", "router"), errors_allowed=True, wait=wait
+        [],
+        head=f'region = "{NEAR}"\n{head}',
+        env=env or {},
+        command=command,
+        errors_allowed=True,
+        wait=wait,
     )
-    try:
-        await asyncio.gather(*(asyncio.to_thread(host.start) for host in hosts))
-        router.sites = [*more, *sites_of(hosts)]
-        await asyncio.to_thread(router.__enter__)
-        try:
-            yield Stage({host.region: host for host in hosts}, router)
-        finally:
-            await asyncio.to_thread(_end, router)
-    finally:
+    async with AsyncExitStack() as stack:
         for host in hosts:
-            await asyncio.to_thread(host.kill)
+            stack.push_async_callback(asyncio.to_thread, host.kill)
+        await asyncio.gather(*(asyncio.to_thread(host.start) for host in hosts))
+        there = {host.region: host for host in hosts}
+        lines = {
+            name: await stack.enter_async_context(Distance(there[name].machines[0].port, s, s * _JITTER))
+            for name, s in far.items()
+        }
+        router.sites = [*more, *sites_of(hosts, extra=extra)]
+        for site in router.sites:
+            if site.region in lines:
+                site.url = f"http://127.0.0.1:{lines[site.region].port}"
+        await asyncio.to_thread(router.__enter__)
+        stack.push_async_callback(asyncio.to_thread, _end, router)
+        yield Stage(there, router, lines)
 
 
 def _end(router: RouterProcess) -> None:
