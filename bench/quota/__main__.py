@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -49,13 +50,25 @@ ROUNDS = {
 
 
 @dataclass
+class LetIn:
+    """One request that was let in."""
+
+    key: str
+    begin_s: float
+    tokens: int
+    microusd: int
+    end_s: float = math.inf
+
+
+@dataclass
 class Region:
-    """One router, its line, and everything it said."""
+    """One router, its line, everything it said, and the requests it let in."""
 
     index: int
     line: subprocess.Popen[bytes]
     url: str
     said: list[list[str]] = field(default_factory=list)
+    took: list[LetIn] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     listener: threading.Thread = field(default_factory=threading.Thread)
 
@@ -85,9 +98,19 @@ class Region:
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
+        in_progress: dict[str, LetIn] = {}
         with process.stdout:
             for line in process.stdout:
-                self.said.append(line.decode().split())
+                match line.decode().split():
+                    case ["took", key, serial, begin_s, tokens, microusd]:
+                        in_progress[serial] = LetIn(key, float(begin_s), int(tokens), int(microusd))
+                        self.took.append(in_progress[serial])
+                    case ["over", _, serial, end_s]:
+                        in_progress.pop(serial).end_s = float(end_s)
+                    case words:
+                        self.said.append(words)
+        for request in in_progress.values():
+            request.end_s = time.time()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -148,24 +171,23 @@ def play(regions: list[Region], port: int, kind: str, shift_s: float) -> dict[st
             victim.give(Shift(kind, ROUNDS[kind], CLIENTS, time.time(), began_s + 3 * shift_s))
     end_s = began_s + len(regions) * shift_s
     time.sleep(max(0.0, end_s - time.time()) + REST_S)
-    took = [line for region in regions for line in list(region.said) if line[:2] == ["took", kind]]
-    return account(kind, [(float(b), float(e), int(t), int(m)) for _, _, b, e, t, m in took], began_s, end_s)
+    took = [request for region in regions for request in list(region.took) if request.key == kind]
+    return account(kind, took, began_s, end_s)
 
 
-def account(kind: str, took: list[tuple[float, float, int, int]], began_s: float, end_s: float) -> dict[str, float]:
+def account(kind: str, took: list[LetIn], began_s: float, end_s: float) -> dict[str, float]:
     """The most that was right, what was admitted, and the highest excess at any moment of the round."""
     (most,) = ROUNDS[kind].values()
     if kind == "concurrent":
-        steps = sorted([(end, -1) for _, end, _, _ in took] + [(begin, 1) for begin, *_ in took])
+        steps = sorted([(r.end_s, -1) for r in took] + [(r.begin_s, 1) for r in took])
         peak = max(itertools.accumulate(step for _, step in steps), default=0)
-        used = sum(min(end, end_s) - begin for begin, end, *_ in took) / (end_s - began_s)
+        used = sum(min(r.end_s, end_s) - r.begin_s for r in took) / (end_s - began_s)
         return {"allowed": most, "admitted": peak, "excess": peak - most, "share": used / most}
-    units = {"requests": lambda _t, _m: 1.0, "tokens": lambda t, _m: float(t), "budget": lambda _t, m: m / 1e6}[kind]
     rate = 0.0 if kind == "budget" else most / 60
     admitted, excess = 0.0, -float(most)
-    for begin_s, _, tokens, microusd in sorted(took):
-        admitted += units(tokens, microusd)
-        excess = max(excess, admitted - most - rate * (begin_s - began_s))
+    for r in sorted(took, key=lambda r: r.begin_s):
+        admitted += {"requests": 1.0, "tokens": float(r.tokens), "budget": r.microusd / 1e6}[kind]
+        excess = max(excess, admitted - most - rate * (r.begin_s - began_s))
     allowed = most + rate * (end_s - began_s)
     return {"allowed": allowed, "admitted": round(admitted, 6), "excess": round(excess, 6), "share": admitted / allowed}
 

@@ -1,12 +1,14 @@
 """One region: the store of a router as in production, and clients that spend one key as fast as it lets them.
 
 Each line on stdin is a shift as JSON (``Shift``); each line on stdout one thing that happened, at once, so that nothing
-is lost when the process is killed: ``ready``, ``took KEY BEGIN END TOKENS MICROUSD``, ``waited KEY SECONDS SOURCE AT``.
+is lost when the process is killed: ``ready``, ``took KEY SERIAL BEGIN TOKENS MICROUSD``, ``over KEY SERIAL END``,
+``waited KEY SECONDS SOURCE AT``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -24,6 +26,8 @@ from router.store.shared import SharedStore
 
 #: A client that is refused comes back after a part of this.
 RETRY_S = 0.1
+
+_serial = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,10 @@ async def client(store: SharedStore, key: Key, shift: Shift, rng: random.Random)
             continue
         print("waited", key.id, round(time.monotonic() - began_s, 5), taken.source, now_s, flush=True)
         hold_s = shift.hold_s * rng.uniform(0.5, 1.5)
-        now_s = time.time()
-        print("took", key.id, now_s, now_s + hold_s, shift.tokens, shift.microusd, flush=True)
+        serial = next(_serial)
+        print("took", key.id, serial, time.time(), shift.tokens, shift.microusd, flush=True)
         await asyncio.sleep(hold_s)
+        print("over", key.id, serial, time.time(), flush=True)
         store.settle(taken, amounts)
         await asyncio.sleep(shift.pace_s * rng.expovariate(1.0))
 

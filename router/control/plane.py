@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.control.burn_ins import BurnIns
-from router.control.capacity import CensusTaker
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.reload import ConfigReloader
@@ -33,7 +32,6 @@ class ControlPlane:
     burn_ins: BurnIns
     faults: SharedFaults
     notices: Notices
-    capacity: CensusTaker
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

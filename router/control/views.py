@@ -14,7 +14,6 @@ from router.control.reload import ConfigReloader, Reloaded
 from router.core.backend import Backend
 from router.core.health import State
 from router.core.policy import list_policies
-from router.moments import iso_of
 from router.store.base import Key, LimitState
 from router.store.keys import missing_plans
 from router.telemetry.journal import Record, as_document, decision_document
@@ -42,7 +41,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "ready": control.ready() is None,
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s}
-        | {"notice": control.store.notice},
+        | {"trouble": control.store.trouble, "notice": control.store.notice},
         "traffic": {"inflight": sum(b.inflight for b in backends), "queued": sum(control.queued().values())}
         | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
         "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
@@ -199,8 +198,6 @@ def request(record: Record) -> dict[str, Any]:
 
 
 def key(entry: Key) -> dict[str, Any]:
-    now_s = clock.wall_s()
-    overlaps_s = [until_s for until_s in entry.older_until_s if until_s > now_s]
     return {
         "id": entry.id,
         "name": entry.name,
@@ -209,11 +206,6 @@ def key(entry: Key) -> dict[str, Any]:
         "created_s": entry.created_s,
         "revoked": entry.revoked,
         "plan_missing": entry.plan_missing,
-        "expires": None if entry.expires_s is None else iso_of(entry.expires_s),
-        "expires_s": entry.expires_s,
-        "expired": entry.expires_s is not None and entry.expires_s <= now_s,
-        "older_secrets": len(overlaps_s),
-        "overlap_until_s": max(overlaps_s, default=None),
     }
 
 

@@ -65,8 +65,9 @@ class Account:
     slots: dict[str, int] = field(default_factory=dict)
     soonest_us: int = _NEVER_US  # no slot expires before this
     born_us: int = 0  # what was seen before this time was of an account that has been lost since
-    #: What was put back: per rate when it would be full by it, per sum how much.
+    #: What was put back: per rate when it would be full by it, per sum how much, and how many slots.
     back: list[int] = field(default_factory=lambda: [0] * len(KINDS))
+    unknown: int = 0  # slots that were put back and have not been renewed yet by those who hold them
 
     @classmethod
     def seen(cls, now_us: int, used: Sequence[int]) -> Account:
@@ -76,9 +77,13 @@ class Account:
         account.used = list(used)
         return account
 
+    @property
+    def slots_used(self) -> int:
+        return len(self.slots) + self.unknown
+
     def standing(self) -> Standing:
         used = self.used.copy()
-        used[SLOTS] = len(self.slots)
+        used[SLOTS] = self.slots_used
         return Standing(self.at_us, tuple(used))
 
 
@@ -116,6 +121,8 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
     if account.soonest_us <= now_us:
         account.slots = {s: e for s, e in account.slots.items() if e > now_us}
         account.soonest_us = min(account.slots.values(), default=_NEVER_US)
+    if account.unknown and now_us >= account.born_us + lease_us // 2:
+        account.unknown = 0  # those who live have renewed theirs
     if account.day != (day := now_us // DAY_US):
         if account.day < 0:
             account.born_us = now_us
@@ -126,23 +133,34 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
 
 
 def put_back(account: Account, limits: Limits, now_us: int, seen: Standing, *, lease_us: int) -> None:
-    """Restore what somebody saw used before this account was lost and began at nothing.
+    """Restore what somebody saw used before this account was lost and began at nothing, or at an earlier state: a
+    replica that is promoted may not have heard the last.
 
     Several may have seen it at different times. What is put back is the most that any of them saw, and what was used
     since the loss comes on top. An account that was not lost does not change.
     """
+    seen_us = seen.now_us
+    went_back = account.day >= 0 and account.at_us < seen_us
     advance(account, now_us, lease_us)
-    if seen.now_us >= account.born_us:
+    if went_back:
+        account.born_us = account.at_us
+        seen_us = min(seen_us, account.at_us - 1)
+        account.back = [account.at_us + u if k.shape is _RATE else u for k, u in zip(KINDS, account.used, strict=True)]
+        account.back[SLOTS] = account.slots_used
+    if seen_us >= account.born_us:
         return
     used, back = account.used, account.back
     for i in RATES:
-        full_us = min(seen.now_us + seen.used[i], _NEVER_US)
+        full_us = min(seen_us + seen.used[i], _NEVER_US)
         used[i] += max(0, full_us - max(back[i], account.at_us))
         back[i] = max(back[i], full_us)
     for i, period in SUMS:
-        if limits[i] is not None and period.number(seen.now_us) == account.periods[i]:
+        if limits[i] is not None and period.number(seen_us) == account.periods[i]:
             used[i] += max(0, seen.used[i] - back[i])
             back[i] = max(back[i], seen.used[i])
+    if limits.slots is not None and account.at_us < account.born_us + lease_us // 2:
+        account.unknown += max(0, seen.used[SLOTS] - back[SLOTS])
+        back[SLOTS] = max(back[SLOTS], seen.used[SLOTS])
 
 
 def reserve(
@@ -167,7 +185,7 @@ def reserve(
             used[i] -= -min(units, UNITS_MAX) * MINUTE_US // limit
             wait_us = used[i] - MINUTE_US
         elif shape is _SLOTS:
-            wait_us = CONCURRENT_WAIT_US if len(account.slots) + units > limit else 0
+            wait_us = CONCURRENT_WAIT_US if account.slots_used + units > limit else 0
         else:
             used[i] += units
             wait_us = _period(i).end_us(account.periods[i]) - account.at_us if used[i] > limit else 0
@@ -208,8 +226,11 @@ def settle(
         elif units < 0 or _same_period(account, i, taken_us):
             used[i] = max(0, used[i] - units)
     for slot in release:
-        account.slots.pop(slot, None)
+        if account.slots.pop(slot, None) is None:
+            account.unknown = max(0, account.unknown - 1)
     if renew and limits.slots is not None:
+        found = sum(slot not in account.slots for slot in renew)
+        account.unknown = max(0, account.unknown - found)
         _hold(account, renew, lease_us)
 
 
@@ -238,7 +259,7 @@ def grant(
             if shape is _RATE:
                 left = available(used[i], limit)
             else:
-                left = max(0, limit - (len(account.slots) if shape is _SLOTS else used[i]))
+                left = max(0, limit - (account.slots_used if shape is _SLOTS else used[i]))
             share = left // divisor
             if share < want[i]:
                 n = min(n, share * requests // want[i])

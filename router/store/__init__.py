@@ -10,12 +10,17 @@ cluster         pipelines to a Redis Cluster
 embedded        a private Valkey beside the router
 scripts         the Lua scripts: texts, arguments, replies
 access          checks at the start that the store permits all that is needed
+ailments        what is wrong with a store that is away, in words
 courier         sends commands in batches, and lets nobody wait too long
 patience        how long that is: by the measured round trip
 deadline        time-outs that a busy process does not hold against the store
 heartbeat       beats while the store is up and probes while it is down
-degraded        what a router gives out while the store is down
+degraded        what a router may give out while the store is down
+alone           what it decides then
 purse           the allowances of one key, spent without asking
+appetite        how much a key has used here lately
+slots           places for requests in progress, each leased
+taken           what answers that were lost had given
 ledger          all purses of a router and their traffic with the store
 answers         limits of an account as clients and operators see them
 keys            API keys: made, hashed, looked up

@@ -17,9 +17,9 @@ from router.store.scripts import (
     account_keys,
     grant_args,
     head,
+    purse_keys,
     reserve_args,
     settle_args,
-    settle_keys,
 )
 
 #: Stands for a key's id, a note's digest and a field's name.
@@ -38,13 +38,13 @@ class Need(NamedTuple):
 
 
 def needs(scripts: Scripts, router: str) -> list[Need]:
-    account, slot = account_keys(CHECK), f"{router}.{CHECK}"
+    account, slot = purse_keys(CHECK, router), f"{router}.{CHECK}"
     start: list[Word] = head(_LIMITS, _LEASE_US, None)
     quotas = [
         call(scripts.reserve, account, [*start, *reserve_args(_NOTHING, (slot,))]),
         call(scripts.grant, account, [*start, *grant_args(_ONE, 1, ())]),
-        call(scripts.settle, settle_keys(CHECK, router), [*start, *settle_args(_ONE, 0, 1, (slot,), ())]),
-        call(scripts.look, account, start),
+        call(scripts.settle, account, [*start, *settle_args(_ONE, 0, 1, (slot,), ())]),
+        call(scripts.look, account_keys(CHECK), start),
     ]
     note = note_key(CHECK, CHECK)
     notes = [("SET", note, "", "PX", 1000), ("GET", note), ("DEL", note)]
@@ -70,16 +70,17 @@ def refused(wanted: Sequence[Need], replies: Sequence[Any]) -> str | None:
 
 def why(what: str, keys: str, reply: object) -> str:
     """One line for the log."""
-    words = str(reply).partition("\n")[0].removeprefix("ACL failure in script: ").partition(" script: ")[0][:160]
+    words = str(reply).partition("\n")[0].removeprefix("ACL failure in script: ").partition(" script: ")[0]
+    words = words.partition(", with args")[0][:160]
     return f"its user may not do what {what} need (keys {keys}): {words}"
 
 
 def is_refusal(reply: object) -> bool:
-    """The answer says that our user may not do this, in a command or inside a script."""
+    """The answer says that our user may not do this, or nobody, in a command or inside a script."""
     return isinstance(reply, Exception) and any(w in f"{type(reply).__name__} {reply}" for w in _WORDS)
 
 
-_WORDS = ("NoPermission", "NOPERM", "ACL failure", "no permissions to")
+_WORDS = ("NoPermission", "NOPERM", "ACL failure", "no permissions to", "nknown command", "nknown Redis command")
 
 
 def _refusals(wanted: Sequence[Need], replies: Sequence[Any]) -> Iterator[str]:

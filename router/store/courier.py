@@ -88,12 +88,24 @@ class Report(Protocol):
 class _Batch:
     """The commands of one pipeline, and the callers that wait for each."""
 
-    __slots__ = ("_answer", "_request", "_silent", "commands", "expired", "futures", "hurried", "late", "posted_s")
+    __slots__ = (
+        "_answer",
+        "_request",
+        "_silent",
+        "commands",
+        "expired",
+        "futures",
+        "hurried",
+        "late",
+        "lost",
+        "posted_s",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience, silent: Callable[[float], None]) -> None:
         self.commands: list[Command] = []
         self.futures: list[asyncio.Future[Any]] = []
         self.late: list[Callable[[Any], None] | None] = []
+        self.lost: list[Callable[[], None] | None] = []
         self.hurried: list[asyncio.Future[Any]] = []  # requests wait for these
         self.expired = False
         self.posted_s = loop.time()
@@ -105,6 +117,9 @@ class _Batch:
     def fail(self, error: LinkError) -> None:
         self._stop()
         _fail(self.futures, error)
+        for lost in self.lost:
+            if lost is not None:
+                lost()
 
     def _stop(self) -> None:
         self._answer.cancel()
@@ -121,8 +136,10 @@ class _Batch:
 
     def deliver(self, replies: list[Any]) -> None:
         self._stop()
-        for future, late, reply in zip(self.futures, self.late, replies, strict=True):
+        for future, late, lost, reply in zip(self.futures, self.late, self.lost, replies, strict=True):
             if isinstance(reply, Exception):
+                if lost is not None:
+                    lost()
                 if not future.done():
                     away = isinstance(reply, NodeAwayError)
                     future.set_exception(reply if away else LinkError(f"refused: {reply}"))
@@ -156,14 +173,22 @@ class Courier:
         return self._report.up
 
     def post(
-        self, command: Command, late: Callable[[Any], None] | None = None, *, hurry: bool = False
+        self,
+        command: Command,
+        late: Callable[[Any], None] | None = None,
+        *,
+        hurry: bool = False,
+        lost: Callable[[], None] | None = None,
     ) -> asyncio.Future[Any]:
         """Send a command. The future gets its reply, or LinkError: at once while the store is away, else when patience
-        is over: a request's, with ``hurry``. ``late`` is called with a reply that came after its future was done."""
+        is over: a request's, with ``hurry``. ``late`` is called with a reply that came after its future was done,
+        ``lost`` when no reply will ever come: the store may or may not have done what it was asked."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._report.up:
             future.set_exception(LinkError("the store is away"))
+            if lost is not None:
+                lost()
             return future
         batch = self._filling
         if batch is None or len(batch.commands) >= PIPELINE_COMMANDS:
@@ -173,6 +198,7 @@ class Courier:
         batch.commands.append(command)
         batch.futures.append(future)
         batch.late.append(late)
+        batch.lost.append(lost)
         if hurry:
             batch.hurried.append(future)
         return future
@@ -182,9 +208,8 @@ class Courier:
         self._filling = None
         while self._waiting and self._under_way < PIPELINES:
             batch = self._waiting.popleft()
-            if not self._report.up:
+            if not self._report.up or all(f.done() for f in batch.futures):
                 batch.fail(LinkError("the store is away"))
-            if all(f.done() for f in batch.futures):
                 continue
             self._under_way += 1
             spawn(self._carry(batch), name="store pipeline")

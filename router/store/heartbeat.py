@@ -14,6 +14,7 @@ from functools import partial
 
 from router.complaint import Complaint
 from router.store import access
+from router.store.ailments import ailment_of, told
 from router.store.base import StoreError
 from router.store.courier import PIPELINE_COMMANDS, Command, Link, LinkError, call
 from router.store.degraded import Breaker
@@ -54,7 +55,7 @@ class Heartbeat:
     ) -> None:
         self.breaker = Breaker()
         self.routers = 1
-        self.notice: str | None = None  # what an operator should change about the store
+        self._policy_notice: str | None = None
         self._link = link
         self._scripts = scripts
         self._router = router
@@ -85,6 +86,16 @@ class Heartbeat:
     @property
     def up(self) -> bool:
         return self.breaker.up
+
+    @property
+    def notice(self) -> str | None:
+        """For an operator: what to know or to change about the store."""
+        return self._policy_notice if self.breaker.up else told(self.breaker.reason)
+
+    @property
+    def trouble(self) -> str | None:
+        """The trouble of a store that is away, in a word."""
+        return None if self.breaker.up else ailment_of(self.breaker.reason).kind
 
     @property
     def ever_up(self) -> bool:
@@ -252,14 +263,14 @@ class Heartbeat:
         """Find out whether the store may delete data when it is short of memory."""
         policy = await self._link.eviction_policy()
         if policy in (None, KEEPS_ALL):
-            self.notice = None
+            self._policy_notice = None
             return
         loses = "quotas" if policy.startswith("volatile") else "API keys, drains and quotas"
-        self.notice = (
+        self._policy_notice = (
             f"maxmemory-policy is {policy}: short of memory, the store deletes {loses}. Set it to {KEEPS_ALL}."
         )
-        if self._complaint.worth_a_line(self.notice, self._monotonic_s()):
-            _log.warning("the store's %s", self.notice)
+        if self._complaint.worth_a_line(self._policy_notice, self._monotonic_s()):
+            _log.warning("the store's %s", self._policy_notice)
 
     async def _listen(self) -> None:
         """Read the keys again as soon as a router has changed them. Without this the next heartbeat does it."""

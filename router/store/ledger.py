@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from router.core.limits import MICRO, RATES, SUMS, Limits, Units
+from router.core.limits import MICRO, NOTHING, RATES, SUMS, Limits, Units
 from router.core.quota import Standing
 from router.store.base import Key
 from router.store.courier import Command, Courier, LinkError, call
@@ -25,10 +25,12 @@ from router.store.scripts import (
     account_keys,
     grant_args,
     head,
+    purse_keys,
     read_grant,
     read_settle,
+    read_taken,
     settle_args,
-    settle_keys,
+    taken_by,
 )
 
 FLUSH_S = 0.025
@@ -41,6 +43,9 @@ KEPT_MAX = 1024
 FORGET_S = 60.0
 
 
+#: The end of a router waits for the store to hear what is given back: this long, or this number of round trips.
+LAST_WORDS_S = 0.2
+LAST_TRIPS = 5
 #: Most accounts with spent sums that are remembered after their purse was dropped.
 MEMORIES_MAX = 16_384
 
@@ -101,9 +106,10 @@ class Ledger:
     def purse(self, key: Key) -> Purse:
         purse = self.purses.get(key.id)
         if purse is None:
-            purse = self.purses[key.id] = Purse(key.id, key.plan, self._monotonic_s(), self._new_slot)
+            name = f"{self._router}.{next(self._serial):x}"
+            purse = self.purses[key.id] = Purse(key.id, key.plan, self._monotonic_s(), self._new_slot, name)
             if (memory := self._memories.pop(key.id, None)) is not None:
-                purse.note(memory.standing, memory.at_s, None)
+                purse.note(memory.standing, memory.at_s)
         elif purse.plan is not key.plan:
             purse.adopt(key.plan)
         return purse
@@ -122,34 +128,45 @@ class Ledger:
 
     def ask(self, purse: Purse) -> None:
         """Ask for an allowance now, if the purse is low."""
-        want = purse.want(self._monotonic_s())
-        if want is None:
+        if not self._courier.up or (want := purse.want(self._monotonic_s())) is None:
             return
         cost, slots = want
         purse.asking = True
         args = [*head(purse.limits, self._lease_us, purse.standing), *grant_args(cost, 2 * self._routers(), slots)]
-        command = call(self._scripts.grant, account_keys(purse.account), args)
-        sent_s = self._monotonic_s()
-        future = self._courier.post(command, partial(self._granted_late, purse, slots))
-        future.add_done_callback(partial(self._granted, purse, slots, sent_s))
+        command = call(self._scripts.grant, purse_keys(purse.account, purse.name), args)
+        until_s = self._monotonic_s() + self._lease_s
+        purse.taken.asked()
+        future = self._courier.post(
+            command, partial(self._granted_late, purse, slots, until_s), lost=partial(self.lost, purse, slots)
+        )
+        future.add_done_callback(partial(self._granted, purse, slots, until_s))
 
-    def settle_command(self, purse: Purse, message: Settlement) -> Command:
-        args = settle_args(message.back, message.taken_us, message.number, message.release, message.renew)
-        keys = settle_keys(purse.account, self._router)
+    def lost(self, purse: Purse, slots: tuple[str, ...]) -> None:
+        """A question has no answer and will have none; it may have taken something, and these slots."""
+        purse.taken.unanswered(self._monotonic_s())
+        purse.slots.lost(slots)
+        self.touch(purse)
+
+    def settle_command(self, purse: Purse, message: Settlement | None, renew: tuple[str, ...]) -> Command:
+        """Without a message it renews slots only, beside whatever was said last."""
+        number, back, taken_us, release = message or (purse.number, NOTHING, 0, ())
+        args = settle_args(back, taken_us, number, release, renew)
+        keys = purse_keys(purse.account, purse.name)
         return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us, purse.standing), *args])
 
     def send(self, purse: Purse, *, everything: bool = False) -> None:
-        """Send a settlement if there is something to settle, none is under way, and the store is up."""
+        """Send a settlement if there is something to settle or to renew, none is under way, and the store is up."""
         if purse.sending or not self._courier.up:
             return
         now_s = self._monotonic_s()
         again = purse.outgoing is not None
-        message = purse.settlement(now_s, self._lease_s, everything=everything)
-        if message is None:
+        message = purse.settlement(now_s, everything=everything)
+        renew = () if everything else purse.slots.due(now_s, self._lease_s)  # what is left after the releases
+        if message is None and not renew:
             return
         purse.sending = True
-        future = self._courier.post(self.settle_command(purse, message))
-        future.add_done_callback(partial(self._settled, purse, now_s, again))
+        future = self._courier.post(self.settle_command(purse, message, renew))
+        future.add_done_callback(partial(self._settled, purse, renew, now_s, again))
 
     async def run(self) -> None:
         """Visit purses until cancelled."""
@@ -179,19 +196,22 @@ class Ledger:
 
     async def flush(self) -> None:
         """Every request is over: give back everything, and wait until the store has it (or is away)."""
-        for purse in self.purses.values():
-            purse.idle = list(purse.held)
-            self.send(purse, everything=True)
-        for _ in range(20):
-            if not any(purse.sending for purse in self.purses.values()):
+        end_s = self._monotonic_s() + max(LAST_WORDS_S, LAST_TRIPS * self._courier.patience.distance_s)
+        while True:
+            for purse in self.purses.values():
+                purse.slots.all_over()
+                self.send(purse, everything=True)
+                self._compare(purse, self._monotonic_s())
+            under_way = any(p.sending or p.taken.questions or p.taken.comparing for p in self.purses.values())
+            if not under_way or self._monotonic_s() >= end_s or not self._courier.up:
                 return
             await asyncio.sleep(0.01)
 
-    def note(self, purse: Purse, standing: Standing, sent_s: float) -> None:
+    def note(self, purse: Purse, standing: Standing) -> None:
         """The store answered for this purse. From now on everything that was given out without the store is a
         debt, even if only one answer was late."""
         purse.routers = self._routers()
-        purse.note(standing, self._monotonic_s(), sent_s + self._lease_s)
+        purse.note(standing, self._monotonic_s())
         if purse.share is not None:
             purse.close_share(standing.now_us)
             self.touch(purse)
@@ -216,8 +236,8 @@ class Ledger:
     def renew_all(self) -> None:
         """The store may have lost its slots: hold them again."""
         for purse in self.purses.values():
-            if purse.held:
-                purse.renew_s = 0.0
+            if purse.slots.held:
+                purse.slots.renew_s = 0.0
                 self.touch(purse)
 
     def _new_slot(self) -> str:
@@ -225,12 +245,15 @@ class Ledger:
 
     def _visit(self, purse: Purse, now_s: float) -> None:
         purse.dirty = False
-        purse.roll(now_s, self._courier.patience.distance_s)
+        distance_s = self._courier.patience.distance_s
+        purse.kept = purse.kept and distance_s > FAR_S  # the first answers are slow on a busy machine
+        purse.roll(now_s, distance_s)
         self.send(purse)
         if purse.holds:
             self.ask(purse)
+        self._compare(purse, now_s)
         self._kept.pop(purse, None)
-        if purse.busy or purse.outgoing is not None or len(purse.held) > len(purse.idle):
+        if purse.busy or purse.outgoing is not None or purse.slots.used or not purse.taken.quiet:
             self._watched.add(purse)
             return
         self._watched.discard(purse)
@@ -241,29 +264,49 @@ class Ledger:
                 longest.kept = False
                 self.touch(longest)
 
-    def _settled(self, purse: Purse, sent_s: float, again: bool, future: asyncio.Future[Any]) -> None:
+    def _settled(
+        self, purse: Purse, renew: tuple[str, ...], sent_s: float, again: bool, future: asyncio.Future[Any]
+    ) -> None:
         purse.sending = False
         if future.cancelled() or future.exception() is not None:
+            purse.slots.renew_s = min(purse.slots.renew_s, sent_s)
             self._watched.add(purse)  # sent again at the next visit
             return
         _, standing = read_settle(future.result())
         purse.acknowledged()
-        self.note(purse, standing, sent_s)
+        purse.slots.renewed(renew, sent_s + self._lease_s)
+        self.note(purse, standing)
         if again:
             self.touch(purse)  # more has happened in the meantime
 
-    def _granted(self, purse: Purse, slots: tuple[str, ...], sent_s: float, future: asyncio.Future[Any]) -> None:
+    def _granted(self, purse: Purse, slots: tuple[str, ...], until_s: float, future: asyncio.Future[Any]) -> None:
         purse.asking = False
         if future.cancelled() or isinstance(future.exception(), LinkError):
             return
         grant, standing = read_grant(future.result())
-        purse.granted(grant, slots, self._monotonic_s())
-        self.note(purse, standing, sent_s)
+        purse.granted(grant, slots, self._monotonic_s(), until_s)
+        self.note(purse, standing)
 
-    def _granted_late(self, purse: Purse, slots: tuple[str, ...], reply: list[int]) -> None:
+    def _granted_late(self, purse: Purse, slots: tuple[str, ...], until_s: float, reply: list[int]) -> None:
         """An allowance that nobody waits for any more is given back like any surplus."""
         grant, _ = read_grant(reply)
-        purse.granted(grant, slots, self._monotonic_s())
+        purse.granted(grant, slots, self._monotonic_s(), until_s)
+        self.touch(purse)
+
+    def _compare(self, purse: Purse, now_s: float) -> None:
+        """After an answer was lost: ask what the store has counted."""
+        if self._courier.up and (number := purse.taken.due(now_s)) is not None:
+            purse.taken.comparing = True
+            future = self._courier.post(Command(taken_by(purse_keys(purse.account, purse.name)[2])))
+            future.add_done_callback(partial(self._found, purse, number, now_s))
+
+    def _found(self, purse: Purse, number: int, asked_s: float, future: asyncio.Future[Any]) -> None:
+        """The store's own count of what this purse has taken."""
+        purse.taken.comparing = False
+        if not future.cancelled() and future.exception() is None:
+            missing = purse.taken.found(number, read_taken(future.result()), asked_s)
+            if missing is not None:
+                purse.put_back(missing, NOTHING, None)
         self.touch(purse)
 
     def _put_away(self, now_s: float) -> None:

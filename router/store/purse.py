@@ -11,17 +11,21 @@ Pure: time is handed in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from operator import add, gt, le, lt, neg, sub
 from typing import NamedTuple
 
 from router.config import Plan
 from router.core.exposure import capped, may_break, needed
-from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, SUMS, Shape, Units
+from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
 from router.core.quota import UNITS_MAX, Account, Standing, settle
 from router.store.answers import SHOWN, remaining
+from router.store.appetite import QUIET_S, ROLL_S, Appetite
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import Share
+from router.store.slots import Slots
+from router.store.taken import Taken
 
 #: Seconds of demand that a busy key holds, beside two round trips; what is held twice over goes back.
 HOLD_S = 0.5
@@ -30,7 +34,9 @@ HOLD_S = 0.5
 KEPT_REQUESTS = 8
 KEPT_SLOTS = 2
 KEPT_S = 600.0
-_KEPT_PARTS = {Shape.RATE: 4, Shape.SLOTS: 10, Shape.SUM: 10}
+_KEPT_PARTS = {Shape.RATE: 4, Shape.SLOTS: 10, Shape.SUM: 50}
+#: However busy it is, a router holds no more of a rate than this part: what it takes with it when it dies is back soon.
+RATE_PARTS = 8
 #: Requests per second from which a key is busy, and below which it no longer is.
 BUSY_RATE = 2.0
 IDLE_RATE = 1.0
@@ -38,17 +44,11 @@ IDLE_RATE = 1.0
 DENY_S = 0.05
 #: After an allowance was refused, the next is not asked for sooner.
 ASK_AGAIN_S = 0.1
-#: Demand is measured over at least this long, and smoothed.
-ROLL_S = 0.1
-_SMOOTHING = 0.3
 #: Response headers of a busy key tell where its rates stood no longer ago than this.
 TOLD_S = 0.02
-#: After a pause of this length the measurement begins anew.
-QUIET_S = 1.0
 #: Stands for the balance of a limit that the plan does not have: whatever is taken from it, it stays above the half.
 _UNBOUNDED = 1 << 60
 _HALF_UNBOUNDED = 1 << 59
-_FOR_EVER = float("inf")
 
 
 #: The balance below which nothing is asked for: of a purse that is not busy, and of what has no demand.
@@ -62,24 +62,18 @@ class Settlement(NamedTuple):
     back: Units
     taken_us: int  # a time within the periods in which it was taken
     release: tuple[str, ...]
-    renew: tuple[str, ...]
 
 
 class Purse:
-    """``idle`` are slots held and not in use; ``held`` are all, in use or not. ``dirty``: it is about to be visited."""
+    """``dirty``: it is about to be visited. ``name`` is what the store calls this purse among those of the account."""
 
     __slots__ = (
         "_counted",
         "_floored",
         "_full_s",
         "_kept_target",
-        "_let_in",
         "_low",
         "_low_slots",
-        "_new_slot",
-        "_number",
-        "_rates",
-        "_rolled_s",
         "_shared",
         "_shown",
         "_target",
@@ -87,6 +81,7 @@ class Purse:
         "_told",
         "_told_until_s",
         "account",
+        "appetite",
         "ask_after_s",
         "asking",
         "balance",
@@ -96,37 +91,36 @@ class Purse:
         "denied_until_s",
         "dirty",
         "exposed",
-        "good_until_s",
-        "held",
         "holds",
-        "idle",
         "inflight",
         "kept",
         "limits",
+        "name",
+        "number",
         "outgoing",
         "plan",
-        "renew_s",
         "room",
         "routers",
         "sending",
         "share",
+        "slots",
         "slotted",
         "standing",
         "standing_s",
+        "taken",
         "touched_s",
         "unlimited",
     )
 
-    def __init__(self, account: str, plan: Plan, now_s: float, new_slot: Callable[[], str]) -> None:
+    def __init__(self, account: str, plan: Plan, now_s: float, new_slot: Callable[[], str], name: str = "") -> None:
         self.account = account
-        self._new_slot = new_slot
+        self.name = name
         self.balance = list(NOTHING)
-        self.idle: list[str] = []
-        self.held: set[str] = set()
-        self.good_until_s = 0.0
+        self.slots = Slots(new_slot, now_s)
+        self.taken = Taken()
+        self.appetite = Appetite(now_s)
         self.inflight = 0
         self.touched_s = now_s
-        self.renew_s = now_s
         self.outgoing: Settlement | None = None
         self.ask_after_s = 0.0
         self.sending = self.asking = self.dirty = False
@@ -135,10 +129,7 @@ class Purse:
         self.denied: Refusal | None = None
         self.denied_cost = NOTHING
         self.denied_until_s = 0.0
-        self._number = 0
-        self._rolled_s = now_s
-        self._let_in: list[Units] = []  # since the demand was measured
-        self._rates: tuple[float, ...] = NOTHING
+        self.number = 0
         self._target = NOTHING
         self._target_slots = 0
         self._low = (_NEVER_LOW,) * len(KINDS)
@@ -157,8 +148,7 @@ class Purse:
 
     def __repr__(self) -> str:
         held = " ".join(f"{KINDS[i].name}={self.balance[i]}" for i, _, _ in self.limits.active if i != SLOTS)
-        slots = f"slots={len(self.idle)}/{len(self.held)}"
-        return f"<Purse {self.account} {'busy ' if self.busy else ''}{held} {slots} inflight={self.inflight}>"
+        return f"<Purse {self.account} {'busy ' if self.busy else ''}{held} {self.slots!r} inflight={self.inflight}>"
 
     def adopt(self, plan: Plan) -> None:
         """Go by this plan from now on."""
@@ -167,10 +157,6 @@ class Purse:
         self.unlimited = limits.unlimited
         self.slotted = limits.slots is not None
         self._shown = [(i, name, limit) for i, name in SHOWN if (limit := limits[i]) is not None]
-        if not self.slotted:
-            self.good_until_s = _FOR_EVER  # what is deducted in the store stays so; only slots are taken away again
-        elif self.good_until_s == _FOR_EVER:
-            self.good_until_s = 0.0
         #: The kinds that the balance counts; the others are unbounded.
         self._counted = tuple(i for i, shape, _ in limits.active if shape is not Shape.SLOTS)
         self.balance = [_rebased(units, i in self._counted) for i, units in enumerate(self.balance)]
@@ -178,19 +164,19 @@ class Purse:
         self.room = [0 if i in self._counted else _UNBOUNDED for i in range(len(KINDS))]
         self.denied_until_s = self._told_until_s = 0.0
         if self.standing is not None:
-            self.note(self.standing, self.standing_s, None)
+            self.note(self.standing, self.standing_s)
 
     # the request path
 
     def take(self, cost: Units, request_id: str, now_s: float) -> Reservation | None:
         """Spend from what is held. None: it does not suffice."""
-        if now_s >= self.good_until_s or (self.slotted and not self.idle):
+        if self.slotted and not self.slots.ready(now_s):
             return None
         balance = list(map(sub, self.balance, cost))
         if min(balance) < 0 or (self._floored and any(map(lt, map(sub, balance, self.exposed), map(neg, self.room)))):
             return None
         self.balance = balance
-        return self.reservation("allowance", cost, request_id, self.idle.pop() if self.slotted else None, now_s)
+        return self.reservation("allowance", cost, request_id, self.slots.idle.pop() if self.slotted else None, now_s)
 
     def by_exposure(self, usual: Units, most: Units) -> tuple[Units, Units | None]:
         """What to take, and how much more may be used than that."""
@@ -220,9 +206,9 @@ class Purse:
         """Note a request that was let in."""
         self.inflight += 1
         if now_s - self.touched_s > QUIET_S:
-            self._rolled_s = now_s
+            self.appetite.begin_anew(now_s)
         self.touched_s = now_s
-        self._let_in.append(cost)
+        self.appetite.let_in.append(cost)
         if not self.busy or now_s >= self._told_until_s:
             self._told, self._told_until_s = self._rates_at(now_s), now_s + TOLD_S
         return Reservation(self.account, request_id, cost, source, self._told, slot)
@@ -240,14 +226,12 @@ class Purse:
         """A request is over: take back what it reserved less what it used, and its slot."""
         self.balance = list(map(add, self.balance, map(sub, reserved, used)))
         self.denied_until_s = 0.0
-        if slot is not None and slot in self.held:
-            self.idle.append(slot)
+        if slot is not None:
+            self.slots.back(slot)
 
-    def slot(self) -> tuple[str | None, bool]:
+    def slot(self, now_s: float) -> tuple[str | None, bool]:
         """A slot for a request that asks the store, and whether it is new to the store."""
-        if not self.slotted:
-            return None, False
-        return (self.idle.pop(), False) if self.idle else (self._new_slot(), True)
+        return self.slots.pop(now_s) if self.slotted else (None, False)
 
     def refused(self, refusal: Refusal, cost: Units, now_s: float) -> None:
         """Remember a refusal for a moment: a client that hammers does not reach the store every time."""
@@ -265,7 +249,7 @@ class Purse:
         """Is it time to ask for more?"""
         if not self.holds or self.asking or now_s < self.ask_after_s:
             return False
-        return any(map(le, self.balance, self._low)) or (self.slotted and len(self.idle) <= self._low_slots)
+        return any(map(le, self.balance, self._low)) or (self.slotted and len(self.slots.idle) <= self._low_slots)
 
     def nearly_out(self, cost: Units) -> bool:
         """Has the account itself, as it was last seen, room for less than two such requests?"""
@@ -273,8 +257,8 @@ class Purse:
 
     # what the store said
 
-    def note(self, standing: Standing, now_s: float, good_until_s: float | None) -> None:
-        """Take in where the account stands. ``good_until_s``: until when what is held may be spent."""
+    def note(self, standing: Standing, now_s: float) -> None:
+        """Take in where the account stands."""
         self.standing, self.standing_s = standing, now_s
         for i, shape, limit in self.limits.active:
             used = standing.used[i]
@@ -286,18 +270,18 @@ class Purse:
                 self._shared[i] = max(0, limit - used)
                 self.room[i] = self._shared[i] // (2 * self.routers)
         self._floored = any(map(gt, self.exposed, self.room))
-        if good_until_s is not None and self.slotted:
-            self.good_until_s = good_until_s
 
-    def granted(self, taken: Units, slots: tuple[str, ...], now_s: float) -> None:
-        """Add an allowance; ``slots`` are those that were offered. After an empty one, do not ask again at once."""
+    def granted(self, taken: Units, slots: tuple[str, ...], now_s: float, until_s: float) -> None:
+        """Add an allowance; ``slots`` are those that were offered, leased until then. After an empty one, do not ask
+        again at once."""
+        self.taken.answered(taken)
         if taken[REQUESTS] == 0:
             self.ask_after_s = now_s + ASK_AGAIN_S
             return
         for i in self._counted:
             self.balance[i] += taken[i]
-        self.held.update(slots[: taken[SLOTS]])
-        self.idle.extend(slots[: taken[SLOTS]])
+        self.slots.leased(slots[: taken[SLOTS]], until_s)
+        self.slots.idle.extend(slots[: taken[SLOTS]])
 
     def acknowledged(self) -> None:
         self.outgoing = None
@@ -306,29 +290,36 @@ class Purse:
 
     def roll(self, now_s: float, trip_s: float = 0.0) -> None:
         """Measure the demand, and set by it how much to hold. An allowance takes ``trip_s`` to come."""
-        elapsed_s = now_s - self._rolled_s
-        if elapsed_s < ROLL_S:
+        if not self.appetite.measure(now_s):
             return
-        keep = (1 - _SMOOTHING) ** (elapsed_s / ROLL_S)
-        spent = map(sum, zip(NOTHING, *self._let_in, strict=True))
-        self._rates = tuple(
-            keep * rate + (1 - keep) * units / elapsed_s for rate, units in zip(self._rates, spent, strict=True)
-        )
-        self._let_in.clear()
-        self._rolled_s = now_s
-        requests_rate = self._rates[REQUESTS]
+        requests_rate = self.appetite.requests
         self.busy = requests_rate >= (IDLE_RATE if self.busy else BUSY_RATE)
         self.kept = self.kept and now_s - self.touched_s <= KEPT_S
-        if not self.busy:
-            self._aim(*(self._kept_target if self.kept else (NOTHING, 0)), low_slots=0)
-            return
-        requests = max(2, min(UNITS_MAX, int(requests_rate * (HOLD_S + 2 * trip_s))))
-        target = [min(UNITS_MAX, int(rate * requests / requests_rate)) for rate in self._rates]
-        target[REQUESTS] = requests
-        for i, _ in SUMS:  # a router that dies takes with it what it holds of them
-            target[i] = min(target[i], self._shared[i] // (_KEPT_PARTS[Shape.SUM] * self.routers))
-        slots = max(1, int(requests_rate * (ROLL_S + 2 * trip_s))) if self.slotted else 0
-        self._aim(tuple(target), slots, low_slots=int(requests_rate * trip_s))
+        if self.busy:
+            target, slots = self._busy_target(requests_rate, trip_s)
+            self._aim(target, slots, low_slots=max(int(requests_rate * trip_s), slots // 2))
+        else:
+            self._aim(NOTHING, 0, low_slots=0)
+
+    def _busy_target(self, requests_rate: float, trip_s: float) -> tuple[Units, int]:
+        """Units to hold of each kind, in the proportions of the demand, and how many slots."""
+        requests = min(UNITS_MAX, max(2.0, requests_rate * (HOLD_S + 2 * trip_s)))
+        for i, shape, limit in self.limits.active:
+            if shape is Shape.RATE:
+                most = limit // RATE_PARTS
+            elif shape is Shape.SUM:
+                most = self._shared[i] // (_KEPT_PARTS[shape] * self.routers)
+            else:
+                continue
+            if self.appetite.rates[i] > 0:
+                requests = min(requests, most * requests_rate / self.appetite.rates[i])
+        if requests < 1:
+            return NOTHING, 0
+        target = tuple(min(UNITS_MAX, int(rate * requests / requests_rate)) for rate in self.appetite.rates)
+        if self.limits.slots is None:
+            return target, 0
+        usual = requests_rate * (ROLL_S + 2 * trip_s)
+        return target, max(1, min(math.ceil(usual + 2 * math.sqrt(usual)), self.limits.slots // (2 * self.routers)))
 
     def keep(self, cost: Units, routers: int, now_s: float) -> None:
         """From now on hold enough for some such requests, also while there are none."""
@@ -344,16 +335,20 @@ class Purse:
         self.kept = requests > 0
         self._kept_target = (tuple(requests * units for units in cost), slots)
         if not self.busy:
-            self._aim(*(self._kept_target if self.kept else (NOTHING, 0)), low_slots=0)
+            self._aim(NOTHING, 0, low_slots=0)
 
     def _aim(self, target: Units, slots: int, *, low_slots: int) -> None:
-        self.holds = self.busy or self.kept
+        """Hold this from now on, or what is kept if that is more."""
+        if self.kept:
+            kept, kept_slots = self._kept_target
+            target, slots = tuple(map(max, target, kept)), max(slots, kept_slots)
         self._target, self._target_slots = target, slots
-        self._low_slots = min(low_slots, slots // 2)
+        self.holds = target[REQUESTS] > 0
+        self._low_slots = min(low_slots, slots - 1)
         self._low = tuple(units // 2 if units > 0 else _NEVER_LOW for units in target)
 
-    def settlement(self, now_s: float, lease_s: float, *, everything: bool = False) -> Settlement | None:
-        """What the store should know now, if anything: surplus, debts, slots to release and to renew.
+    def settlement(self, now_s: float, *, everything: bool = False) -> Settlement | None:
+        """What the store should know now, if anything: surplus, debts, slots to release.
 
         ``everything`` gives back all that is not in use.
         """
@@ -366,22 +361,23 @@ class Purse:
                 for units, exposed, room in zip(target, self.exposed, self.room, strict=True)
             )
         back = tuple(map(_surplus, self.balance, target))
-        keep = 0 if everything else 2 * self._target_slots if self.busy else self._target_slots
-        release = tuple(self.idle[keep:])
-        renew: tuple[str, ...] = ()
-        if release:
-            del self.idle[keep:]
-            self.held.difference_update(release)
-        if self.held and now_s >= self.renew_s:
-            renew = tuple(self.held)
-            self.renew_s = now_s + lease_s / 3
-        if not (release or renew or any(back)):
+        slots = self.slots
+        slots.give_up(now_s, 0 if everything else self._keep_slots())
+        release = tuple(slots.doomed)
+        if not (release or any(back)):
             return None
+        slots.doomed = []
         self.balance = list(map(sub, self.balance, back))
-        self._number += 1
+        self.number += 1
         taken_us = self.standing.now_us if self.standing is not None else 0
-        self.outgoing = Settlement(self._number, back, taken_us, release, renew)
+        self.outgoing = Settlement(self.number, back, taken_us, release)
         return self.outgoing
+
+    def _keep_slots(self) -> int:
+        """Idle ones to hold on to: less than usual when others may be waiting for one."""
+        if self.standing is not None and 10 * self.standing.used[SLOTS] >= 9 * (self.limits.slots or 0):
+            return min(self._target_slots, self._low_slots + 1)
+        return 2 * self._target_slots if self.busy else self._target_slots
 
     def want(self, now_s: float) -> tuple[Units, tuple[str, ...]] | None:
         """The allowance to ask for and the slots to offer, when less than half of what to hold is left."""
@@ -389,8 +385,7 @@ class Purse:
             return None
         want = [min(UNITS_MAX, max(0, units)) for units in map(sub, self._target, self.balance)]
         want[REQUESTS] = max(want[REQUESTS], self._target[REQUESTS] // 4, 1)
-        slots = self._target_slots - len(self.idle) if self.slotted else 0
-        return tuple(want), tuple(self._new_slot() for _ in range(slots))
+        return tuple(want), self.slots.offer(self._target_slots - len(self.slots.idle) if self.slotted else 0)
 
     # while the store is away
 
@@ -412,7 +407,7 @@ class Purse:
     def close_share(self, now_us: int) -> None:
         """The store is back: what was given out here becomes a debt, and every slot is renewed."""
         share, self.share = self.share, None
-        self.renew_s = 0.0
+        self.slots.renew_s = 0.0
         if share is not None:
             self.balance = list(map(sub, self.balance, share.owed(now_us)))
 
@@ -420,10 +415,11 @@ class Purse:
         """Is there nothing here that anybody could miss?"""
         return (
             self.inflight == 0
-            and not self.held
+            and not self.slots.held
+            and not self.slots.doomed
             and self.outgoing is None
             and self.share is None
-            and not self.asking
+            and self.taken.quiet
             and not self.sending
             and now_s - self.touched_s > after_s
             and not any(map(_surplus, self.balance, NOTHING))

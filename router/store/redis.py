@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -46,6 +47,8 @@ _CANNOT_WORK_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "NOAUTH", "
 #: uvloop raises RuntimeError when a connection that was reset is written to.
 _FORESEEN = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError, RuntimeError)
 
+_FORBIDS_DIGESTS = re.compile("(unknown command|no permissions to run the) '?evalsha", re.IGNORECASE)
+
 _log = logging.getLogger("router.store")
 
 
@@ -61,6 +64,8 @@ class RedisLink:
         self._opened: _Opened | None = None
         self._servers: ClusterNodes | Pipes | None = None
         self._closed = False
+        self._by_text = False  # the server forbids EVALSHA
+        self._turn = 0  # whose turn it is among the nodes of a cluster to be listened to
         self._said: set[type[BaseException]] = set()
 
     def __repr__(self) -> str:
@@ -69,10 +74,8 @@ class RedisLink:
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         try:
             async with within(self._patience_s()):
-                replies = await self._pipeline([c.words for c in commands])
-                unknown = [
-                    i for i, c in enumerate(commands) if c.script is not None and isinstance(replies[i], NoScriptError)
-                ]
+                replies = await self._pipeline([_by_text(c) if self._by_text else c.words for c in commands])
+                unknown = [i for i, c in enumerate(commands) if c.script is not None and self._unknown(replies[i])]
                 if unknown:
                     again = await self._pipeline([_by_text(commands[i]) for i in unknown])
                     for i, reply in zip(unknown, again, strict=True):
@@ -86,9 +89,18 @@ class RedisLink:
                 raise LinkError("something answers that does not know our scripts")
         return replies
 
+    def _unknown(self, reply: object) -> bool:
+        """The server does not have the script, or does not take digests of scripts at all."""
+        if isinstance(reply, ResponseError) and not self._by_text and _FORBIDS_DIGESTS.search(str(reply)):
+            self._by_text = True
+            _log.warning("the store forbids EVALSHA: scripts are sent whole, with EVAL")
+            return True
+        return isinstance(reply, NoScriptError) or (self._by_text and _FORBIDS_DIGESTS.search(str(reply)) is not None)
+
     async def drop(self) -> None:
         opened, self._opened = self._opened, None
         servers, self._servers = self._servers, None
+        self._by_text = False
         if servers is not None:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(CONNECT_S):
@@ -116,11 +128,13 @@ class RedisLink:
         return next((p for p in policies if p != "noeviction"), policies[0] if policies else None)
 
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
-        opened = _open(self._url)
+        url = self._url
+        if url.form == "cluster":  # every node tells what was published at any
+            url = url._replace(form="server", hosts=(url.hosts[self._turn % len(url.hosts)],))
+            self._turn += 1
+        opened = _open(url)
         try:
-            if isinstance(opened.client, RedisCluster):
-                raise LinkError("a cluster is not listened to")
-            pubsub = opened.client.pubsub(ignore_subscribe_messages=True)
+            pubsub = cast(Redis, opened.client).pubsub(ignore_subscribe_messages=True)
             async with pubsub:
                 await pubsub.subscribe(channel)
                 heard()
@@ -182,8 +196,7 @@ class RedisLink:
 
 
 def _by_text(command: Command) -> tuple[Any, ...]:
-    assert command.script is not None
-    return ("EVAL", command.script.text, *command.words[2:])
+    return command.words if command.script is None else ("EVAL", command.script.text, *command.words[2:])
 
 
 def _why(error: BaseException) -> str:

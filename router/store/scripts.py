@@ -51,9 +51,14 @@ def lua_kinds() -> str:
             row += f", period = '{kind.period.name}', period_field = '{kind.period.field}'"
         rows.append(f"  {{ {row} }}, -- {kind.name}\n")
     periods = dict.fromkeys(kind.period.field for kind in KINDS if kind.period is not None)
-    fields = ", ".join(f"'{field}'" for field in ("at", "n", *USED_FIELDS, *periods))
-    back = ", ".join(f"'p{field}'" for field in USED_FIELDS)
-    return f"local KINDS = {{\n{''.join(rows)}}}\nlocal FIELDS = {{ {fields} }}\nlocal BACK_FIELDS = {{ {back} }}\n"
+    fields = ", ".join(f"'{field}'" for field in ("at", "n", "+u", *USED_FIELDS, *periods))
+    names = {
+        "FIELDS": fields,
+        "USED_FIELDS": ", ".join(f"'{field}'" for field in USED_FIELDS),
+        "BACK_FIELDS": ", ".join(["'+p'", *(f"'p{field}'" for field in USED_FIELDS)]),
+    }
+    lists = "".join(f"local {name} = {{ {fields} }}\n" for name, fields in names.items())
+    return f"local KINDS = {{\n{''.join(rows)}}}\n{lists}"
 
 
 def _load(name: str, before: str) -> Script:
@@ -66,9 +71,9 @@ def account_keys(account: str) -> list[str]:
     return [f"mr:{{{account}}}:q", f"mr:{{{account}}}:c"]
 
 
-def settle_keys(account: str, router: str) -> list[str]:
-    """The same, and the number of the last settlement of this router."""
-    return [*account_keys(account), f"mr:{{{account}}}:s:{router}"]
+def purse_keys(account: str, purse: str) -> list[str]:
+    """The same, and what the store keeps of one purse: the number of its last settlement, and what it has taken."""
+    return [*account_keys(account), f"mr:{{{account}}}:s:{purse}"]
 
 
 def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | None = None) -> list[Word]:
@@ -104,6 +109,16 @@ def read_settle(reply: Sequence[int]) -> tuple[bool, Standing]:
 def read_grant(reply: Sequence[int]) -> tuple[Units, Standing]:
     kinds = len(KINDS)
     return tuple(reply[:kinds]), read_standing(reply[kinds:])
+
+
+def taken_by(purse_key: str) -> tuple[Word, ...]:
+    """The command for all that a purse has taken so far; ``read_taken`` reads its reply."""
+    return ("HMGET", purse_key, *USED_FIELDS)
+
+
+def read_taken(reply: Sequence[bytes | None]) -> Units:
+    found = dict(zip(USED_FIELDS, reply, strict=True))
+    return tuple(int(found.get(kind.field) or 0) for kind in KINDS)
 
 
 def read_standing(reply: Sequence[int]) -> Standing:

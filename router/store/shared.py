@@ -11,16 +11,16 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from operator import add, sub
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from router.config import Plan
-from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
-from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
+from router.core.limits import MICRO, NOTHING, SLOTS, Amounts, Units, cost
+from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
-from router.store.answers import limit_states, refusal, shown
-from router.store.base import Key, LimitState, Refusal, Reservation, Server, Shown, ShownRates
+from router.store.alone import RETRY_S, Alone, with_slots
+from router.store.answers import limit_states, refusal
+from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call
-from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.keys import Ring
 from router.store.keysync import KeySync
@@ -32,6 +32,7 @@ from router.store.scripts import (
     account_keys,
     head,
     load_scripts,
+    purse_keys,
     read_reserve,
     read_standing,
     reserve_args,
@@ -46,7 +47,14 @@ T = TypeVar("T")
 LEASE_S = 15.0
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
-_AWAY_RETRY_S = 1.0
+
+
+class Server(Protocol):
+    """A server that lives as long as the store."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class SharedStore:
@@ -73,9 +81,9 @@ class SharedStore:
         self.router = f"{router_name}-{secrets.token_hex(4)}"
         self._link = link
         self._server = server
-        self._on_down = on_down
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
+        self._lease_s = lease_s
         self._lease_us = int(lease_s * MICRO)
         self._scripts = load_scripts()
         self._sync = KeySync(link, self.keys)
@@ -91,6 +99,7 @@ class SharedStore:
             monotonic_s=monotonic_s,
             wall_s=wall_s,
         )
+        self._alone = Alone(on_down, self._heart, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
         self._ledger = Ledger(
             self._courier,
@@ -111,14 +120,17 @@ class SharedStore:
         return "up" if self._heart.up else "down"
 
     @property
+    def trouble(self) -> str | None:
+        return self._heart.trouble
+
+    @property
     def notice(self) -> str | None:
         old_s = self._snapshot.saved_s
         if old_s is None or self._heart.ever_up:
             return self._heart.notice
         age_s = self._wall_s() - old_s
-        return (
-            f"the store is away since the start: {len(self.keys.records)} keys are served from a file {age_s:.0f} s old"
-        )
+        keys = f"{len(self.keys.records)} keys are served from a file {age_s:.0f} s old"
+        return f"{self._heart.notice}, since the start: {keys}"
 
     async def start(self) -> None:
         if self._server is not None:
@@ -171,7 +183,7 @@ class SharedStore:
             return taken
         if (denied := purse.still_denied(units, now_s)) is not None:
             return denied
-        return None if self._heart.up else self._alone(purse, units, request_id, now_s)
+        return None if self._heart.up else self._alone.decide(purse, units, request_id, now_s)
 
     async def reserve(
         self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
@@ -199,30 +211,38 @@ class SharedStore:
     async def _ask(self, purse: Purse, units: Units, request_id: str, needed: Units) -> Reservation | Refusal:
         """Ask the store for what is needed: ``units`` for the request, the rest to hold."""
         now_s = self._monotonic_s()
-        slot, new = purse.slot()
+        slot, new = purse.slot(now_s)
         if not purse.holds or purse.nearly_out(units):
             self._ledger.send(purse, everything=True)  # it may be what this request lacks
         args = [
             *head(purse.limits, self._lease_us, purse.standing),
             *reserve_args(needed, (slot,) if slot and new else ()),
         ]
-        command = call(self._scripts.reserve, account_keys(purse.account), args)
-        late = partial(self._reserved_late, purse, needed, slot if new else None)
-        asked = self._courier.post(command, late, hurry=True)
+        command = call(self._scripts.reserve, purse_keys(purse.account, purse.name), args)
+        new_slots, until_s = ((slot,) if slot and new else ()), now_s + self._lease_s
+        late = partial(self._reserved_late, purse, needed, new_slots, until_s)
+        purse.taken.asked()
+        asked = self._courier.post(command, late, hurry=True, lost=partial(self._ledger.lost, purse, new_slots))
         self._ledger.keep(purse, units)
         self._ledger.ask(purse)
         try:
             reply = await asked
         except BaseException as error:
             if slot is not None and not new:
-                purse.idle.append(slot)
+                purse.slots.back(slot)
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                late(asked.result())  # we are cancelled between its answer and our turn
             if isinstance(error, LinkError):
                 now_s = self._monotonic_s()
                 if self._heart.up and isinstance(error, LateError):
-                    return self._late(purse, units, request_id, now_s, busy=error.held_up)
-                return self._alone(purse, units, request_id, now_s)
+                    return self._alone.late(purse, units, request_id, now_s, busy=error.held_up)
+                return self._alone.decide(purse, units, request_id, now_s)
             raise
-        answer = self._reserved(purse, units, request_id, slot, new, now_s, *read_reserve(reply))
+        shortfall, standing = read_reserve(reply)
+        purse.taken.answered(NOTHING if shortfall else needed)
+        if shortfall is None:
+            purse.slots.leased(new_slots, until_s)
+        answer = self._reserved(purse, units, request_id, slot, new, shortfall, standing)
         if needed is not units and isinstance(answer, Reservation):
             purse.balance = list(map(add, purse.balance, map(sub, needed, units)))
         return answer
@@ -248,10 +268,8 @@ class SharedStore:
 
     # administration
 
-    async def create_key(
-        self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
-    ) -> tuple[Key, str]:
-        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s(), expires_s))
+    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
+        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s()))
 
     async def list_keys(self) -> list[Key]:
         return self.keys.all()
@@ -259,11 +277,8 @@ class SharedStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
-    async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
+    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
         return await self._asked(self._sync.change(key_id, **changes))
-
-    async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
-        return await self._asked(self._sync.rotate(key_id, overlap_s, self._wall_s()))
 
     async def revoke_key(self, key_id: str) -> bool:
         return await self._asked(self._sync.change(key_id, revoked=True)) is not None
@@ -276,8 +291,8 @@ class SharedStore:
             command = call(self._scripts.look, account_keys(purse.account), asked)
             standing = read_standing(await self._courier.post(command))
         except LinkError:
-            share = self._share(purse, self._monotonic_s())
-            standing = _with_slots(share.account.standing(), len(purse.held) - len(purse.idle))
+            share = self._alone.share(purse, self._monotonic_s())
+            standing = with_slots(share.account.standing(), purse.slots.used)
             return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
         return limit_states(purse.limits, standing, "global")
 
@@ -307,7 +322,7 @@ class SharedStore:
         try:
             found = await self._courier.post(Command(("GET", note_key(kind, digest))), hurry=True)
         except LinkError:
-            raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S, should_retry=True) from None
+            raise RouterError("store_unavailable", retry_after_s=RETRY_S, should_retry=True) from None
         return None if found is None else str(found, errors="replace")
 
     def forget(self, kind: str, digest: str) -> None:
@@ -351,94 +366,37 @@ class SharedStore:
         request_id: str,
         slot: str | None,
         new: bool,
-        sent_s: float,
         shortfall: Shortfall | None,
         standing: Standing,
     ) -> Reservation | Refusal:
         now_s = self._monotonic_s()
-        self._ledger.note(purse, standing, sent_s)
+        self._ledger.note(purse, standing)
         self._ledger.touch(purse)
         if shortfall is not None:
             if slot is not None and not new:
-                purse.idle.append(slot)
+                purse.slots.back(slot)
             answer = refusal(purse.limits, shortfall, standing, units)
             purse.refused(answer, units, now_s)
             return answer
-        if slot is not None:
-            purse.held.add(slot)
         return purse.reservation("store", units, request_id, slot, now_s)
 
-    def _reserved_late(self, purse: Purse, units: Units, new_slot: str | None, reply: list[int]) -> None:
+    def _reserved_late(
+        self, purse: Purse, units: Units, slots: tuple[str, ...], until_s: float, reply: list[int]
+    ) -> None:
         """Nobody waits for it any more: give it back."""
         shortfall, _ = read_reserve(reply)
+        purse.taken.answered(NOTHING if shortfall else units)
         if shortfall is None:
-            if new_slot is not None:
-                purse.held.add(new_slot)
-            purse.put_back(units, NOTHING, new_slot)
+            purse.slots.leased(slots, until_s)
+            purse.put_back(units, NOTHING, slots[0] if slots else None)
             self._ledger.touch(purse)
-
-    def _alone(self, purse: Purse, units: Units, request_id: str, now_s: float) -> Reservation | Refusal:
-        """Decide without the store, by the declared policy."""
-        if self._on_down == "deny":
-            return Refusal("store", "Quotas cannot be checked: the shared store is away.", _AWAY_RETRY_S)
-        now_us, share = self._heart.server_us(now_s), self._share(purse, now_s)
-        slot, new = purse.slot()
-        if slot is not None and new:
-            places = share_of(purse.limits.slots or 1, self._heart.routers)
-            if len(purse.held) >= places and self._on_down != "allow":
-                standing = _with_slots(share.account.standing(), len(purse.held))
-                limits = share.limits.replaced(SLOTS, places)
-                return refusal(limits, Shortfall(NAMES[SLOTS], wait_us=CONCURRENT_WAIT_US), standing, units)
-            purse.held.add(slot)
-            share.slots += 1
-        shortfall = share.reserve(units, now_us)
-        if shortfall is not None:
-            if slot is not None:
-                purse.idle.append(slot)
-            answer = refusal(share.limits, shortfall, share.account.standing(), units)
-            if shortfall.never:  # of the share; the whole limit may well allow it
-                answer.retry_after_s = _AWAY_RETRY_S
-            answer.detail += f" (The shared store is away: {self._heart.routers} router(s) share the limit.)"
-            return answer
-        taken = purse.reservation(self._on_down, units, request_id, slot, now_s)
-        parts = zip(taken.shown, shown(share.limits, share.account.used), strict=True)
-        taken.shown = ShownRates([Shown(rate.limit, rate.most, part.remaining, rate.reset_s) for rate, part in parts])
-        return taken
-
-    def _share(self, purse: Purse, now_s: float) -> Share:
-        now_us, routers = self._heart.server_us(now_s), self._heart.routers
-        return purse.open_share(now_us, now_s, routers=routers, unlimited=self._on_down == "allow")
-
-    def _late(self, purse: Purse, units: Units, request_id: str, now_s: float, *, busy: bool) -> Reservation | Refusal:
-        """The store is up and has not answered in time. That gives nobody a share: an account far from its limits gets
-        a little on credit, as a debt, and one near them nothing. ``busy``: it may be this router that is too slow."""
-        if self._on_down != "share":
-            return self._alone(purse, units, request_id, now_s)
-        share, slots = self._share(purse, now_s), purse.limits.slots
-        if (shortfall := share.near()) is not None:
-            answer = refusal(share.limits, shortfall, share.account.standing(), units)
-            answer.detail += " (The shared store is slow to answer.)"
-            return answer
-        parts = CREDIT_BUSY if busy or purse.standing is None else CREDIT
-        afforded = share.affords(units, self._heart.server_us(now_s), parts, seen=purse.standing is not None)
-        if afforded and slots is not None:
-            used = 0 if purse.standing is None else purse.standing.used[SLOTS]
-            afforded = 4 * used <= slots and share.slots < slots // (2 * parts * self._heart.routers)
-        if not afforded:
-            return Refusal("store", "Quotas cannot be checked: the shared store is slow to answer.", _AWAY_RETRY_S)
-        return self._alone(purse, units, request_id, now_s)
 
     async def _asked(self, work: Awaitable[T]) -> T:
         """An operator asked: say plainly if the store is away."""
         try:
             return await work
         except LinkError:
-            raise RouterError("store_unavailable", retry_after_s=_AWAY_RETRY_S) from None
-
-
-def _with_slots(standing: Standing, slots: int) -> Standing:
-    """A standing with another number of slots in use."""
-    return standing._replace(used=(*standing.used[:SLOTS], slots, *standing.used[SLOTS + 1 :]))
+            raise RouterError("store_unavailable", retry_after_s=RETRY_S) from None
 
 
 def _heard(future: asyncio.Future[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -128,25 +126,3 @@ class Valkey:
             return self.command("PING").startswith(b"+PONG")
         except OSError:
             return False
-
-
-@contextlib.contextmanager
-def valkey_cluster(size: int = 3) -> Iterator[list[Valkey]]:
-    """Nodes without replicas that share the slots in equal parts, in order. What works goes on when one is away."""
-    with contextlib.ExitStack() as stack:
-        nodes = []
-        for _ in range(size):
-            args = ["--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout", "1000"]
-            args += ["--cluster-require-full-coverage", "no", "--cluster-config-file", "nodes.conf"]
-            nodes.append(stack.enter_context(Valkey(unix=False, args=tuple(args))))
-        for i, node in enumerate(nodes):
-            first, last = -(-i * 16384 // size), -(-(i + 1) * 16384 // size) - 1
-            node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
-            bus = nodes[0]._args[nodes[0]._args.index("--cluster-port") + 1]
-            node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port), bus)
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while not all(b"cluster_slots_ok:16384" in node.command("CLUSTER", "INFO") for node in nodes):
-            if time.monotonic() > end_s:
-                raise RuntimeError("the cluster did not come together")
-            time.sleep(0.02)
-        yield nodes

@@ -51,8 +51,7 @@ def problem(command: str) -> str | None:
 
 
 def _flags(command: Any) -> set[str]:
-    said = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
-    return {"--help", *said}
+    return {"--help"} | {option for parameter in command.params for option in parameter.opts}
 
 
 @pytest.mark.parametrize("path", markdown(), ids=name)

@@ -56,8 +56,9 @@ def new_purse(plan: Plan = PLAN) -> Purse:
 
 def filled(purse: Purse, requests: int = 10, tokens: int = 1000, slots: int = 10, microusd: int = 0) -> Purse:
     names = tuple(f"held{i}" for i in range(slots))
-    purse.granted(took(requests, tokens, microusd, slots), names, 0.0)
-    purse.note(standing(1_000_000, 2_000_000, slots, 5), 0.0, LEASE_S)
+    purse.taken.asked()
+    purse.granted(took(requests, tokens, microusd, slots), names, 0.0, LEASE_S)
+    purse.note(standing(1_000_000, 2_000_000, slots, 5), 0.0)
     return purse
 
 
@@ -108,43 +109,41 @@ def test_a_busy_key_is_told_its_rates_as_of_a_moment_ago() -> None:
 
 def test_a_limit_the_plan_does_not_have_never_runs_out() -> None:
     purse = new_purse(Plan("p", tokens_per_minute=1000))
-    purse.granted(took(1, 50), (), 0.0)
-    purse.note(standing(0, 0, 0, 0), 0.0, LEASE_S)
+    purse.granted(took(1, 50), (), 0.0, LEASE_S)
+    purse.note(standing(0, 0, 0, 0), 0.0)
     for _ in range(5):
         taken = purse.take(units(1, 10, 10**9), "a", 1.0)
         assert taken is not None
         assert [rate.limit for rate in taken.shown] == ["tokens"]
     assert purse.take(units(1, 10, 0), "a", 1.0) is None
-    assert purse.settlement(1.0, LEASE_S) is None
+    assert purse.settlement(1.0) is None
 
 
 def test_an_idle_purse_gives_everything_back_and_charges_its_debts() -> None:
     purse = filled(new_purse(), requests=3, tokens=250, slots=1)
-    message = purse.settlement(1.0, LEASE_S)
+    message = purse.settlement(1.0)
     assert message is not None
     assert message.back == took(3, 250, 0)
     assert message.release == ("held0",)
     assert message.taken_us == NOW_US
-    assert (purse.balance[R], purse.balance[T], purse.idle, purse.held) == (0, 0, [], set())
+    assert (purse.balance[R], purse.balance[T], purse.slots.idle, purse.slots.held) == (0, 0, [], {})
     purse.put_back(took(0, -70, -9), took(), None)
-    assert purse.settlement(2.0, LEASE_S) is message  # until it is acknowledged, the same again
+    assert purse.settlement(2.0) is message  # until it is acknowledged, the same again
     purse.acknowledged()
-    assert (purse.settlement(3.0, LEASE_S) or message).back == took(0, -70, -9)
+    assert (purse.settlement(3.0) or message).back == took(0, -70, -9)
     purse.acknowledged()
-    assert purse.settlement(4.0, LEASE_S) is None
+    assert purse.settlement(4.0) is None
 
 
-def test_slots_in_use_are_renewed_and_not_released() -> None:
+def test_slots_in_use_are_not_released() -> None:
     purse = filled(new_purse(), slots=2)
     taken = purse.take(units(1, 1, 0), "a", 1.0)
     assert taken is not None
-    message = purse.settlement(1.0, LEASE_S)
+    message = purse.settlement(1.0)
     assert message is not None
-    assert message.renew == (taken.slot,)
+    assert len(message.release) == 1
     assert taken.slot not in message.release
-    purse.acknowledged()
-    assert purse.settlement(1.0 + LEASE_S / 3 - 0.1, LEASE_S) is None
-    assert purse.settlement(1.0 + LEASE_S / 3, LEASE_S) is not None
+    assert list(purse.slots.held) == [taken.slot]
 
 
 def test_what_is_held_follows_the_demand() -> None:
@@ -157,17 +156,14 @@ def test_what_is_held_follows_the_demand() -> None:
     assert cost[R] == pytest.approx(200 * HOLD_S, rel=0.2)
     assert cost[T] == pytest.approx(200 * HOLD_S * 100, rel=0.2)
     assert 5 <= len(slots) <= 40
-    purse.granted(took(cost[R], cost[T], 0, len(slots)), slots, now_s)
+    purse.granted(took(cost[R], cost[T], 0, len(slots)), slots, now_s, now_s + LEASE_S)
     assert purse.want(now_s) is None
-    message = purse.settlement(now_s, LEASE_S)
-    assert message is not None
-    assert (message.back, message.release) == (took(), ())  # nothing is too much: the slots are renewed only
-    purse.acknowledged()
+    assert purse.settlement(now_s) is None, "nothing is too much"
     for _ in range(60):
         now_s += 0.25
         purse.roll(now_s)
     assert not purse.busy
-    message = purse.settlement(now_s, LEASE_S)
+    message = purse.settlement(now_s)
     assert message is not None
     assert message.back == took(cost[R], cost[T])
     assert set(message.release) == set(slots)
@@ -179,15 +175,15 @@ def test_a_busy_purse_keeps_up_to_twice_what_it_aims_for_and_pays_debts_at_once(
     aim = purse.want(now_s)
     assert aim is not None
     requests, tokens = aim[0][R], aim[0][T]
-    purse.granted(took(2 * requests, 2 * tokens), (), now_s)
-    assert purse.settlement(now_s, LEASE_S) is None
+    purse.granted(took(2 * requests, 2 * tokens), (), now_s, now_s + LEASE_S)
+    assert purse.settlement(now_s) is None
     purse.put_back(took(1, 0, 0), took(), None)
-    message = purse.settlement(now_s, LEASE_S)
+    message = purse.settlement(now_s)
     assert message is not None
     assert message.back == took(requests + 1, 0, 0)
     purse.acknowledged()
     purse.put_back(took(0, -2 * tokens - 5, 0), took(), None)
-    message = purse.settlement(now_s, LEASE_S)
+    message = purse.settlement(now_s)
     assert message is not None
     assert message.back == took(0, -5, 0)
 
@@ -203,7 +199,7 @@ def test_an_empty_allowance_is_not_asked_for_again_at_once() -> None:
     purse = new_purse()
     now_s = demand(purse, rate=50, seconds=1)
     assert purse.want(now_s) is not None
-    purse.granted(took(), (), now_s)
+    purse.granted(took(), (), now_s, now_s)
     assert purse.want(now_s + 0.05) is None
     assert purse.want(now_s + 0.15) is not None
 
@@ -240,7 +236,7 @@ def test_a_purse_is_put_away_only_when_nobody_could_miss_it() -> None:
     purse.inflight -= 1
     purse.put_back(took(0, 5, 0), took(), None)
     assert not purse.spent_out(1000.0, 60)
-    assert purse.settlement(1000.0, LEASE_S) is not None
+    assert purse.settlement(1000.0) is not None
     purse.acknowledged()
     assert purse.spent_out(1000.0, 60)
 

@@ -22,7 +22,9 @@ async def healthz(request: web.Request, control: ControlPlane) -> web.StreamResp
 async def readyz(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     why_not = control.ready()
     if why_not is None:
-        return reply({"status": "ready"})
+        if control.store.state == "up":
+            return reply({"status": "ready"})
+        return reply({"status": "ready", "store": control.store.notice})
     return reply({"status": "not ready", "reason": why_not}, 503)
 
 

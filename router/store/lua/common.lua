@@ -5,7 +5,8 @@
 -- All numbers are integers below 2^53. Times are microseconds of this server's clock.
 -- KEYS[1] hash: at, n (since when this hash exists), of each kind its field (a deficit or a sum), of each period its field
 -- (the number of the period that the sums belong to), and 'p' .. field: what was put back (until when a rate was used, or
--- how much of a sum)   KEYS[2] sorted set: slot -> expiry
+-- how much of a sum); '+p': the same of slots, and '+u': how many of those nobody has renewed yet   KEYS[2] sorted set: slot -> expiry
+-- KEYS[3] hash: what one purse has taken of each kind (the field of the kind), n (the number of its last settlement)
 -- ARGV[1] now, or '' for TIME   [2] lease   [3..] the limit of each kind; -1: no limit   then where the caller last saw
 -- the account, as 'at' and a number for each kind, or ''   [FIRST..] the arguments of the script itself
 
@@ -97,9 +98,9 @@ local function units(first)
   return u
 end
 
--- The numbers in the hash under these names.
-local function stored(names)
-  local values = redis.call('HMGET', KEYS[1], unpack(names))
+-- The numbers in a hash under these names.
+local function stored(names, key)
+  local values = redis.call('HMGET', key or KEYS[1], unpack(names))
   local numbers = {}
   for i = 1, #names do
     local value = values[i]
@@ -116,11 +117,26 @@ local function put_back(a)
   for n in string.gmatch(SEEN, '%d+') do
     seen[#seen + 1] = tonumber(n)
   end
-  local seen_us = seen[1]
+  local seen_us, back = seen[1], nil
+  if a.stored.at and a.stored.at < seen_us then
+    a.born = a.at
+    seen_us = min(seen_us, a.at - 1)
+    back = {}
+    for i, kind in ipairs(KINDS) do
+      if kind.field then
+        back['p' .. kind.field] = kind.shape == 'rate' and a.at + a.used[i] or a.used[i]
+      end
+    end
+    back['+p'] = a.used[SLOTS]
+    for name, value in pairs(back) do
+      redis.call('HSET', KEYS[1], name, int(value))
+    end
+    a.fresh = true
+  end
   if seen_us >= a.born then
     return
   end
-  local back = stored(BACK_FIELDS)
+  back = back or stored(BACK_FIELDS)
   for i, kind in ipairs(KINDS) do
     if kind.field then
       local before = back['p' .. kind.field] or 0
@@ -136,6 +152,14 @@ local function put_back(a)
       if now ~= before then
         redis.call('HSET', KEYS[1], 'p' .. kind.field, int(now))
       end
+    end
+  end
+  if SLOTS_LIMIT and a.at < a.born + floor(LEASE_US / 2) then
+    local before, now = back['+p'] or 0, seen[1 + SLOTS]
+    if now > before then
+      a.unknown = a.unknown + now - before
+      a.used[SLOTS] = a.used[SLOTS] + now - before
+      redis.call('HSET', KEYS[1], '+p', int(now))
     end
   end
   a.fresh = true
@@ -156,7 +180,10 @@ local function load()
     end
   end
   local elapsed_us = max(0, now_us - at_us)
-  local a = { at = now_us, born = born_us, stored = f, used = {}, periods = {} }
+  local a = { at = now_us, born = born_us, stored = f, used = {}, periods = {}, unknown = 0 }
+  if SLOTS_LIMIT and now_us < born_us + floor(LEASE_US / 2) then
+    a.unknown = f['+u'] or 0
+  end
   a.fresh = not f.at or born_us ~= (f.n or 0)
   local used = a.used
   for i = 1, #KINDS do
@@ -173,7 +200,7 @@ local function load()
       end
     elseif kind.limit then
       redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_us))
-      used[i] = redis.call('ZCARD', KEYS[2])
+      used[i] = redis.call('ZCARD', KEYS[2]) + a.unknown
     else
       used[i] = 0
     end
@@ -206,6 +233,10 @@ local function save(a)
   if a.fresh then
     fields[n + 1], fields[n + 2] = 'n', int(a.born)
   end
+  if SLOTS_LIMIT and a.unknown ~= (a.stored['+u'] or 0) then
+    fields[#fields + 1] = '+u'
+    fields[#fields + 1] = int(a.unknown)
+  end
   redis.call('HSET', KEYS[1], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], int(ttl_ms))
 end
@@ -220,6 +251,30 @@ local function hold(a, first, last)
     a.used[SLOTS] = a.used[SLOTS] + redis.call('ZADD', KEYS[2], expires_us, ARGV[i])
   end
   redis.call('PEXPIRE', KEYS[2], int(ceil(LEASE_US / 1000) + 1000))
+end
+
+-- Count what this purse has taken, for when it does not hear of it.
+local PURSE_MS = 600000
+local function tally(taken)
+  local before, fields, n = stored(USED_FIELDS, KEYS[3]), {}, 0
+  for i = 1, #KINDS do
+    local field = KINDS[i].field
+    if field and taken[i] > 0 then
+      fields[n + 1], fields[n + 2] = field, int((before[field] or 0) + taken[i])
+      n = n + 2
+    end
+  end
+  if n > 0 then
+    redis.call('HSET', KEYS[3], unpack(fields))
+    redis.call('PEXPIRE', KEYS[3], PURSE_MS)
+  end
+end
+
+-- Of the slots that were put back, these many have been heard of.
+local function found(a, n)
+  n = min(n, a.unknown)
+  a.unknown = a.unknown - n
+  a.used[SLOTS] = a.used[SLOTS] - n
 end
 
 -- The end of every reply: at, and the standing of each kind.

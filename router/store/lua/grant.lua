@@ -25,6 +25,7 @@ for i, kind in ipairs(KINDS) do
     a.used[i] = a.used[i] + taken[i]
   end
 end
+tally(taken)
 hold(a, first_slot, first_slot - 1 + taken[SLOTS])
 save(a)
 return standing(taken, a)

@@ -40,6 +40,7 @@ if refusing == 0 then
   for i, total in pairs(taken) do
     a.used[i] = total
   end
+  tally(cost)
   hold(a, first_slot, #ARGV)
 end
 return verdict(0)

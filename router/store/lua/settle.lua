@@ -1,18 +1,19 @@
--- core/quota.settle. KEYS[3] number of the last settlement of this router that was applied.
+-- core/quota.settle.
 -- ARGV[FIRST..] units of each kind to give back, negative to charge, then: a time within the period in which they were
 -- taken, the number of this settlement, how many slots to release, slots to release, slots to renew
--- Reply: applied, standing. A settlement that is sent again is applied once.
-local SEEN_MS = 600000
-
+-- Reply: applied, standing. A settlement that is sent again is applied once; slots are renewed with it each time, unless
+-- a later one has come already, which may have released them.
 local a = load()
 local back = units(FIRST)
 local rest = FIRST + #KINDS
 local taken_us, number, released = tonumber(ARGV[rest]), tonumber(ARGV[rest + 1]), tonumber(ARGV[rest + 2])
 local first_slot = rest + 3
-local fresh = tonumber(redis.call('GET', KEYS[3]) or 0) < number
+local last = tonumber(redis.call('HGET', KEYS[3], 'n') or 0)
+local fresh = last < number
 
 if fresh then
-  redis.call('SET', KEYS[3], ARGV[rest + 1], 'PX', SEEN_MS)
+  redis.call('HSET', KEYS[3], 'n', ARGV[rest + 1])
+  redis.call('PEXPIRE', KEYS[3], PURSE_MS)
   for i = 1, #KINDS do
     local kind = KINDS[i]
     local n = back[i]
@@ -28,7 +29,12 @@ end
 for i = first_slot, first_slot - 1 + released do
   local gone = redis.call('ZREM', KEYS[2], ARGV[i])
   a.used[SLOTS] = SLOTS_LIMIT and a.used[SLOTS] - gone or 0
+  found(a, 1 - gone)
 end
-hold(a, first_slot + released, #ARGV)
+if last <= number then
+  local before = a.used[SLOTS]
+  hold(a, first_slot + released, #ARGV)
+  found(a, a.used[SLOTS] - before)
+end
 save(a)
 return standing({ fresh and 1 or 0 }, a)

@@ -30,10 +30,10 @@ def status(answers: Sequence[Document]) -> Document:
     """Merge the statuses. Of their traffic only counts: rates and percentiles come from the merged window."""
     first = answers[0]
     rtts_s = [a["store"]["rtt_s"] for a in answers if a["store"]["rtt_s"] is not None]
-    down = any(a["store"]["state"] == "down" for a in answers)
+    store = next((a["store"] for a in answers if a["store"]["state"] == "down"), first["store"])
     return {
         "router": first["router"] | {"ready": any(a["router"]["ready"] for a in answers)},
-        "store": first["store"] | {"state": "down" if down else "up", "rtt_s": max(rtts_s, default=None)},
+        "store": store | {"rtt_s": max(rtts_s, default=None)},
         "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
         "backends": max((a["backends"] for a in answers), key=lambda b: b["usable"]),

@@ -60,7 +60,6 @@ MISSING = [
     *(
         (f"+{word}", word)
         for word in [
-            "evalsha",
             "set",
             "get",
             "del",
@@ -100,7 +99,7 @@ async def test_a_right_that_is_missing_is_said_and_the_store_does_not_flap(
         await eventually(lambda: store.state == "up")
 
 
-@pytest.mark.parametrize("right", ["&mr:keys", "+publish", "+subscribe", "+info"])
+@pytest.mark.parametrize("right", ["&mr:keys", "+publish", "+subscribe", "+info", "+evalsha"])
 async def test_a_right_that_is_only_useful_may_be_missing(valkey: Valkey, right: str) -> None:
     url = user(valkey, [word for word in rights() if word != right])
     async with router(url, PLAN) as store, router(url, PLAN, name="other") as other:

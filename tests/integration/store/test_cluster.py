@@ -14,7 +14,8 @@ from router.core.limits import Amounts
 from router.store.base import Reservation
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
-from tests.support.valkey import Valkey, valkey_cluster
+from tests.support.valkey import Valkey
+from tests.support.valkeys import cluster_url, valkey_cluster
 
 PLAN = Plan("default", requests_per_minute=60_000)
 #: Nodes have a third of the slots each; this is where the routers' own keys are.
@@ -42,8 +43,7 @@ async def source(store: SharedStore, key_id: str) -> str:
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_a_node_that_is_away_concerns_its_own_keys_only(nodes: list[Valkey], fault: str) -> None:
     away, stays = (n for n in range(3) if n != HOME)
-    url = "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in nodes)
-    async with router(url, PLAN) as store:
+    async with router(cluster_url(nodes), PLAN) as store:
         keys = {n: key_on(n) for n in range(3)}
         for key in keys.values():
             await eventually(lambda key=key: _is(store, key, "store"))

