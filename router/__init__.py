@@ -15,6 +15,7 @@ errors     every error that a client or operator can meet
 complaint  when a lasting fault is worth another log line
 tasks      named background tasks
 clock      the time, for everything outside the core
+moments    moments and spans of time as people write them
 systemd    sockets that the service manager hands down, and what it wants to be told
 stdio      standard streams that may be closed
 """

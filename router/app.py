@@ -17,6 +17,7 @@ from router import __version__, clock
 from router.config import Config, secret
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
+from router.control.capacity import CensusTaker, goals_of
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.plane import ControlPlane
@@ -109,6 +110,12 @@ class App:
         self._drains = Drains(self.fleet, self.store)
         self._notices = Notices(self.fleet, self.store)
         self._burn_ins = BurnIns(self.fleet, self.store, self._observer, router=name, now_s=clock.monotonic_s)
+        self._capacity = CensusTaker(
+            self.fleet,
+            lambda: goals_of(self.reloader.config),
+            lambda: self._queue.by_model,
+            now_s=clock.monotonic_s,
+        )
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -151,6 +158,7 @@ class App:
             notices=self._notices,
             burn_ins=self._burn_ins,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
+            capacity=self._capacity,
             explain=explain,
             ready=self.not_ready,
             queued=lambda: self._queue.by_model,
@@ -250,6 +258,8 @@ class App:
         stack.push_async_callback(self._burn_ins.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
+        await self._capacity.start()
+        stack.push_async_callback(self._capacity.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
         await self._survey()

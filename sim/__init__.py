@@ -20,6 +20,7 @@ geography    regions and the round trips between them
 world_plan   of what a world consists
 site         one router in virtual time
 seeds/       generated scenarios, with rules that are checked at every step
+scaling      a Deployment in such a world, and what sets its replicas
 world        many engines and the production router core in virtual time
 workloads    made-up traffic
 traces       recorded traffic

@@ -1,7 +1,7 @@
 """An event loop whose time does not pass while it works: it jumps to the next timer when nothing is left to do.
 
-So everything happens at the same moments in every run. There are no sockets: a loop that would wait for one for ever
-says so.
+So everything happens at the same moments in every run. There are no sockets: the loop raises an error where it would
+wait for one.
 """
 
 from __future__ import annotations

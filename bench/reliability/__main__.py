@@ -33,7 +33,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     except ValueError:
         parser.error("--rows takes numbers: 1,2,6")
     if unknown := [number for number in options.rows if number not in ROWS]:
-        parser.error(f"there is no row {unknown[0]} here: {','.join(map(str, sorted(ROWS)))}")
+        parser.error(f"row {unknown[0]} is unknown, the rows are {','.join(map(str, sorted(ROWS)))}")
     return options
 
 

@@ -7,6 +7,7 @@ status    router and fleet at a glance
 top       fleet and traffic, live
 traffic   the requests
 explain   why a request went where it went
+capacity  how many backends there are, and how many are needed
 regions   regions and backends
 burn_in   whether a backend is fit for traffic
 policies  the policies to choose from

@@ -156,7 +156,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise CliError(f"{text} is no share", code=Exit.USAGE, hint="A share is like 20% or 0.2.")
+        raise CliError(f"{text} is not a share", code=Exit.USAGE, hint="A share is like 20% or 0.2.")
     return value
 
 

@@ -89,7 +89,9 @@ def headline(decision: Json) -> str:
     winner = chosen(decision)
     if winner is None and decision.get("backend") is not None:
         return dotted(
-            f"[bold]{decision['backend']}[/]", policy, "[dim]the candidates of this decision are no longer kept[/]"
+            f"[bold]{decision['backend']}[/]",
+            policy,
+            "[dim]the router has forgotten the candidates of this decision[/]",
         )
     if winner is None:
         return dotted("[yellow]no backend was chosen[/]", policy)

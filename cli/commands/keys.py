@@ -26,6 +26,7 @@ class CreateOptions:
     plan: str | None
     tenant: str | None
     as_json: bool
+    expires: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,31 @@ class KeyOptions:
     as_json: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RotateOptions:
+    key: str
+    overlap: str | None
+    as_json: bool
+
+
+Expires = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="When it expires: 30d, an ISO time such as 2027-01-31, or never.")
+]
+
+
 @group.command("create")
 def create(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What to call it.")],
     plan: Annotated[str | None, typer.Option(help="The plan whose limits it has. Default: default.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Who it belongs to. Default: its name.")] = None,
+    expires: Expires = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Make a key. Its secret is shown this once."""
-    context(ctx, admin_url, admin_token).run(run_create, CreateOptions(name, plan, tenant, as_json))
+    context(ctx, admin_url, admin_token).run(run_create, CreateOptions(name, plan, tenant, as_json, expires))
 
 
 @group.command("list")
@@ -92,14 +106,30 @@ def set_(
     plan: Annotated[str | None, typer.Option(help="Another plan.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Another owner.")] = None,
     name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    expires: Expires = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Give a key another plan, tenant or name; its secret stays, and what it has used stays used."""
-    asked = {"plan": plan, "tenant": tenant, "name": name}
+    """Give a key another plan, tenant, name or expiry; its secret stays, and what it has used stays used."""
+    asked = {"plan": plan, "tenant": tenant, "name": name, "expires": expires}
     options = SetOptions(key, {what: text for what, text in asked.items() if text is not None}, as_json)
     context(ctx, admin_url, admin_token).run(run_set, options)
+
+
+@group.command("rotate")
+def rotate(
+    ctx: typer.Context,
+    key: KeyName,
+    overlap: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="How long older secrets still work: 1h, 7d, 0. Default: 24h.")
+    ] = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Give a key a new secret, shown this once. The old one works on for a while; both have one account."""
+    context(ctx, admin_url, admin_token).run(run_rotate, RotateOptions(key, overlap, as_json))
 
 
 @group.command("revoke")
@@ -115,14 +145,15 @@ def revoke(
 
 
 def run_create(ctx: Context, options: CreateOptions) -> None:
-    asked = {"name": options.name, "plan": options.plan, "tenant": options.tenant}
+    asked = {"name": options.name, "plan": options.plan, "tenant": options.tenant, "expires": options.expires}
     made = ctx.admin.post("/admin/v1/keys", {name: text for name, text in asked.items() if text is not None})
     if options.as_json:
         ctx.out.json(made)
         return
     from rich.markup import escape
 
-    ctx.out.done(f"key [bold]{escape(made['name'])}[/], id {made['id']}, plan {made['plan']}")
+    until = f", expires {made['expires']}" if made.get("expires") else ""
+    ctx.out.done(f"key [bold]{escape(made['name'])}[/], id {made['id']}, plan {made['plan']}{until}")
     ctx.out.note("Its secret, which is not shown again:")
     ctx.out.plain(made["key"])
 
@@ -138,19 +169,28 @@ def run_list(ctx: Context, options: ListOptions) -> None:
         return
     from rich.markup import escape
 
-    made = Table(("id", "name", "tenant", "plan", "created", ""), drop=("created", "tenant"))
+    columns = ("id", "name", "tenant", "plan", "created", "expires", "")
+    made = Table(columns, drop=("created", "tenant", "expires"))
     for key in found:
-        word = _word(key)
-        name, tenant = escape(key["name"]), escape(key["tenant"])
-        made.add_row(key["id"], f"[bold]{name}[/]", tenant, key["plan"], units.clock(key["created_s"]), word)
+        name, tenant, expires = escape(key["name"]), escape(key["tenant"]), _expires(key)
+        created = units.clock(key["created_s"])
+        made.add_row(key["id"], f"[bold]{name}[/]", tenant, key["plan"], created, expires, _word(key))
     ctx.out.line(made)
 
 
+def _expires(key: Json) -> str:
+    return "never" if key.get("expires_s") is None else units.clock(key["expires_s"])
+
+
 def _word(key: Json) -> str:
-    """Why a key is refused; empty when it is not."""
+    """Why a key is refused, or that it is changing its secret; else empty."""
     if key["revoked"]:
         return state("down", text="revoked")
-    return state("down", text="plan missing") if key.get("plan_missing") else ""
+    if key.get("expired"):
+        return state("down", text="expired")
+    if key.get("plan_missing"):
+        return state("down", text="plan missing")
+    return f"old secret until {units.clock(key['overlap_until_s'])}" if key.get("older_secrets") else ""
 
 
 def run_show(ctx: Context, options: KeyOptions) -> None:
@@ -166,6 +206,7 @@ def run_show(ctx: Context, options: KeyOptions) -> None:
         "tenant": escape(key["tenant"]),
         "plan": key["plan"],
         "created": units.clock(key["created_s"]),
+        "expires": key.get("expires") or "never",
     }
     ctx.out.line(facts(rows))
     ctx.out.note(f"`router quota show {key['id']}` shows how far its limits are used.")
@@ -173,7 +214,7 @@ def run_show(ctx: Context, options: KeyOptions) -> None:
 
 def run_set(ctx: Context, options: SetOptions) -> None:
     if not options.changes:
-        raise CliError("change what?", code=Exit.USAGE, hint="Say --plan, --tenant or --name.")
+        raise CliError("change what?", code=Exit.USAGE, hint="Say --plan, --tenant, --name or --expires.")
     key = find_key(ctx.admin, options.key)
     changed = ctx.admin.patch(f"/admin/v1/keys/{segment(key['id'])}", options.changes)
     if options.as_json:
@@ -182,7 +223,24 @@ def run_set(ctx: Context, options: SetOptions) -> None:
     from rich.markup import escape
 
     name, tenant = escape(changed["name"]), escape(changed["tenant"])
-    ctx.out.done(f"key [bold]{name}[/], id {changed['id']}, tenant {tenant}, plan {changed['plan']}")
+    until = f", expires {changed['expires']}" if changed.get("expires") else ""
+    ctx.out.done(f"key [bold]{name}[/], id {changed['id']}, tenant {tenant}, plan {changed['plan']}{until}")
+
+
+def run_rotate(ctx: Context, options: RotateOptions) -> None:
+    key = find_key(ctx.admin, options.key)
+    asked = {} if options.overlap is None else {"overlap": options.overlap}
+    made = ctx.admin.post(f"/admin/v1/keys/{segment(key['id'])}/rotate", asked)
+    if options.as_json:
+        ctx.out.json(made)
+        return
+    from rich.markup import escape
+
+    until_s = made["overlap_until_s"]
+    old = "older secrets work no more" if until_s is None else f"older secrets work until {units.clock(until_s)}"
+    ctx.out.done(f"key [bold]{escape(made['name'])}[/], id {made['id']}, has a new secret; {old}")
+    ctx.out.note("The new secret, which is not shown again:")
+    ctx.out.plain(made["key"])
 
 
 def run_revoke(ctx: Context, options: KeyOptions) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from cli.commands.explain import print_decision
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
 from cli.output import Table, dotted, facts
+from router import moments
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -30,9 +30,7 @@ Backend = Annotated[str | None, typer.Option(help="Only this backend or region."
 Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a class: 5xx.")]
 
 _TIMELINE_WIDTH = 32
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _WINDOW_S_MAX = 15 * 60  # the router keeps this many
-_SPAN_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +192,10 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
 
 def span_s(text: str) -> float:
     """``30s``, ``5m``, ``2h``, ``1d`` or plain seconds. Raises CliError."""
-    match = _SPAN.fullmatch(text.strip())
-    if match is None:
+    found_s = moments.span_s(text)
+    if found_s is None:
         raise CliError(f"{text!r} is not a span of time", code=Exit.USAGE, hint="Write it like 30s, 5m, 2h or 1d.")
-    return float(match[1]) * _SPAN_S[match[2]]
+    return found_s
 
 
 def requests_table() -> Table:

@@ -1,6 +1,7 @@
 """regions.toml: one schema, loaded whole or refused whole.
 
 schema        every key of the file, once
+model_keys    the keys of a model
 setting       one key, and one table, as the schema describes them
 names         what names, hosts, origins and paths may be
 model         what the file says, as frozen values with their defaults

@@ -1,8 +1,19 @@
-"""Checks that the files of certificates, keys and authorities in a configuration can be used."""
+"""The files of certificates, keys and authorities that a configuration names, and checks that they can be used."""
 
 from __future__ import annotations
 
 import ssl
+
+from router.config.model import Config
+
+
+def certificate_files(config: Config) -> tuple[str, ...]:
+    """Each file once, in an order that stays."""
+    router = config.router
+    named = [router.tls_cert, router.tls_key, router.tls_client_ca]
+    for backend in config.backends:
+        named += [backend.tls_ca, backend.tls_cert, backend.tls_key]
+    return tuple(dict.fromkeys(path for path in named if path is not None))
 
 
 def load_chain(context: ssl.SSLContext, cert: str, key: str) -> str | None:

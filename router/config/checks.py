@@ -12,7 +12,8 @@ from typing import Any
 
 from router.config.address import calls, is_loopback, listen_problem, same_port, split_address
 from router.config.certificates import authorities_problem, chain_problem
-from router.config.model import Config
+from router.config.model import Config, ModelAlias
+from router.config.model_keys import SCALED_KEYS
 from router.config.reader import Reader
 from router.config.redis_url import redis_problem
 from router.config.suggest import did_you_mean
@@ -141,6 +142,13 @@ def _check_models(reader: Reader, config: Config) -> None:
                 )
         if alias.name in alias.fallbacks:
             reader.problem((*path, "fallbacks"), "a model cannot be its own fallback")
+        if alias.most is not None and alias.most < alias.least:
+            reader.problem((*path, "max"), f"is less than min, {alias.least}")
+        if targets and alias.name not in targets:
+            usual = ModelAlias(alias.name)
+            for key, attr in SCALED_KEYS.items():
+                if getattr(alias, attr) != getattr(usual, attr):
+                    reader.problem((*path, key), f"backends serve {targets[0]}, not this alias: write it there")
 
 
 def check_residency(reader: Reader, config: Config) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from router.core.limits import KINDS, Limits
+from router.core.needed import Goal
 from router.core.types import BackendSpec, RegionSpec
 
 
@@ -86,6 +87,19 @@ class ModelAlias:
     fallbacks: tuple[str, ...] = ()
     price_input_usd_per_mtok: float = 0.0
     price_output_usd_per_mtok: float = 0.0
+    target_ttft_s: float | None = None  # of 95 % of first tokens; None: no number of backends is asked for
+    least: int = 1  # backends in each region
+    most: int | None = None
+    hold_s: float = 60.0  # fewer are asked for when fewer would have been enough for this long
+    cold_start_s: float = 90.0  # from the wish for a backend to its first token
+    idle_s: float = 600.0  # where the least is 0: without a request for this long none is needed
+
+    @property
+    def goal(self) -> Goal | None:
+        """How many backends are to run, as the core wants to know it."""
+        if self.target_ttft_s is None:
+            return None
+        return Goal(self.target_ttft_s, self.least, self.most, self.idle_s, self.hold_s, self.cold_start_s)
 
 
 @dataclass(frozen=True, slots=True)

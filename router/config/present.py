@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from router.config.model import Config, ModelAlias
+from router.config.model import Config
 from router.config.redis_url import without_password
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
 from router.config.setting import Section
@@ -72,16 +72,16 @@ def diff(old: Config, new: Config) -> list[str]:
 
 
 def _section(section: Section, value: Any) -> dict[str, Any]:
-    if isinstance(value, ModelAlias):
-        return {
-            "targets": [{"model": t.model, "weight": t.weight} for t in value.targets],
-            "fallbacks": list(value.fallbacks),
-            "price_usd_per_mtok": {
-                "input": value.price_input_usd_per_mtok,
-                "output": value.price_output_usd_per_mtok,
-            },
-        }
-    return {key.name: _plain(getattr(value, key.name)) for key in section.keys}
+    document: dict[str, Any] = {}
+    for key in section.keys:
+        if key.kind == "table":
+            document[key.name] = {inner.name: _plain(getattr(value, inner.attr or inner.name)) for inner in key.inner}
+        elif key.kind == "tables":
+            entries = getattr(value, key.name)
+            document[key.name] = [{inner.name: getattr(e, inner.name) for inner in key.inner} for e in entries]
+        else:
+            document[key.name] = _plain(getattr(value, key.attr or key.name))
+    return document
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from router.config.model import (
     TimeoutsSection,
     TokensSection,
 )
+from router.config.model_keys import MODEL_KEYS
 from router.config.names import (
     each,
     env_problem,
@@ -81,7 +82,7 @@ SECTIONS: tuple[Section, ...] = (
             Setting(
                 "tls_cert",
                 "string",
-                "PEM file with the certificate of the clients' listener and its chain; every reload reads it again.",
+                "PEM file with the certificate of the clients' listener and its chain; read again when it changes.",
                 problem=file_problem,
             ),
             Setting("tls_key", "string", "PEM file with the private key of tls_cert.", problem=file_problem),
@@ -182,36 +183,9 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         "models",
-        "Aliases, weighted variants, fallbacks and prices of models.",
+        "Models: aliases, weighted variants, fallbacks, prices, and how many backends of each are to run.",
         ModelAlias,
-        (
-            Setting(
-                "targets",
-                "tables",
-                "Models that answer for this name, by weight. Empty: the model of the same name.",
-                inner=(
-                    Setting("model", "string", "A model that backends serve.", problem=model_problem, required=True),
-                    Setting(
-                        "weight", "number", "Share of the requests, relative to the other targets.", low=0, high=1e6
-                    ),
-                ),
-            ),
-            Setting(
-                "fallbacks",
-                "strings",
-                "Models to try, in order, when no backend can serve the targets.",
-                problem=each(model_problem),
-            ),
-            Setting(
-                "price_usd_per_mtok",
-                "table",
-                "US dollars per million tokens, for budgets.",
-                inner=(
-                    Setting("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
-                    Setting("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
-                ),
-            ),
-        ),
+        MODEL_KEYS,
         named=True,
     ),
     Section(

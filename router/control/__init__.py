@@ -1,20 +1,24 @@
 """Towards operators: the admin API and the reload of the configuration.
 
-admin          the listener: its own port and token
-guard          who may use the API
-plane          what the API needs from the rest of the process
-route          one route: its path, what it takes, who answers
-routes         every route, by what it is about
-worker_routes  the routes that only the parent of several workers asks
-inputs         checks of query parameters and JSON bodies
-replies        JSON answers and errors
-views          fleet, keys and records as JSON
-gauges         values that are read when metrics are scraped
-wishes         wishes of operators about backends and regions, shared through the store
-notices        which backends and regions go away at a known time
-drains         which backends and regions are drained, shared through the store
-shared_faults  faults on purpose, shared through the store
-burn_ins       backends that prove themselves, and who of them is let in
-reload         replaces the configuration in force
-openapi        the OpenAPI document, made from the routes
+admin           the listener: its own port and token
+guard           who may use the API
+plane           what the API needs from the rest of the process
+route           one route: its path, what it takes, who answers
+routes          every route, by what it is about
+worker_routes   the routes that only the parent of several workers asks
+inputs          checks of query parameters and JSON bodies
+replies         JSON answers and errors
+views           fleet, keys and records as JSON
+gauges          values that are read when metrics are scraped
+shared_entries  entries of the store that every router comes in line with: wishes and faults on purpose
+wishes          wishes of operators about backends and regions
+notices         which backends and regions go away at a known time
+drains          which backends and regions are drained, shared through the store
+shared_faults   faults on purpose, shared through the store
+capacity        how many backends there are and how many are needed, kept up to date
+external_metrics  the same as documents of Kubernetes
+selectors       label selectors of Kubernetes
+burn_ins        backends that prove themselves, and who of them is let in
+reload          replaces the configuration in force
+openapi         the OpenAPI document, made from the routes
 """

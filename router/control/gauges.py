@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from router.control.plane import ControlPlane
 from router.core.backend import Backend
+from router.core.census import Group
 from router.core.health import State
 from router.telemetry.metrics import GaugeSample
 
@@ -20,11 +21,31 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     for model in sorted({*control.fleet.models(), *queued}):
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
     yield GaugeSample("router_store_up", (), control.store.state == "up")
+    for group in control.capacity.groups():
+        yield from _group_samples(group)
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
         found = control.observer.continues(backend.name)
         if found is not None and found.how is not None:
             yield GaugeSample("router_backend_continues", (backend.region, backend.name), found.how)
+
+
+def _group_samples(group: Group) -> Iterator[GaugeSample]:
+    labels = (group.region, group.model)
+    yield GaugeSample("router_backends_there", labels, group.there)
+    yield GaugeSample("router_backends_idle_usd_per_hour", labels, group.idle_usd_hour)
+    yield GaugeSample("router_requests_per_second", labels, group.asked.per_s)
+    for standing in group.standings:
+        if standing.state in ("saturated", "starved"):
+            where = (group.region, standing.backend, group.model, standing.state)
+            yield GaugeSample("router_backend_standing", where, 1)
+    if group.goal is None or group.needed is None:
+        return
+    yield GaugeSample("router_backends_needed", labels, group.needed)
+    yield GaugeSample("router_backends_short", labels, group.short)
+    yield GaugeSample("router_ttft_target_seconds", labels, group.goal.target_ttft_s)
+    if group.predicted_p95_s is not None:
+        yield GaugeSample("router_ttft_predicted_seconds", labels, group.predicted_p95_s)
 
 
 def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from router.config.suggest import did_you_mean
 from router.errors import RouterError
+from router.moments import moment_s, span_s
 from router.telemetry.journal import Record
 
 _KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "integer": int, "number": (int, float), "array": list}
@@ -85,3 +86,27 @@ def text_of(document: dict[str, Any], name: str, *, required: bool = False) -> s
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
         raise RouterError("invalid_request", f"{name} must be a string of 1 to 200 printable characters.", param=name)
     return value
+
+
+def expiry_of(document: dict[str, Any], now_s: float) -> float | None:
+    """The member ``expires``, in seconds since 1970. None: never."""
+    text = document.get("expires")
+    if text in (None, "never"):
+        return None
+    found_s = moment_s(text, now_s) if isinstance(text, str) else None
+    if found_s is None:
+        detail = "expires must be a span such as 30d, an ISO time such as 2027-01-31T12:00:00Z, or never."
+        raise RouterError("invalid_request", detail, param="expires")
+    return found_s
+
+
+def span_in(document: dict[str, Any], name: str, default_s: float, *, most_s: float) -> float:
+    """A span of time, as text or as a number of seconds."""
+    value = document.get(name)
+    if value is None:
+        return default_s
+    found_s = None if isinstance(value, bool) else span_s(str(value))
+    if found_s is None or found_s > most_s:
+        detail = f"{name} must be a span such as 30s, 24h or 7d, of {most_s / 86_400:.0f} days at most."
+        raise RouterError("invalid_request", detail, param=name)
+    return found_s

@@ -39,7 +39,7 @@ class Notices(Wishes):
         self._read, self._gone = {}, set()
 
     async def give(self, name: str, in_s: float, by: str) -> bool:
-        """``name`` goes away in so many seconds; the caller knows that it exists. One that was given before and ends
+        """``name`` goes away in ``in_s`` seconds; the caller knows that it exists. One that was given before and ends
         sooner holds: saying it again changes nothing, and gives no more time.
 
         Returns whether the other routers know: False while the store is away.

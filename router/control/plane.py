@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.control.burn_ins import BurnIns
+from router.control.capacity import CensusTaker
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.reload import ConfigReloader
@@ -32,6 +33,7 @@ class ControlPlane:
     burn_ins: BurnIns
     faults: SharedFaults
     notices: Notices
+    capacity: CensusTaker
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

@@ -1,7 +1,7 @@
 """The configuration in force: replaced whole, or not at all.
 
 A reload parses, checks, compares and swaps; on any problem the old configuration stays. It is asked for by SIGHUP, by
-the admin API, or by a change of the file.
+the admin API, or by a change of the file or of a certificate that it names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from router import clock
 from router.config import Config, diff, load, warnings
+from router.config.certificates import certificate_files
 from router.errors import ConfigError
 from router.tasks import spawn, stop, supervise
 
@@ -33,7 +34,8 @@ Applier = Callable[[Config, Config], Awaitable[None] | None]
 #: Reads again what the configuration only names, e.g. certificates. Raises ConfigError.
 Renewer = Callable[[], Awaitable[None] | None]
 
-_Signature = tuple[int, int, int]  # mtime in ns, size, inode
+#: Of each file: mtime in ns, size, inode; None while there is none.
+_Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 def _as_it_is(config: Config) -> Config:
@@ -84,7 +86,7 @@ class ConfigReloader:
         self._complete = complete
         self._reloading = reloading
         self._poll_s = poll_s
-        self._seen = _signature(config.source)
+        self._seen = _signature(config)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._signals = False
@@ -109,7 +111,7 @@ class ConfigReloader:
                 return await self._read_again(why)
 
     async def _read_again(self, why: str) -> Reloaded:
-        self._seen = _signature(self.config.source)
+        self._seen = _signature(self.config)
         try:
             _refuse_no_file(self.config.source)
             new = self._complete(await asyncio.to_thread(load, self.config.source))
@@ -152,6 +154,7 @@ class ConfigReloader:
             text = f"{new.source}: cannot be put in force: {type(exc).__name__}: {exc}"
             raise ConfigError(new.source, [text]) from exc
         self.config = new
+        self._seen = (*self._seen[:1], *_signature(new)[1:])
         self.generation = generation
         self.loaded_s = clock.wall_s()
         if self._tell is not None:
@@ -179,13 +182,14 @@ class ConfigReloader:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
-            now = _signature(self.config.source)
+            now = _signature(self.config)
             if now == self._seen:
                 continue
             await asyncio.sleep(_SETTLE_S)
-            if _signature(self.config.source) == now:
+            if _signature(self.config) == now:
+                why = "file changed" if now[0] != self._seen[0] else "certificate changed"
                 self._seen = now
-                await self._reload_quietly("file changed")
+                await self._reload_quietly(why)
 
 
 async def _call(renew: Renewer | None) -> None:
@@ -223,8 +227,12 @@ def _refuse_losses(old: Config, new: Config) -> None:
         raise ConfigError(new.source, [f"{new.source}: {problem}" for problem in problems])
 
 
-def _signature(path: str) -> _Signature | None:
-    """Changes whenever the file does; None while there is none."""
+def _signature(config: Config) -> _Signature:
+    """Changes whenever the file or a certificate does."""
+    return tuple(_signature_of(path) for path in (config.source, *certificate_files(config)))
+
+
+def _signature_of(path: str) -> tuple[int, int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -14,6 +14,7 @@ from router.control.reload import ConfigReloader, Reloaded
 from router.core.backend import Backend
 from router.core.health import State
 from router.core.policy import list_policies
+from router.moments import iso_of
 from router.store.base import Key, LimitState
 from router.store.keys import missing_plans
 from router.telemetry.journal import Record, as_document, decision_document
@@ -198,6 +199,8 @@ def request(record: Record) -> dict[str, Any]:
 
 
 def key(entry: Key) -> dict[str, Any]:
+    now_s = clock.wall_s()
+    overlaps_s = [until_s for until_s in entry.older_until_s if until_s > now_s]
     return {
         "id": entry.id,
         "name": entry.name,
@@ -206,6 +209,11 @@ def key(entry: Key) -> dict[str, Any]:
         "created_s": entry.created_s,
         "revoked": entry.revoked,
         "plan_missing": entry.plan_missing,
+        "expires": None if entry.expires_s is None else iso_of(entry.expires_s),
+        "expires_s": entry.expires_s,
+        "expired": entry.expires_s is not None and entry.expires_s <= now_s,
+        "older_secrets": len(overlaps_s),
+        "overlap_until_s": max(overlaps_s, default=None),
     }
 
 

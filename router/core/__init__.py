@@ -40,6 +40,12 @@ common          what all backends share
 affinity        which backend knows the beginning of a prompt
 audit           whether counts agree with leases
 
+How many backends:
+census          every model in every region: what there is, what is asked, what is needed
+standing        what the backends of a model are asked, and which are saturated or starved
+needed          how many backends keep first tokens in time
+forecast        where a rate is going
+
 Trust:
 burn_in         whether a new backend has proved itself
 health          states, events, and the counters that raise events

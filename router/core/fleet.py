@@ -106,7 +106,7 @@ class Fleet:
             self.backends[name] = backend
         self.backends = {name: self.backends[name] for name in wanted}
         self._place()
-        self._tick(now_s, everywhere=True)
+        self.tick(now_s, everywhere=True)
         return FleetChange(tuple(added), tuple(removed), tuple(updated))
 
     def move_to(self, region: str, now_s: float) -> None:
@@ -185,7 +185,7 @@ class Fleet:
         ``exclude`` names the backends this request was at before.
         """
         if now_s >= self._next_tick_s:
-            self._tick(now_s)
+            self.tick(now_s)
         model, bulletin = request.model, self.bulletin
         roster = self._rosters.get(model)
         if roster is None or roster.generation != bulletin.generation:
@@ -417,7 +417,7 @@ class Fleet:
 
     # -- the passing of time ----------------------------------------------------------------------------------------
 
-    def _tick(self, now_s: float, *, everywhere: bool = False) -> None:
+    def tick(self, now_s: float, *, everywhere: bool = False) -> None:
         """Advance everything that depends on time: restless backends on every tick, all of them every ``solve_s``."""
         params, bulletin = self.params, self.bulletin
         self._next_tick_s = now_s + params.tick_s

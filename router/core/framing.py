@@ -37,9 +37,9 @@ def end_of_events(buffer: bytes, start: int = 0) -> int:
     return end + (buffer[end - 1 : end + 1] == b"\r\n")
 
 
-def events_of(data: bytes) -> Iterator[bytes]:
-    """The events of ``data``, each with its end. The last may lack one."""
-    start, plain = 0, b"\r" not in data
+def events_of(data: bytes, start: int = 0) -> Iterator[bytes]:
+    """The events of ``data`` from ``start`` on, each with its end. The last may lack one."""
+    plain = b"\r" not in data
     while start < len(data):
         if plain:
             end = data.find(b"\n\n", start) + 2
@@ -49,6 +49,17 @@ def events_of(data: bytes) -> Iterator[bytes]:
             end = match.end() if match is not None else len(data)
         yield data[start:end]
         start = end
+
+
+def end_of_run(data: bytes, start: int, ending: bytes) -> int:
+    """Where the last event ends that has this ending, if all from ``start`` to it have it; else ``start``.
+
+    ``ending`` holds the empty line behind an event and no other line end."""
+    at = data.rfind(ending, start)
+    if at < 0 or b"\r" in data:
+        return start
+    end = at + len(ending)
+    return end if data.count(ending, start, end) * 2 == data.count(b"\n", start, end) else start
 
 
 def fields_of(event: bytes) -> tuple[bytes, list[bytes]]:

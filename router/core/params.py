@@ -346,6 +346,27 @@ class Params:
     #: the budget saves as many hedges for a bad moment
     hedge_saved_max: float = 10.0
 
+    # -- how many backends a model needs, see needed and forecast ----------------------------------------------------
+    #: a trend is a line through this long, and believed when it is as many of its standard errors steep
+    trend_s: float = 180.0
+    trend_sure: float = 2.0
+    #: first tokens that are compared with the prediction: at least, and the latest; how far one look moves the stretch,
+    #: and how much it may be: an overload says little about what more backends would do
+    stretch_samples: int = 40
+    stretch_samples_max: int = 400
+    stretch_weight: float = 0.1
+    stretch_max: float = 2.0
+    #: no KV cache is to be fuller: engines preempt beyond
+    needed_kv_ratio: float = 0.9
+    #: requests that wait are to be served within this long
+    needed_backlog_s: float = 30.0
+    #: fewer backends must keep this share of the target, before they are held to be enough
+    needed_spare_ratio: float = 0.8
+    #: a backend gets too little when it gets less than this share of what its siblings get
+    starved_ratio: float = 0.25
+    #: a backend whose prefill takes this share of the time is saturated
+    saturated_ratio: float = 0.9
+
     # -- policy cheapest --------------------------------------------------------------------------------------------
     #: a cheaper backend is taken while its predicted first token comes within this
     cheapest_ttft_s: float = 2.0

@@ -14,11 +14,12 @@ a missing ``[DONE]`` need not be a failure; comments and role-only events are no
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
 from router.core.endings import as_error, error_in, failed_finish, is_finish
-from router.core.framing import BOM, ERROR, count_data_lines, end_of_events, events_of, fields_of
+from router.core.framing import BOM, ERROR, count_data_lines, end_of_events, end_of_run, events_of, fields_of
 from router.core.leniency import is_json, loads
 from router.core.long_events import LongEvent
 from router.core.types import Usage
@@ -63,6 +64,8 @@ _OBJECT = rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*+"|\{(?:[^{}"]|"(?:[^"\\]|\\.)*+")*+\})
 _USAGE = re.compile(rb',\s*+"usage"\s*+:\s*+' + _OBJECT + rb'|"usage"\s*+:\s*+' + _OBJECT + rb"\s*+,\s*+")
 #: No event ends so.
 _NOT_KNOWN = b"\0"
+#: How often a run of ordinary events is looked for in one piece: each look costs time that grows with the piece.
+_RUNS_MAX = 3
 
 _FAILED_RESPONSES = frozenset({"response.failed", "response.cancelled"})
 _ENDED_RESPONSES = frozenset({"response.completed", "response.incomplete"})
@@ -246,22 +249,38 @@ class StreamWatch:
 
     def _inspect(self, data: bytes) -> bytes:
         out: list[bytes] = []
-        start = copied = 0
-        for event in events_of(data):
+        copied = 0
+        for event, start in self._extraordinary(data):
             if self.done:
                 self.events -= count_data_lines(data[start:])
                 break
-            if not event.endswith(self._ordinary) or event.count(b"\n") != 2:
-                shown = self._event(event)
-                if self.error is not None:
-                    self.events -= count_data_lines(data[start:])
-                    data = data[:start]
-                    break
-                if shown is not event:
-                    out += (data[copied:start], shown)
-                    copied = start + len(event)
-            start += len(event)
+            shown = self._event(event)
+            if self.error is not None:
+                self.events -= count_data_lines(data[start:])
+                data = data[:start]
+                break
+            if shown is not event:
+                out += (data[copied:start], shown)
+                copied = start + len(event)
         return b"".join((*out, data[copied:])) if out else data
+
+    def _extraordinary(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """The events that are to be read, each with its place; those behind one that makes others ordinary are judged
+        by it. Runs of ordinary events are passed over at once."""
+        start = 0
+        for more in range(_RUNS_MAX, -1, -1):
+            ordinary = self._ordinary
+            start = end_of_run(data, start, ordinary)
+            for event in events_of(data, start):
+                if self.done or not event.endswith(ordinary) or event.count(b"\n") != 2:
+                    yield event, start
+                start += len(event)
+                if self._ordinary != ordinary:
+                    ordinary = self._ordinary
+                    if more:  # perhaps all that follow are ordinary
+                        break
+            else:
+                return
 
     def _event(self, event: bytes) -> bytes:
         """Take in one event. Returns what of it the client gets: nearly always the event itself."""

@@ -28,6 +28,8 @@ COMMON = ("id", "object", "created", "model", "system_fingerprint")
 _DONE = b"[DONE]"
 #: Of the end of an event and of the beginning of the next one: as many tell them apart from all that is in a text.
 _MEET_BYTES = 8
+#: How often a run of events with one frame is looked for in a batch: each look costs time that grows with the batch.
+_RUNS_MAX = 3
 
 
 class Frame(NamedTuple):
@@ -143,18 +145,34 @@ class Transcript:
 
     def add(self, data: bytes) -> None:
         """The client is sent these events."""
-        if self.odd:
-            return
-        pieces = self.frame.texts(data) if self.frame is not None else None
-        if pieces is not None:
-            inside = b"".join(pieces)
-            if text_of(inside) is not None:
-                self.events += len(pieces)
-                self._add(inside)
-                self._note_blank(pieces)
+        at = 0
+        for more in range(_RUNS_MAX, -1, -1):
+            if self.odd or at == len(data):
                 return
-        for event in events_of(data):
-            self._event(event)
+            at = self._run(data, at)
+            frame = self.frame
+            for event in events_of(data, at):
+                at += len(event)
+                if not self._event(event) or (more and self.frame != frame):  # perhaps all that follow have the new one
+                    break
+
+    def _run(self, data: bytes, start: int) -> int:
+        """Keep the events from ``start`` to the last that has the frame, if all of them have it. Returns where the next
+        event begins."""
+        frame = self.frame
+        if frame is None:
+            return start
+        end = data.rfind(frame.after, start) + len(frame.after)
+        pieces = frame.texts(data[start:end])
+        if pieces is None:
+            return start
+        inside = b"".join(pieces)
+        if text_of(inside) is None:
+            return start
+        self.events += len(pieces)
+        self._add(inside)
+        self._note_blank(pieces)
+        return end
 
     def forget_unsaid(self) -> None:
         """The latest tokens that have added no character will come again: half a character, or what may be the
@@ -186,22 +204,24 @@ class Transcript:
             blank.append(text)
         self._blank += blank[::-1]
 
-    def _event(self, event: bytes) -> None:
+    def _event(self, event: bytes) -> bool:
+        """Keep one event. Returns whether the answer can be continued behind it."""
         message = message_of(event)
-        if message is None:
-            return
-        choices = message.get("choices")
-        if not isinstance(choices, list):
-            self.odd = self.odd or "odd_answer"
-            return
-        if not choices:  # a usage
-            return
+        if message is not None:
+            choices = message.get("choices")
+            if not isinstance(choices, list):
+                self.odd = "odd_answer"
+            elif choices:  # else a usage
+                self._choice(message, choices, event)
+        return not self.odd
+
+    def _choice(self, message: dict[str, Any], choices: list[Any], event: bytes) -> None:
         choice = choices[0]
         if len(choices) > 1 or not isinstance(choice, dict) or choice.get("index", 0) != 0:
-            self.odd = self.odd or "several_choices"
+            self.odd = "several_choices"
             return
         if choice.get("logprobs") is not None:
-            self.odd = self.odd or "logprobs"
+            self.odd = "logprobs"
         text = self._say(choice)
         end = is_finish(choice.get("finish_reason"))
         self.finished = self.finished or end is True

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from router import clock
 from router.core.fleet import Fleet
@@ -31,6 +32,8 @@ from router.upstream.pool import ConnectError, Pool, Pools
 from router.wire.outbound import Outbound, Piece
 
 _log = logging.getLogger("router.gateway")
+
+R = TypeVar("R", bound=Relay[Exchange])
 
 _GONE = AttemptEnd(Outcome.CLIENT_GONE)
 _SUPERSEDED = AttemptEnd(Outcome.SUPERSEDED)
@@ -208,13 +211,40 @@ class Attempts:
         timeouts = self._force.settings.timeouts
         until_s = now_s + timeouts.answer
         due_s = now_s + timeouts.first_token if ask.stream or x.shape is not None else until_s
-        if x.envelope.timeout_s is not None and x.rest is None:
-            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
-        self._deadlines.note(due_s)
         relay_of: Callable[..., Relay[Exchange]] = Relay
         if x.shape is not None:
             relay_of = partial(AssemblingRelay, shape=x.shape, until_s=until_s, gap_s=timeouts.token_gap)
-        relay = relay_of(
+        x.relay = relay = self._relay(relay_of, x, ask, pool, outbound, now_s, due_s)
+        outbound.send(data, relay)
+        return relay
+
+    def send_beside(self, x: Exchange, hedge: Hedge, outbound: Outbound, now_s: float) -> None:
+        """Send the request a second time, to the backend of ``hedge``. Raises ConnectionResetError."""
+        ask, pool = x.ask, hedge.pool
+        assert ask is not None
+        data = self._upstream_bytes(x, ask, pool, ask_usage=pool.takes_usage_option is True and asks_for_usage(ask))
+        due_s = now_s + self._force.settings.timeouts.first_token
+        relay = self._relay(Second, x, ask, pool, outbound, now_s, due_s)
+        relay.hedge, hedge.relay = hedge, relay
+        if hedge.followed:
+            x.relay = relay
+        outbound.send(data, relay)
+
+    def _relay(
+        self,
+        relay_of: Callable[..., R],
+        x: Exchange,
+        ask: Ask,
+        pool: Pool,
+        outbound: Outbound,
+        now_s: float,
+        due_s: float,
+    ) -> R:
+        """The reader of an attempt's answer; its first token is due at ``due_s``, or when the client says."""
+        if x.envelope.timeout_s is not None and x.rest is None:
+            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
+        self._deadlines.note(due_s)
+        return relay_of(
             self,
             x,
             ask,
@@ -228,36 +258,6 @@ class Attempts:
             hides_usage=ask.stream and not shows_usage(ask),
             seam=self._continuing.seam(x, ask) if x.rest is not None else None,
         )
-        x.relay = relay
-        outbound.send(data, relay)
-        return relay
-
-    def send_beside(self, x: Exchange, hedge: Hedge, outbound: Outbound, now_s: float) -> None:
-        """Send the request a second time, to the backend of ``hedge``. Raises ConnectionResetError."""
-        ask, pool, timeouts = x.ask, hedge.pool, self._force.settings.timeouts
-        assert ask is not None
-        data = self._upstream_bytes(x, ask, pool, ask_usage=pool.takes_usage_option is True and asks_for_usage(ask))
-        due_s = now_s + timeouts.first_token
-        if x.envelope.timeout_s is not None:
-            due_s = min(due_s, x.arrival_s + x.envelope.timeout_s)
-        self._deadlines.note(due_s)
-        relay = Second(
-            self,
-            x,
-            ask,
-            x.answer,
-            pool,
-            outbound,
-            self._deadlines,
-            now_s,
-            due_s - now_s,
-            asked_bytes=len(x.request.body),
-            hides_usage=not shows_usage(ask),
-        )
-        relay.hedge, hedge.relay = hedge, relay
-        if hedge.followed:
-            x.relay = relay
-        outbound.send(data, relay)
 
     def _end(self, x: Exchange, lease: Lease, pool: Pool, end: AttemptEnd, *, hedge: bool = False) -> None:
         """Whatever happened: the lease ends here, health, estimator and limits are told, and the attempt is noted."""

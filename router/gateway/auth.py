@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from router import clock
 from router.config import AuthSection, Plan
 from router.errors import RouterError
+from router.moments import iso_of
 from router.store.base import SECRET_PREFIX, Key, KeyRing
 
 _BEARER = b"bearer "
@@ -17,15 +21,24 @@ def anonymous_key(plan: Plan) -> Key:
 
 
 class Authenticator:
-    """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), always with the same body, and
-    "forbidden" for a key whose plan is not in the configuration: no other plan may stand in for its limits.
+    """Turns the secret of a request into a Key. Raises RouterError("unauthorized"), with the same body whether a secret
+    is missing, wrong or revoked, and with the reason if it has expired or was replaced; and "forbidden" for a key whose
+    plan is not in the configuration: no other plan may stand in for its limits.
 
     Open mode is for those without a key of ours. One that is wrong or revoked is refused there, too: whoever lost it
     would otherwise lose its residency and its limits.
     """
 
-    def __init__(self, section: AuthSection, plans: dict[str, Plan], keys: KeyRing) -> None:
+    def __init__(
+        self,
+        section: AuthSection,
+        plans: dict[str, Plan],
+        keys: KeyRing,
+        *,
+        wall_s: Callable[[], float] = clock.wall_s,
+    ) -> None:
         self._keys = keys
+        self._wall_s = wall_s
         self._open = section.mode == "open"
         self._anonymous = anonymous_key(plans["default"])
 
@@ -33,6 +46,8 @@ class Authenticator:
         if secret is not None and secret.startswith(_PREFIX):
             key = self._keys.lookup(secret)
             if key is not None and not key.revoked:
+                if key.expires_s is not None or key.replaced_until_s is not None:
+                    self._check_time(key)
                 if key.plan_missing:
                     detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
                     raise RouterError("forbidden", detail)
@@ -40,6 +55,15 @@ class Authenticator:
         elif self._open:
             return self._anonymous
         raise RouterError("unauthorized", "Missing or invalid API key.")
+
+    def _check_time(self, key: Key) -> None:
+        """Who has the secret may know why it does not work any more."""
+        now_s = self._wall_s()
+        if key.expires_s is not None and now_s >= key.expires_s:
+            raise RouterError("unauthorized", f"This API key expired at {iso_of(key.expires_s)}.")
+        if key.replaced_until_s is not None and now_s >= key.replaced_until_s:
+            since = iso_of(key.replaced_until_s)
+            raise RouterError("unauthorized", f"This API key was given a new secret; the old one ended at {since}.")
 
 
 def secret_of(headers: dict[bytes, bytes]) -> bytes | None:

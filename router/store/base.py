@@ -30,6 +30,11 @@ class Key:
     revoked: bool
     #: The configuration has no plan of this name: the key may do nothing. ``plan`` then has its name and no room.
     plan_missing: bool = False
+    expires_s: float | None = None  # wall clock; None: never
+    #: The key was looked up by a secret that was replaced, which works until then.
+    replaced_until_s: float | None = None
+    #: Until when secrets that were replaced go on working; the latest is the last.
+    older_until_s: tuple[float, ...] = ()
 
 
 class Shown(Value):
@@ -103,6 +108,14 @@ class KeyRing(Protocol):
         """
 
 
+class Server(Protocol):
+    """A server that lives as long as the store."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Store(Protocol):
     """Administration (create_key … reset_quota) raises RouterError("store_unavailable") while the store is away; the
     verbs of the request path never raise."""
@@ -149,7 +162,9 @@ class Store(Protocol):
         None gives everything back.
         """
 
-    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
+    async def create_key(
+        self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
+    ) -> tuple[Key, str]:
         """A new key and its secret, which is shown this once. ``tenant`` defaults to the name."""
 
     async def list_keys(self) -> list[Key]:
@@ -157,9 +172,13 @@ class Store(Protocol):
 
     async def get_key(self, key_id: str) -> Key | None: ...
 
-    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
-        """Give a key another ``name``, ``plan`` or ``tenant``; None: there is none. In force on every router within
-        about a second; the share of its limits that it has used stays used."""
+    async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
+        """Give a key another ``name``, ``plan``, ``tenant`` or ``expires_s``; None: there is none. In force on every
+        router within about a second; the share of its limits that it has used stays used."""
+
+    async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
+        """Give a key a new secret, which is returned this once; None: there is none. All its older secrets work for
+        ``overlap_s`` at most from now on. It stays one key, with one account. Raises RouterError if it has too many."""
 
     async def revoke_key(self, key_id: str) -> bool:
         """Every router refuses the key within about a second. False: there is no such key."""

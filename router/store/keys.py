@@ -12,7 +12,8 @@ import hmac
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,8 +25,17 @@ PEPPER_ENV = "ROUTER_KEY_PEPPER"
 _CACHE_ENTRIES = 8192
 #: Most keys that a line about a missing plan names.
 _NAMED_MAX = 5
+#: Most secrets of one key that were replaced and still work.
+OLDER_MAX = 8
 
 _log = logging.getLogger("router.store")
+
+
+class Older(NamedTuple):
+    """A secret that was replaced."""
+
+    digest: str  # hex
+    until_s: float  # wall clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +49,50 @@ class KeyRecord:
     created_s: float
     revoked: bool
     digest: str  # hex
+    expires_s: float | None = None
+    rotations: int = 0  # how often it was given a new secret
+    older: tuple[Older, ...] = ()  # the one that ends first is the first
+
+    def document(self) -> dict[str, Any]:
+        """For JSON, with the id. Members that say nothing are left out: older routers can read the rest."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        found["older"] = tuple(map(tuple, self.older))
+        return {name: value for name, value in found.items() if name not in _LATER or value != _LATER[name]}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> KeyRecord:
+        """Raises TypeError or ValueError: this is not a record that a router wrote."""
+        older = tuple(Older(str(digest), float(until_s)) for digest, until_s in document.get("older", ()))
+        record = cls(**{**document, "older": older})
+        float(record.expires_s or 0.0)
+        for digest in (record.digest, *(each.digest for each in older)):
+            bytes.fromhex(digest)
+        return record
 
     def encode(self) -> bytes:
-        fields = {name: getattr(self, name) for name in ("name", "tenant", "plan", "created_s", "revoked", "digest")}
-        return orjson.dumps(fields)
+        document = self.document()
+        del document["id"]
+        return orjson.dumps(document)
 
     @classmethod
     def decode(cls, key_id: str, raw: bytes | str) -> KeyRecord | None:
         """None: this is not a record that a router wrote."""
         try:
-            record = cls(key_id, **orjson.loads(raw))
-            bytes.fromhex(record.digest)
+            return cls.of({**orjson.loads(raw), "id": key_id})
         except (TypeError, ValueError):
             return None
+
+    def corrected(self, known: KeyRecord) -> KeyRecord:
+        """This record as it must be, given what a router knows of the key: a revocation and a new secret are never
+        taken back."""
+        record = replace(self, revoked=True) if known.revoked and not self.revoked else self
+        if known.rotations > self.rotations:
+            record = replace(record, digest=known.digest, rotations=known.rotations, older=known.older)
         return record
+
+
+#: Members that older routers do not know, with the values that say nothing.
+_LATER = {"expires_s": None, "rotations": 0, "older": ()}
 
 
 def new_pepper() -> bytes:
@@ -64,11 +104,33 @@ def fingerprint(pepper: bytes) -> str:
     return hmac.digest(pepper, b"meridian pepper", hashlib.sha256).hex()[:16]
 
 
-def new_key(name: str, plan: str, tenant: str | None, created_s: float, pepper: bytes) -> tuple[KeyRecord, str]:
+def new_key(
+    name: str, plan: str, tenant: str | None, created_s: float, pepper: bytes, expires_s: float | None = None
+) -> tuple[KeyRecord, str]:
     """A new record and the secret that belongs to it."""
+    secret, digest = _new_secret(pepper)
+    key_id = "key_" + secrets.token_hex(8)
+    return KeyRecord(key_id, name, tenant or name, plan, created_s, False, digest, expires_s), secret
+
+
+def rotated(record: KeyRecord, overlap_s: float, now_s: float, pepper: bytes) -> tuple[KeyRecord, str]:
+    """The record with a new secret, and that secret. Raises RouterError if too many older ones still work."""
+    secret, digest = _new_secret(pepper)
+    until_s = now_s + overlap_s
+    ending = [Older(each.digest, min(each.until_s, until_s)) for each in record.older if each.until_s > now_s]
+    if overlap_s > 0:
+        ending.append(Older(record.digest, until_s))
+    older = tuple(sorted(ending, key=lambda each: each.until_s)) if overlap_s > 0 else ()
+    if len(older) > OLDER_MAX:
+        detail = f"{OLDER_MAX} older secrets of this key still work. An overlap of 0 ends them."
+        raise RouterError("invalid_request", detail, param="overlap")
+    return replace(record, digest=digest, rotations=record.rotations + 1, older=older), secret
+
+
+def _new_secret(pepper: bytes) -> tuple[str, str]:
+    """And its digest."""
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    digest = hmac.digest(pepper, secret.encode(), "sha256").hex()
-    return KeyRecord("key_" + secrets.token_hex(8), name, tenant or name, plan, created_s, False, digest), secret
+    return secret, hmac.digest(pepper, secret.encode(), "sha256").hex()
 
 
 class Ring:
@@ -139,8 +201,7 @@ class Ring:
         self._records = {r.id: r for r in records}
         self.changes += self._records != before or pepper != self._pepper
         self._by_id = {i: keys[i] if before.get(i) == r else self._key(r) for i, r in self._records.items()}
-        self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
-        self._cache = {}
+        self._index_all()
         self._pepper = pepper
         self.loaded = True
         self._say_missing()
@@ -148,25 +209,48 @@ class Ring:
     def put(self, record: KeyRecord) -> Key:
         """Add or replace one key."""
         key = self._key(record)
+        if (before := self._records.get(record.id)) is not None:
+            for digest in (before.digest, *(each.digest for each in before.older)):
+                self._by_digest.pop(bytes.fromhex(digest), None)
         self._records[record.id] = record
         self.changes += 1
-        self._by_id[record.id] = self._by_digest[bytes.fromhex(record.digest)] = key
+        self._by_id[record.id] = key
+        self._index(record, key)
         self._cache = {}
         return key
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         self._plans = dict(plans)
         self._by_id = {i: self._key(r) for i, r in self._records.items()}
-        self._by_digest = {bytes.fromhex(r.digest): self._by_id[i] for i, r in self._records.items()}
-        self._cache = {}
+        self._index_all()
         self._say_missing()
+
+    def _index_all(self) -> None:
+        self._by_digest, self._cache = {}, {}
+        for key_id, record in self._records.items():
+            self._index(record, self._by_id[key_id])
+
+    def _index(self, record: KeyRecord, key: Key) -> None:
+        self._by_digest[bytes.fromhex(record.digest)] = key
+        for older in record.older:
+            self._by_digest[bytes.fromhex(older.digest)] = replace(key, replaced_until_s=older.until_s)
 
     def _key(self, record: KeyRecord) -> Key:
         plan = self._plans.get(record.plan)
         missing = plan is None
         if plan is None:
             plan = _no_room(record.plan)
-        return Key(record.id, record.name, record.tenant, plan, record.created_s, record.revoked, missing)
+        return Key(
+            record.id,
+            record.name,
+            record.tenant,
+            plan,
+            record.created_s,
+            record.revoked,
+            missing,
+            record.expires_s,
+            older_until_s=tuple(older.until_s for older in record.older),
+        )
 
     def _say_missing(self) -> None:
         """Log, once for each change, the plans of keys that the configuration does not have."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from router.store.base import Key, StoreError
 from router.store.courier import Command, Link, LinkError
-from router.store.keys import PEPPER_ENV, KeyRecord, Ring, fingerprint, new_key, new_pepper
+from router.store.keys import PEPPER_ENV, KeyRecord, Ring, fingerprint, new_key, new_pepper, rotated
 
 KEYS = "{mr}:keys"
 VERSION = "{mr}:version"
@@ -85,12 +85,14 @@ class KeySync:
         await self._restore_runtime()
         await self._changed()
 
-    async def create(self, name: str, plan: str, tenant: str | None, created_s: float) -> tuple[Key, str]:
+    async def create(
+        self, name: str, plan: str, tenant: str | None, created_s: float, expires_s: float | None
+    ) -> tuple[Key, str]:
         async with self._lock:
             pepper = await self._pepper(self._ring.pepper or new_pepper())
             if pepper != self._ring.pepper or not self._ring.loaded:
                 await self._load()
-            record, secret = new_key(name, plan, tenant, created_s, pepper)
+            record, secret = new_key(name, plan, tenant, created_s, pepper, expires_s)
             await self._write(record)
             return self._ring.put(record), secret
 
@@ -104,6 +106,17 @@ class KeySync:
             record = dataclasses.replace(record, **changes)
             await self._write(record)
             return self._ring.put(record)
+
+    async def rotate(self, key_id: str, overlap_s: float, now_s: float) -> tuple[Key, str] | None:
+        """Give a key a new secret. None: there is no such key."""
+        async with self._lock:
+            await self._load()
+            record = self._ring.records.get(key_id)
+            if record is None:
+                return None
+            record, secret = rotated(record, overlap_s, now_s, self._ring.pepper)
+            await self._write(record)
+            return self._ring.put(record), secret
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")
@@ -151,7 +164,7 @@ class KeySync:
         if self._ring.pepper and pepper in (b"", self._ring.pepper):
             records += await self._give_back({record.id for record in records}, pepper)
             pepper = self._ring.pepper
-            records = await self._revoke_again(records)
+            records = await self._correct(records)
         self._ring.load(records, pepper)
         self._version = int(version or 0)
 
@@ -164,14 +177,15 @@ class KeySync:
             await self._run(("HSETNX", KEYS, record.id, record.encode()))
         return lost
 
-    async def _revoke_again(self, records: list[KeyRecord]) -> list[KeyRecord]:
-        """Revocations are never taken back: one that is not found was lost, as when a router that had not heard of it
-        gave its keys back."""
+    async def _correct(self, records: list[KeyRecord]) -> list[KeyRecord]:
+        """Revocations and new secrets are never taken back: one that is not found was lost, as when a router that had
+        not heard of it gave its keys back."""
         known = self._ring.records
-        lost = {r.id for r in records if not r.revoked and (mine := known.get(r.id)) is not None and mine.revoked}
-        for key_id in lost:
-            await self._write(known[key_id])
-        return [known[record.id] if record.id in lost else record for record in records]
+        right = [r.corrected(mine) if (mine := known.get(r.id)) is not None else r for r in records]
+        for found, record in zip(records, right, strict=True):
+            if record is not found:
+                await self._write(record)
+        return right
 
     async def _write(self, record: KeyRecord) -> None:
         await self._run(("HSET", KEYS, record.id, record.encode()))

@@ -15,7 +15,7 @@ from router.core.limits import MICRO, NOTHING, Amounts, Shape, Units, cost
 from router.core.quota import Account, advance, reserve, settle
 from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
-from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper
+from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper, rotated
 from router.store.notes import Marks, Notes
 
 #: A slot is given back by the settlement of its request; nobody else could hold it, so it need not expire.
@@ -144,8 +144,10 @@ class MemoryStore:
         release = (reservation.slot,) if reservation.slot is not None else ()
         settle(account, purse.limits, now_us, back, taken_us=account.at_us, release=release, lease_us=_LEASE_US)
 
-    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
-        record, secret = new_key(name, plan, tenant, self._wall_s(), self.keys.pepper)
+    async def create_key(
+        self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
+    ) -> tuple[Key, str]:
+        record, secret = new_key(name, plan, tenant, self._wall_s(), self.keys.pepper, expires_s)
         return self.keys.put(record), secret
 
     async def list_keys(self) -> list[Key]:
@@ -154,8 +156,14 @@ class MemoryStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
-    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+    async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
         return self._change(key_id, **changes)
+
+    async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
+        if (record := self.keys.records.get(key_id)) is None:
+            return None
+        record, secret = rotated(record, overlap_s, self._wall_s(), self.keys.pepper)
+        return self.keys.put(record), secret
 
     async def revoke_key(self, key_id: str) -> bool:
         return self._change(key_id, revoked=True) is not None

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from operator import add, sub
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from router.config import Plan
 from router.core.limits import MICRO, NOTHING, SLOTS, Amounts, Units, cost
@@ -19,7 +19,7 @@ from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone, with_slots
 from router.store.answers import limit_states, refusal
-from router.store.base import Key, LimitState, Refusal, Reservation
+from router.store.base import Key, LimitState, Refusal, Reservation, Server
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.keys import Ring
@@ -47,14 +47,6 @@ T = TypeVar("T")
 LEASE_S = 15.0
 FLEET = "{mr}:fleet"
 FLEET_SILENCE_MS = 5000
-
-
-class Server(Protocol):
-    """A server that lives as long as the store."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 class SharedStore:
@@ -268,8 +260,10 @@ class SharedStore:
 
     # administration
 
-    async def create_key(self, name: str, plan: str = "default", tenant: str | None = None) -> tuple[Key, str]:
-        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s()))
+    async def create_key(
+        self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
+    ) -> tuple[Key, str]:
+        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s(), expires_s))
 
     async def list_keys(self) -> list[Key]:
         return self.keys.all()
@@ -277,8 +271,11 @@ class SharedStore:
     async def get_key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
 
-    async def change_key(self, key_id: str, changes: Mapping[str, str]) -> Key | None:
+    async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
         return await self._asked(self._sync.change(key_id, **changes))
+
+    async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
+        return await self._asked(self._sync.rotate(key_id, overlap_s, self._wall_s()))
 
     async def revoke_key(self, key_id: str) -> bool:
         return await self._asked(self._sync.change(key_id, revoked=True)) is not None

@@ -49,7 +49,7 @@ class Snapshot:
         try:
             told = self._read(self._path)
             pepper = checked_pepper(told["pepper"].encode(), os.environ.get(PEPPER_ENV, "").encode())
-            records = [KeyRecord(**each) for each in told["keys"]]
+            records = [KeyRecord.of(each) for each in told["keys"]]
             saved_s = float(told["saved_s"])
         except FileNotFoundError:
             return
@@ -82,7 +82,7 @@ class Snapshot:
     def _text(self) -> bytes:
         from_env = os.environ.get(PEPPER_ENV, "").encode()
         pepper = f"env:{fingerprint(from_env)}" if from_env else f"raw:{self._ring.pepper.decode()}"
-        keys = [{name: getattr(record, name) for name in KeyRecord.__slots__} for record in self._ring.records.values()]
+        keys = [record.document() for record in self._ring.records.values()]
         told = {"format": _FORMAT, "saved_s": self._wall_s(), "pepper": pepper, "keys": keys}
         return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 

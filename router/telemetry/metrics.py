@@ -157,6 +157,42 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "router_backend_kv_ratio", "gauge", ("region", "backend"), "KV cache in use, 0 to 1, as the engine says."
     ),
+    MetricSpec("router_backends_there", "gauge", ("region", "model"), "Backends of a model that may be sent requests."),
+    MetricSpec(
+        "router_backends_needed",
+        "gauge",
+        ("region", "model"),
+        "Backends that keep 95 % of first tokens within the target, also when a new one has started; for autoscalers.",
+    ),
+    MetricSpec("router_backends_short", "gauge", ("region", "model"), "Backends that are needed and not there."),
+    MetricSpec(
+        "router_backends_idle_usd_per_hour",
+        "gauge",
+        ("region", "model"),
+        "What backends cost that are not needed; without a target, that had no request for a minute.",
+    ),
+    MetricSpec(
+        "router_requests_per_second",
+        "gauge",
+        ("region", "model"),
+        "Requests that all routers send to the backends of a model, over about the last 10 s.",
+    ),
+    MetricSpec(
+        "router_ttft_target_seconds", "gauge", ("region", "model"), "The configured target of 95 % of first tokens."
+    ),
+    MetricSpec(
+        "router_ttft_predicted_seconds",
+        "gauge",
+        ("region", "model"),
+        "What 95 % of first tokens stay below, by prediction, with the backends that are there.",
+    ),
+    MetricSpec(
+        "router_backend_standing",
+        "gauge",
+        ("region", "backend", "model", "state"),
+        "1 for a backend that is full, or gets far less than its siblings. `router capacity` says why.",
+        values=(("state", ("saturated", "starved")),),
+    ),
     MetricSpec("router_queue_length", "gauge", ("model",), "Requests that wait for a place."),
     MetricSpec("router_connections", "gauge", (), "Client connections."),
     MetricSpec("router_buffered_bytes", "gauge", (), "Request bodies held."),
@@ -192,6 +228,14 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_running": max,
     "router_backend_waiting": max,
     "router_backend_kv_ratio": max,
+    "router_backends_there": max,
+    "router_backends_needed": max,
+    "router_backends_short": max,
+    "router_backends_idle_usd_per_hour": min,
+    "router_requests_per_second": max,
+    "router_ttft_target_seconds": max,
+    "router_ttft_predicted_seconds": max,
+    "router_backend_standing": max,
     "router_store_up": min,
     "router_config_generation": max,
     "router_workers": add,

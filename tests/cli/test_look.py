@@ -255,7 +255,7 @@ def test_a_decision_that_is_not_kept_is_not_taken_for_none(play: Play) -> None:
     decision = {"policy": "ttft", "backend": "us-east/a", "candidates": []}
     play.admin.answers = {("POST", "/admin/v1/explain"): {"request_id": "req-1", "decision": decision}}
     explain.run_explain(play.context, explain.ExplainOptions("req-1", {}, as_json=False))
-    assert "us-east/a · policy ttft · the candidates of this decision are no longer kept" in play.out
+    assert "us-east/a · policy ttft · the router has forgotten the candidates of this decision" in play.out
 
 
 def test_explain_needs_one_of_both(play: Play) -> None:

@@ -42,6 +42,42 @@ def test_list_hides_the_revoked(play: Play) -> None:
     assert "● revoked" in play.out
 
 
+def test_list_says_when_keys_expire_and_which_change_their_secret(play: Play) -> None:
+    expired = {"id": "key_2", "name": "old", "expires_s": 1_790_000_100.0, "expired": True}
+    changing = {"id": "key_3", "name": "new", "older_secrets": 1, "overlap_until_s": 1_790_000_200.0}
+    play.admin.answers = {KEYS: {"data": [KEY, KEY | expired, KEY | changing]}}
+    keys.run_list(play.context, keys.ListOptions(revoked=False, as_json=False))
+    lines = play.out.splitlines()
+    assert "never" in lines[1]
+    assert "● expired" in lines[2]
+    assert "old secret until 2026-" in lines[3]
+
+
+def test_create_and_set_hand_on_the_expiry(play: Play) -> None:
+    made = {"id": "key_1", "name": "me", "plan": "tiny", "key": "mr-secret", "expires": "2026-12-30T09:00:00Z"}
+    play.admin.answers = {("POST", "/admin/v1/keys"): made, ("GET", "/admin/v1/keys/key_1"): KEY}
+    play.admin.answers["PATCH", "/admin/v1/keys/key_1"] = KEY | {"expires": "2026-12-30T09:00:00Z"}
+    keys.run_create(play.context, keys.CreateOptions("me", None, None, as_json=False, expires="30d"))
+    assert play.admin.calls[-1][2] == {"name": "me", "expires": "30d"}
+    keys.run_set(play.context, keys.SetOptions("key_1", {"expires": "never"}, as_json=False))
+    assert play.admin.calls[-1][2] == {"expires": "never"}
+    assert play.out.count("expires 2026-12-30T09:00:00Z") == 2
+
+
+def test_rotate_prints_the_new_secret_and_until_when_the_old_one_works(play: Play) -> None:
+    path = "/admin/v1/keys/key_1"
+    made = KEY | {"key": "mr-new", "older_secrets": 1, "overlap_until_s": 1_790_000_200.0}
+    play.admin.answers = {("GET", path): KEY, ("POST", f"{path}/rotate"): made}
+    keys.run_rotate(play.context, keys.RotateOptions("key_1", "24h", as_json=False))
+    assert play.admin.calls[-1] == ("POST", f"{path}/rotate", {"overlap": "24h"})
+    assert "older secrets work until 2026-" in play.out
+    assert play.out.splitlines()[-1] == "mr-new"
+    play.admin.answers["POST", f"{path}/rotate"] = made | {"older_secrets": 0, "overlap_until_s": None}
+    keys.run_rotate(play.context, keys.RotateOptions("key_1", None, as_json=False))
+    assert play.admin.calls[-1][2] == {}
+    assert "older secrets work no more" in play.out
+
+
 def test_a_key_may_be_named_by_its_name(play: Play) -> None:
     play.admin.answers = {KEYS: {"data": [KEY]}, ("DELETE", "/admin/v1/keys/key_1"): KEY | {"revoked": True}}
     keys.run_revoke(play.context, keys.KeyOptions("me", as_json=False))

@@ -12,6 +12,7 @@ from cli.app import build
 from cli.commands import (
     bench,
     burn_in,
+    capacity,
     chaos,
     chat,
     config,
@@ -60,6 +61,7 @@ BENCH = {
 }
 
 CASES = [
+    ("capacity --json", "run_capacity", capacity.CapacityOptions(as_json=True)),
     ("status --json", "run_status", status.StatusOptions(as_json=True)),
     ("top -i 0.5", "run_top", top.TopOptions(interval_s=0.5)),
     ("regions list", "run_list", regions.ListOptions(as_json=False)),
@@ -115,6 +117,9 @@ CASES = [
     ("keys list --all", "run_list", keys.ListOptions(revoked=True, as_json=False)),
     ("keys show key_1", "run_show", keys.KeyOptions("key_1", as_json=False)),
     ("keys set me --plan p", "run_set", keys.SetOptions("me", {"plan": "p"}, as_json=False)),
+    ("keys set me --expires 30d", "run_set", keys.SetOptions("me", {"expires": "30d"}, as_json=False)),
+    ("keys rotate me", "run_rotate", keys.RotateOptions("me", None, as_json=False)),
+    ("keys rotate me --overlap 7d", "run_rotate", keys.RotateOptions("me", "7d", as_json=False)),
     ("keys revoke me", "run_revoke", keys.KeyOptions("me", as_json=False)),
     ("quota show", "run_show", quota.ShowOptions(None, as_json=False)),
     ("quota reset me", "run_reset", quota.ResetOptions("me", as_json=False)),

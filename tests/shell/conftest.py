@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.control import TOML, Admin, administering
+from tests.support.shared_store import SharedStore
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
         # the first probes go out at once; nobody listens there
         await asyncio.sleep(0.05)
         yield made
+
+
+@pytest.fixture
+def store() -> SharedStore:
+    """A store that several routers of a test share."""
+    return SharedStore()

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from router import clock
-from router.config import Config, Plan, parse
+from router.config import Config, parse
 from router.control import burn_ins
 from router.control.burn_ins import BurnIns, identity_of
 from router.core.decisions import Dispatch, Struck
@@ -19,7 +19,7 @@ from router.core.policy import POLICIES
 from router.core.types import Request
 from router.observe.observer import Observer
 from tests.shell.test_prober import until
-from tests.shell.test_wishes import Shared
+from tests.support.shared_store import SharedStore
 from tests.support.sim_engine import MODEL, Client
 from tests.support.sim_engine import engine as simulated
 
@@ -28,11 +28,6 @@ from tests.support.sim_engine import engine as simulated
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(burn_ins, "_SYNC_S", 0.02)
     monkeypatch.setattr(burn_ins, "_CLAIM_S", 0.05)
-
-
-@pytest.fixture
-def store() -> Shared:
-    return Shared({"default": Plan("default")}, monotonic_s=clock.monotonic_s, wall_s=clock.wall_s)
 
 
 def config_of(new: Client, *old: Client, engine: str = "vllm") -> Config:
@@ -48,7 +43,7 @@ def config_of(new: Client, *old: Client, engine: str = "vllm") -> Config:
 
 
 @asynccontextmanager
-async def router(config: Config, store: Shared, name: str = "one") -> AsyncIterator[tuple[BurnIns, Fleet]]:
+async def router(config: Config, store: SharedStore, name: str = "one") -> AsyncIterator[tuple[BurnIns, Fleet]]:
     fleet = Fleet(Params())
     fleet.apply(config.backends, clock.monotonic_s())
     observer = Observer(fleet, config)
@@ -83,7 +78,7 @@ class Fixed:
         return 0.0
 
 
-async def test_a_new_backend_gets_traffic_when_it_has_passed_and_not_before(store: Shared) -> None:
+async def test_a_new_backend_gets_traffic_when_it_has_passed_and_not_before(store: SharedStore) -> None:
     async with simulated() as new, simulated() as old:
         async with router(config_of(new, old), store) as (running, fleet):
             backend = fleet.backends["r/new"]
@@ -108,7 +103,7 @@ async def test_a_new_backend_gets_traffic_when_it_has_passed_and_not_before(stor
     assert answers_of(old) <= 40
 
 
-async def test_one_that_fails_stays_outside_and_says_why(store: Shared) -> None:
+async def test_one_that_fails_stays_outside_and_says_why(store: SharedStore) -> None:
     async with simulated() as new, simulated() as old:
         await new.fault("error_status", status=500)
         async with router(config_of(new, old), store) as (running, fleet):
@@ -124,7 +119,7 @@ async def test_one_that_fails_stays_outside_and_says_why(store: Shared) -> None:
             assert {c.backend: c.struck for c in decision.candidates}["r/new"] is Struck.BURNING_IN
 
 
-async def test_all_routers_of_a_store_learn_it_and_a_restart_asks_nobody_again(store: Shared) -> None:
+async def test_all_routers_of_a_store_learn_it_and_a_restart_asks_nobody_again(store: SharedStore) -> None:
     async with simulated() as new, simulated() as old:
         config = config_of(new, old)
         async with router(config, store, "one") as (_, first), router(config, store, "two") as (_, second):
@@ -137,7 +132,7 @@ async def test_all_routers_of_a_store_learn_it_and_a_restart_asks_nobody_again(s
         assert answers_of(new) <= asked + 5, "nothing but whether it continues answers"
 
 
-async def test_another_engine_behind_the_name_proves_itself_again(store: Shared) -> None:
+async def test_another_engine_behind_the_name_proves_itself_again(store: SharedStore) -> None:
     async with simulated() as new, simulated() as old:
         config = config_of(new, old)
         name, spec = "r/new", config.backends[0]
@@ -155,7 +150,7 @@ async def test_another_engine_behind_the_name_proves_itself_again(store: Shared)
             assert fleet.backends[name].burning_in_since_s is None, "an operator may let it in by the file"
 
 
-async def test_an_operator_may_measure_one_that_serves(store: Shared) -> None:
+async def test_an_operator_may_measure_one_that_serves(store: SharedStore) -> None:
     async with simulated("llamacpp") as new, simulated("llamacpp") as old:
         async with router(config_of(new, old, engine="llamacpp"), store) as (running, fleet):
             await until(lambda: fleet.backends["r/old0"].models and fleet.backends["r/new"].models)
@@ -167,7 +162,7 @@ async def test_an_operator_may_measure_one_that_serves(store: Shared) -> None:
                 running.begin("r/none")
 
 
-async def test_without_a_store_a_router_measures_for_itself(store: Shared) -> None:
+async def test_without_a_store_a_router_measures_for_itself(store: SharedStore) -> None:
     store.away = True
     async with simulated() as new, router(config_of(new), store) as (running, fleet):
         await until(lambda: fleet.backends["r/new"].burning_in_since_s is None)

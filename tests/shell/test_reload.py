@@ -15,9 +15,11 @@ import pytest
 from router.config import Config, load
 from router.control.reload import ConfigReloader
 from router.errors import ConfigError
+from tests.support.certificates import certificate
 from tests.unit.test_config_checks import CASES, Bad
 
-GOOD = '[router]\npolicy = "ttft"\n[[regions]]\nname = "us-east"\nbackends = []\n'
+GOOD_REGION = '[[regions]]\nname = "us-east"\nbackends = []\n'
+GOOD = f'[router]\npolicy = "ttft"\n{GOOD_REGION}'
 
 
 class Applied:
@@ -89,6 +91,32 @@ async def test_touching_the_file_changes_nothing(file: Path, watched: tuple[Conf
     put(file, GOOD + "# a comment\n")
     await asyncio.sleep(0.4)
     assert (reloader.generation, applied.policies) == (1, [])
+
+
+async def test_a_certificate_that_is_replaced_is_read_again_also_by_a_link_that_moves(tmp_path: Path) -> None:
+    """As Kubernetes replaces a Secret: the files are links through a folder's link, which is swapped."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        certificate(tmp_path / folder, "tls")
+    (tmp_path / "data").symlink_to("one")
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).symlink_to(f"data/{name}")
+    file = tmp_path / "regions.toml"
+    file.write_text(f'[router]\ntls_cert = "{tmp_path}/tls.crt"\ntls_key = "{tmp_path}/tls.key"\n{GOOD_REGION}')
+    renewed: list[str] = []
+    reloader = ConfigReloader(load(file), [], poll_s=0.02, renew=lambda: renewed.append("again"))
+    reloader.start(signals=False)
+    try:
+        await asyncio.sleep(0.2)
+        assert renewed == []
+        (tmp_path / "next").symlink_to("two")
+        (tmp_path / "next").rename(tmp_path / "data")
+        await until(lambda: renewed)
+        assert (reloader.generation, reloader.refused) == (1, None)
+        await asyncio.sleep(0.2)
+        assert renewed == ["again"]
+    finally:
+        await reloader.stop()
 
 
 async def test_a_removed_file_leaves_the_old_in_force_until_it_is_back(

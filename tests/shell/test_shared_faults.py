@@ -8,12 +8,9 @@ from contextlib import asynccontextmanager
 from router import clock
 from router.control.shared_faults import SharedFaults
 from router.core.types import BackendSpec, RegionSpec
-from router.store.memory import MemoryStore
 from router.upstream.chaos import Chaos, InjectedFault
 from router.upstream.pool import Network, Pools
-from tests.shell.test_wishes import Shared, store
-
-__all__ = ["store"]
+from tests.support.shared_store import SharedStore
 
 EAST, WEST = RegionSpec("us-east"), RegionSpec("us-west")
 SPECS = tuple(
@@ -23,7 +20,7 @@ SPECS = tuple(
 REFUSE = InjectedFault("refuse", "us-east")
 
 
-def router(store: MemoryStore, *, allowed: bool = True) -> SharedFaults:
+def router(store: SharedStore, *, allowed: bool = True) -> SharedFaults:
     pools = Pools(Network.new(clock.monotonic_s))
     pools.apply(SPECS)
     return SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: allowed)
@@ -40,7 +37,7 @@ def running(faults: SharedFaults) -> set[str]:
     return {fault.name for fault, _ in faults.chaos.running()}
 
 
-async def test_a_fault_holds_at_every_router_that_allows_it(store: Shared) -> None:
+async def test_a_fault_holds_at_every_router_that_allows_it(store: SharedStore) -> None:
     one, two, strict = router(store), router(store), router(store, allowed=False)
     async with routers(one, two):
         assert await one.begin(REFUSE, 60.0)
@@ -57,7 +54,7 @@ async def test_a_fault_holds_at_every_router_that_allows_it(store: Shared) -> No
         assert await store.get_runtime() == {}
 
 
-async def test_to_let_one_backend_off_leaves_its_siblings_in_it_everywhere(store: Shared) -> None:
+async def test_to_let_one_backend_off_leaves_its_siblings_in_it_everywhere(store: SharedStore) -> None:
     one, two = router(store), router(store)
     async with routers(one, two):
         await one.begin(REFUSE, 60.0)
@@ -69,7 +66,7 @@ async def test_to_let_one_backend_off_leaves_its_siblings_in_it_everywhere(store
         assert running(one) == set()
 
 
-async def test_without_the_store_it_holds_here_and_is_handed_on_later(store: Shared) -> None:
+async def test_without_the_store_it_holds_here_and_is_handed_on_later(store: SharedStore) -> None:
     one, two = router(store), router(store)
     async with routers(one, two):
         store.away = True
@@ -90,7 +87,7 @@ async def test_without_the_store_it_holds_here_and_is_handed_on_later(store: Sha
         assert running(one) == set()
 
 
-async def test_what_is_over_or_cannot_be_read_is_taken_out_of_the_store(store: Shared) -> None:
+async def test_what_is_over_or_cannot_be_read_is_taken_out_of_the_store(store: SharedStore) -> None:
     one = router(store)
     async with routers(one):
         await store.set_runtime("chaos:refuse:us-east", '{"kind":"refuse","target":"us-east","until_s":1}')
@@ -101,7 +98,7 @@ async def test_what_is_over_or_cannot_be_read_is_taken_out_of_the_store(store: S
         assert set(await store.get_runtime()) == {"drain:us-east"}
 
 
-async def test_attempts_meet_the_faults_of_their_place_and_key(store: Shared) -> None:
+async def test_attempts_meet_the_faults_of_their_place_and_key(store: SharedStore) -> None:
     pools = Pools(Network.new(clock.monotonic_s))
     pools.apply(SPECS)
     chaos = Chaos(pools, clock.monotonic_s)

@@ -16,6 +16,7 @@ from router import clock
 from router.config import Config, load
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
+from router.control.capacity import CensusTaker, goals_of
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.plane import ControlPlane
@@ -140,6 +141,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         burn_ins=BurnIns(fleet, store, observer, router=config.router.name, now_s=clock.monotonic_s),
         faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
+        capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},

@@ -51,7 +51,8 @@ def problem(command: str) -> str | None:
 
 
 def _flags(command: Any) -> set[str]:
-    return {"--help"} | {option for parameter in command.params for option in parameter.opts}
+    said = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
+    return {"--help", *said}
 
 
 @pytest.mark.parametrize("path", markdown(), ids=name)

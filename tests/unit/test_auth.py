@@ -9,7 +9,7 @@ import pytest
 from router.config import AuthSection, Plan
 from router.errors import RouterError
 from router.gateway.auth import Authenticator, secret_of
-from router.store.keys import Ring, new_key
+from router.store.keys import Ring, new_key, rotated
 
 PEPPER = b"pepper"
 PLANS = {"default": Plan("default"), "eu": Plan("eu", residency=("eu",))}
@@ -77,3 +77,59 @@ def test_open_mode_needs_no_store_for_those_without_a_key() -> None:
 )
 def test_the_first_that_can_be_a_key_counts(headers: dict[bytes, bytes], secret: bytes | None) -> None:
     assert secret_of(headers) == secret
+
+
+NOW_S = 1_796_000_000.0
+END_S = 1_798_621_200.0
+
+
+class Clock:
+    """The wall clock of a test."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def refusal(authenticator: Authenticator, secret: str) -> str | None:
+    """Why it is refused; None if it is not."""
+    try:
+        authenticator.key_of(secret.encode())
+    except RouterError as error:
+        return f"{error.status} {error.detail}"
+    return None
+
+
+@pytest.mark.parametrize("mode", ["keys", "open"])
+def test_a_key_expires_without_a_restart_and_says_so(mode: str) -> None:
+    record, secret = new_key("a", "default", None, NOW_S, PEPPER, END_S)
+    ring, clock = Ring(PLANS), Clock()
+    ring.load([record], PEPPER)
+    door = Authenticator(AuthSection(mode=mode), PLANS, ring, wall_s=clock)
+    clock.now_s = END_S - 1
+    assert refusal(door, secret) is None
+    clock.now_s = END_S
+    assert refusal(door, secret) == "401 This API key expired at 2026-12-30T09:00:00Z."
+    ring.put(dataclasses.replace(record, expires_s=None))
+    assert refusal(door, secret) is None
+
+
+def test_an_old_secret_works_until_its_overlap_is_over() -> None:
+    record, old = new_key("a", "default", None, NOW_S, PEPPER)
+    ring, clock = Ring(PLANS), Clock()
+    door = Authenticator(AuthSection(), PLANS, ring, wall_s=clock)
+    ring.load([record], PEPPER)
+    assert refusal(door, old) is None, "the old secret is in the cache"
+    record, new = rotated(record, 60.0, NOW_S, PEPPER)
+    ring.put(record)
+    for clock.now_s in (NOW_S, NOW_S + 59):
+        one, other = door.key_of(old.encode()), door.key_of(new.encode())
+        assert (one.id, one.tenant) == (other.id, other.tenant)
+        assert one.plan is other.plan, "one account, which is looked up by the plan"
+    clock.now_s = NOW_S + 60
+    assert refusal(door, new) is None
+    assert "was given a new secret; the old one ended at 2026-" in (refusal(door, old) or "")
+    ring.load([dataclasses.replace(record, revoked=True)], PEPPER)
+    assert refusal(door, new) == refusal(door, "mr-wrong") == "401 Missing or invalid API key."

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.framing import begins_a_stream, end_of_events, events_of, fields_of
+from router.core.framing import begins_a_stream, end_of_events, end_of_run, events_of, fields_of
 from router.core.sse import StreamKind, StreamWatch
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -123,3 +123,21 @@ def test_events_without_an_empty_line_between_them_are_read_when_they_end() -> N
     stream = token * 2 + b"data: " + orjson.dumps(STOP) + b"\ndata: [DONE]\n"
     assert watch.feed(stream) + watch.flush() == stream
     assert watch.complete(framed=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "start", "end"),
+    [
+        (b"a}\n\nb}\n\n", 0, 8),
+        (b"a}\n\nb}\n\nc", 0, 8),
+        (b"a}\n\nb}\n\nc]\n\n", 0, 8),
+        (b"a]\n\nb}\n\n", 0, 0),
+        (b"a]\n\nb}\n\n", 4, 8),
+        (b"a\nb}\n\n", 0, 0),
+        (b"a}\n\nb}\r\n\r\n", 0, 0),
+        (b"a]\n\n", 0, 0),
+        (b"", 0, 0),
+    ],
+)
+def test_a_run_is_of_events_with_one_ending(data: bytes, start: int, end: int) -> None:
+    assert end_of_run(data, start, b"}\n\n") == end

@@ -6,8 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
+from router import clock
 from router.control import views
-from router.control.inputs import document_of, text_of
+from router.control.inputs import document_of, expiry_of, span_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Param, Route
@@ -15,6 +16,8 @@ from router.errors import RouterError
 from router.store.base import Key
 
 _KEYS_MAX = 200
+_OVERLAP_S = 86_400.0
+_OVERLAP_S_MAX = 365 * 86_400.0
 _NO_KEY = "There is no key with this id."
 
 
@@ -27,9 +30,11 @@ async def create_key(request: web.Request, control: ControlPlane) -> web.StreamR
     name = text_of(document, "name", required=True)
     plan = _plan(control, text_of(document, "plan") or "default")
     tenant = text_of(document, "tenant") or None
-    key, secret = await control.store.create_key(name, plan, tenant)
-    entry = {"id": key.id, "name": key.name, "tenant": key.tenant, "plan": key.plan.name, "key": secret}
-    return reply(entry, 201)
+    expires_s = expiry_of(document, clock.wall_s())
+    key, secret = await control.store.create_key(name, plan, tenant, expires_s=expires_s)
+    shown = views.key(key)
+    entry = {name: shown[name] for name in ("id", "name", "tenant", "plan", "expires", "expires_s")}
+    return reply(entry | {"key": secret}, 201)
 
 
 async def show_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -38,12 +43,29 @@ async def show_key(request: web.Request, control: ControlPlane) -> web.StreamRes
 
 async def change_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     document = await document_of(request, _KEY_FIELDS)
-    changes = {name: text_of(document, name, required=True) for name in document}
-    if "plan" in changes:
-        _plan(control, changes["plan"])
+    changes: dict[str, str | float | None] = {}
+    for name in document:
+        if name == "expires":
+            changes["expires_s"] = expiry_of(document, clock.wall_s())
+        else:
+            changes[name] = text = text_of(document, name, required=True)
+            if name == "plan":
+                _plan(control, text)
     if (key := await control.store.change_key(request.match_info["key_id"], changes)) is None:
         raise RouterError("not_found", _NO_KEY)
     return reply(views.key(key))
+
+
+async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    document = await document_of(request, _ROTATION)
+    overlap_s = span_in(document, "overlap", _OVERLAP_S, most_s=_OVERLAP_S_MAX)
+    key = await _find_key(control, request.match_info["key_id"])
+    if key.revoked:
+        raise RouterError("invalid_request", "This key is revoked. Make a new one.")
+    if (made := await control.store.rotate_key(key.id, overlap_s)) is None:
+        raise RouterError("not_found", _NO_KEY)
+    key, secret = made
+    return reply(views.key(key) | {"key": secret})
 
 
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -64,11 +86,21 @@ async def reset_quota(request: web.Request, control: ControlPlane) -> web.Stream
     return reply(views.quota(key, await control.store.quota(key)))
 
 
+_EXPIRES = "When it expires: an ISO time, a span from now such as 30d, or never."
 _KEY_FIELDS: dict[str, Any] = {
     "type": "object",
-    "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")},
+    "properties": {name: {"type": "string"} for name in ("name", "plan", "tenant")}
+    | {"expires": {"type": "string", "description": _EXPIRES}},
 }
-
+_ROTATION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "overlap": {
+            "type": ["string", "number"],
+            "description": "How long secrets before the new one still work: 24h, 0. Default: 24h.",
+        }
+    },
+}
 
 _NEW_KEY: dict[str, Any] = _KEY_FIELDS | {"required": ["name"]}
 _KEY = Param("key", "string", "Only the limits of this key's id.")
@@ -82,9 +114,17 @@ ROUTES: tuple[Route, ...] = (
         "PATCH",
         f"{V1}/keys/{{key_id}}",
         "changeKey",
-        "Give an API key another plan, tenant or name.",
+        "Give an API key another plan, tenant, name or expiry.",
         change_key,
         body=_KEY_FIELDS,
+    ),
+    Route(
+        "POST",
+        f"{V1}/keys/{{key_id}}/rotate",
+        "rotateKey",
+        "Give an API key a new secret. It stays one key, with what it has used.",
+        rotate_key,
+        body=_ROTATION,
     ),
     Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),

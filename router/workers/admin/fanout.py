@@ -230,7 +230,7 @@ async def _create_key(fanout: Fanout, request: web.Request) -> web.StreamRespons
     for link in fanout.links():
         if (answer := await _ask(link, request, body)) is not None:
             if answer.status == 201:
-                await _until_known(fanout.links(), answer.document["id"], {"revoked": False})
+                await _until_known(fanout.links(), {"id": answer.document["id"], "revoked": False})
             return _passed_on(answer)
     raise NoWorkerError
 
@@ -238,18 +238,20 @@ async def _create_key(fanout: Fanout, request: web.Request) -> web.StreamRespons
 async def _change_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     response = await _any(fanout, request)
     if response.status == 200:
-        changes = {"revoked": True} if request.method == "DELETE" else orjson.loads(await request.read())
-        await _until_known(fanout.links(), request.match_info["key_id"], changes)
+        assert isinstance(response, web.Response)
+        assert isinstance(response.body, bytes)
+        await _until_known(fanout.links(), orjson.loads(response.body))
     return response
 
 
-async def _until_known(links: Iterable[WorkerLink], key_id: str, fields: dict[str, Any]) -> None:
-    """Wait until all workers know of a new or changed key: its next request may come to any of them."""
+async def _until_known(links: Iterable[WorkerLink], key: dict[str, Any]) -> None:
+    """Wait until all workers show a new or changed key like this: its next request may come to any of them."""
+    shown = {name: value for name, value in key.items() if name != "key"}  # its secret
 
     async def known(link: WorkerLink) -> None:
         while True:
-            answer = await link.ask("GET", f"{_V1}/keys/{key_id}")
-            if answer.status == 200 and all(answer.document[name] == value for name, value in fields.items()):
+            answer = await link.ask("GET", f"{_V1}/keys/{key['id']}")
+            if answer.status == 200 and shown.items() <= answer.document.items():
                 return
             await asyncio.sleep(_KEY_POLL_S)
 
@@ -322,6 +324,7 @@ _ANSWERS: dict[str, _Answer] = {
     "createKey": _create_key,
     "showKey": _any,
     "changeKey": _change_key,
+    "rotateKey": _change_key,
     "revokeKey": _change_key,
     "listQuotas": _any,
     "resetQuota": _every,

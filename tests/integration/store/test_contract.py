@@ -105,6 +105,36 @@ async def test_a_key_is_changed_and_what_it_used_stays_used(store: Store) -> Non
     assert await store.change_key("key_none", {"plan": "default"}) is None
 
 
+async def test_a_key_has_an_expiry_that_can_be_changed(store: Store) -> None:
+    key, secret = await store.create_key("alice", "small", expires_s=1_900_000_000.0)
+    assert key.expires_s == 1_900_000_000.0
+    changed = await store.change_key(key.id, {"expires_s": None})
+    assert changed is not None
+    assert changed.expires_s is None
+    assert ring(store).lookup(secret.encode()) == changed
+
+
+async def test_a_rotated_key_is_one_key_with_one_account(store: Store) -> None:
+    key, old = await store.create_key("alice", "small")
+    await taken(store, key)
+    made = await store.rotate_key(key.id, 3600.0)
+    assert made is not None
+    rotated, new = made
+    assert (rotated.id, rotated.created_s, old != new) == (key.id, key.created_s, True)
+    assert rotated.older_until_s == pytest.approx((time.time() + 3600,), abs=5)
+    by_old, by_new = ring(store).lookup(old.encode()), ring(store).lookup(new.encode())
+    assert by_new == rotated
+    assert by_old is not None
+    assert by_old.replaced_until_s == rotated.older_until_s[0]
+    await taken(store, by_old)
+    assert (await refused(store, by_new)).limit == "requests", "two requests a minute, whichever secret they come with"
+    assert (await refused(store, by_old)).limit == "requests"
+    await store.rotate_key(key.id, 0.0)
+    assert ring(store).lookup(old.encode()) is None
+    assert ring(store).lookup(new.encode()) is None
+    assert await store.rotate_key("key_none", 0.0) is None
+
+
 async def test_a_new_plan_applies_to_keys_that_exist(store: Store) -> None:
     key, secret = await store.create_key("a", "small")
     await taken(store, key)

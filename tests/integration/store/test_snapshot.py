@@ -61,6 +61,44 @@ async def test_keys_travel_over_an_outage_of_everything(
             assert not known(other, bad)
 
 
+async def test_expiries_and_new_secrets_travel_too(valkey: Valkey, path: Path) -> None:
+    async with router(valkey.url, snapshot=str(path)) as store:
+        (key, old), (other, _) = await store.create_key("a", expires_s=1_900_000_000.0), await store.create_key("b")
+        made = await store.rotate_key(key.id, 3600.0)
+        assert made is not None
+        rotated, new = made
+        await store.rotate_key(other.id, 0.0)
+    assert old not in path.read_text()
+    assert new not in path.read_text()
+    valkey.kill()
+    async with router(valkey.url, snapshot=str(path), name="new") as store:
+        assert store.state == "down"
+        assert store.keys.lookup(new.encode()) == rotated
+        found = store.keys.lookup(old.encode())
+        assert found is not None
+        assert (found.id, found.expires_s) == (key.id, 1_900_000_000.0)
+        assert found.replaced_until_s == rotated.older_until_s[0]
+
+
+async def test_a_secret_that_was_replaced_does_not_come_back_with_an_old_file(path: Path) -> None:
+    """Router a has heard nothing of the rotation, and gives a store that lost everything what it knows."""
+    with Valkey(unix=False) as valkey:
+        async with router(valkey.url, snapshot=str(path)) as store:
+            key, old = await store.create_key("a")
+        async with router(valkey.url, name="elsewhere") as other:
+            made = await other.rotate_key(key.id, 0.0)
+            assert made is not None
+            valkey.kill()
+            await eventually(lambda: other.state == "down")
+            async with router(valkey.url, snapshot=str(path)) as store:
+                assert known(store, old)
+                valkey.restart()
+                await eventually(lambda: store.state == other.state == "up")
+                await eventually(lambda: known(store, made[1]) and not known(store, old))
+                assert known(other, made[1])
+                assert not known(other, old)
+
+
 async def test_a_revocation_is_heard_with_the_first_contact(path: Path) -> None:
     with Valkey(unix=False, persist=True) as valkey:
         async with router(valkey.url, snapshot=str(path)) as store:

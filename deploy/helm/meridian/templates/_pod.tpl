@@ -1,0 +1,129 @@
+{{/* The pod of one Deployment: {root, group, selector}. */}}
+{{- define "meridian.pod" -}}
+{{- $values := .root.Values -}}
+serviceAccountName: {{ include "meridian.serviceAccount" .root }}
+# Only a router that asks the cluster's API gets a token for it.
+automountServiceAccountToken: {{ include "meridian.asksCluster" .root | eq "true" }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ include "meridian.grace" . }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with $values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .group.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .group.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .group.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $values.topologySpread.enabled }}
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: {{ $values.topologySpread.whenUnsatisfiable }}
+    # Pods of the version before do not count in a rollout.
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- $.selector | nindent 8 }}
+  {{- end }}
+{{- end }}
+containers:
+  - name: router
+    image: {{ include "meridian.image" .root }}
+    imagePullPolicy: {{ $values.image.pullPolicy }}
+    args: [serve, --config, /etc/router/regions.toml, --log-format, json]
+    {{- include "meridian.environment" . | nindent 4 }}
+    ports:
+      - {name: clients, containerPort: {{ $values.ports.clients }}, protocol: TCP}
+      - {name: admin, containerPort: {{ $values.ports.admin }}, protocol: TCP}
+    # It has read its configuration, asked its store and its backends, and listens to clients.
+    startupProbe:
+      tcpSocket: {port: clients}
+      {{- toYaml $values.probes.startup | nindent 6 }}
+    # A backend can be used and keys can be checked; not once it is told to stop.
+    readinessProbe:
+      httpGet: {path: /readyz, port: admin, scheme: HTTP}
+      {{- toYaml $values.probes.readiness | nindent 6 }}
+    # The process answers, whatever its backends and its store do.
+    livenessProbe:
+      httpGet: {path: /healthz, port: admin, scheme: HTTP}
+      {{- toYaml $values.probes.liveness | nindent 6 }}
+    lifecycle:
+      # Serve as before until every node and balancer knows that this pod goes.
+      preStop:
+        sleep: {seconds: {{ $values.preStopSeconds }}}
+    resources:
+      {{- toYaml .group.resources | nindent 6 }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {drop: [ALL]}
+    volumeMounts:
+      # Whole folders: a file mounted with subPath never changes.
+      - {name: configuration, mountPath: /etc/router, readOnly: true}
+      - {name: data, mountPath: /var/lib/router}
+      - {name: temporary, mountPath: /tmp}
+      {{- if $values.tls.secret }}
+      - {name: tls, mountPath: /etc/router-tls, readOnly: true}
+      {{- end }}
+      {{- range $values.mounts }}
+      - {name: {{ printf "mount-%s" .name }}, mountPath: {{ .path }}, readOnly: true}
+      {{- end }}
+volumes:
+  - name: configuration
+    configMap: {name: {{ .group.name }}}
+  - name: data
+    emptyDir: {sizeLimit: {{ $values.dataSize }}}
+  - name: temporary
+    emptyDir: {sizeLimit: 256Mi}
+  {{- with $values.tls.secret }}
+  - name: tls
+    secret: {secretName: {{ . }}, defaultMode: 0440}
+  {{- end }}
+  {{- range $values.mounts }}
+  - name: {{ printf "mount-%s" .name }}
+    {{- if .secret }}
+    secret: {secretName: {{ .secret }}, defaultMode: 0440}
+    {{- else }}
+    configMap: {name: {{ .configMap }}}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* The variables that the configuration names, from Secrets, and those of the values. */}}
+{{- define "meridian.environment" -}}
+{{- $root := .root -}}
+{{- $names := include "meridian.variables" .group.config | splitList "\n" | compact | uniq | sortAlpha -}}
+{{- if or $names $root.Values.env -}}
+env:
+  {{- range $names }}
+  {{- $from := get $root.Values.secret.from . | default dict }}
+  - name: {{ . }}
+    valueFrom:
+      secretKeyRef: {name: {{ $from.name | default (include "meridian.secret" $root) }}, key: {{ $from.key | default . }}}
+  {{- end }}
+  {{- with $root.Values.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}

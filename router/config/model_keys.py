@@ -1,0 +1,74 @@
+"""The keys of ``[models.NAME]``: which models answer for a name, what they cost, and how many backends are to run."""
+
+from __future__ import annotations
+
+from router.config.names import each, model_problem
+from router.config.setting import Setting
+
+_DAY_S = 86_400.0
+
+MODEL_KEYS: tuple[Setting, ...] = (
+    Setting(
+        "targets",
+        "tables",
+        "Models that answer for this name, by weight. Empty: the model of the same name.",
+        inner=(
+            Setting("model", "string", "A model that backends serve.", problem=model_problem, required=True),
+            Setting("weight", "number", "Share of the requests, relative to the other targets.", low=0, high=1e6),
+        ),
+    ),
+    Setting(
+        "fallbacks",
+        "strings",
+        "Models to try, in order, when no backend can serve the targets.",
+        problem=each(model_problem),
+    ),
+    Setting(
+        "price_usd_per_mtok",
+        "table",
+        "US dollars per million tokens, for budgets.",
+        inner=(
+            Setting("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
+            Setting("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
+        ),
+    ),
+    Setting(
+        "target_ttft_s",
+        "number",
+        "Seconds within which 95 % of first tokens are to come. `router capacity` and the metrics for autoscalers say "
+        "how many backends that takes in each region; without it nobody can say.",
+        above=0,
+        high=3600,
+    ),
+    Setting("min", "integer", "Fewest backends to ask for, in each region.", low=0, high=1000, attr="least"),
+    Setting("max", "integer", "Most backends to ask for, in each region.", low=1, high=1000, attr="most"),
+    Setting(
+        "hold_s",
+        "number",
+        "Fewer backends are asked for when fewer would have been enough for this long, in seconds.",
+        low=0,
+        high=_DAY_S,
+    ),
+    Setting(
+        "cold_start_s",
+        "number",
+        "Seconds from the wish for a backend to its first token: the number asked for is that of the requests that "
+        "will come by then.",
+        low=0,
+        high=_DAY_S,
+    ),
+    Setting(
+        "idle_s",
+        "number",
+        "Where `min` is 0: seconds without a request after which no backend is needed.",
+        above=0,
+        high=7 * _DAY_S,
+    ),
+)
+
+#: Keys about backends, with their fields. An alias may not have them, for it has no backends of its own.
+SCALED_KEYS = {
+    key.name: key.attr or key.name
+    for key in MODEL_KEYS
+    if key.name not in ("targets", "fallbacks", "price_usd_per_mtok")
+}

@@ -1,0 +1,67 @@
+"""How many backends there are and how many are needed: for operators, and as Kubernetes asks for it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from router import clock
+from router.control import external_metrics as kubernetes
+from router.control.capacity import document
+from router.control.plane import ControlPlane
+from router.control.replies import reply
+from router.control.route import V1, Param, Route
+from router.control.selectors import SelectorError
+
+_BASE = f"/apis/{kubernetes.VERSION}"
+
+
+async def show_capacity(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(document(control.capacity.groups()))
+
+
+async def list_groups(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(kubernetes.groups())
+
+
+async def show_group(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(kubernetes.group())
+
+
+async def list_metrics(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return reply(kubernetes.resources())
+
+
+async def show_metric(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    metric, selector = request.match_info["metric"], request.query.get("labelSelector", "")
+    try:
+        entries = document(control.capacity.groups())["data"]
+        return reply(kubernetes.values(entries, metric, selector, clock.wall_s()))
+    except KeyError:
+        known = ", ".join(kubernetes.METRICS)
+        return reply(kubernetes.status(404, "NotFound", f"There is no such metric. There are: {known}."), 404)
+    except SelectorError as error:
+        return reply(kubernetes.status(400, "BadRequest", str(error)), 400)
+
+
+_SELECTOR = Param("labelSelector", "string", "A label selector of Kubernetes over region and model.")
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        f"{V1}/capacity",
+        "showCapacity",
+        "Backends of every model in every region: how many there are, and how many are needed.",
+        show_capacity,
+    ),
+    Route("GET", "/apis", "listApiGroups", "The API groups that Kubernetes finds here.", list_groups),
+    Route("GET", f"/apis/{kubernetes.GROUP}", "showApiGroup", "The versions of its group.", show_group),
+    Route("GET", _BASE, "listExternalMetrics", "The metrics that autoscalers of Kubernetes may ask for.", list_metrics),
+    Route(
+        "GET",
+        f"{_BASE}/namespaces/{{namespace}}/{{metric}}",
+        "showExternalMetric",
+        "The values of a metric, as external.metrics.k8s.io/v1beta1; any namespace will do.",
+        show_metric,
+        query=(_SELECTOR,),
+    ),
+)

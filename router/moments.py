@@ -1,0 +1,42 @@
+"""Moments and spans of time as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?([smhdwy]?)", re.ASCII)
+#: The seconds of a unit; none is seconds.
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+#: A century: who writes more has made a mistake.
+SPAN_S_MAX = 100 * 365 * 86_400.0
+
+
+def span_s(text: str) -> float | None:
+    """``30s``, ``5m``, ``2h``, ``1d``, ``2w``, ``1y`` or plain seconds. None: it is not such a span."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        return None
+    span = float(match[1]) * _UNITS[match[2]]
+    return span if span <= SPAN_S_MAX else None
+
+
+def moment_s(text: str, now_s: float) -> float | None:
+    """An ISO time, in UTC unless it has an offset, or a span with its unit from now on, in seconds since 1970. None: it
+    is neither."""
+    text = text.strip()
+    if text[-1:].isalpha() and (span := span_s(text)) is not None:
+        return now_s + span
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def iso_of(wall_s: float) -> str:
+    """``2026-12-30T09:00:00Z``."""
+    try:
+        return f"{datetime.fromtimestamp(wall_s, UTC).replace(tzinfo=None).isoformat('T', 'seconds')}Z"
+    except (ValueError, OverflowError, OSError):
+        return f"{wall_s:.0f} seconds after 1970"

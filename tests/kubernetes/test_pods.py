@@ -1,0 +1,192 @@
+"""The chart's pods run as it says: probes, the ConfigMap's swap, preStop, SIGTERM and the time there is for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.backends import Call, ScriptedBackend
+from tests.support.dockerfile import image
+from tests.support.helm import NEEDS_HELM, objects, pick
+from tests.support.pod import Contents, Pod, isolation
+from tests.support.ports import free_port
+from tests.support.rollout import Deployment, Service
+from tests.support.takeover import Load
+
+pytestmark = NEEDS_HELM
+
+SECRETS = {"meridian": {"ROUTER_ADMIN_TOKEN": "a-token-of-the-tests"}}
+
+
+def values(url: str, **config: Any) -> dict[str, Any]:
+    """Values for pods that are quick to start and to leave."""
+    backend = {"name": "a", "url": url, "engine": "vllm", "models": ["m"], "continues": "no"}
+    return {
+        "config": {
+            "auth": {"mode": "open", "allow_open": True},
+            "store": {"redis": None},
+            "timeouts": {"lead": 1, "drain": 20},
+            "regions": [{"name": "near", "backends": [backend]}],
+            **config,
+        },
+        "ports": {"clients": free_port(), "admin": free_port()},
+        "preStopSeconds": 1,
+        "probes": {
+            "readiness": {"periodSeconds": 1},
+            "liveness": {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 2},
+        },
+    }
+
+
+def config_maps(found: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    return {o["metadata"]["name"]: dict(o["data"]) for o in found if o["kind"] == "ConfigMap"}
+
+
+def pod(template: dict[str, Any], folder: Path, maps: Contents, *, name: str = "meridian-0") -> Pod:
+    return Pod(template, name=name, folder=folder, config_maps=maps, secrets=SECRETS, image=image())
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """With a short path: those of sockets have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="pods-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[ScriptedBackend]:
+    async with ScriptedBackend() as b:
+        yield b
+
+
+def _template(found: list[dict[str, Any]]) -> dict[str, Any]:
+    template: dict[str, Any] = pick(found, "Deployment")["spec"]["template"]
+    return template
+
+
+async def test_a_rolling_restart_under_load_fails_nobody(backend: ScriptedBackend, folder: Path) -> None:
+    given = values(backend.url) | {"replicas": 2}
+    found = objects(values=given)
+    spec = pick(found, "Deployment")["spec"]
+
+    def make(template: dict[str, Any], number: int) -> Pod:
+        return pod(template, folder, config_maps(found), name=f"meridian-{number}")
+
+    async with Service(lag_s=0.5) as service, Deployment(spec, service, make) as deployment:
+        await asyncio.sleep(0.6)
+        async with Load(service.address, kept=4, fresh=3, streams=3) as load:
+            await asyncio.sleep(0.5)
+            await deployment.roll(spec["template"])
+            await asyncio.sleep(0.5)
+        assert (load.failed, service.trouble) == ([], [])
+        assert load.answered > 50
+        assert load.streamed > 5
+        assert [p.restarts for p in [*deployment.gone, *service.pods]] == [0] * 4
+        assert [p.process.returncode for p in deployment.gone] == [0, 0]
+        assert not any(p.killed for p in deployment.gone)
+
+
+async def test_a_change_of_the_configmap_is_taken_over_without_a_restart(
+    backend: ScriptedBackend, folder: Path
+) -> None:
+    given = values(backend.url)
+    found = objects(values=given)
+    maps = config_maps(found)
+    async with pod(_template(found), folder, maps) as p:
+        await p.until("ready")
+        given["config"]["plans"] = {"default": {"requests_per_minute": 7}}
+        later = objects(values=given)
+        assert _template(later) == _template(found), "the Deployment stays as it is: no pod is replaced"
+        maps |= config_maps(later)
+        p.update("meridian")
+        async with asyncio.timeout(30):
+            while b"generation 2 in force" not in p.log.read_bytes():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert p.ready
+        assert p.restarts == 0
+
+
+async def test_ready_means_that_a_backend_can_be_used_and_live_that_the_router_answers(
+    backend: ScriptedBackend, folder: Path
+) -> None:
+    found = objects(values=values("http://127.0.0.1:1"))
+    async with pod(_template(found), folder, config_maps(found)) as p:
+        await p.until("started")
+        await asyncio.sleep(2.5)
+        assert (p.started, p.ready, p.restarts) == (True, False, 0), "nobody to serve it: no traffic, and no restart"
+        assert await p.get("/healthz", port="clients") == 200
+        maps = objects(values=values(backend.url) | {"ports": _ports(p)})
+        p._config_maps = config_maps(maps)
+        p.update("meridian")
+        await p.until("ready")
+        os.kill(p.process.pid, signal.SIGSTOP)
+        await p.until("restarts", 1)
+        await p.until("ready")
+
+
+def _ports(p: Pod) -> dict[str, int]:
+    return {name: p.port(name) for name in ("clients", "admin")}
+
+
+async def test_a_router_with_a_file_that_is_wrong_never_starts(folder: Path) -> None:
+    found = objects(values=values("http://127.0.0.1:1"))
+    maps = config_maps(found)
+    maps["meridian"]["regions.toml"] += "\n[nonsense]\n"
+    async with pod(_template(found), folder, maps) as p:
+        assert await asyncio.to_thread(p.process.wait, 30) != 0
+        assert "nonsense" in p.log.read_text()
+        assert not p.started
+
+
+async def test_a_stream_that_outlasts_the_drain_ends_before_the_kubelet_would_kill(folder: Path) -> None:
+    async def endless(call: Call) -> None:
+        await call.stream("one", finish=False)
+        await call.until_gone()
+
+    async with ScriptedBackend(endless) as b:
+        found = objects(values=values(b.url, timeouts={"lead": 0, "drain": 0.5}))
+        template = _template(found)
+        async with pod(template, folder, config_maps(found)) as p:
+            await p.until("ready")
+            reader, writer = await asyncio.open_connection(p.address, p.port("clients"))
+            body = orjson.dumps({"model": "m", "stream": True, "messages": []})
+            writer.write(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            await reader.readuntil(b"one")
+            await p.delete()
+            rest = await asyncio.wait_for(reader.read(-1), 30)
+            writer.close()
+    assert b'"code":"shutting_down"' in rest
+    assert not p.killed
+    assert p.process.returncode == 0
+
+
+async def test_workers_a_store_and_files_need_nothing_but_the_volumes(backend: ScriptedBackend, folder: Path) -> None:
+    if not isolation() and "CI" not in os.environ:
+        pytest.skip("this system does not let a process have mounts of its own")
+    given = values(
+        backend.url,
+        router={"workers": 2},
+        store={"redis": "embedded", "snapshot": "/var/lib/router/keys"},
+        journal={"path": "/var/lib/router/journal.jsonl"},
+    )
+    found = objects(values=given | {"replicas": 1})
+    async with pod(_template(found), folder, config_maps(found)) as p:
+        await p.until("ready")
+        async with Load(f"{p.address}:{p.port('clients')}", kept=1, fresh=1, streams=1) as load:
+            await asyncio.sleep(0.5)
+        assert load.failed == []
+        assert await p.delete() > 0
+        assert p.process.returncode == 0, p.log.read_text()
+    assert list((folder / "meridian-0" / "data").glob("journal.jsonl*"))
+    said = [line for line in p.log.read_text().splitlines() if '"level":"error"' in line or "Read-only" in line]
+    assert said == []
