@@ -80,6 +80,8 @@ class Rules:
             raise Broken("attempts are limited", f"{where} in attempt {len(story.asked)}")
         if backend.draining:
             raise Broken("a backend that drains gets no request", where)
+        if backend.leaving is not None:
+            raise Broken("a backend that goes away gets no request", where)
         if (why := unfit(backend, request)) is not None:
             raise Broken("residency and pins hold for every attempt", f"{where}, which is struck for {why.value}")
         if not backend.serves(request.model) or request.model not in course.models:
@@ -219,6 +221,7 @@ class Rules:
             b.serves(request.model)
             and not b.denials.holds(request.model)
             and not b.draining
+            and b.leaving is None
             and b.state in (State.HEALTHY, State.SUSPECT)
             and b.health.share(now_s) == 1.0
             and not b.doubtful

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from router.core.leaving import Notice
+
 if TYPE_CHECKING:
     from sim.seeds.machine import Machine
     from sim.seeds.play import Play
@@ -247,6 +249,23 @@ def _undrain(play: Play, trouble: Trouble, now_s: float) -> None:
             router.site.fleet.set_draining(trouble.where, False)
 
 
+def _notice(play: Play, trouble: Trouble, now_s: float) -> None:
+    """Spot machines: they go when the notice is over, and are replaced a moment later."""
+    for router in play.routers:
+        router.site.fleet.set_notice(trouble.where, Notice(now_s, now_s + trouble.for_s, "play"))
+
+
+def _gone(play: Play, trouble: Trouble, now_s: float) -> None:
+    _kill(play, trouble, now_s)
+    play.at(now_s + trouble.amount, _replaced, play, trouble)
+
+
+def _replaced(play: Play, trouble: Trouble, now_s: float) -> None:
+    _start(play, trouble, now_s)
+    for router in play.routers:
+        router.site.fleet.set_notice(trouble.where, None)
+
+
 def _reset(play: Play, trouble: Trouble, now_s: float) -> None:
     for router in play.routers:
         if trouble.where in router.site.fleet.backends:
@@ -281,5 +300,7 @@ KINDS: dict[str, Kind] = {
     "other engine": Kind("box", _reload(_change_url), _reload(_change_url_back)),
     "drain": Kind("box", _drain, _undrain),
     "region drain": Kind("region", _drain, _undrain),
+    "notice": Kind("box", _notice, _gone, (0.5, 3.0)),
+    "region notice": Kind("region", _notice, _gone, (0.5, 3.0)),
     "reset": Kind("box", _reset, _nothing, weight=1),
 }
