@@ -114,8 +114,10 @@ volumes:
 {{- define "meridian.environment" -}}
 {{- $root := .root -}}
 {{- $names := include "meridian.variables" .group.config | splitList "\n" | compact | uniq | sortAlpha -}}
-{{- if or $names $root.Values.env -}}
 env:
+  # For `router` as a command inside the container.
+  - {name: ROUTER_CONFIG, value: /etc/router/regions.toml}
+  - {name: ROUTER_ADMIN_URL, value: "http://localhost:{{ $root.Values.ports.admin }}"}
   {{- range $names }}
   {{- $from := get $root.Values.secret.from . | default dict }}
   - name: {{ . }}
@@ -125,5 +127,4 @@ env:
   {{- with $root.Values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end -}}
 {{- end -}}
