@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -319,6 +320,20 @@ def test_one_file_serves_a_cluster_in_each_region(region: str) -> None:
     assert pick(alone, "ConfigMap") == pick(together, "ConfigMap", f"meridian-{region}")
 
 
+def test_engines_are_scaled_within_their_bounds_by_the_model_and_the_region() -> None:
+    engines = [
+        {"name": "a", "model": "org/m-1", "min": 0, "max": 8, "region": "eu"},
+        {"name": "b", "kind": "StatefulSet", "model": "n", "min": 2, "max": 3},
+    ]
+    found = objects(values={"engines": engines, "config": {"router": {"region": "us"}}})
+    assert len([o for o in found if o["kind"] == "TriggerAuthentication"]) == 1
+    a, b = (pick(found, "ScaledObject", name)["spec"] for name in "ab")
+    assert (a["minReplicaCount"], a["maxReplicaCount"], b["minReplicaCount"], b["maxReplicaCount"]) == (0, 8, 2, 3)
+    assert [each["scaleTargetRef"]["kind"] for each in (a, b)] == ["Deployment", "StatefulSet"]
+    selectors = [parse_qs(urlsplit(each["triggers"][0]["metadata"]["url"]).query)["labelSelector"] for each in (a, b)]
+    assert selectors == [["model=org/m-1,region=eu"], ["model=n,region=us"]]
+
+
 # What is refused.
 
 
@@ -358,6 +373,7 @@ WRONG: list[tuple[Object, str]] = [
     ({"ports": {"clients": 80}}, "clients"),
     ({"networkPolicy": {"admin": [{"ipblock": {}}]}}, "ipblock"),
     ({"image": {"digest": "latest"}}, "digest"),
+    ({"engines": [{"name": "x", "model": "m", "min": 0}]}, "max"),
 ]
 
 

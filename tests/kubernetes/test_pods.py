@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
@@ -168,6 +169,28 @@ async def test_a_stream_that_outlasts_the_drain_ends_before_the_kubelet_would_ki
     assert b'"code":"shutting_down"' in rest
     assert not p.killed
     assert p.process.returncode == 0
+
+
+async def test_the_number_that_keda_asks_for_is_where_the_scaled_object_says(
+    backend: ScriptedBackend, folder: Path
+) -> None:
+    given = values(backend.url, router={"region": "near"}, models={"m": {"target_ttft_s": 2, "min": 3, "max": 5}})
+    found = objects(values=given | {"engines": [{"name": "vllm-m", "model": "m", "min": 3, "max": 5}]})
+    trigger = pick(found, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+    (secret,) = pick(found, "TriggerAuthentication")["spec"]["secretTargetRef"]
+    token = SECRETS[secret["name"]][secret["key"]]
+    async with pod(_template(found), folder, config_maps(found)) as p:
+        await p.until("ready")
+        service = pick(found, "Service", "meridian-admin")
+        host = f"meridian-admin.llm.svc:{service['spec']['ports'][0]['port']}"
+        assert trigger["url"].startswith(f"http://{host}/")
+        url = trigger["url"].replace(host, f"{p.address}:{p.port('admin')}")
+        async with aiohttp.ClientSession(headers={"authorization": f"{trigger['authMode']} {token}"}) as http:
+            answer = orjson.loads(await (await http.get(url)).read())
+    value: Any = answer
+    for step in trigger["valueLocation"].split("."):
+        value = value[int(step) if step.isdigit() else step]
+    assert value == "3"
 
 
 async def test_workers_a_store_and_files_need_nothing_but_the_volumes(backend: ScriptedBackend, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,7 +61,7 @@ def render(
         arguments += ["--set", each]
     if values is not None:
         arguments += ["--values", "-"]
-    done = helm(*arguments, stdin=yaml.safe_dump(values) if values is not None else "")
+    done = helm(*arguments, stdin=json.dumps(values) if values is not None else "")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

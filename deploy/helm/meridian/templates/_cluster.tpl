@@ -1,20 +1,37 @@
 {{/*
-What the routers ask of the API of the cluster they run in, as JSON: {"namespaces": [...], "nodes": bool}. They need it for
-[[sources]] of kind "kubernetes" without an address of another API.
+What the routers ask of the API of the cluster they run in, as JSON: {"namespaces": {NAMESPACE: [rules]}, "nodes": bool}.
+[[sources]] of kind "kubernetes" read EndpointSlices, and nodes if they say so; [models.X.wake] scale sets the replicas of
+one workload. None of it counts where an address of another API is given.
 */}}
 {{- define "meridian.cluster" -}}
 {{- $root := . -}}
-{{- $namespaces := list -}}
+{{- $slices := list -}}
+{{- $scales := list -}}
 {{- $nodes := false -}}
 {{- range (include "meridian.groups" . | fromJson).groups -}}
 {{- range .config.sources -}}
 {{- if and (eq .kind "kubernetes") (not .api) -}}
-{{- $namespaces = append $namespaces (.namespace | default $root.Release.Namespace) -}}
+{{- $slices = append $slices (.namespace | default $root.Release.Namespace) -}}
 {{- $nodes = or $nodes (.nodes | default false) -}}
 {{- end -}}
 {{- end -}}
+{{- range $model := .config.models -}}
+{{- $wake := $model.wake | default dict -}}
+{{- if and $wake.scale (not $wake.api) -}}
+{{- $scales = append $scales $wake.scale -}}
 {{- end -}}
-{{- dict "namespaces" ($namespaces | uniq | sortAlpha) "nodes" $nodes | toJson -}}
+{{- end -}}
+{{- end -}}
+{{- $namespaces := dict -}}
+{{- range $slices | uniq -}}
+{{- $_ := set $namespaces . (list (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch"))) -}}
+{{- end -}}
+{{- range $scales | uniq | sortAlpha -}}
+{{- $place := splitList "/" . -}}
+{{- $rule := dict "apiGroups" (list "apps") "resources" (list (printf "%s/scale" (index $place 1))) "resourceNames" (list (index $place 2)) "verbs" (list "get" "patch") -}}
+{{- $_ := set $namespaces (first $place) (append (get $namespaces (first $place) | default list) $rule) -}}
+{{- end -}}
+{{- dict "namespaces" $namespaces "nodes" $nodes | toJson -}}
 {{- end -}}
 
 {{/* "true" if the routers need a token for it. */}}
