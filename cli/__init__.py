@@ -7,8 +7,12 @@ output         the terminal: tables, JSON, width, colours
 units          numbers as people read them
 charts         bars and sparklines
 region_states  how regions and backends are, in a word
+region_tables  tables of regions and backends, and all facts about one
+confirm        what a command would take away, and whether that is meant
 worldmap       a map of the world with regions on it
 decision_view  a decision as a table
+waterfall      one request on an axis of time
+why            why a request was slow, in a sentence
 route          the route of one request in two lines
 completion     one streamed answer as a client sees it
 config_file    edits regions.toml and keeps its comments

@@ -18,6 +18,7 @@ from cli.commands import (
     chat,
     config,
     demo,
+    drain,
     explain,
     keys,
     policies,
@@ -76,6 +77,7 @@ def build() -> typer.Typer:
     app.command("capacity", rich_help_panel="Look")(capacity.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
+    regions.group.command("drain")(drain.command)
     regions.group.command("burn-in")(burn_in.command)
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")

@@ -83,9 +83,7 @@ class HttpRemote:
         self._timeout_s = timeout_s
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError(
-                f"{url!r} is not the address of a router", code=Exit.USAGE, hint="Write it like http://HOST:PORT."
-            )
+            raise CliError(f'invalid address "{url}" (use http://HOST:PORT)', code=Exit.USAGE)
         self._parts = parts
 
     def get(self, path: str, **query: object) -> Any:
@@ -200,7 +198,7 @@ def _parse(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except ValueError as error:
-        raise CliError("the answer is not JSON", hint="Is this address a router of ours?") from error
+        raise CliError("the answer is not JSON", hint="Is this a Meridian router?") from error
 
 
 #: A stream tells with it which backend continues the answer.

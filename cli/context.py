@@ -65,6 +65,16 @@ class Context:
         """The client surface of a router: where prompts go."""
         return self.connect(url or CLIENT_URL, key, admin=False)
 
+    @property
+    def can_ask(self) -> bool:
+        """Somebody sits there who can answer."""
+        return sys.stdin is not None and sys.stdin.isatty() and self.out.err.is_terminal
+
+    def ask(self, question: str) -> str:
+        """One line from the person at the terminal; the question goes to stderr."""
+        self.out.prompt(question)
+        return sys.stdin.readline()
+
     def run(self, command: Callable[[Context, Options], Exit | None], options: Options) -> None:
         """Run the command and leave with its exit code. The one place where errors become words and codes."""
         try:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli import units
+from cli.output import escape
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
     from rich.text import Text
 
@@ -41,6 +43,10 @@ _TERM_STYLE = {
     "decode": "cyan",
 }
 _BAR_WIDTH = 26
+#: The row that tells how much more than the winner it would have cost.
+_AGAINST = "against ▶"
+#: Blank columns between two columns.
+_GAP = 2
 #: A term that is this small for every candidate is not shown.
 _NEGLIGIBLE_S = 0.0005
 
@@ -93,25 +99,23 @@ def verdict(candidate: Json, decision: Json) -> str:
 
 
 _REMEDY = {
-    "draining": "resume it",
-    "leaving": "its notice is cancelled, or it is back",
-    "saturated": "a place becomes free",
-    "ejected": "it is well again",
-    "probation": "its trials succeed",
-    "burning_in": "it passes its burn-in",
-    "not_before": "the time it asked for passes",
-    "failing": "it serves a request again",
-    "residency": "its jurisdiction is allowed",
-    "pin": "its region is asked for",
-    "model": "it serves the model",
-    "denied": "it has the model",
+    "draining": "it were resumed",
+    "leaving": "its notice were cancelled, or it came back",
+    "saturated": "it had a free place",
+    "ejected": "it recovered",
+    "probation": "its trials succeeded",
+    "burning_in": "it passed its burn-in",
+    "not_before": "the pause it asked for were over",
+    "failing": "it served a request again",
+    "residency": "residency allowed it",
+    "pin": "the request named its region",
+    "model": "it served the model",
+    "denied": "it had the model",
 }
 
 
 def changes(decision: Json) -> list[str]:
-    """For each other candidate the change that would let it win, one line each: ``eu/a: 0.12 s less queue``."""
-    from rich.markup import escape
-
+    """For each other candidate the change that would let it win, one line each: ``eu/a: it had 120 ms less queue``."""
     winner = chosen(decision)
     if winner is None or not in_seconds(decision):
         return []
@@ -123,7 +127,7 @@ def changes(decision: Json) -> list[str]:
         needed = _less(candidate, winner) if struck is None else _REMEDY.get(struck)
         if needed is not None:
             lines.append(f"  {escape(candidate['backend'])}: {needed}")
-    return ["", "[dim]to win instead[/]", *lines] if lines else []
+    return ["", "[dim]would be chosen if[/]", *lines] if lines else []
 
 
 def _less(candidate: Json, winner: Json) -> str:
@@ -132,38 +136,109 @@ def _less(candidate: Json, winner: Json) -> str:
     terms = {name: value or 0.0 for name, value in candidate["terms"].items()}
     less = changes_to_win(terms, {name: value or 0.0 for name, value in winner["terms"].items()})
     told = [f"{units.seconds(by_s)} less {name}" for name, by_s in less.items() if by_s >= _NEGLIGIBLE_S]
-    return " and ".join(told) or "nothing: it was equally good; preference or chance decided"
+    return f"it had {' and '.join(told)}" if told else "preference or chance had decided otherwise: it was equally good"
 
 
-def decision_table(decision: Json, *, bars: bool) -> Table:
-    """One row for each candidate, the best first. ``bars`` adds each cost as a picture, coloured by its terms."""
-    from rich.table import Table
+class DecisionTable:
+    """Every candidate with its cost and each of its terms, the best first, and why it lost.
 
-    seconds = in_seconds(decision)
-    names = term_names(decision)
-    bars = bars and seconds and bool(names)
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("backend", no_wrap=True)
-    table.add_column("cost", justify="right", no_wrap=True)
-    for name in names:
-        header_style = _style(name) if bars else "dim"
-        table.add_column(name, justify="right", no_wrap=True, header_style=header_style)
-    if bars:
-        table.add_column("", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    highest = max((c["cost_s"] or 0.0 for c in decision["candidates"]), default=0.0)
-    for candidate in decision["candidates"]:
-        is_chosen = candidate["chosen"]
-        cells: list[str | Text] = ["[green]▶[/]" if is_chosen else " ", candidate["backend"]]
-        cells.append(_number(candidate["cost_s"], seconds))
-        cells += [_term(candidate["terms"].get(name), seconds) for name in names]
+    With ``bars`` each cost is a picture, too, coloured by its terms. The picture goes first where there is no room. If
+    candidates do not fit as rows they become columns, as many beside each other as do. No number is ever cut.
+    """
+
+    def __init__(self, decision: Json, *, bars: bool) -> None:
+        self._decision = decision
+        self._seconds = in_seconds(decision)
+        self._names = term_names(decision)
+        self._bars = bars and self._seconds and bool(self._names)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width
+        for bars in (True, False) if self._bars else (False,):
+            table = self._rows(bars)
+            if console.measure(table, options=options.update(max_width=10 * room + 1000)).maximum <= room:
+                yield table
+                return
+        yield from self._columns(room)
+
+    def _rows(self, bars: bool) -> Table:
+        from rich.table import Table
+
+        names, decision = self._names, self._decision
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+        table.add_column("")
+        table.add_column("backend", no_wrap=True)
+        table.add_column("cost", justify="right", no_wrap=True)
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True, header_style=_style(name) if bars else "dim")
         if bars:
-            cells.append(_bar(candidate, names, highest))
-        cells.append(verdict(candidate, decision))
-        faint = candidate["struck"] is not None
-        table.add_row(*cells, style="bold" if is_chosen else "dim" if faint else "")
-    return table
+            table.add_column("", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        highest = max((c["cost_s"] or 0.0 for c in decision["candidates"]), default=0.0)
+        for candidate in decision["candidates"]:
+            cells: list[str | Text] = ["[green]▶[/]" if candidate["chosen"] else " ", escape(candidate["backend"])]
+            cells += self._numbers(candidate)
+            if bars:
+                cells.append(_bar(candidate, names, highest))
+            cells.append(escape(verdict(candidate, decision)))
+            style = "bold" if candidate["chosen"] else "dim" if candidate["struck"] is not None else ""
+            table.add_row(*cells, style=style)
+        return table
+
+    def _columns(self, room: int) -> RenderResult:
+        """A column for each candidate that has a cost, as many at a time as fit; below, the others and why."""
+        from rich.text import Text
+
+        ranked = [c for c in self._decision["candidates"] if c["cost_s"] is not None]
+        others = [c for c in self._decision["candidates"] if c["cost_s"] is None]
+        while ranked:
+            width, taken = max(map(len, (_AGAINST, *self._names))), 0
+            while taken < len(ranked) and (not taken or width + _GAP + self._width(ranked[taken]) <= room):
+                width += _GAP + self._width(ranked[taken])
+                taken += 1
+            yield self._beside(ranked[:taken])
+            yield Text()
+            ranked = ranked[taken:]
+        for candidate in self._decision["candidates"]:
+            if candidate in others or candidate["chosen"]:
+                mark = "[green]▶[/]" if candidate["chosen"] else " "
+                words = escape(verdict(candidate, self._decision))
+                yield Text.from_markup(f"{mark} {escape(candidate['backend'])}  [dim]{words}[/]")
+
+    def _beside(self, candidates: Sequence[Json]) -> Table:
+        from rich.table import Table
+
+        winner = chosen(self._decision)
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+        table.add_column("", style="dim", no_wrap=True, overflow="fold")
+        for candidate in candidates:
+            mark, style = ("[green]▶[/] ", "bold") if candidate["chosen"] else ("", "")
+            header = f"{mark}{escape(candidate['backend'])}"
+            table.add_column(header, justify="right", overflow="fold", style=style, header_style=style or "dim")
+        columns = [self._numbers(candidate) for candidate in candidates]
+        for name, *values in zip(("cost", *self._names), *columns, strict=True):
+            table.add_row(name, *values)
+        if winner is not None and any(not c["chosen"] for c in candidates):
+            table.add_row(_AGAINST, *(_gap(c, winner, self._seconds) for c in candidates))
+        return table
+
+    def _numbers(self, candidate: Json) -> list[str]:
+        """Its cost, and each term."""
+        terms = (_term(candidate["terms"].get(name), self._seconds) for name in self._names)
+        return [_number(candidate["cost_s"], self._seconds), *terms]
+
+    def _width(self, candidate: Json) -> int:
+        mark = 2 if candidate["chosen"] else 0
+        return max(mark + len(candidate["backend"]), *map(len, self._numbers(candidate)))
+
+
+def _gap(candidate: Json, winner: Json, seconds: bool) -> str:
+    """How much more than the winner it would have cost."""
+    if candidate["chosen"] or candidate["cost_s"] is None or winner["cost_s"] is None:
+        return ""
+    gap = candidate["cost_s"] - winner["cost_s"]
+    shown = units.seconds(gap) if seconds else f"{gap:.3g}"
+    return f"+{shown}" if gap >= 0 else shown
 
 
 def _style(term: str) -> str:

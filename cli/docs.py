@@ -18,7 +18,7 @@ _EXITS = {
     Exit.FAILED: "failed",
     Exit.USAGE: "a wrong flag or value, a wrong `regions.toml`, or a token or key that is not accepted",
     Exit.UNREACHABLE: "no router answers",
-    Exit.UNHEALTHY: "it answers, and is not well",
+    Exit.UNHEALTHY: "it answers, and is not ready or not healthy",
 }
 
 _VARIABLES = {

@@ -13,7 +13,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2  # a wrong flag or value, or a wrong regions.toml
     UNREACHABLE = 3  # no router answers
-    UNHEALTHY = 4  # it answers, and is not well
+    UNHEALTHY = 4  # it answers, and is not ready or not healthy
 
 
 class CliError(Exception):

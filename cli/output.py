@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -134,20 +134,31 @@ class Output:
         """The same in rich's markup."""
         self.console.print(markup, end="", soft_wrap=True)
 
+    # Of these four the text is as it is: what people named may look like markup, as [plans.default] does.
+
     def note(self, text: str) -> None:
         """A remark for the person at the terminal, on stderr."""
-        self._print(self.err, f"[dim]{text}[/dim]")
+        self._print(self.err, f"[dim]{escape(text)}[/dim]")
 
     def warn(self, text: str) -> None:
-        self._print(self.err, f"[yellow]![/yellow] {text}")
+        self._print(self.err, f"[yellow]![/yellow] {escape(text)}")
 
     def done(self, text: str) -> None:
         """What a command has changed."""
-        self._print(self.console, f"[green]✓[/green] {text}")
+        self._print(self.console, f"[green]✓[/green] {escape(text)}")
+
+    def prompt(self, question: str) -> None:
+        """A question on stderr; the answer is typed behind it."""
+        self.stderr.write(question)
+        self.stderr.flush()
+
+    def progress(self, text: str) -> None:
+        """How far it is, on a terminal: one line that the next one replaces."""
+        if self.err.is_terminal:
+            self.stderr.write(f"\r\x1b[K{text}\r")
+            self.stderr.flush()
 
     def error(self, error: CliError) -> None:
-        from rich.markup import escape
-
         self._print(self.err, f"[red]error:[/red] {escape(error.message)}")
         for detail in error.details:
             self._print(self.err, f"  [dim]·[/dim] {escape(detail)}")
@@ -167,7 +178,8 @@ class Output:
 class Table:
     """The one look of our tables: no lines, dim headings, numbers to the right.
 
-    In a terminal that is too narrow the columns named in ``drop`` go, in that order, before anything is cut.
+    In a terminal that is too narrow the columns named in ``drop`` go, in that order, and then texts are wrapped. What
+    still does not fit is shown as one line for each value. Nothing is ever cut: half a number is a wrong number.
     """
 
     def __init__(self, columns: Sequence[str], *, right: Collection[str] = (), drop: Sequence[str] = ()) -> None:
@@ -183,25 +195,78 @@ class Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.table import Table as RichTable
-        from rich.text import Text
 
-        widths = [
-            max(len(name), *(Text.from_markup(row[i]).cell_len for row in self._rows), 0) + _GAP
-            for i, name in enumerate(self._columns)
-        ]
-        kept = set(range(len(self._columns)))
+        room = options.max_width
+        texts = [self._texts(i) for i in range(len(self._columns))]
+        widths = {i: max(map(_cells, column)) for i, column in enumerate(texts)}
         for name in self._drop:
-            if sum(widths[i] for i in kept) - _GAP <= options.max_width:
+            if _whole(widths.values()) <= room:
                 break
-            kept.discard(self._columns.index(name))
+            del widths[self._columns.index(name)]
+        if not self._squeeze(widths, texts, room):
+            yield from self._blocks(widths, texts, room)
+            return
         made = RichTable(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
-        for i in sorted(kept):
+        for i, width in widths.items():
             name = self._columns[i]
             justify: Literal["left", "right"] = "right" if name in self._right else "left"
-            made.add_column(name.strip(), justify=justify, no_wrap=True, overflow="ellipsis")
+            made.add_column(name.strip(), justify=justify, width=width, overflow="fold", no_wrap=name in self._right)
         for row in self._rows:
-            made.add_row(*(row[i] for i in sorted(kept)))
+            made.add_row(*(row[i] for i in widths))
         yield made
+
+    def _texts(self, column: int) -> list[str]:
+        """A column as it is seen, its heading first."""
+        from rich.text import Text
+
+        return [self._columns[column].strip(), *(Text.from_markup(row[column]).plain for row in self._rows)]
+
+    def _squeeze(self, widths: dict[int, int], texts: Sequence[Sequence[str]], room: int) -> bool:
+        """Make columns of text narrower, at most to their longest word, until the table fits. Whether it does."""
+        least = {
+            i: width if self._columns[i] in self._right else max(map(_longest_word, texts[i]))
+            for i, width in widths.items()
+        }
+        if _whole(least.values()) > room:
+            return False
+        while _whole(widths.values()) > room:
+            widest = max(widths, key=lambda i: (widths[i] > least[i], widths[i]))
+            widths[widest] -= 1
+        return True
+
+    def _blocks(self, columns: Iterable[int], texts: Sequence[Sequence[str]], room: int) -> RenderResult:
+        """A line for each value, its heading before it; above it where even that has no room."""
+        from rich.text import Text
+
+        chosen = list(columns)
+        names = {i: self._columns[i].strip() for i in chosen}
+        heading = max(map(len, names.values()))
+        beside = all(heading + _GAP + _longest_word(text) <= room for i in chosen for text in texts[i][1:])
+        for number, row in enumerate(self._rows):
+            if number:
+                yield Text()
+            if beside:
+                yield facts({names[i] or " " * i: row[i].strip() for i in chosen})
+                continue
+            for i in chosen:
+                if row[i].strip():
+                    yield Text(names[i], style="dim", overflow="fold")
+                    yield Text.from_markup(row[i].strip(), overflow="fold")
+
+
+def _longest_word(text: str) -> int:
+    return max(map(_cells, text.split(" ")))
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _whole(widths: Collection[int]) -> int:
+    """How wide a table of these columns is."""
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def facts(rows: Mapping[str, str | None]) -> Grid:
@@ -209,12 +274,19 @@ def facts(rows: Mapping[str, str | None]) -> Grid:
     from rich.table import Table as Grid
 
     made = Grid.grid(padding=(0, _GAP, 0, 0))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column()
+    made.add_column(style="dim", no_wrap=True, overflow="fold")
+    made.add_column(overflow="fold")
     for name, text in rows.items():
         if text:
             made.add_row(name, text)
     return made
+
+
+def escape(text: str) -> str:
+    """``text`` for rich's markup: what looks like markup in it is shown."""
+    from rich.markup import escape as escaped
+
+    return escaped(text)
 
 
 def dotted(*parts: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli import charts, units
-from cli.output import dotted, state
+from cli.output import dotted, escape, state
 
 Json = Mapping[str, Any]
 
@@ -40,18 +40,27 @@ def leaving_words(leaving: Json) -> str:
 
 def leaving_story(leaving: Json | None) -> str | None:
     """When it goes away, since when that is known, and who said so."""
-    from rich.markup import escape
-
     if leaving is None:
         return None
     when = f"in {units.seconds(leaving['in_s'])}" if leaving["in_s"] > 0 else units.ago(-leaving["in_s"])
     return dotted(when, f"said at {units.clock(leaving['since_s'])}", f"by {escape(leaving['by'])}")
 
 
+def drain_story(drain: Json | None) -> str | None:
+    """Since when it is drained, for how long, who wished it and why."""
+    if drain is None:
+        return None
+    ends = units.clock(drain["until_s"]) if drain["until_s"] is not None else None
+    return dotted(
+        f"since {units.clock(drain['since_s'])}" if drain["since_s"] is not None else "draining",
+        f"until {ends}" if ends else "until it is resumed",
+        f"by {escape(drain['by'])}" if drain["by"] else None,
+        escape(drain["reason"]) if drain["reason"] else None,
+    )
+
+
 def goes_on(found: Json | None) -> str:
     """Whether it can continue an answer that another backend began."""
-    from rich.markup import escape
-
     if found is None:
         return units.UNKNOWN
     words = {"ids": "[green]after tokens and text[/]", "text": "[green]after a text[/]", "no": "[yellow]no[/]"}

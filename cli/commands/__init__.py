@@ -9,6 +9,7 @@ traffic   the requests
 explain   why a request went where it went
 capacity  how many backends there are, and how many are needed
 regions   regions and backends
+drain     no new requests to one of them
 burn_in   whether a backend is fit for traffic
 policies  the policies to choose from
 config    the file, and what is in force

@@ -40,18 +40,18 @@ def command(
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="ROUTER_API_KEY", help="An API key for it.")] = None,
     model: Annotated[str | None, typer.Option(help="Default: the first one it serves.")] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=4096, help="Clients that ask.")] = 8,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=4096, help="Concurrent clients.")] = 8,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.001, max=10_000, help="Instead: requests that begin each second, whatever comes back."),
+        typer.Option(min=0.001, max=10_000, help="Open loop: start this many requests per second, whatever they take."),
     ] = None,
     duration: Annotated[
-        float, typer.Option("--duration", "-d", min=0.1, max=86_400, help="Seconds for which requests begin.")
+        float, typer.Option("--duration", "-d", min=0.1, max=86_400, help="Start requests for this many seconds.")
     ] = 10.0,
     requests: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="At most this many.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="About; no two prompts are alike.")] = 200,
-    max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="The longest answer wanted.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the prompts and of the times at which requests begin.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="Longest answer, tokens.")] = 64,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Load on any OpenAI endpoint: first token, time between tokens, throughput. Exit code 1 if nothing succeeds."""
@@ -124,7 +124,7 @@ def _show(ctx: Context, document: Json) -> None:
     speed = f"{units.rate(document['requests_per_s'])} requests/s"
     ctx.out.line(dotted(speed, f"{units.rate(document['output_tokens_per_s'])} tokens/s"))
     ctx.out.line("")
-    made = Table(("", "half within", "90 %", "99 %"), right=("half within", "90 %", "99 %"))
+    made = Table(("", "p50", "p90", "p99"), right=("p50", "p90", "p99"))
     for words, name in (("first token", "ttft_s"), ("between tokens", "itl_s"), ("whole answer", "e2e_s")):
         made.add_row(f"[dim]{words}[/]", *(units.seconds(document[name][q]) for q in ("p50", "p90", "p99")))
     ctx.out.line(made)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import units
+from cli import confirm, units
 from cli.client import segment
 from cli.commands.traffic import span_s
+from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
 from cli.output import Table
@@ -28,6 +29,7 @@ class StartOptions:
     share: str | None
     span: str
     as_json: bool
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,9 @@ class ListOptions:
     as_json: bool
 
 
+#: Faults that no request fails of.
+_HARMLESS = frozenset({"delay", "slow", "stale_metrics"})
+
 Target = Annotated[
     str | None,
     typer.Argument(
@@ -53,37 +58,39 @@ Target = Annotated[
 def start(
     ctx: typer.Context,
     target: Target = None,
-    refuse: Annotated[bool, typer.Option("--refuse", help="No connection comes about.")] = False,
-    blackhole: Annotated[bool, typer.Option("--blackhole", help="The same, and nobody says so.")] = False,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse connections.")] = False,
+    blackhole: Annotated[bool, typer.Option("--blackhole", help="Swallow connections silently.")] = False,
     delay_ms: Annotated[
-        float | None, typer.Option(min=1, max=3_600_000, help="Each attempt begins that much later.")
+        float | None, typer.Option(min=1, max=3_600_000, help="Delay each attempt by this many milliseconds.")
     ] = None,
     slow: Annotated[
-        float | None, typer.Option(metavar="FACTOR", min=1, max=1000, help="Answers take that many times as long.")
+        float | None, typer.Option(metavar="FACTOR", min=1, max=1000, help="Slow answers down by this factor.")
     ] = None,
     stall_after: Annotated[
         int | None,
-        typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Answers fall silent after so many tokens."),
+        typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Stall each answer after this many tokens."),
     ] = None,
     cut_after: Annotated[
-        int | None, typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Answers break after so many tokens.")
+        int | None, typer.Option(metavar="TOKENS", min=0, max=1_000_000, help="Cut each answer after this many tokens.")
     ] = None,
     status: Annotated[
-        int | None, typer.Option(metavar="CODE", min=300, max=599, help="Attempts are answered with this status.")
+        int | None, typer.Option(metavar="CODE", min=300, max=599, help="Answer each attempt with this status.")
     ] = None,
     stale_metrics: Annotated[
-        bool, typer.Option("--stale-metrics", help="The load that engines report stands still.")
+        bool, typer.Option("--stale-metrics", help="Freeze the load that engines report.")
     ] = False,
     key: Annotated[str | None, typer.Option(metavar="ID", help="Only for requests of the key with this id.")] = None,
     share: Annotated[str | None, typer.Option(metavar="SHARE", help="Only for a share of them: 20%.")] = None,
     span: Annotated[str, typer.Option("--for", metavar="SPAN", help="How long: 30s, 5m, at most 1h.")] = "60s",
+    force: Force = False,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Begin a fault, at every router of the store. The routers must allow it: [router] chaos = true.
 
-    Probes do not notice, only traffic does. Records tell which attempt met it.
+    Probes do not notice, only traffic does. Records tell which attempt met it. If a model, a jurisdiction or a plan has
+    no other backend, it asks first.
     """
     wanted: list[Json | None] = [
         {"fault": "refuse"} if refuse else None,
@@ -96,7 +103,7 @@ def start(
         {"fault": "stale_metrics"} if stale_metrics else None,
     ]
     asked = [fault for fault in wanted if fault is not None]
-    options = StartOptions(target, asked[0] if asked else {}, len(asked), key, share, span, as_json)
+    options = StartOptions(target, asked[0] if asked else {}, len(asked), key, share, span, as_json, force)
     context(ctx, admin_url, admin_token).run(run_start, options)
 
 
@@ -124,7 +131,7 @@ def clear(
 def list_(
     ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
 ) -> None:
-    """The faults that go on."""
+    """The active faults."""
     context(ctx, admin_url, admin_token).run(run_list, ListOptions(as_json))
 
 
@@ -138,6 +145,9 @@ def run_start(ctx: Context, options: StartOptions) -> None:
     body = options.fault | {k: v for k, v in named.items() if v is not None} | {"for_s": span_s(options.span)}
     if options.share is not None:
         body["share"] = _share(options.share)
+    if options.target is not None and options.key is None and options.fault["fault"] not in _HARMLESS:
+        losses = confirm.lost(confirm.place_losses(ctx, options.target))
+        confirm.confirm(ctx, f"break {options.target} on purpose", losses, force=options.force)
     _show(ctx, ctx.admin.post("/admin/v1/chaos", body), options.as_json)
 
 
@@ -156,7 +166,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise CliError(f"{text} is not a share", code=Exit.USAGE, hint="A share is like 20% or 0.2.")
+        raise CliError(f"invalid share {text!r}", code=Exit.USAGE, hint="A share is like 20% or 0.2.")
     return value
 
 
@@ -173,6 +183,6 @@ def _show(ctx: Context, answer: Json, as_json: bool) -> None:
             made.add_row(f"[yellow]{escape(entry['says'])}[/]", where, units.seconds(entry["left_s"]))
         ctx.out.line(made)
     else:
-        ctx.out.done("no attempt meets a fault on purpose")
+        ctx.out.done("no faults are active")
     if "applied" in answer:
         ctx.out.line(f"[dim]in force at {answer['applied']}[/]")

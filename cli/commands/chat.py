@@ -30,13 +30,13 @@ class ChatOptions:
 
 def command(
     ctx: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say; - reads it from the standard input.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Prompt to send (- for stdin).")],
     model: Annotated[str | None, typer.Option(help="Default: the first one the router serves.")] = None,
     url: Annotated[
         str | None, typer.Option(envvar="ROUTER_URL", help=f"Where the router serves clients. Default: {CLIENT_URL}.")
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="ROUTER_API_KEY", help="An API key of the router.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer wanted.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, tokens.")] = None,
     region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
     residency: Annotated[str | None, typer.Option(help="Only these jurisdictions, separated by commas.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show every candidate of the decision.")] = False,

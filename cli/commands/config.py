@@ -30,6 +30,7 @@ class CheckOptions:
     path: str
     secrets: bool
     as_json: bool
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class SchemaOptions:
 def init(
     ctx: typer.Context,
     path: Path_ = "regions.toml",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
     """Write an example with comments."""
     context(ctx).run(run_init, InitOptions(path, force))
@@ -68,12 +69,13 @@ def check(
     ctx: typer.Context,
     path: Path_ = "regions.toml",
     secrets: Annotated[
-        bool, typer.Option("--secrets/--no-secrets", help="Check that the secrets it names are in the environment.")
+        bool, typer.Option("--secrets/--no-secrets", help="Require the environment variables it names.")
     ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 for warnings too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Every problem of the file at once, each with its place. Exit code 2 if there is one. Needs no router."""
-    context(ctx).run(run_check, CheckOptions(path, secrets, as_json))
+    context(ctx).run(run_check, CheckOptions(path, secrets, as_json, strict))
 
 
 @group.command("show")
@@ -141,14 +143,12 @@ def run_check(ctx: Context, options: CheckOptions) -> Exit:
     noted = warnings(config)
     if options.as_json:
         ctx.out.json({"source": config.source, "ok": True, "problems": [], "warnings": noted})
-        return Exit.OK
+        return Exit.USAGE if noted and options.strict else Exit.OK
     regions = units.plural(len(config.regions), "region")
-    from rich.markup import escape
-
-    ctx.out.done(f"{options.path} is right: {regions}, {units.plural(len(config.backends), 'backend')}")
+    ctx.out.done(f"{options.path} is valid: {regions}, {units.plural(len(config.backends), 'backend')}")
     for warning in noted:
-        ctx.out.warn(escape(warning))
-    return Exit.OK
+        ctx.out.warn(warning)
+    return Exit.USAGE if noted and options.strict else Exit.OK
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:
@@ -201,7 +201,7 @@ def run_reload(ctx: Context, options: ReloadOptions) -> None:
     for change in answer["changes"]:
         ctx.out.line(f"  {_coloured(escape(change))}")
     for warning in answer.get("warnings", ()):
-        ctx.out.warn(escape(warning))
+        ctx.out.warn(warning)
 
 
 def run_schema(ctx: Context, options: SchemaOptions) -> None:
@@ -225,4 +225,7 @@ def _coloured(change: str) -> str:
 def _warn_refused(ctx: Context, answer: Json) -> None:
     refused = answer.get("refused")
     if refused:
-        ctx.out.warn(f"a reload at {units.clock(refused['at_s'])} was refused: `router config check` shows why")
+        at, generation = units.clock(refused["at_s"]), answer["generation"]
+        ctx.out.warn(f"{answer['source']} was refused at {at}; generation {generation} stays in force:")
+        for problem in refused["problems"]:
+            ctx.out.warn(f"  {problem}")

@@ -92,7 +92,7 @@ def choose_ports(options: DemoOptions) -> Ports:
 def invite(screen: Screen, stage: Stage, key: str, ports: Ports, *, asked: tuple[int | None, int | None]) -> None:
     """What to type now. ``asked``: the ports that were asked for."""
     model = stage.world.model
-    screen.heading("It is yours now", "Ctrl-C ends it")
+    screen.heading("Now you try", "Ctrl-C ends it")
     usual = (_CLIENT_PORT, _ADMIN_PORT)
     got = (ports.clients, ports.admin)
     taken = [str(u) for u, g, a in zip(usual, got, asked, strict=True) if a is None and g != u]
@@ -116,7 +116,7 @@ print(answer.choices[0].message.content)"""
     screen.code(python, "python")
     admin = "" if ports.admin == _ADMIN_PORT else f" --admin-url {stage.admin_url}"
     screen.line("")
-    for words, text in (("top", "live"), ("traffic list", "what was asked"), ("regions list", "how the regions are")):
+    for words, text in (("top", "live"), ("traffic list", "what was asked"), ("regions list", "region health")):
         screen.line(f"[bold]{program()} {words}{admin}[/]  [dim]{text}[/]")
     screen.line("")
     screen.line(f"[dim]{stage.config}: change it and save, the router takes it over[/]")

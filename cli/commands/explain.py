@@ -9,14 +9,13 @@ import typer
 
 from cli import units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.decision_view import changes, chosen, decision_table
+from cli.decision_view import DecisionTable, changes, chosen
 from cli.errors import CliError, Exit
-from cli.output import dotted
+from cli.output import dotted, escape
+from cli.waterfall import waterfall
+from cli.why import sentence
 
 Json = dict[str, Any]
-
-#: From this width on there is room for pictures of the costs.
-BARS_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class ExplainOptions:
 
 def command(
     ctx: typer.Context,
-    request_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A request that was served.")] = None,
+    request_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A request's id, or 'last'.")] = None,
     model: Annotated[str | None, typer.Option(help="Or: a model, to ask where a prompt would go.")] = None,
     prompt: Annotated[str, typer.Option(help="The prompt; nothing is sent to a backend.")] = "Hello",
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer wanted.")] = None,
@@ -58,12 +57,31 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
     if options.request_id is None and "model" not in options.dry_run:
         hint = "`router explain ID` explains a request, `router explain --model M --prompt P` a prompt."
         raise CliError("explain what?", code=Exit.USAGE, hint=hint)
-    asked = {"request_id": options.request_id} if options.request_id is not None else options.dry_run
+    asked = options.dry_run
+    if options.request_id is not None:
+        asked = {"request_id": request_id_of(ctx, options.request_id)}
     answer = ctx.admin.post("/admin/v1/explain", asked)
     if options.as_json:
         ctx.out.json(answer)
-    else:
-        print_decision(ctx, answer["decision"])
+        return
+    if answer.get("request"):
+        record = answer["request"] | {"decision": answer["decision"]}
+        ctx.out.line(escape(sentence(record)))
+        ctx.out.line("")
+        if record["attempts"]:
+            ctx.out.line(waterfall(record))
+            ctx.out.line("")
+    print_decision(ctx, answer["decision"])
+
+
+def request_id_of(ctx: Context, text: str) -> str:
+    """``last``: the request that ended last."""
+    if text != "last":
+        return text
+    newest = ctx.admin.get("/admin/v1/requests", limit=1)["data"]
+    if not newest:
+        raise CliError("there was no request yet", hint="`router chat PROMPT` sends one.")
+    return str(newest[0]["request_id"])
 
 
 def print_decision(ctx: Context, decision: Json) -> None:
@@ -71,9 +89,22 @@ def print_decision(ctx: Context, decision: Json) -> None:
     ctx.out.line(headline(decision))
     if decision["candidates"]:
         ctx.out.line("")
-        ctx.out.line(decision_table(decision, bars=ctx.out.is_tty and ctx.out.width >= BARS_WIDTH))
+        ctx.out.line(DecisionTable(decision, bars=ctx.out.is_tty))
         for line in changes(decision):
             ctx.out.line(line)
+
+
+def refused(record: Json) -> str | None:
+    """Why a request was refused: which limit of which plan, or why no backend could take it. ``record``: of a request,
+    or its decision."""
+    words = escape(record.get("refusal") or "")
+    if record.get("limit") is None:
+        return words or None
+    from router.core.limits import KINDS
+
+    key = next((kind.key for kind in KINDS if kind.name == record["limit"]), record["limit"])
+    limit = f"{key} of plan {escape(str(record.get('plan')))}"
+    return dotted(f"refused by {limit}" if record["limit"] != "store" else "refused without the store", words)
 
 
 def headline(decision: Json) -> str:
@@ -81,8 +112,6 @@ def headline(decision: Json) -> str:
     if decision.get("kind") == "wait":
         return dotted("[yellow]it would wait[/]", decision.get("reason") or "every usable backend is full", policy)
     if decision.get("kind") == "reject":
-        from rich.markup import escape
-
         wait = decision.get("retry_after_s")
         again = f"again in {units.seconds(wait)}" if wait is not None else None
         return dotted(f"[red]{decision['reason']}[/]", escape(decision["detail"]), again, policy)
@@ -94,7 +123,7 @@ def headline(decision: Json) -> str:
             "[dim]the router has forgotten the candidates of this decision[/]",
         )
     if winner is None:
-        return dotted("[yellow]no backend was chosen[/]", policy)
+        return dotted("[yellow]no backend was chosen[/]", refused(decision), policy)
     expected = decision.get("predicted_ttft_s")
     first = f"first token expected after {units.seconds(expected)}" if expected is not None else None
     return dotted(f"[bold]{winner['backend']}[/]", first, policy)

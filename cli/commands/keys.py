@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import units
+from cli import confirm, units
 from cli.client import Remote, segment, utf8
+from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Table, facts, state
@@ -46,6 +47,7 @@ class SetOptions:
 class KeyOptions:
     key: str
     as_json: bool
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,13 @@ def rotate(
 def revoke(
     ctx: typer.Context,
     key: KeyName,
+    force: Force = False,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Revoke a key: every router refuses it within a second or so."""
-    context(ctx, admin_url, admin_token).run(run_revoke, KeyOptions(key, as_json))
+    """Revoke a key: every router refuses it within a second or so. Asks first if the key is in use."""
+    context(ctx, admin_url, admin_token).run(run_revoke, KeyOptions(key, as_json, force))
 
 
 def run_create(ctx: Context, options: CreateOptions) -> None:
@@ -150,11 +153,9 @@ def run_create(ctx: Context, options: CreateOptions) -> None:
     if options.as_json:
         ctx.out.json(made)
         return
-    from rich.markup import escape
-
     until = f", expires {made['expires']}" if made.get("expires") else ""
-    ctx.out.done(f"key [bold]{escape(made['name'])}[/], id {made['id']}, plan {made['plan']}{until}")
-    ctx.out.note("Its secret, which is not shown again:")
+    ctx.out.done(f"key {made['name']}, id {made['id']}, plan {made['plan']}{until}")
+    ctx.out.note("Secret (shown only once):")
     ctx.out.plain(made["key"])
 
 
@@ -220,11 +221,9 @@ def run_set(ctx: Context, options: SetOptions) -> None:
     if options.as_json:
         ctx.out.json(changed)
         return
-    from rich.markup import escape
-
-    name, tenant = escape(changed["name"]), escape(changed["tenant"])
+    name, tenant = changed["name"], changed["tenant"]
     until = f", expires {changed['expires']}" if changed.get("expires") else ""
-    ctx.out.done(f"key [bold]{name}[/], id {changed['id']}, tenant {tenant}, plan {changed['plan']}{until}")
+    ctx.out.done(f"key {name}, id {changed['id']}, tenant {tenant}, plan {changed['plan']}{until}")
 
 
 def run_rotate(ctx: Context, options: RotateOptions) -> None:
@@ -234,24 +233,37 @@ def run_rotate(ctx: Context, options: RotateOptions) -> None:
     if options.as_json:
         ctx.out.json(made)
         return
-    from rich.markup import escape
-
     until_s = made["overlap_until_s"]
     old = "older secrets work no more" if until_s is None else f"older secrets work until {units.clock(until_s)}"
-    ctx.out.done(f"key [bold]{escape(made['name'])}[/], id {made['id']}, has a new secret; {old}")
-    ctx.out.note("The new secret, which is not shown again:")
+    ctx.out.done(f"key {made['name']}, id {made['id']}, has a new secret; {old}")
+    ctx.out.note("New secret (shown only once):")
     ctx.out.plain(made["key"])
 
 
 def run_revoke(ctx: Context, options: KeyOptions) -> None:
     key = find_key(ctx.admin, options.key)
+    confirm.confirm(ctx, f"revoke {key['name']} ({key['id']})", _in_use(ctx, key), force=options.force)
     gone = ctx.admin.delete(f"/admin/v1/keys/{segment(key['id'])}")
     if options.as_json:
         ctx.out.json(gone)
         return
-    from rich.markup import escape
+    ctx.out.done(f"key {key['name']}, id {key['id']}, is revoked")
 
-    ctx.out.done(f"key [bold]{escape(key['name'])}[/], id {key['id']}, is revoked")
+
+def _in_use(ctx: Context, key: Json) -> list[str]:
+    """Whose requests would be refused from now on, if there are any."""
+    if key["revoked"]:
+        return []
+    try:
+        quotas = ctx.admin.get("/admin/v1/quotas", key=key["id"])["data"]
+    except StatusError:
+        return []  # it can be revoked all the same
+    use = quotas[0].get("last_minute") if quotas else None
+    if not use or not use["requests"]:
+        return []
+    sent, tokens = units.plural(use["requests"], "request"), units.count(use["tokens"])
+    who = f"{key['name']} (tenant {key['tenant']}, plan {key['plan']})"
+    return [f"{who} is in use: {sent} and {tokens} tokens in the last minute; its requests would get 401"]
 
 
 def find_key(admin: Remote, text: str) -> Json:

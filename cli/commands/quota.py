@@ -1,22 +1,27 @@
-"""router quota: how far the limits of keys are used."""
+"""router quota: the limits of API keys, and how much of them is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import charts, units
+from cli import charts, confirm, units
 from cli.client import segment
 from cli.commands.keys import find_key
+from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.output import Table
+from cli.errors import StatusError
+from cli.output import Table, escape
+
+if TYPE_CHECKING:
+    from router.core.limits import LimitKind
 
 Json = dict[str, Any]
 
-group = typer.Typer(help="How far the limits of keys are used.", no_args_is_help=True)
+group = typer.Typer(help="Limits of API keys, and how much is used.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,9 @@ class ShowOptions:
 class ResetOptions:
     key: str
     as_json: bool
+    minute: bool = False
+    month: bool = False
+    force: bool = False
 
 
 @group.command("show")
@@ -39,7 +47,7 @@ def show(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """What each limit allows, how much of it is used, and when it is fully free."""
+    """What each limit allows, how much of it is used, and when it resets."""
     context(ctx, admin_url, admin_token).run(run_show, ShowOptions(key, as_json))
 
 
@@ -47,12 +55,16 @@ def show(
 def reset(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or name.")],
+    minute: Annotated[bool, typer.Option("--minute", help="The limits per minute.")] = False,
+    month: Annotated[bool, typer.Option("--month", help="What was spent this month.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Reset the limits of a key: nothing is used."""
-    context(ctx, admin_url, admin_token).run(run_reset, ResetOptions(key, as_json))
+    """Reset a key's limits; all of them without --minute or --month. Asks before the record of spending is lost."""
+    options = ResetOptions(key, as_json, minute, month, force)
+    context(ctx, admin_url, admin_token).run(run_reset, options)
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:
@@ -62,49 +74,85 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
         ctx.out.json(answer)
     elif answer["data"]:
         ctx.out.line(quota_table(answer["data"]))
+        _tell_share(ctx, answer["data"])
     else:
         ctx.out.note("No keys. Make one with `router keys create NAME`.")
 
 
 def run_reset(ctx: Context, options: ResetOptions) -> None:
     key = find_key(ctx.admin, options.key)
-    answer = ctx.admin.delete(f"/admin/v1/quotas/{segment(key['id'])}")
+    both = options.minute == options.month
+    what = "all" if both else "minute" if options.minute else "month"
+    if what != "minute":
+        confirm.confirm(ctx, f"reset {key['name']} ({key['id']})", _spent(ctx, key), force=options.force)
+    answer = ctx.admin.delete(f"/admin/v1/quotas/{segment(key['id'])}" + ("" if both else f"?what={what}"))
     if options.as_json:
         ctx.out.json(answer)
     else:
         ctx.out.line(quota_table([answer]))
 
 
-def quota_table(quotas: list[Json]) -> Table:
-    from rich.markup import escape
+def _spent(ctx: Context, key: Json) -> list[str]:
+    """The sums that a reset would forget."""
+    try:
+        quotas = ctx.admin.get("/admin/v1/quotas", key=key["id"])["data"]
+    except StatusError:
+        return []
+    sums = [e for q in quotas for e in q["limits"] if e["used"] and (kind := _kind(e)) is not None and kind.period]
+    return [
+        f"{key['name']} has used {_amount(e)(e['used'])} of {_amount(e)(e['max'])} this month; nothing else keeps that "
+        "figure (--minute leaves it alone)"
+        for e in sums
+    ]
 
-    columns = ("key", "limit", "used", "", "of", "left", "free in", "counted by")
-    made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "left"))
+
+def _tell_share(ctx: Context, quotas: list[Json]) -> None:
+    """While the store is away a router enforces its part of a limit."""
+    if any((e.get("plan_max") or e["max"]) > e["max"] for q in quotas for e in q["limits"]):
+        ctx.out.warn("the store is away: this router enforces its share of each limit, not all of it")
+
+
+def quota_table(quotas: list[Json]) -> Table:
+    """Of a rate, *used* is what was asked for in the last minute: its account empties while requests keep coming."""
+    columns = ("key", "id", "limit", "used", "", "of", "left", "resets in", "counted by")
+    made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "id", "left"))
     for quota in quotas:
-        name = f"[bold]{escape(quota['key']['name'])}[/]"
+        name, key_id = f"[bold]{escape(quota['key']['name'])}[/]", f"[dim]{quota['key']['id']}[/]"
         if not quota["limits"]:
-            made.add_row(name, "[dim]none[/]", *[""] * 6)
+            recent = units.count((quota.get("last_minute") or {}).get("requests"))
+            made.add_row(name, key_id, "[dim]none[/] (requests in the last minute)", recent, *[""] * 5)
         for entry in quota["limits"]:
-            made.add_row(name, *_cells(entry))
-            name = ""
+            made.add_row(name, key_id, *_cells(entry, quota.get("last_minute") or {}))
+            name = key_id = ""
     return made
 
 
-def _cells(entry: Json) -> list[str]:
+def _kind(entry: Json) -> LimitKind | None:
+    """None: the router is newer than this program."""
     from router.core.limits import KINDS  # takes time to import
 
-    kind = next(
-        (kind for kind in KINDS if kind.name == entry["limit"]), None
-    )  # None: the router is newer than this program
-    amount: Callable[[float | None], str] = units.usd if kind is not None and kind.money else units.count
+    return next((kind for kind in KINDS if kind.name == entry["limit"]), None)
+
+
+def _amount(entry: Json) -> Callable[[float | None], str]:
+    kind = _kind(entry)
+    return units.usd if kind is not None and kind.money else units.count
+
+
+def _cells(entry: Json, minute: Json) -> list[str]:
+    from router.core.limits import Shape
+
+    kind, amount = _kind(entry), _amount(entry)
     reset = units.seconds(entry["reset_s"]) if entry["used"] else ""
     share = entry["used"] / entry["max"] if entry["max"] else 1.0
     colour = "green" if share < 0.7 else "yellow" if share < 1 else "red"
+    rate = kind is not None and kind.shape is Shape.RATE
+    most, whole = amount(entry["max"]), entry.get("plan_max") or entry["max"]
     return [
         str(entry["limit"]) if kind is None else kind.label,
-        amount(entry["used"]),
+        amount(minute.get(kind.counts, entry["used"]) if kind is not None and rate else entry["used"]),
         f"[{colour}]{charts.bar(share, 12)}[/]",
-        amount(entry["max"]),
+        most if whole <= entry["max"] else f"{most} of {amount(whole)}",
         amount(entry["remaining"]),
         reset,
         f"[dim]{entry['scope']}[/]",

@@ -6,21 +6,19 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cli import units
+from cli import confirm, units
 from cli.client import segment
 from cli.commands.traffic import span_s
+from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context
 from cli.errors import CliError, Exit, StatusError
-from cli.output import Table, dotted, facts, state
-from cli.region_states import backend_state, gauge, goes_on, leaving_story, leaving_words, region_state
+from cli.region_states import leaving_words
+from cli.region_tables import backend_facts, print_region, probes_table, regions_table
 from router.core.traits import ENGINES
-
-if TYPE_CHECKING:
-    from rich.table import Table as Grid
 
 Json = dict[str, Any]
 
@@ -42,7 +40,7 @@ class NameOptions:
 
 @dataclass(frozen=True, slots=True)
 class VerbOptions:
-    verb: str  # drain | resume | probe
+    verb: str  # resume | probe
     name: str
     as_json: bool
 
@@ -67,6 +65,7 @@ class AddOptions:
 class RemoveOptions:
     name: str
     config: str
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def add(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Add a region, or a backend to one, to the file. A running router takes it over."""
+    """Add a region, or a backend to one, to the file. A running router picks it up."""
     backend: Json = {"url": url, "engine": engine, "models": model or None, "max_inflight": max_inflight}
     backend |= {"cost_usd_hour": cost_usd_hour, "key_env": key_env}
     region = {"jurisdiction": jurisdiction, "location": location}
@@ -126,12 +125,13 @@ def add(
 def remove(
     ctx: typer.Context,
     name: Name,
+    force: Force = False,
     config: ConfigPath = "regions.toml",
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Remove a region or a backend from the file. Requests in flight there are finished."""
-    context(ctx, admin_url, admin_token).run(run_remove, RemoveOptions(name, config))
+    """Remove a region or a backend from the file. Requests in flight there finish normally."""
+    context(ctx, admin_url, admin_token).run(run_remove, RemoveOptions(name, config, force))
 
 
 @group.command("set")
@@ -147,18 +147,6 @@ def set_(
 ) -> None:
     """Change keys of a region or a backend in the file."""
     context(ctx, admin_url, admin_token).run(run_set, SetOptions(name, tuple(assignments), config))
-
-
-@group.command("drain")
-def drain(
-    ctx: typer.Context,
-    name: Name,
-    as_json: AsJson = False,
-    admin_url: AdminUrl = None,
-    admin_token: AdminToken = None,
-) -> None:
-    """No new requests to a region or a backend, on every router. Those in flight go on."""
-    context(ctx, admin_url, admin_token).run(run_verb, VerbOptions("drain", name, as_json))
 
 
 @group.command("notice")
@@ -234,17 +222,16 @@ def run_show(ctx: Context, options: NameOptions) -> None:
     elif options.as_json:
         ctx.out.json(region)
     else:
-        _print_region(ctx, region)
+        print_region(ctx.out, region)
 
 
 def run_notice(ctx: Context, options: NoticeOptions) -> None:
     if (options.span is None) is not options.cancel:
         raise CliError("say when it goes away, or that it does not", code=Exit.USAGE, hint="--in 120s, or --cancel.")
     if options.span is None:
-        answer = _act(ctx, options.name, "notice", None)
+        answer = act(ctx, options.name, "notice", None)
     else:
-        by = f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"
-        answer = _act(ctx, options.name, "notice", {"in_s": span_s(options.span), "by": by[:200]})
+        answer = act(ctx, options.name, "notice", {"in_s": span_s(options.span), "by": operator()})
     leaving = answer["leaving"]
     if options.as_json:
         ctx.out.json(answer)
@@ -256,8 +243,13 @@ def run_notice(ctx: Context, options: NoticeOptions) -> None:
         ctx.out.done(f"{options.name} is {leaving_words(leaving)} ({answer['applied']}){rest}")
 
 
-def _act(ctx: Context, name: str, verb: str, body: Json | None) -> Json:
-    """``body`` None: undo it."""
+def operator() -> str:
+    """Who types: drains and notices tell the others."""
+    return f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"[:200]
+
+
+def act(ctx: Context, name: str, verb: str, body: Json | None) -> Json:
+    """Do something with a region or a backend; ``body`` None: undo it."""
     path = f"/admin/v1/{'backends' if '/' in name else 'regions'}/{segment(name)}/{verb}"
     try:
         answer: Json = ctx.admin.delete(path) if body is None else ctx.admin.post(path, body)
@@ -269,16 +261,12 @@ def _act(ctx: Context, name: str, verb: str, body: Json | None) -> Json:
 
 
 def run_verb(ctx: Context, options: VerbOptions) -> Exit:
-    answer = _act(ctx, options.name, options.verb, {})
+    answer = act(ctx, options.name, options.verb, {})
     probes = answer.get("probes") or ([answer["probe"]] if "probe" in answer else [])
     if options.as_json:
         ctx.out.json(answer)
     elif options.verb == "probe":
         ctx.out.line(probes_table(probes))
-    elif options.verb == "drain":
-        left = answer["inflight"]
-        rest = f"; {units.plural(left, 'request')} still in flight there" if left else ""
-        ctx.out.done(f"{options.name} gets no new requests ({answer['applied']}){rest}")
     else:
         ctx.out.done(f"{options.name} gets requests again ({answer['applied']})")
     return Exit.UNHEALTHY if any(not p["ok"] for p in probes) else Exit.OK
@@ -304,12 +292,23 @@ def run_add(ctx: Context, options: AddOptions) -> None:
 def run_remove(ctx: Context, options: RemoveOptions) -> None:
     from cli import region_edits
 
+    confirm.confirm(ctx, f"remove {options.name}", _lost_without(ctx, options.name), force=options.force)
     _edit(
         ctx,
         options.config,
         lambda document: region_edits.remove(document, options.name),
         lambda: f"removed {options.name}",
     )
+
+
+def _lost_without(ctx: Context, name: str) -> list[str]:
+    """As the running router sees it. Without one nothing is lost now."""
+    try:
+        return confirm.lost(confirm.place_losses(ctx, name))
+    except CliError as error:
+        if error.code is not Exit.UNREACHABLE:
+            raise
+        return []
 
 
 def run_set(ctx: Context, options: SetOptions) -> None:
@@ -345,100 +344,3 @@ def _edit(ctx: Context, path: str, change: Callable[[Any], None], what: Callable
         ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
     else:
         ctx.out.warn(f"the router at {ctx.admin.url} runs another file: {running['source']}; name it with --config")
-
-
-def regions_table(regions: list[Json]) -> Table:
-    columns = ("region", "state", "backends", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
-    right = ("backends", "rtt", "in flight", "queue", "tokens/s", "age")
-    made = Table(columns, right=right, drop=("age", "tokens/s", "kv cache", "backends", "queue"))
-    for region in regions:
-        usable = sum(b["usable"] for b in region["backends"])
-        made.add_row(
-            f"[bold]{region['name']}[/]",
-            region_state(region),
-            f"{usable}/{len(region['backends'])}",
-            units.seconds(region["rtt_s"]),
-            units.count(region["inflight"]),
-            units.count(region["queue"]),
-            gauge(region["kv_ratio"]),
-            units.rate(region["output_tokens_per_s"]),
-            units.age(region["age_s"]),
-        )
-    return made
-
-
-def backends_table(backends: list[Json]) -> Table:
-    columns = ("backend", "state", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age", "requests")
-    right = ("rtt", "in flight", "queue", "tokens/s", "age", "requests")
-    drop = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue")
-    made = Table((*columns, "failed", "continues", "url"), right=(*right, "failed"), drop=drop)
-    for backend in backends:
-        made.add_row(
-            f"[bold]{backend['name']}[/]",
-            backend_state(backend),
-            backend["engine"],
-            units.seconds(backend["rtt_s"]),
-            f"{backend['inflight']}/{backend['max_inflight']}",
-            units.count(backend["queue"]),
-            gauge(backend["kv_ratio"]),
-            units.rate(backend["output_tokens_per_s"]),
-            units.age(backend["load_age_s"]),
-            units.count(backend["requests_total"]),
-            units.count(backend["failures_total"]),
-            backend["continues"]["how"] if backend["continues"] else units.UNKNOWN,
-            f"[dim]{backend['url']}[/]",
-        )
-    return made
-
-
-def probes_table(probes: list[Json]) -> Table:
-    made = Table(("backend", "answer", "rtt", "models", ""), right=("rtt",), drop=("models",))
-    for probe in probes:
-        answer = state("ok", text=f"HTTP {probe['status']}") if probe["ok"] else state("down", text="no answer")
-        if not probe["ok"] and probe["status"] is not None:
-            answer = state("down", text=f"HTTP {probe['status']}")
-        models = ", ".join(probe["models"]) or units.UNKNOWN
-        made.add_row(probe["backend"], answer, units.seconds(probe["rtt_s"]), models, probe["error"] or "")
-    return made
-
-
-def backend_facts(backend: Json) -> Grid:
-    """All facts about one backend, one line each."""
-    from rich.markup import escape
-
-    rtt, best = units.seconds(backend["rtt_s"]), units.seconds(backend["rtt_floor_s"])
-    return facts(
-        {
-            "backend": f"[bold]{backend['name']}[/]  {backend_state(backend)}",
-            "address": f"{backend['url']}  [dim]{backend['engine']}[/]",
-            "models": escape(", ".join(backend["models"])) or units.UNKNOWN,
-            "round trip": f"{rtt}, at best {best}  [dim]{units.ago(backend['rtt_age_s'])}[/]",
-            "requests": f"{backend['inflight']} of {backend['max_inflight']} in flight, "
-            f"{units.count(backend['requests_total'])} in all, {units.count(backend['failures_total'])} failed",
-            "engine says": f"{units.count(backend['running'])} running, {units.count(backend['queue'])} waiting, "
-            f"KV cache {units.ratio(backend['kv_ratio'])}  [dim]{units.ago(backend['load_age_s'])}[/]",
-            "speed": f"{units.rate(backend['output_tokens_per_s'])} tokens/s out, "
-            f"{units.rate(backend['prefill_tokens_per_s'])} tokens/s prefill",
-            "first token": f"prediction off by {units.seconds(backend['ttft_error_s'])}",
-            "continues answers": goes_on(backend["continues"]),
-            "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
-            "leaves": leaving_story(backend["leaving"]),
-            "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",
-        }
-    )
-
-
-def _print_region(ctx: Context, region: Json) -> None:
-    from rich.markup import escape
-
-    where = region["location"] and "{:.1f}, {:.1f}".format(*region["location"])
-    law = region["jurisdiction"] and f"jurisdiction {region['jurisdiction']}"
-    distance = f"{units.seconds(region['rtt_s'])} away" if region["rtt_s"] is not None else None
-    ctx.out.line(f"[bold]{region['name']}[/]  {region_state(region)}  {dotted(law, where, distance)}")
-    ctx.out.line("")
-    ctx.out.line(backends_table(region["backends"]))
-    errors = [b for b in region["backends"] if b["last_error"]]
-    if errors:
-        ctx.out.line("")
-    for backend in errors:
-        ctx.out.line(f"[dim]last error of[/] {backend['name']}  [yellow]{escape(backend['last_error'])}[/]")

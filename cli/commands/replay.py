@@ -43,12 +43,12 @@ def command(
         "ttft,nearest,least_inflight,p2c,round_robin,prefix"
     ),
     regions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The world of this regions.toml; default: a built-in one.")
+        str | None, typer.Option(metavar="FILE", help="Use the fleet in this file. Default: a built-in one.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="What each backend of --regions is taken to be.")] = "h100-llama-3.1-8b",
-    scale: Annotated[float, typer.Option(min=0.01, help="That many times as many requests per second.")] = 1.0,
+    profile: Annotated[str, typer.Option(help="Engine profile to assume for its backends.")] = "h100-llama-3.1-8b",
+    scale: Annotated[float, typer.Option(min=0.01, help="Multiply the request rate by this.")] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many requests of the trace.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """What another policy would have done: the same requests, policy by policy, in virtual time. Needs no router."""

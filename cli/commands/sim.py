@@ -22,7 +22,7 @@ class Engine(StrEnum):
     OPENAI = "openai"
 
 
-EngineKind = Annotated[Engine, typer.Option(help="The engine that it imitates: vllm, sglang, llamacpp or openai.")]
+EngineKind = Annotated[Engine, typer.Option(help="Engine to imitate: vllm, sglang, llamacpp or openai.")]
 Model = Annotated[str, typer.Option(help="The model's name. Engines of one model answer one prompt alike.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 ProfileName = Annotated[str, typer.Option(help="How fast it is: demo, h100-llama-3.1-8b, l4-llama-3.1-8b, …")]

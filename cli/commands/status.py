@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli import units
-from cli.commands.regions import regions_table
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import Exit
-from cli.output import dotted, facts, state
+from cli.output import dotted, escape, facts, state
+from cli.region_tables import regions_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,9 @@ def run_status(ctx: Context, options: StatusOptions) -> Exit:
 def title(status: Json) -> str:
     """One line: the router's name, and whether it is ready."""
     router = status["router"]
-    ready = state("ok", text="ready") if router["ready"] else state("down", text="not ready")
+    ready = state("ok", text="ready") if router["ready"] else state("down", text=_not_ready(router))
+    if router["ready"] and router.get("config_refused"):
+        ready = state("degraded", text="ready, would not start again")
     parts = [
         f"[bold]{router['name']}[/]",
         router["region"] and f"in {router['region']}",
@@ -70,9 +72,25 @@ def about(status: Json) -> Table:
             "first token": dotted(*ttft_facts(traffic)),
             "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
             "store": dotted(f"{store['kind']} {state(store['state'])}", rtt, store.get("notice")),
-            "config": dotted(router["config_source"], f"generation {router['config_generation']}"),
+            "config": dotted(escape(router["config_source"]), f"generation {router['config_generation']}"),
+            "": refused_config(router),
         }
     )
+
+
+def _not_ready(router: Json) -> str:
+    return f"not ready: {escape(router['not_ready'])}" if router.get("not_ready") else "not ready"
+
+
+def refused_config(router: Json) -> str | None:
+    """The file that the router does not take: when, and the first of its problems."""
+    refused = router.get("config_refused")
+    if not refused:
+        return None
+    first, *others = refused["problems"] or ["no reason given"]
+    more = f", and {units.plural(len(others), 'more problem')}" if others else ""
+    hint = "`router config show` lists them" if others else "the generation above stays in force"
+    return f"[red]refused at {units.clock(refused['at_s'])}[/]: {escape(first)}{more}\n[dim]{hint}[/]"
 
 
 def traffic_facts(traffic: Json) -> list[str]:
@@ -88,8 +106,7 @@ def traffic_facts(traffic: Json) -> list[str]:
 def ttft_facts(traffic: Json) -> list[str]:
     if traffic["ttft_s_p50"] is None:
         return ["[dim]none yet[/]"]
-    half, most = units.seconds(traffic["ttft_s_p50"]), units.seconds(traffic["ttft_s_p99"])
-    return [f"half within {half}", f"99 % within {most}"]
+    return [f"p50 {units.seconds(traffic['ttft_s_p50'])}", f"p99 {units.seconds(traffic['ttft_s_p99'])}"]
 
 
 def _of(counts: Json, word: str) -> str:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import charts, units, worldmap
-from cli.commands.regions import regions_table
 from cli.commands.status import title
 from cli.commands.traffic import request_cells, requests_table
 from cli.context import AdminToken, AdminUrl, Context, context
 from cli.errors import CliError, Exit
 from cli.output import STATE_STYLE
+from cli.region_tables import regions_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,7 +56,7 @@ class View:
 
 def command(
     ctx: typer.Context,
-    interval: Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between two looks.")] = 1.0,
+    interval: Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Refresh interval, seconds.")] = 1.0,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
@@ -142,7 +142,7 @@ def charts_of(view: View) -> list[tuple[str, str, str, deque[float | None], str]
     return [
         ("requests", requests, "a second", view.requests_per_s, "cyan"),
         ("tokens", tokens, "a second", view.tokens_per_s, "magenta"),
-        ("first token", ttft, "half within", view.ttft_s, "yellow"),
+        ("first token", ttft, "p50", view.ttft_s, "yellow"),
         ("in flight", inflight, queued, view.inflight, "green"),
     ]
 

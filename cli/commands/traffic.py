@@ -11,10 +11,13 @@ import typer
 
 from cli import units
 from cli.client import segment
-from cli.commands.explain import print_decision
+from cli.commands.explain import print_decision, refused, request_id_of
+from cli.commands.keys import find_key
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
-from cli.output import Table, dotted, facts
+from cli.output import Table, dotted, escape, facts
+from cli.waterfall import waterfall
+from cli.why import sentence
 from router import moments
 
 if TYPE_CHECKING:
@@ -22,14 +25,19 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-group = typer.Typer(help="Past requests, and new ones as they finish.", no_args_is_help=True)
+group = typer.Typer(help="Recent and live requests.", no_args_is_help=True)
 
 Model = Annotated[str | None, typer.Option(help="Only this model.")]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Backend = Annotated[str | None, typer.Option(help="Only this backend or region.")]
 Status = Annotated[str | None, typer.Option(help="Only this HTTP status, or a class: 5xx.")]
+Region = Annotated[str | None, typer.Option(help="Only this region.")]
+KeyOf = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only this API key: its id or name.")]
+SlowerThan = Annotated[
+    str | None,
+    typer.Option("--slower-than", metavar="SPAN", help="Only with a later first token, or longer if not streamed."),
+]
 
-_TIMELINE_WIDTH = 32
 _WINDOW_S_MAX = 15 * 60  # the router keeps this many
 
 
@@ -39,9 +47,15 @@ class Filters:
     tenant: str | None = None
     backend: str | None = None
     status: str | None = None
+    region: str | None = None
+    key: str | None = None  # its id or name
+    slower_than: str | None = None  # a span
 
-    def query(self) -> dict[str, str | None]:
-        return {"model": self.model, "tenant": self.tenant, "backend": self.backend, "status": self.status}
+    def query(self, ctx: Context) -> Json:
+        slower_s = span_s(self.slower_than) if self.slower_than is not None else None
+        key_id = find_key(ctx.admin, self.key)["id"] if self.key is not None else None
+        named = {"model": self.model, "tenant": self.tenant, "backend": self.backend, "status": self.status}
+        return named | {"region": self.region, "key": key_id, "slower_than_s": slower_s}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class ListOptions:
     limit: int
     since: str | None
     as_json: bool
+    sort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +92,21 @@ def list_(
     tenant: Tenant = None,
     backend: Backend = None,
     status: Status = None,
+    region: Region = None,
+    key: KeyOf = None,
+    slower_than: SlowerThan = None,
+    sort: Annotated[
+        str | None, typer.Option(help="The largest first: ttft, duration, wait, tokens, attempts. Default: by time.")
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="SPAN", help="Only the last 30s, 5m, 2h, 1d.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most this many.")] = 20,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """The last requests, the newest at the bottom."""
-    options = ListOptions(Filters(model, tenant, backend, status), limit, since, as_json)
+    """The last requests, the newest at the bottom; with --sort the largest at the top."""
+    filters = Filters(model, tenant, backend, status, region, key, slower_than)
+    options = ListOptions(filters, limit, since, as_json, sort)
     context(ctx, admin_url, admin_token).run(run_list, options)
 
 
@@ -95,19 +117,22 @@ def tail(
     tenant: Tenant = None,
     backend: Backend = None,
     status: Status = None,
+    region: Region = None,
+    key: KeyOf = None,
+    slower_than: SlowerThan = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Requests as they finish, until Ctrl-C. With --json one document on each line."""
-    options = TailOptions(Filters(model, tenant, backend, status), as_json)
+    options = TailOptions(Filters(model, tenant, backend, status, region, key, slower_than), as_json)
     context(ctx, admin_url, admin_token).run(run_tail, options)
 
 
 @group.command("show")
 def show(
     ctx: typer.Context,
-    request_id: Annotated[str, typer.Argument(metavar="ID", help="The request's id: x-request-id of its answer.")],
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="Its x-request-id, or 'last'.")],
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
@@ -130,21 +155,29 @@ def stats(
 
 def run_list(ctx: Context, options: ListOptions) -> None:
     since_s = time.time() - span_s(options.since) if options.since is not None else None
-    answer = ctx.admin.get("/admin/v1/requests", limit=options.limit, since_s=since_s, **options.filters.query())
+    query = options.filters.query(ctx)
+    answer = ctx.admin.get("/admin/v1/requests", limit=options.limit, since_s=since_s, sort=options.sort, **query)
     if options.as_json:
         ctx.out.json(answer)
     elif answer["data"]:
         made = requests_table()
-        for summary in reversed(answer["data"]):
+        for summary in answer["data"] if options.sort else reversed(answer["data"]):
             made.add_row(*request_cells(summary))
         ctx.out.line(made)
+        shown, matching = len(answer["data"]), answer.get("matching", 0)
+        if matching > shown:
+            ctx.out.note(f"{shown} of {units.count(matching)} matching requests; -n {min(1000, matching)} shows more")
     else:
         ctx.out.note("No such requests. `router chat PROMPT` sends one.")
 
 
 def run_tail(ctx: Context, options: TailOptions) -> None:
     try:
-        for event in ctx.admin.tail("/admin/v1/requests/tail", **options.filters.query()):
+        query = {name: value for name, value in options.filters.query(ctx).items() if value is not None}
+        if not options.as_json:
+            which = ", ".join(f"{name} {value}" for name, value in query.items())
+            ctx.out.note(f"waiting for requests{f' ({which})' if which else ''} at {ctx.admin.url} …")
+        for event in ctx.admin.tail("/admin/v1/requests/tail", **query):
             document = json.loads(event.data)
             if event.name == "dropped":
                 ctx.out.warn(f"{units.plural(document['records'], 'request')} not shown: they came too fast")
@@ -154,27 +187,34 @@ def run_tail(ctx: Context, options: TailOptions) -> None:
                 ctx.out.line(tail_line(document))
     except KeyboardInterrupt:
         return
-    raise CliError("the router has gone", code=Exit.UNREACHABLE)
+    raise CliError("connection to the router lost", code=Exit.UNREACHABLE)
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:
-    record = ctx.admin.get(f"/admin/v1/requests/{segment(options.request_id)}")
+    record = ctx.admin.get(f"/admin/v1/requests/{segment(request_id_of(ctx, options.request_id))}")
     if options.as_json:
         ctx.out.json(record)
         return
-    ctx.out.line(request_facts(record))
+    print_story(ctx, record)
     if record["attempts"]:
         ctx.out.line("")
-        ctx.out.line(attempts_table(record))
+        ctx.out.line(waterfall(record))
     if record["decision"]["candidates"]:
         ctx.out.line("")
         print_decision(ctx, record["decision"])
 
 
+def print_story(ctx: Context, record: Json) -> None:
+    """Why it was slow, in a sentence, and all facts about it."""
+    ctx.out.line(escape(sentence(record)))
+    ctx.out.line("")
+    ctx.out.line(request_facts(record))
+
+
 def run_stats(ctx: Context, options: StatsOptions) -> None:
     window_s = span_s(options.window)
     if not 1 <= window_s <= _WINDOW_S_MAX:
-        raise CliError(f"{options.window!r} cannot be looked back", code=Exit.USAGE, hint="From 1s to 15m can.")
+        raise CliError(f"--window must be between 1s and 15m, not {options.window}", code=Exit.USAGE)
     answer = ctx.admin.get("/admin/v1/stats", window_s=window_s)
     if options.as_json:
         ctx.out.json(answer)
@@ -194,7 +234,7 @@ def span_s(text: str) -> float:
     """``30s``, ``5m``, ``2h``, ``1d`` or plain seconds. Raises CliError."""
     found_s = moments.span_s(text)
     if found_s is None:
-        raise CliError(f"{text!r} is not a span of time", code=Exit.USAGE, hint="Write it like 30s, 5m, 2h or 1d.")
+        raise CliError(f'invalid duration "{text}" (use 30s, 5m, 2h, 1d)', code=Exit.USAGE)
     return found_s
 
 
@@ -206,8 +246,6 @@ def requests_table() -> Table:
 
 def request_cells(summary: Json) -> list[str]:
     """One request as a row of ``requests_table``."""
-    from rich.markup import escape
-
     return [
         f"[dim]{units.clock(summary['arrival_s'])}[/]",
         escape(summary["request_id"]),
@@ -250,9 +288,7 @@ def remark(summary: Json) -> str:
 
 
 def request_facts(record: Json) -> Grid:
-    from rich.markup import escape
-
-    streamed = "streamed" if record["stream"] else "in one piece"
+    streamed = "streamed" if record["stream"] else "not streamed"
     served = record["served_model"]
     other = f"answered by {escape(served)}" if served and served != record["model"] else None
     key = f"key {record['key_id']}" if record["key_id"] else None
@@ -269,47 +305,21 @@ def request_facts(record: Json) -> Grid:
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
             "answer": dotted(status_text(record["status"]), error, cut, wait, first, _lasted(record)),
+            "why": refused(record),
             "tokens": _tokens(record),
+            "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),
         }
     )
 
 
-def attempts_table(record: Json) -> Table:
-    """The attempts at each backend, drawn on one axis of time."""
-    from rich.markup import escape
-
-    columns = ("attempt", "outcome", "first token", "predicted", "", "lasted")
-    made = Table(columns, right=("first token", "predicted"), drop=("", "predicted"))
-    for attempt in record["attempts"]:
-        outcome = attempt["outcome"]
-        colour = "green" if outcome == "ok" else "dim" if attempt["outcome"] is None else "yellow"
-        kind = "" if attempt["kind"] == "first" else f" [dim]{attempt['kind']}[/]"
-        detail = f"  [dim]{escape(attempt['detail'])}[/]" if attempt["detail"] else ""
-        if attempt.get("fault"):
-            detail += f"  [magenta]on purpose: {attempt['fault']}[/]"
-        made.add_row(
-            f"[bold]{attempt['backend']}[/]{kind}",
-            f"[{colour}]{outcome}[/]",
-            units.seconds(attempt["ttft_s"]),
-            units.seconds(attempt["predicted_ttft_s"]),
-            timeline(attempt, record["duration_s"]),
-            f"{units.seconds(attempt['duration_s'])}{detail}",
-        )
-    return made
-
-
-def timeline(attempt: Json, whole_s: float) -> str:
-    """An attempt on the axis of the whole request: waiting for the first token light, the answer solid."""
-    if not whole_s:
-        return ""
-    start_s: float = attempt["started_s"]
-    end_s = min(whole_s, start_s + (attempt["duration_s"] or 0.0))
-    first_s = min(end_s, start_s + attempt["ttft_s"]) if attempt["ttft_s"] is not None else end_s
-    start, first, end = (round(at_s / whole_s * _TIMELINE_WIDTH) for at_s in (start_s, first_s, end_s))
-    end = max(end, start + 1)
-    waiting, answering = max(first - start, 0), end - max(first, start)
-    line = f"[dim]{'─' * waiting}[/][green]{'━' * answering}[/]"
-    return " " * start + line + " " * (_TIMELINE_WIDTH - end)
+def _body(record: Json) -> str | None:
+    """How long the request was, and how much of its beginning is known to the index of prefixes."""
+    if not record.get("body_bytes"):
+        return None
+    blocks = record.get("prefix_blocks") or 0
+    return f"{units.count(record['body_bytes'])} bytes" + (
+        f", {units.plural(blocks, 'prefix block')}" if blocks else ""
+    )
 
 
 def _lasted(record: Json) -> str:
@@ -324,7 +334,7 @@ def _tokens(record: Json) -> str:
         f"{units.count(cached)} of them cached" if cached else None,
         f"{units.count(record['output_tokens'])} answer",
         f"{units.rate(speed)} a second" if speed else None,
-        None if record["usage_reported"] else "[dim]counted, not reported[/]",
+        None if record["usage_reported"] else "[dim]estimated (engine reported no usage)[/]",
     )
 
 

@@ -6,9 +6,11 @@ plane           what the API needs from the rest of the process
 route           one route: its path, what it takes, who answers
 routes          every route, by what it is about
 worker_routes   the routes that only the parent of several workers asks
+filters         which requests an operator asks for
 inputs          checks of query parameters and JSON bodies
 replies         JSON answers and errors
 views           fleet, keys and records as JSON
+last_minute     what keys used and backends answered in the last minute
 gauges          values that are read when metrics are scraped
 shared_entries  entries of the store that every router comes in line with: wishes and faults on purpose
 wishes          wishes of operators about backends and regions

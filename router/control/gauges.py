@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.control.plane import ControlPlane
+from router.control.reload import ConfigReloader
 from router.core.backend import Backend
 from router.core.census import Group
 from router.core.health import State
@@ -17,6 +18,8 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     yield GaugeSample("router_workers", (), 1)
     yield GaugeSample("router_build_info", (control.version,), 1)
     yield GaugeSample("router_config_generation", (), control.reloader.generation)
+    if control.reloader.watching:
+        yield from reload_samples(control.reloader)
     queued = control.queued()
     for model in sorted({*control.fleet.models(), *queued}):
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
@@ -46,6 +49,12 @@ def _group_samples(group: Group) -> Iterator[GaugeSample]:
     yield GaugeSample("router_ttft_target_seconds", labels, group.goal.target_ttft_s)
     if group.predicted_p95_s is not None:
         yield GaugeSample("router_ttft_predicted_seconds", labels, group.predicted_p95_s)
+
+
+def reload_samples(reloader: ConfigReloader) -> Iterator[GaugeSample]:
+    """How the last reload went; the start counts as one."""
+    yield GaugeSample("router_config_last_reload_successful", (), reloader.refused is None)
+    yield GaugeSample("router_config_last_reload_timestamp_seconds", (), reloader.tried_s)
 
 
 def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:

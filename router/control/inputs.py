@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,32 +12,16 @@ from aiohttp import web
 from router.config.suggest import did_you_mean
 from router.errors import RouterError
 from router.moments import moment_s, span_s
-from router.telemetry.journal import Record
 
 _KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "integer": int, "number": (int, float), "array": list}
 
 
-def record_filter(request: web.Request) -> Callable[[Record], bool]:
-    query = request.query
-    model, tenant, place, status = (query.get(name) for name in ("model", "tenant", "backend", "status"))
-    since_s = number(request, "since_s", 0.0, low=0.0, high=1e12)
-    if status is not None and not (len(status) == 3 and status[0].isdigit() and status[1:].replace("x", "0").isdigit()):
-        raise RouterError("invalid_request", "A status is like 200 or 5xx.", param="status")
-
-    def match(record: Record) -> bool:
-        return (
-            (model is None or model in (record.model, record.served_model))
-            and (tenant is None or record.tenant == tenant)
-            and (place is None or place in (record.backend, record.region))
-            and (status is None or all(a in ("x", b) for a, b in zip(status, f"{record.status:03}", strict=False)))
-            and record.arrival_s >= since_s
-        )
-
-    return match
-
-
 def number(request: web.Request, name: str, default: float, *, low: float, high: float) -> float:
-    text = request.query.get(name)
+    return float_of(request.query, name, default, low=low, high=high)
+
+
+def float_of(query: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
+    text = query.get(name)
     if text is None:
         return default
     try:

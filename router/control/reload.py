@@ -78,7 +78,7 @@ class ConfigReloader:
     ) -> None:
         self.config = config
         self.generation = 1
-        self.loaded_s = clock.wall_s()
+        self.loaded_s = self.tried_s = clock.wall_s()
         self.refused: Refused | None = None
         self._appliers = tuple(appliers)
         self._tell = announce
@@ -98,6 +98,11 @@ class ConfigReloader:
             self._signals = True
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
 
+    @property
+    def watching(self) -> bool:
+        """It reads the file itself, and is not told by another process what it says."""
+        return self._task is not None
+
     async def stop(self) -> None:
         if self._signals:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
@@ -112,6 +117,7 @@ class ConfigReloader:
 
     async def _read_again(self, why: str) -> Reloaded:
         self._seen = _signature(self.config)
+        self.tried_s = clock.wall_s()
         try:
             _refuse_no_file(self.config.source)
             new = self._complete(await asyncio.to_thread(load, self.config.source))

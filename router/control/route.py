@@ -37,6 +37,7 @@ class Route:
     handler: Handler
     query: tuple[Param, ...] = ()
     body: dict[str, Any] | None = None  # JSON Schema
+    body_optional: bool = False
     status: int = 200
     content_type: str = "application/json"
     open: bool = False  # needs no token

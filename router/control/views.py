@@ -9,10 +9,13 @@ from typing import Any
 
 from router import clock
 from router.config import Config, Region, dump, warnings
+from router.control.last_minute import Use, requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader, Reloaded
 from router.core.backend import Backend
 from router.core.health import State
+from router.core.limits import KINDS as LIMIT_KINDS
+from router.core.losses import losses as core_losses
 from router.core.policy import list_policies
 from router.moments import iso_of
 from router.store.base import Key, LimitState
@@ -39,7 +42,9 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "policy": config.router.policy,
             "config_generation": control.reloader.generation,
             "config_source": os.path.abspath(config.source),
-            "ready": control.ready() is None,
+            "ready": (why_not := control.ready()) is None,
+            "not_ready": why_not,
+            "config_refused": config_refused(control.reloader),
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s}
         | {"trouble": control.store.trouble, "notice": control.store.notice},
@@ -78,6 +83,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "models": sorted(b.models or ()),
         "state": b.state.value,
         "draining": b.draining,
+        "drain": _drain(control, b),
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
         "usable": b.usable(now_s),
@@ -85,6 +91,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "rtt_floor_s": b.rtt.floor_s,
         "rtt_age_s": _age(b.rtt.at_s, now_s),
         "inflight": b.inflight,
+        "inflight_peers": b.others.peers_now(now_s),
         "max_inflight": b.max_inflight,
         "queue": load.waiting if load is not None else None,
         "running": load.running if load is not None else None,
@@ -99,6 +106,30 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "requests_total": b.requests_total,
         "failures_total": b.reputation.failures_total,
         "last_error": control.observer.last_error(b.name) or b.reputation.last_error,
+    }
+
+
+def losses(control: ControlPlane, name: str) -> dict[str, Any]:
+    """The losses without a backend or a region: for somebody about to drain or remove it, or to break it on
+    purpose. ``share``: of the requests that this router answered in the last minute; None: there were none."""
+    config, fleet = control.reloader.config, control.fleet
+    gone = {b.name for b in fleet.backends.values() if name in (b.name, b.region)}
+    residencies = {plan.name: plan.residency for plan in config.plans.values() if plan.residency}
+    found = core_losses(fleet.backends.values(), gone, residencies, control.now_s())
+    control.telemetry.flush()
+    counts = requests_by_backend(control.telemetry.journal.newest_first(), clock.wall_s())
+    requests, total = sum(counts.get(b, 0) for b in gone), sum(counts.values())
+    return {
+        "of": name,
+        "backends": sorted(gone),
+        "models": list(found.models),
+        "jurisdictions": list(found.jurisdictions),
+        "plans": [{"plan": plan, "models": list(models)} for plan, models in found.plans.items()],
+        "share": requests / total if total else None,
+        "requests": requests,
+        "inflight": found.inflight,
+        "room": found.room,
+        "loses": found.any,
     }
 
 
@@ -228,13 +259,17 @@ def reloaded(result: Reloaded, config: Config, keys: Iterable[dict[str, Any]]) -
     }
 
 
-def quota(entry: Key, limits: Iterable[LimitState]) -> dict[str, Any]:
+def quota(entry: Key, limits: Iterable[LimitState], use: Use | None = None) -> dict[str, Any]:
+    """``use``: of the last minute."""
     return {
         "key": {"id": entry.id, "name": entry.name},
+        "plan": entry.plan.name,
+        "last_minute": (use or Use()).document(),
         "limits": [
             {
                 "limit": state.limit,
                 "max": state.max,
+                "plan_max": _of_plan(entry, state.limit),
                 "used": state.used,
                 "remaining": state.remaining,
                 "reset_s": state.reset_s,
@@ -245,15 +280,26 @@ def quota(entry: Key, limits: Iterable[LimitState]) -> dict[str, Any]:
     }
 
 
+def _of_plan(entry: Key, limit: str) -> float | None:
+    """The limit as the plan has it. While the store is away a router gives out less."""
+    kind = next((k for k in LIMIT_KINDS if k.name == limit), None)
+    return getattr(entry.plan, kind.key, None) if kind is not None else None
+
+
 def config(reloader: ConfigReloader) -> dict[str, Any]:
-    refused = reloader.refused
     return {
         "source": os.path.abspath(reloader.config.source),
         "generation": reloader.generation,
         "loaded_s": reloader.loaded_s,
-        "refused": {"at_s": refused.at_s, "problems": list(refused.problems)} if refused is not None else None,
+        "refused": config_refused(reloader),
         "config": dump(reloader.config),
     }
+
+
+def config_refused(reloader: ConfigReloader) -> dict[str, Any] | None:
+    """The last reload, if it was refused: the next start of the router would fail."""
+    refused = reloader.refused
+    return None if refused is None else {"at_s": refused.at_s, "problems": list(refused.problems)}
 
 
 def chaos(control: ControlPlane) -> dict[str, Any]:
@@ -281,6 +327,19 @@ def policies(default: str) -> list[dict[str, Any]]:
         {"name": name, "summary": summary, "source": source, "default": name == default}
         for name, summary, source in list_policies()
     ]
+
+
+def _drain(control: ControlPlane, b: Backend) -> dict[str, Any] | None:
+    """Since when, for how long, by whom and why; unknown parts are null."""
+    drain = control.drains.of(b.name) if b.draining else None
+    if drain is None:
+        return None
+    return {
+        "since_s": drain.since_s,
+        "until_s": drain.until_s,
+        "by": drain.by or None,
+        "reason": drain.reason or None,
+    }
 
 
 def _leaving(b: Backend, now_s: float) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ tokens          how many tokens a request will cost
 Decisions:
 fleet           all backends and leases; filters, ranks, leases
 candidates      the filters
+losses          what could not be served without some backends
 policy          how candidates are ranked, one file for each policy
 cost            the terms of a quote, in seconds
 refusal         whether to wait, else what is missing

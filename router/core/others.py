@@ -28,6 +28,10 @@ class Others:
         self.peers_inflight = self.peers_tokens = 0.0
         self.peers_at_s = float("-inf")
 
+    def peers_now(self, now_s: float) -> int:
+        """Requests of other routers there, as far as is known; the count fades with the age of what they told."""
+        return round(self.peers_inflight * peers_share(now_s - self.peers_at_s, self._params))
+
     def fresh_load(self, now_s: float) -> LoadSample | None:
         """The last scrape, or None when it is too old to mean anything."""
         load = self.load

@@ -30,7 +30,7 @@ def refuse(
     model = request.model
     if serving is None:
         if may_yet_be_told(backends, params, now_s):
-            detail = f"No backend is known to serve the model {model!r}, and some have not told their models yet."
+            detail = f"No backend is known to serve the model {model!r}, and some have not reported their models yet."
             return Reject(RejectReason.NO_BACKEND, detail, 1.0, candidates)
         return Reject(RejectReason.UNKNOWN_MODEL, f"No backend serves the model {model!r}.", None, candidates)
     reasons = dict(struck)

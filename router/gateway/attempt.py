@@ -75,7 +75,7 @@ class Attempts:
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
         """One try on one backend, from the lease to its end. Raises ClientGone."""
         pool = self.pool_of(x, lease.backend)
-        x.lease, x.relay, x.found_dead = lease, None, ""
+        x.lease, x.relay, x.found_dead, x.connect_s = lease, None, "", None
         if pool.assembled is not None and not ask.stream:
             x.shape = shape_for(ask, x.request.body, pool.assembled)
         else:
@@ -89,13 +89,13 @@ class Attempts:
                 return end
             asked = ask.stream and pool.takes_usage_option is not False and asks_for_usage(ask)
             data = self._upstream_bytes(x, ask, pool, ask_usage=asked)
-            outbound = pool.take(now_s) or await self._connect(pool)
+            outbound = pool.take(now_s) or await self._connect(x, pool)
             if x.found_dead:  # while its tokens were counted, or the connection was opened
                 outbound.abort()
                 raise ConnectError("upstream_unreachable", "does not answer any more")
             end = await self._send(x, ask, pool, outbound, data, now_s)
             if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
-                end = await self._send(x, ask, pool, await self._connect(pool), data, now_s)
+                end = await self._send(x, ask, pool, await self._connect(x, pool), data, now_s)
             if x.shape is not None and end.status in _NOT_UNDERSTOOD:
                 end = await self._as_it_came(x, ask, pool, now_s)
             if asked:
@@ -121,12 +121,12 @@ class Attempts:
         """An engine that refuses a request as a stream is to find its own words about what the client asked."""
         x.shape = None
         data = self._upstream_bytes(x, ask, pool, ask_usage=False)
-        return await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
+        return await self._send(x, ask, pool, pool.take(now_s) or await self._connect(x, pool), data, now_s)
 
     async def _used_up(self, x: Exchange, pool: Pool, now_s: float) -> bool:
         """Whether nothing is left of the limit of an answer that is to be continued."""
         try:
-            return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(pool))
+            return await self._continuing.count(x, pool, pool.take(now_s) or await self._connect(x, pool))
         except ConnectionResetError:
             return False
 
@@ -158,7 +158,7 @@ class Attempts:
             pool.takes_usage_option = True
         elif end.status in _NOT_UNDERSTOOD and (refuses_the_option(end.body) or (known is None and end.unexplained)):
             data = self._upstream_bytes(x, ask, pool, ask_usage=False)
-            end = await self._send(x, ask, pool, pool.take(now_s) or await self._connect(pool), data, now_s)
+            end = await self._send(x, ask, pool, pool.take(now_s) or await self._connect(x, pool), data, now_s)
             if end.status not in _NOT_UNDERSTOOD:
                 pool.takes_usage_option = False
                 _log.info(
@@ -171,14 +171,16 @@ class Attempts:
         connecting = pool.connect(self._force.settings.timeouts.connect)
         return spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
 
-    async def _connect(self, pool: Pool) -> Outbound:
+    async def _connect(self, x: Exchange, pool: Pool) -> Outbound:
         """A new connection. If the client leaves meanwhile, it is kept for the next one."""
-        task = self.connect(pool)
+        began_s, task = clock.monotonic_s(), self.connect(pool)
         try:
             return await task
         except BaseException:
             task.add_done_callback(pool.keep_for_later)
             raise
+        finally:
+            x.connect_s = clock.monotonic_s() - began_s
 
     def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[Piece, ...]:
         """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
@@ -289,9 +291,10 @@ class Attempts:
         hedge: bool,
     ) -> None:
         """End the lease, and put the attempt into the record."""
-        outcome, status = end.outcome, end.status
+        outcome, status, head_s = end.outcome, end.status, None
         if relay is not None:
             status = status or relay.status
+            head_s = relay.head_s
         now_s, began_s, first_token_s = clock.monotonic_s(), lease.started_s, lease.first_token_s
         if self.hedges.on and first_token_s is None and outcome is not Outcome.CLIENT_GONE:
             self.hedges.lost(lease, now_s)
@@ -315,6 +318,8 @@ class Attempts:
                 now_s - began_s,
                 end.detail or None,
                 pool.fault,
+                None if hedge else x.connect_s,
+                None if head_s is None else head_s - began_s,
             )
         )
         self._waiting.offer_soon()
@@ -348,7 +353,8 @@ class Attempts:
             self._keep(x, lease, relay)
         if relay.is_stream:
             relay.transcript = self._continuing.open(x, relay.pool.spec.engine)
-        record.ttft_s = now_s - x.arrival_s
+            record.ttft_s = now_s - x.arrival_s
+        record.first_byte_s = now_s - x.arrival_s
         record.status = relay.status
         return responses.answer_head(
             relay.status,

@@ -68,7 +68,7 @@ class Charging:
     def _allowed(self, x: Exchange, taken: Reservation | Refusal) -> Reservation:
         if isinstance(taken, Reservation):
             return taken
-        x.record.limit = taken.limit
+        x.record.limit, x.record.refusal = taken.limit, taken.detail
         if taken.limit == "store":
             raise RouterError("store_unavailable", taken.detail, retry_after_s=taken.retry_after_s)
         raise RouterError(
@@ -83,7 +83,7 @@ class Charging:
     def settle(self, x: Exchange) -> None:
         """The request is over: charge what was used, give back the rest, and learn from it. Never raises."""
         usage, record, reservation, ask, key, charge = x.usage, x.record, x.reservation, x.ask, x.key, x.charge
-        if record.ttft_s is not None and ask is not None and key is not None:
+        if record.first_byte_s is not None and ask is not None and key is not None:
             if ask.envelope.counting:
                 usage = _NO_TOKENS
             elif usage is None or not usage.reported or not usage.prompt_tokens:

@@ -69,6 +69,7 @@ class Exchange(msgspec.Struct, eq=False):
     hedge: Hedge | None = None  # the second attempt beside it
     trial: Suspect | None = None  # backends died of its body before: see gateway/poison.py
     found_dead: str = ""  # a backend, before the request was sent to it
+    connect_s: float | None = None  # what opening a connection took, in the attempt in progress
     relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
     transcript: Transcript | None = None  # of an answer that has begun, if another backend may continue it
     rest: Rest | None = None  # the request for the rest of it, after a break

@@ -65,6 +65,7 @@ class Leash(Signal[AttemptEnd], Generic[W]):
         "_sender",
         "_whose",
         "committed",
+        "head_s",
         "status",
         "transcript",
     )
@@ -80,6 +81,7 @@ class Leash(Signal[AttemptEnd], Generic[W]):
     _whose: W
     committed: bool
     status: int  # of the backend, 0 before its head
+    head_s: float | None  # when that came
     transcript: Transcript | None  # keeps what the client is sent, if another backend may continue it
 
     @property

@@ -140,6 +140,7 @@ class Lifecycle:
         policy = settings.policy if chosen is None else settings.policies[chosen]
         x.course = course = Course(self.fleet, policy, need, self.demand.models_of(ask, x.keeper))
         record.policy = policy.name
+        record.admitted_s = clock.monotonic_s() - x.arrival_s
         if x.trial is not None:
             course.suspicion = self.fleet.params.deaths_max - 1
         failure: AttemptEnd | None = None
@@ -202,7 +203,9 @@ class Lifecycle:
         if rejected.reason is RejectReason.UNKNOWN_MODEL:
             names = {*self.fleet.models(), *self.force.settings.aliases.names()}
             return unknown_model(x.record.model or "", names)
-        return error_of_reject(rejected)
+        error = error_of_reject(rejected)
+        x.record.refusal = error.detail
+        return error
 
     def _is_well(self, backend: str) -> bool:
         found = self.fleet.backends.get(backend)

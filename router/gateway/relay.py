@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from router import clock
 from router.core import whole
 from router.core.forms import First, Form, first_of
 from router.core.framing import begins_a_stream
@@ -114,8 +115,7 @@ class Relay(Leash[W]):
         self._hides_usage = hides_usage
         self.pool = pool
         self._outbound = outbound
-        self._progress_s = began_s
-        self._patience_s = patience_s
+        self._progress_s, self._patience_s = began_s, patience_s
         self._life_s = self._comments_s = 0.0
         self._ending = False  # everything was said; only the end of the answer is waited for
         self._watch: StreamWatch | None = None  # of a stream
@@ -125,8 +125,8 @@ class Relay(Leash[W]):
         self.committed = False
         self.seam = seam
         self.transcript = None
-        self._full_events = 0
-        self.status = 0
+        self._full_events = self.status = 0
+        self.head_s = None
 
     @property
     def is_stream(self) -> bool:
@@ -178,7 +178,7 @@ class Relay(Leash[W]):
     # wire.outbound.Sink
 
     def on_head(self, status: int, headers: Headers) -> None:
-        self.status = status
+        self.status, self.head_s = status, clock.monotonic_s()
         self._headers = headers
         self._error = status != 200 and (not 200 <= status < 300 or status in ODD_SUCCESSES)
         self.passed = passed = headers.meaning or passed_of(headers)

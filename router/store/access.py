@@ -50,6 +50,7 @@ def needs(scripts: Scripts, router: str) -> list[Need]:
     notes = [("SET", note, "", "PX", 1000), ("GET", note), ("DEL", note)]
     own: list[tuple[Word, ...]] = [
         ("HSCAN", KEYS, 0, "COUNT", 1),
+        ("HGET", KEYS, CHECK),
         ("HDEL", KEYS, CHECK),
         ("GET", PEPPER),
         ("INCRBY", VERSION, 0),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from router.config import Plan
-from router.core.limits import Amounts, Units
+from router.core.limits import NAMES, Amounts, Units
 from router.core.types import Value
 
 #: How the secret of every key begins.
@@ -185,8 +185,8 @@ class Store(Protocol):
 
     async def quota(self, key: Key) -> list[LimitState]: ...
 
-    async def reset_quota(self, key: Key) -> None:
-        """Forget what a key has used of its rates and sums. Requests in progress keep their slots."""
+    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
+        """Forget what a key has used of the rates and sums of these names. Requests in progress keep their slots."""
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         """Set state that routers share and that is in no file, such as drains. None removes it."""

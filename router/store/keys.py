@@ -104,18 +104,45 @@ def fingerprint(pepper: bytes) -> str:
     return hmac.digest(pepper, b"meridian pepper", hashlib.sha256).hex()[:16]
 
 
+class Draft(NamedTuple):
+    """The random parts of a new key. Who writes the same draft twice has made one key."""
+
+    id: str
+    secret: str
+
+
+def new_draft() -> Draft:
+    return Draft("key_" + secrets.token_hex(8), new_secret())
+
+
+def new_secret() -> str:
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
+
+
 def new_key(
-    name: str, plan: str, tenant: str | None, created_s: float, pepper: bytes, expires_s: float | None = None
+    name: str,
+    plan: str,
+    tenant: str | None,
+    created_s: float,
+    pepper: bytes,
+    expires_s: float | None = None,
+    draft: Draft | None = None,
 ) -> tuple[KeyRecord, str]:
     """A new record and the secret that belongs to it."""
-    secret, digest = _new_secret(pepper)
-    key_id = "key_" + secrets.token_hex(8)
+    key_id, secret = draft or new_draft()
+    digest = digest_of(secret, pepper)
     return KeyRecord(key_id, name, tenant or name, plan, created_s, False, digest, expires_s), secret
 
 
-def rotated(record: KeyRecord, overlap_s: float, now_s: float, pepper: bytes) -> tuple[KeyRecord, str]:
-    """The record with a new secret, and that secret. Raises RouterError if too many older ones still work."""
-    secret, digest = _new_secret(pepper)
+def rotated(
+    record: KeyRecord, overlap_s: float, now_s: float, pepper: bytes, secret: str | None = None
+) -> tuple[KeyRecord, str]:
+    """The record with a new secret, and that secret. A record that has it already stays as it is. Raises RouterError if
+    too many older ones still work."""
+    secret = secret or new_secret()
+    digest = digest_of(secret, pepper)
+    if record.digest == digest:
+        return record, secret
     until_s = now_s + overlap_s
     ending = [Older(each.digest, min(each.until_s, until_s)) for each in record.older if each.until_s > now_s]
     if overlap_s > 0:
@@ -127,10 +154,9 @@ def rotated(record: KeyRecord, overlap_s: float, now_s: float, pepper: bytes) ->
     return replace(record, digest=digest, rotations=record.rotations + 1, older=older), secret
 
 
-def _new_secret(pepper: bytes) -> tuple[str, str]:
-    """And its digest."""
-    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    return secret, hmac.digest(pepper, secret.encode(), "sha256").hex()
+def digest_of(secret: str, pepper: bytes) -> str:
+    """In hex."""
+    return hmac.digest(pepper, secret.encode(), "sha256").hex()
 
 
 class Ring:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from router.store.base import Key, StoreError
 from router.store.courier import Command, Link, LinkError
-from router.store.keys import PEPPER_ENV, KeyRecord, Ring, fingerprint, new_key, new_pepper, rotated
+from router.store.keys import PEPPER_ENV, Draft, KeyRecord, Ring, fingerprint, new_key, new_pepper, rotated
 
 KEYS = "{mr}:keys"
 VERSION = "{mr}:version"
@@ -86,15 +86,15 @@ class KeySync:
         await self._changed()
 
     async def create(
-        self, name: str, plan: str, tenant: str | None, created_s: float, expires_s: float | None
+        self, name: str, plan: str, tenant: str | None, created_s: float, expires_s: float | None, draft: Draft
     ) -> tuple[Key, str]:
+        """May be tried again with the same draft: it makes one key."""
         async with self._lock:
             pepper = await self._pepper(self._ring.pepper or new_pepper())
             if pepper != self._ring.pepper or not self._ring.loaded:
                 await self._load()
-            record, secret = new_key(name, plan, tenant, created_s, pepper, expires_s)
-            await self._write(record)
-            return self._ring.put(record), secret
+            record, secret = new_key(name, plan, tenant, created_s, pepper, expires_s, draft)
+            return self._ring.put(await self._write(record)), secret
 
     async def change(self, key_id: str, **changes: Any) -> Key | None:
         """Change fields of a key's record. None: there is no such key."""
@@ -103,20 +103,17 @@ class KeySync:
             record = self._ring.records.get(key_id)
             if record is None:
                 return None
-            record = dataclasses.replace(record, **changes)
-            await self._write(record)
-            return self._ring.put(record)
+            return self._ring.put(await self._write(dataclasses.replace(record, **changes)))
 
-    async def rotate(self, key_id: str, overlap_s: float, now_s: float) -> tuple[Key, str] | None:
-        """Give a key a new secret. None: there is no such key."""
+    async def rotate(self, key_id: str, overlap_s: float, now_s: float, secret: str) -> tuple[Key, str] | None:
+        """Give a key this secret; once more does no harm. None: there is no such key."""
         async with self._lock:
             await self._load()
             record = self._ring.records.get(key_id)
             if record is None:
                 return None
-            record, secret = rotated(record, overlap_s, now_s, self._ring.pepper)
-            await self._write(record)
-            return self._ring.put(record), secret
+            record, secret = rotated(record, overlap_s, now_s, self._ring.pepper, secret)
+            return self._ring.put(await self._write(record)), secret
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")
@@ -187,9 +184,15 @@ class KeySync:
                 await self._write(record)
         return right
 
-    async def _write(self, record: KeyRecord) -> None:
+    async def _write(self, record: KeyRecord) -> KeyRecord:
+        """Write it, and read it back."""
         await self._run(("HSET", KEYS, record.id, record.encode()))
         await self._changed()
+        (raw,) = await self._run(("HGET", KEYS, record.id))
+        found = KeyRecord.decode(record.id, raw) if raw is not None else None
+        if found is None or record.revoked > found.revoked or record.rotations > found.rotations:
+            raise LinkError("does not hold the key that was written to it")
+        return found
 
     async def _changed(self) -> None:
         """Announce a change. Where the channel is not permitted, the other routers see it at their next heartbeat."""

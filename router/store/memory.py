@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import add, sub
 from typing import Any
 
 from router.config import Plan
 from router.core.exposure import capped, may_break, needed
-from router.core.limits import MICRO, NOTHING, Amounts, Shape, Units, cost
+from router.core.limits import MICRO, NAMES, NOTHING, Amounts, Shape, Units, cost
 from router.core.quota import Account, advance, reserve, settle
 from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
@@ -177,8 +177,9 @@ class MemoryStore:
         advance(purse.account, self._us(self._monotonic_s()), _LEASE_US)
         return limit_states(purse.limits, purse.account.standing(), _SCOPE)
 
-    async def reset_quota(self, key: Key) -> None:
-        self._purse(key).account.used = list(NOTHING)
+    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
+        account = self._purse(key).account
+        account.used = [0 if name in kinds else used for name, used in zip(NAMES, account.used, strict=True)]
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         if value is None:

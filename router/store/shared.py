@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from operator import add, sub
-from typing import Any, TypeVar
+from typing import Any
 
 from router.config import Plan
-from router.core.limits import MICRO, NOTHING, SLOTS, Amounts, Units, cost
+from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone, with_slots
@@ -22,13 +22,13 @@ from router.store.answers import limit_states, refusal
 from router.store.base import Key, LimitState, Refusal, Reservation, Server
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call
 from router.store.heartbeat import MARK, Heartbeat
-from router.store.keys import Ring
+from router.store.insist import insist, once
+from router.store.keys import Ring, new_draft, new_secret
 from router.store.keysync import KeySync
 from router.store.ledger import Ledger
 from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.scripts import (
-    USED_FIELDS,
     account_keys,
     head,
     load_scripts,
@@ -41,8 +41,6 @@ from router.store.snapshot import Snapshot
 from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.store")
-
-T = TypeVar("T")
 
 LEASE_S = 15.0
 FLEET = "{mr}:fleet"
@@ -263,7 +261,8 @@ class SharedStore:
     async def create_key(
         self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
     ) -> tuple[Key, str]:
-        return await self._asked(self._sync.create(name, plan, tenant, self._wall_s(), expires_s))
+        draft, made_s = new_draft(), self._wall_s()
+        return await insist(lambda: self._sync.create(name, plan, tenant, made_s, expires_s, draft))
 
     async def list_keys(self) -> list[Key]:
         return self.keys.all()
@@ -272,13 +271,14 @@ class SharedStore:
         return self.keys.get(key_id)
 
     async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
-        return await self._asked(self._sync.change(key_id, **changes))
+        return await insist(lambda: self._sync.change(key_id, **changes))
 
     async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
-        return await self._asked(self._sync.rotate(key_id, overlap_s, self._wall_s()))
+        secret, now_s = new_secret(), self._wall_s()
+        return await insist(lambda: self._sync.rotate(key_id, overlap_s, now_s, secret))
 
     async def revoke_key(self, key_id: str) -> bool:
-        return await self._asked(self._sync.change(key_id, revoked=True)) is not None
+        return await insist(lambda: self._sync.change(key_id, revoked=True)) is not None
 
     async def quota(self, key: Key) -> list[LimitState]:
         """From the store; while it is away, what this router knows and gives out."""
@@ -293,17 +293,18 @@ class SharedStore:
             return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
         return limit_states(purse.limits, standing, "global")
 
-    async def reset_quota(self, key: Key) -> None:
-        await self._asked(self._link.run([Command(("HDEL", account_keys(key.id)[0], *USED_FIELDS))]))
+    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
+        fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
+        await insist(lambda: self._link.run([Command(("HDEL", account_keys(key.id)[0], *fields))]))
         purse = self._ledger.purse(key)
         purse.denied_until_s = 0.0
         purse.standing = None  # it must not be put back
 
     async def set_runtime(self, name: str, value: str | None) -> None:
-        await self._asked(self._sync.set_runtime(name, value))
+        await once(self._sync.set_runtime(name, value))
 
     async def get_runtime(self) -> dict[str, str]:
-        return await self._asked(self._sync.get_runtime())
+        return await once(self._sync.get_runtime())
 
     # notes and marks
 
@@ -387,13 +388,6 @@ class SharedStore:
             purse.slots.leased(slots, until_s)
             purse.put_back(units, NOTHING, slots[0] if slots else None)
             self._ledger.touch(purse)
-
-    async def _asked(self, work: Awaitable[T]) -> T:
-        """An operator asked: say plainly if the store is away."""
-        try:
-            return await work
-        except LinkError:
-            raise RouterError("store_unavailable", retry_after_s=RETRY_S) from None
 
 
 def _heard(future: asyncio.Future[Any]) -> None:

@@ -53,6 +53,8 @@ class AttemptRecord(Value):
     duration_s: float | None = None
     detail: str | None = None  # what went wrong, for operators
     fault: str | None = None  # that it met on purpose: see upstream/chaos.py
+    connect_s: float | None = None  # to open a connection; None: one was open
+    first_byte_s: float | None = None  # from its start to the head of the backend's answer
 
 
 class Record(Value, eq=False):
@@ -77,7 +79,7 @@ class Record(Value, eq=False):
     residency: tuple[str, ...] | None = None  # jurisdictions that were allowed; None: any
     attempts: list[AttemptRecord] = field(default_factory=list)
     candidates: Sequence[Candidate] = ()  # of the last decision; rendered when first read
-    ttft_s: float | None = None
+    ttft_s: float | None = None  # of a stream only: a whole answer has no first token
     duration_s: float = 0.0
     wait_s: float = 0.0  # for a place
     prompt_tokens: int = 0
@@ -86,12 +88,15 @@ class Record(Value, eq=False):
     cached_tokens: int | None = None
     usage_reported: bool = False
     limit: str | None = None  # the limit of the key that refused the request, one of LIMITS
+    refusal: str | None = None  # the words for that, or for why no backend could take it
     body_bytes: int = 0
     reply_bytes: int = 0
     prefix_blocks: Sequence[int] = ()  # a chain of 32-bit hashes, see core.affinity
     tokens_per_block: float = 0.0
     not_continued: str | None = None  # of a stream that broke off: why no other backend went on, see core.continuable
     client_region: str | None = None  # where the client says it is
+    admitted_s: float | None = None  # until it was read, its key known, and its cost reserved
+    first_byte_s: float | None = None  # until the client was sent the head of an answer of a backend
 
     @property
     def backend(self) -> str | None:
@@ -143,7 +148,11 @@ def decision_document(record: Record) -> dict[str, Any]:
             }
             for candidate in record.candidates
         ],
-    }
+    } | (_refused(record) if record.refusal is not None else {})
+
+
+def _refused(record: Record) -> dict[str, Any]:
+    return {name: _bounded(getattr(record, name)) for name in ("limit", "plan", "refusal")}
 
 
 def _went_as_usual(record: Record) -> bool:
@@ -218,6 +227,11 @@ class Journal:
                 decided.append(record)
         while len(decided) > _DECISIONS_MAX:
             decided.popleft().candidates = ()
+
+    @property
+    def size(self) -> int:
+        """How many records it keeps."""
+        return self._ring.maxlen or 0
 
     def newest_first(self) -> Iterator[Record]:
         return reversed(self._ring)

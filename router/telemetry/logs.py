@@ -46,7 +46,7 @@ def access_json(record: Record, kind: RequestKind, generation: int) -> bytes:
         record.prompt_tokens,
         record.output_tokens,
         kind.line,
-        _seldom_json(record) if record.wait_s or record.trace_id is not None else b"",
+        _seldom_json(record) if record.wait_s or record.trace_id is not None or record.limit is not None else b"",
     )
 
 
@@ -77,6 +77,9 @@ def _seldom_json(record: Record) -> bytes:
     document: dict[str, Any] = {}
     if record.wait_s > 0:
         document["wait_s"] = round(record.wait_s, 4)
+    if record.limit is not None:
+        named = {"limit": record.limit, "plan": record.plan, "key_id": record.key_id}
+        document |= {name: clean(text, 64) for name, text in named.items() if text is not None}
     if record.trace_id is not None:
         document["trace_id"] = clean(record.trace_id, 64)
     return b"," + orjson.dumps(document)[1:-1] if document else b""

@@ -56,7 +56,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "router_ttft_seconds",
         "histogram",
         ("model", "region", "backend"),
-        "From arrival to the first content token sent to the client.",
+        "From arrival to the first content token sent to the client, of streams only.",
         _WAITS_S,
     ),
     MetricSpec(
@@ -200,6 +200,18 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("router_loop_lag_seconds", "gauge", (), "Longest delay of the event loop within the last 10 s."),
     MetricSpec(
         "router_config_generation", "gauge", (), "How many configurations have been in force, this one included."
+    ),
+    MetricSpec(
+        "router_config_last_reload_successful",
+        "gauge",
+        (),
+        "1 while the configuration in force is the last one that was read, 0 while that one is refused.",
+    ),
+    MetricSpec(
+        "router_config_last_reload_timestamp_seconds",
+        "gauge",
+        (),
+        "When a configuration was last read, refused or not: seconds since 1970.",
     ),
     MetricSpec(
         "router_log_lines_dropped_total",

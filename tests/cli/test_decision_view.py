@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 
-from cli.decision_view import changes, decision_table, in_seconds, term_names, verdict
+import pytest
+
+from cli import units
+from cli.decision_view import DecisionTable, changes, in_seconds, term_names, verdict
 from cli.output import Output
 from cli.route import why_line
 from tests.cli.conftest import Json
@@ -22,10 +26,10 @@ def test_verdicts(decision: Json) -> None:
 
 def test_what_would_have_to_change(decision: Json) -> None:
     assert changes(decision)[2:] == [
-        "  us-east/b: nothing: it was equally good; preference or chance decided",
-        "  eu-central/a: 91 ms less rtt",
-        "  us-east/c: 200 ms less queue",
-        "  ap-northeast/a: resume it",
+        "  us-east/b: preference or chance had decided otherwise: it was equally good",
+        "  eu-central/a: it had 91 ms less rtt",
+        "  us-east/c: it had 200 ms less queue",
+        "  ap-northeast/a: it were resumed",
     ]
 
 
@@ -64,7 +68,7 @@ def test_why_line_groups_regions_by_their_verdict(decision: Json) -> None:
 def test_bars_are_as_long_as_costs(decision: Json) -> None:
     stream = io.StringIO()
     out = Output(stream, env={"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "140"})
-    out.line(decision_table(decision, bars=True))
+    out.line(DecisionTable(decision, bars=True))
     lengths = [line.count("━") for line in stream.getvalue().splitlines()[1:]]
     assert lengths == [2, 2, 13, 26, 0]
 
@@ -74,3 +78,50 @@ def test_no_winner_no_verdict(decision: Json) -> None:
         candidate["chosen"] = False
     assert [verdict(c, decision) for c in decision["candidates"]] == ["", "", "", "", "draining"]
     assert why_line({"decision": decision, "attempts": []}) == "policy ttft"
+
+
+#: every term of the policy ttft, as operators of a loaded fleet see it
+TERMS = ("rtt", "overhead", "queue", "prefill", "pressure", "residual", "risk", "decode", "toll")
+
+
+def loaded() -> Json:
+    def candidate(backend: str, scale: float, *, chosen: bool = False) -> Json:
+        terms = {name: scale * (3.3 + 37.0 * number) / 1000 for number, name in enumerate(TERMS)}
+        return {"backend": backend, "cost_s": sum(terms.values()), "terms": terms, "struck": None, "chosen": chosen}
+
+    struck = {"backend": "eu-central/a", "cost_s": None, "terms": {}, "struck": "ejected", "chosen": False}
+    names = ("us-east/b", "ap-northeast/a", "ap-northeast/b", "sa-east/long-name")
+    others = [candidate(name, 1.2 + number) for number, name in enumerate(names)]
+    return {"policy": "ttft", "candidates": [candidate("us-east/c", 1.0, chosen=True), *others, struck]}
+
+
+@pytest.mark.parametrize("tty", [True, False])
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 100, 120, 160, 200])
+def test_no_number_is_cut_at_any_width(columns: int, tty: bool) -> None:
+    decision = loaded()
+    stream = io.StringIO()
+    env = {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)} | ({"FORCE_COLOR": "1"} if tty else {})
+    Output(stream, env=env).line(DecisionTable(decision, bars=tty))
+    shown = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+    assert "…" not in shown
+    assert "▶" in shown
+    assert max(map(len, shown.splitlines())) <= columns
+    words = shown.split()
+    for name in TERMS:
+        assert name in words, f"{name} has no place"
+    numbers = [units.seconds(v) for c in decision["candidates"] for v in (c["cost_s"], *c["terms"].values()) if v]
+    joined = " ".join(words)
+    for number in numbers:
+        assert joined.count(number) >= numbers.count(number), number
+    for candidate in decision["candidates"]:
+        assert candidate["backend"] in shown
+
+
+def test_without_room_the_picture_goes_first(decision: Json) -> None:
+    stream = io.StringIO()
+    out = Output(stream, env={"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "70"})
+    out.line(DecisionTable(decision, bars=True))
+    head, *rows = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
+    assert head.split() == ["backend", "cost", "rtt", "queue", "prefill"]
+    assert not any("━" in row for row in rows)
+    assert rows[0].startswith("▶")

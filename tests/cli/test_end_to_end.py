@@ -222,6 +222,21 @@ def test_drain_and_resume(site: Site) -> None:
     assert site("regions", "drain", "nowhere", code=1).err.startswith("error: There is no such region.")
 
 
+def test_the_last_region_is_not_drained_without_a_word(site: Site) -> None:
+    for name in ("us-east", "eu-central"):
+        site("regions", "drain", name, "--reason", "a test", "--for", "10m")
+    refused = site("regions", "drain", "ap-northeast", code=2)
+    assert "no other usable backend serves" in refused.err
+    assert site.ask("regions", "show", "ap-northeast")["state"] == "ok"
+    shown = site("regions", "show", "us-east/a").out
+    assert "a test" in shown
+    assert "until" in shown
+    assert "✓" in site("regions", "drain", "ap-northeast", "--force", "--wait").out
+    site("status", code=4)
+    for name in ("us-east", "eu-central", "ap-northeast"):
+        site("regions", "resume", name)
+
+
 def test_probe(site: Site) -> None:
     assert "● HTTP 200" in site("regions", "probe", "eu-central/a").out
     site.fleet.backend("eu-central/b").kill()
@@ -249,7 +264,10 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
     assert "plan default" in site("keys", "set", "guest", "--tenant", "umbrella").out
     site("keys", "set", "guest", code=2)
     site("keys", "set", "guest", "--plan", "nothing", code=2)
-    site("keys", "revoke", made["id"])
+    asked = site("keys", "revoke", made["id"], code=2)
+    assert "is in use" in asked.err
+    assert "--force" in asked.err
+    site("keys", "revoke", made["id"], "--force")
     gone = site("chat", "hi", code=2, **mine)
     assert "router keys create" in gone.err
     assert "guest" not in site("keys", "list").out
@@ -258,7 +276,7 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
 
 
 def test_chaos(site: Site) -> None:
-    assert "no attempt meets a fault" in site("chaos", "list").out
+    assert "no faults are active" in site("chaos", "list").out
     begun = site.ask("chaos", "start", "eu-central", "--refuse", "--for", "5m")["data"]
     assert [(e["target"], e["fault"], e["backends"]) for e in begun] == [
         ("eu-central", "refuse", ["eu-central/a", "eu-central/b"])
@@ -271,7 +289,7 @@ def test_chaos(site: Site) -> None:
     assert "20% of the attempts at us-east/a begin 0.05 s later" in begun
     assert "in force at all routers" in begun
     assert [e["target"] for e in site.ask("chaos", "stop", "eu-central")["data"]] == ["us-east/a"]
-    assert "no attempt meets a fault" in site("chaos", "clear").out
+    assert "no faults are active" in site("chaos", "clear").out
     site("chaos", "start", "us-east", "--refuse", "--share", "200%", code=2)
     site("chaos", "start", "--refuse", code=2)
     site("chaos", "start", "us-east", code=2)
@@ -296,6 +314,10 @@ def test_the_file_and_what_runs(site: Site) -> None:
     try:
         refused = site("config", "reload", code=2)
         assert 'did you mean "vllm"' in refused.err
+        told = site("status")
+        assert "refused at" in told.out
+        assert "regions.toml:" in told.out
+        assert 'did you mean "vllm"' in site("config", "show").err
     finally:
         file.write_text(before)
     site("config", "reload")

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from cli.client import Event
-from cli.commands import explain, regions, status, top, traffic
+from cli.commands import drain, explain, regions, status, top, traffic
 from cli.commands.traffic import Filters
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Output
+from cli.region_tables import regions_table
 from tests.cli.conftest import Json, Play
 
 Make = Callable[..., Json]
@@ -26,7 +27,7 @@ def test_status(play: Play, status: Make, region: Make) -> None:
     assert code is Exit.OK
     assert "● ready  edge-us-1 · in us-east · policy ttft · version 0.1.0 · up 3m 12s" in play.out
     assert "12 requests/s · 5 in flight · 0 waiting · 812 tokens/s · 0 % failed" in play.out
-    assert "half within 84 ms · 99 % within 310 ms" in play.out
+    assert "p50 84 ms · p99 310 ms" in play.out
     assert "redis ● up · round trip 0.4 ms" in play.out
 
 
@@ -34,6 +35,24 @@ def test_status_of_a_router_that_is_not_ready(play: Play, status: Make) -> None:
     play.admin.answers = {("GET", "/admin/v1/status"): status(ready=False), REGIONS: {"data": []}}
     assert _status(play) is Exit.UNHEALTHY
     assert "not ready" in play.out
+
+
+def test_status_tells_why_it_is_not_ready(play: Play, status: Make) -> None:
+    sick = status(ready=False)
+    sick["router"]["not_ready"] = "no backend [of 7] is usable"
+    play.admin.answers = {("GET", "/admin/v1/status"): sick, REGIONS: {"data": []}}
+    assert _status(play) is Exit.UNHEALTHY
+    assert "not ready: no backend [of 7] is usable" in play.out
+
+
+def test_status_tells_of_a_file_that_was_refused(play: Play, status: Make) -> None:
+    told = status()
+    told["router"]["config_refused"] = {"at_s": 1_790_000_000.0, "problems": ["r1.toml:28: [plans.default]: x", "y"]}
+    play.admin.answers = {("GET", "/admin/v1/status"): told, REGIONS: {"data": []}}
+    assert _status(play) is Exit.OK
+    assert "ready, would not start again" in play.out
+    assert "refused at" in play.out
+    assert "r1.toml:28: [plans.default]: x, and 1 more problem" in play.out
 
 
 def test_status_json_is_the_admin_document(play: Play, status: Make) -> None:
@@ -124,14 +143,13 @@ def test_regions_show_names_what_there_is(play: Play, region: Make, name: str) -
 @pytest.mark.parametrize(("name", "path"), [("us-east", "regions/us-east"), ("us-east/a", "backends/us-east/a")])
 def test_drain_says_what_is_left(play: Play, region: Make, name: str, path: str) -> None:
     play.admin.answers = {("POST", f"/admin/v1/{path}/drain"): region(applied="all routers", inflight=1)}
-    code = regions.run_verb(play.context, regions.VerbOptions("drain", name, as_json=False))
-    assert code is Exit.OK
+    drain.run_drain(play.context, drain.DrainOptions(name))
     assert play.out == f"✓ {name} gets no new requests (all routers); 1 request still in flight there\n"
 
 
 def test_drain_of_nothing(play: Play) -> None:
     with pytest.raises(StatusError) as caught:
-        regions.run_verb(play.context, regions.VerbOptions("drain", "nowhere", as_json=False))
+        drain.run_drain(play.context, drain.DrainOptions("nowhere"))
     assert caught.value.hint == "`router regions list` shows what there is."
 
 
@@ -213,17 +231,57 @@ def test_traffic_show_tells_the_whole_story(play: Play, record: Json) -> None:
         assert part in play.out, part
 
 
-def test_timeline_keeps_its_width() -> None:
-    def width(text: str) -> int:
-        from rich.text import Text
+@pytest.mark.parametrize("limit", ["budget", "requests"])
+def test_a_refusal_says_which_limit_of_which_plan(play: Play, record: Json, limit: str) -> None:
+    words = "Budget reached: 0.05 of 0.05 USD of this month are used."
+    nobody = {"policy": None, "backend": None, "candidates": [], "error": "quota_exhausted"}
+    why = {"limit": limit, "plan": "trial [x]", "refusal": words}
+    refused = record | {"status": 429, "error": "quota_exhausted", "cause": "refused", "attempts": []} | why
+    play.admin.answers = {
+        ("GET", "/admin/v1/requests/req-1"): refused | {"decision": nobody | why},
+        ("POST", "/admin/v1/explain"): {"request_id": "req-1", "decision": nobody | why},
+    }
+    key = {"budget": "budget_usd_month", "requests": "requests_per_minute"}[limit]
+    traffic.run_show(play.context, traffic.ShowOptions("req-1", as_json=False))
+    assert f"refused by {key} of plan trial [x] · {words}" in play.out
+    explain.run_explain(play.context, explain.ExplainOptions("req-1", {}, as_json=False))
+    assert f"no backend was chosen · refused by {key} of plan trial [x] · {words}" in play.out
 
-        return Text.from_markup(text).cell_len
 
-    attempt = {"started_s": 0.5, "duration_s": 0.5, "ttft_s": 0.25}
-    drawn = traffic.timeline(attempt, 1.0)
-    assert drawn.startswith(" " * 16 + "[dim]" + "─" * 8)
-    assert width(drawn) == width(traffic.timeline({"started_s": 0.0, "duration_s": None, "ttft_s": None}, 1.0)) == 32
-    assert traffic.timeline(attempt, 0.0) == ""
+def test_last_is_the_request_that_ended_last(play: Play, record: Json, summary: Make) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/requests"): {"data": [summary(request_id="req-9")], "matching": 1},
+        ("GET", "/admin/v1/requests/req-9"): record,
+        ("POST", "/admin/v1/explain"): {"request_id": "req-9", "decision": record["decision"], "request": record},
+    }
+    traffic.run_show(play.context, traffic.ShowOptions("last", as_json=False))
+    assert play.admin.calls[-1][1] == "/admin/v1/requests/req-9"
+    explain.run_explain(play.context, explain.ExplainOptions("last", {}, as_json=False))
+    assert play.admin.calls[-1][2] == {"request_id": "req-9"}
+    first, *_ = play.out.splitlines()
+    assert first.endswith("."), "the sentence comes first"
+    assert play.out.count(first) == 2
+    play.admin.answers["GET", "/admin/v1/requests"] = {"data": [], "matching": 0}
+    with pytest.raises(CliError, match="no request yet"):
+        traffic.run_show(play.context, traffic.ShowOptions("last", as_json=False))
+
+
+def test_a_list_says_that_there_are_more(play: Play, summary: Make) -> None:
+    play.admin.answers = {("GET", "/admin/v1/requests"): {"data": [summary(), summary()], "matching": 312}}
+    traffic.run_list(play.context, traffic.ListOptions(Filters(), 2, None, as_json=False))
+    assert "2 of 312 matching requests; -n 312 shows more" in play.err
+
+
+def test_filters_reach_the_router(play: Play, summary: Make) -> None:
+    play.admin.answers = {
+        ("GET", "/admin/v1/requests"): {"data": [summary()], "matching": 1},
+        ("GET", "/admin/v1/keys"): {"data": [{"id": "key_1", "name": "alice", "revoked": False}]},
+    }
+    filters = Filters(region="us-east", key="alice", slower_than="1.5s")
+    traffic.run_list(play.context, traffic.ListOptions(filters, 5, None, as_json=False, sort="ttft"))
+    asked = {"limit": 5, "sort": "ttft", "region": "us-east", "key": "key_1", "slower_than_s": 1.5}
+    assert play.admin.calls[-1][2] == asked
+    assert "more" not in play.err
 
 
 def test_stats(play: Play) -> None:
@@ -355,7 +413,7 @@ def test_a_narrow_terminal_gets_fewer_columns(region: Make) -> None:
 def _shown(view: Json, **env: str) -> str:
     stream = io.StringIO()
     out = Output(stream, io.StringIO(), env={"FORCE_COLOR": "1", "TERM": "xterm", **env})
-    out.line(regions.regions_table([view]))
+    out.line(regions_table([view]))
     return stream.getvalue()
 
 
@@ -364,4 +422,4 @@ def test_traffic_stats_look_back_fifteen_minutes_at_most(play: Play, window: str
     with pytest.raises(CliError) as caught:
         traffic.run_stats(play.context, traffic.StatsOptions(window, as_json=False))
     assert caught.value.code is Exit.USAGE
-    assert caught.value.hint == "From 1s to 15m can."
+    assert caught.value.message == f"--window must be between 1s and 15m, not {window}"

@@ -116,7 +116,48 @@ def test_quota(play: Play) -> None:
     quota.run_show(play.context, quota.ShowOptions("key_1", as_json=False))
     assert play.admin.calls[-1] == ("GET", "/admin/v1/quotas", {"key": "key_1"})
     row = play.out.splitlines()[1]
-    assert row.split() == ["me", "requests", "a", "minute", "300", "██████", "600", "300", "12.5", "s", "global"]
+    assert row.split() == [
+        "me",
+        "key_1",
+        "requests",
+        "a",
+        "minute",
+        "300",
+        "██████",
+        "600",
+        "300",
+        "12.5",
+        "s",
+        "global",
+    ]
+
+
+def test_quota_tells_what_was_used_and_not_what_is_left_of_it(play: Play) -> None:
+    """The account of a rate stands at nothing while requests keep coming."""
+    busy = _quota(0) | {"last_minute": {"requests": 294, "tokens": 9000, "refused": 0}}
+    play.admin.answers = {("GET", "/admin/v1/quotas"): {"data": [busy]}}
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert play.out.splitlines()[1].split()[5] == "294"
+
+
+def test_a_key_without_limits_shows_its_requests(play: Play) -> None:
+    free = {
+        "key": {"id": "key_1", "name": "me"},
+        "limits": [],
+        "last_minute": {"requests": 7, "tokens": 9, "refused": 0},
+    }
+    play.admin.answers = {("GET", "/admin/v1/quotas"): {"data": [free]}}
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert "none (requests in the last minute)" in play.out
+    assert "7" in play.out.split()
+
+
+def test_a_share_is_told_from_the_whole_limit(play: Play) -> None:
+    share = _quota(10, max=300, plan_max=600, scope="this router")
+    play.admin.answers = {("GET", "/admin/v1/quotas"): {"data": [share]}}
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert "300 of 600" in play.out
+    assert "the store is away" in play.err
 
 
 def test_quota_of_money_is_money(play: Play) -> None:
@@ -169,6 +210,15 @@ def test_a_refused_reload_lists_every_problem(play: Play) -> None:
 def _running(text: str, **changes: object) -> Json:
     document = dump(parse(text, "regions.toml", secrets=False))
     return {"source": "regions.toml", "generation": 2, "loaded_s": 1.0, "refused": None, "config": document} | changes
+
+
+def test_show_lists_why_the_file_was_refused(play: Play) -> None:
+    refused = {"at_s": 1.0, "problems": ["/etc/m.toml:28: [plans.default]: x", "/etc/m.toml:30: y"]}
+    play.admin.answers = {("GET", "/admin/v1/config"): _running(EXAMPLE, source="/etc/m.toml", refused=refused)}
+    config.run_show(play.context, config.ShowOptions(as_json=False))
+    assert "/etc/m.toml was refused at" in play.err
+    assert "[plans.default]: x" in play.err
+    assert "/etc/m.toml:30: y" in play.err
 
 
 def test_show_config_is_toml_that_can_be_read_again(play: Play) -> None:

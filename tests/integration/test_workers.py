@@ -333,6 +333,12 @@ async def test_a_replaced_worker_has_the_configuration_in_force_not_the_broken_f
             assert refused.value.code == 422
             assert json.loads(refused.value.read())["error"]["problems"]
             refused.value.close()
+            assert (await admin(r, "/admin/v1/status"))["router"]["config_refused"]["problems"]
+            async with http.get(r.admin + "/metrics") as page:
+                lines = (await page.text()).splitlines()
+            assert [line for line in lines if line.startswith("router_config_last_reload_successful")] == [
+                "router_config_last_reload_successful 0"
+            ], "the parent alone has read the file"
             for pid in workers(r):
                 os.kill(pid, signal.SIGKILL)
 

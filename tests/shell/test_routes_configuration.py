@@ -43,6 +43,7 @@ async def test_config_and_reload(admin: Admin) -> None:
     shown = await admin.get("/admin/v1/config")
     assert (shown["generation"], shown["config"]["router"]["policy"]) == (2, "ttft")
     assert shown["refused"]["problems"] == refused["error"]["problems"]
+    assert (await admin.get("/admin/v1/status"))["router"]["config_refused"] == shown["refused"]
 
 
 async def test_policies(admin: Admin) -> None:

@@ -9,7 +9,7 @@ import pytest
 from router import clock
 from router.core.health import State
 from router.core.types import LoadSample
-from tests.support.control import TOML, Admin
+from tests.support.control import TOML, Admin, record
 from tests.support.pages import page, serving
 
 BACKEND_FIELDS = {
@@ -21,6 +21,7 @@ BACKEND_FIELDS = {
         "models",
         "state",
         "draining",
+        "drain",
         "leaving",
         "usable",
         "continues",
@@ -29,7 +30,7 @@ BACKEND_FIELDS = {
         "rtt_floor_s",
         "rtt_age_s",
     ),
-    *("inflight", "max_inflight", "queue", "running", "kv_ratio", "load_age_s", "uncached_tokens"),
+    *("inflight", "inflight_peers", "max_inflight", "queue", "running", "kv_ratio", "load_age_s", "uncached_tokens"),
     *("output_tokens_per_s", "prefill_tokens_per_s", "ttft_error_s", "cost_usd_hour", "requests_total"),
     *("failures_total", "last_error"),
 }
@@ -152,3 +153,28 @@ async def test_region_states(admin: Admin) -> None:
     assert fleet.backends["eu-west/a"].state is State.EJECTED
     states = {r["name"]: r["state"] for r in (await admin.get("/admin/v1/regions"))["data"]}
     assert states == {"us-east": "ok", "eu-west": "down"}
+
+
+async def test_a_drain_is_told_with_its_reason(admin: Admin) -> None:
+    body = {"by": "ann@ops", "reason": "new GPUs", "for_s": 60}
+    drained = await admin.post("/admin/v1/backends/us-east/a/drain", body)
+    drain = drained["drain"]
+    assert (drain["by"], drain["reason"]) == ("ann@ops", "new GPUs")
+    assert drain["until_s"] - drain["since_s"] == pytest.approx(60, abs=1)
+    resumed = await admin.post("/admin/v1/backends/us-east/a/resume")
+    assert resumed["drain"] is None
+    for wrong in ({"for_s": 0}, {"for_s": "x"}, {"reason": 5}, {"why": "x"}):
+        await admin.post("/admin/v1/backends/us-east/a/drain", wrong, 400)
+
+
+async def test_what_would_be_lost(admin: Admin) -> None:
+    lost = await admin.get("/admin/v1/regions/us-east/losses")
+    assert (lost["of"], lost["backends"], lost["models"]) == ("us-east", ["us-east/a", "us-east/b"], ["m"])
+    assert (lost["jurisdictions"], lost["loses"], lost["share"]) == (["us"], True, None)
+    lost = await admin.get("/admin/v1/backends/us-east/b/losses")
+    assert (lost["models"], lost["loses"]) == ([], False), "eu-west has n, us-east/a has m"
+    admin.control.telemetry.request_done(record(arrival_s=clock.wall_s()))
+    lost = await admin.get("/admin/v1/backends/us-east/a/losses")
+    assert (lost["share"], lost["requests"]) == (1.0, 1)
+    await admin.get("/admin/v1/regions/nowhere/losses", 404)
+    await admin.get("/admin/v1/backends/us-east/z/losses", 404)

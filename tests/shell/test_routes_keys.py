@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.control import Admin
+from router import clock
+from router.core.limits import Amounts
+from router.store.base import Reservation
+from tests.support.control import TOML, Admin, record
 
 
 async def test_keys_and_quotas(admin: Admin) -> None:
@@ -39,6 +42,45 @@ async def test_keys_and_quotas(admin: Admin) -> None:
     assert revoked["revoked"] is True
     assert (await admin.get(f"/admin/v1/keys/{made['id']}"))["revoked"] is True
     assert (await admin.get("/admin/v1/quotas"))["data"] == []
+
+
+async def test_what_a_key_used_in_the_last_minute(admin: Admin) -> None:
+    made = await admin.post("/admin/v1/keys", {"name": "ci", "plan": "gold"}, 201)
+    for number in range(3):
+        admin.control.telemetry.request_done(record(number, arrival_s=clock.wall_s(), key_id=made["id"]))
+    (quota,) = (await admin.get("/admin/v1/quotas"))["data"]
+    assert quota["last_minute"] == {"requests": 3, "tokens": 60, "refused": 0}
+    assert (quota["plan"], quota["limits"][0]["plan_max"]) == ("gold", 100)
+
+
+async def test_a_reset_may_leave_the_month_alone(admin: Admin) -> None:
+    admin.path.write_text(TOML + "[plans.rich]\ntokens_per_minute = 1_000_000\nbudget_usd_month = 100.0\n")
+    await admin.post("/admin/v1/config/reload")
+    made = await admin.post("/admin/v1/keys", {"name": "ci", "plan": "rich"}, 201)
+    store = admin.control.store
+    key = await store.get_key(made["id"])
+    assert key is not None
+
+    async def used() -> dict[str, float]:
+        (quota,) = (await admin.get(f"/admin/v1/quotas?key={made['id']}"))["data"]
+        return {entry["limit"]: entry["used"] for entry in quota["limits"]}
+
+    async def spend() -> None:
+        taken = await store.reserve(key, Amounts(1, 500, 0, 2_000_000), "r")
+        assert isinstance(taken, Reservation)
+
+    await spend()
+    assert (await used())["budget"] == 2.0
+    await admin.ask("DELETE", f"/admin/v1/quotas/{made['id']}?what=minute", 200)
+    assert (await used()) | {"tokens": 0} == {"tokens": 0, "budget": 2.0}
+    await spend()
+    await admin.ask("DELETE", f"/admin/v1/quotas/{made['id']}?what=month", 200)
+    after = await used()
+    assert after["budget"] == 0
+    assert after["tokens"] > 0
+    await admin.ask("DELETE", f"/admin/v1/quotas/{made['id']}", 200)
+    assert await used() == {"tokens": 0, "budget": 0}
+    await admin.ask("DELETE", f"/admin/v1/quotas/{made['id']}?what=year", 400)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,37 @@ async def test_health_and_readiness(admin: Admin) -> None:
     await admin.get("/healthz")
 
 
+async def test_why_it_is_not_ready(admin: Admin) -> None:
+    assert (await admin.get("/admin/v1/status"))["router"]["not_ready"] is None
+    admin.not_ready = "no usable backend"
+    router = (await admin.get("/admin/v1/status"))["router"]
+    assert (router["ready"], router["not_ready"]) == (False, "no usable backend")
+
+
+async def test_metrics_tell_of_a_refused_file(admin: Admin) -> None:
+    async def gauges() -> dict[str, float]:
+        page = text_string_to_metric_families(await admin.get("/metrics"))
+        return {f.name: f.samples[0].value for f in page if f.name.startswith("router_config_last_reload")}
+
+    assert await gauges() == {}, "nobody watches the file here"
+    admin.control.reloader.start(signals=False)
+    try:
+        before = await gauges()
+        assert before["router_config_last_reload_successful"] == 1
+        good = admin.path.read_text()
+        admin.path.write_text("[[[")
+        await admin.post("/admin/v1/config/reload", None, 422)
+        after = await gauges()
+        assert after["router_config_last_reload_successful"] == 0
+        name = "router_config_last_reload_timestamp_seconds"
+        assert clock.wall_s() - 60 < before[name] <= after[name] <= clock.wall_s()
+        admin.path.write_text(good)
+        await admin.post("/admin/v1/config/reload")
+        assert (await gauges())["router_config_last_reload_successful"] == 1
+    finally:
+        await admin.control.reloader.stop()
+
+
 async def test_metrics(admin: Admin) -> None:
     now_s = clock.monotonic_s()
     admin.control.fleet.observe_rtt("us-east/a", 0.02, now_s)

@@ -49,6 +49,7 @@ async def test_the_client_gets_the_whole_answer_of_the_engine(book: Playbook) ->
     assert answer.json["choices"] == orjson.loads(WHOLE)["choices"]
     (record,) = book.records
     assert (record.stream, record.prompt_tokens, record.output_tokens) == (False, 20, 12)
+    assert record.ttft_s is None, "the client has it in one piece"
     book.at_rest()
 
 

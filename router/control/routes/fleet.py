@@ -18,6 +18,8 @@ from router.errors import RouterError
 #: Of a region or a backend, by its name. Raises RouterError.
 _View = Callable[[ControlPlane, str], dict[str, Any]]
 
+#: The longest drain that ends by itself.
+DRAIN_S_MAX = 30 * 86_400.0
 #: The longest notice.
 NOTICE_S_MAX = 86_400.0
 
@@ -31,7 +33,7 @@ async def list_backends(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def drain_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _drain(control, _region_view, request.match_info["region"])
+    return await _drain(request, control, _region_view, request.match_info["region"])
 
 
 async def resume_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -54,8 +56,20 @@ async def probe_region(request: web.Request, control: ControlPlane) -> web.Strea
     return reply(_region_view(control, name) | {"probes": probes})
 
 
+async def region_losses(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = request.match_info["region"]
+    _region_view(control, name)
+    return reply(views.losses(control, name))
+
+
+async def backend_losses(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    name = _backend_name(request)
+    _backend_view(control, name)
+    return reply(views.losses(control, name))
+
+
 async def drain_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _drain(control, _backend_view, _backend_name(request))
+    return await _drain(request, control, _backend_view, _backend_name(request))
 
 
 async def resume_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -90,6 +104,18 @@ async def show_burn_in(request: web.Request, control: ControlPlane) -> web.Strea
     return reply(views.burn_in(control, name))
 
 
+_DRAIN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "for_s": {
+            "type": "number",
+            "description": f"How long, in seconds (1 to {DRAIN_S_MAX:g}). Without: until it is resumed.",
+        },
+        "by": {"type": "string", "description": "Who says so."},
+        "reason": {"type": "string", "description": "Why, for the others."},
+    },
+}
+
 _NOTICE: dict[str, Any] = {
     "type": "object",
     "required": ["in_s"],
@@ -106,7 +132,27 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/regions", "listRegions", "Every region with its backends.", list_regions),
     Route("GET", f"{V1}/backends", "listBackends", "Every backend.", list_backends),
     Route(
-        "POST", f"{V1}/regions/{{region}}/drain", "drainRegion", "No new requests to a region, anywhere.", drain_region
+        "GET",
+        f"{V1}/regions/{{region}}/losses",
+        "regionLosses",
+        "What would be lost without a region: models, jurisdictions, plans, its share of the traffic.",
+        region_losses,
+    ),
+    Route(
+        "GET",
+        f"{V1}/backends/{{region}}/{{backend}}/losses",
+        "backendLosses",
+        "The same for a backend.",
+        backend_losses,
+    ),
+    Route(
+        "POST",
+        f"{V1}/regions/{{region}}/drain",
+        "drainRegion",
+        "No new requests to a region, anywhere.",
+        drain_region,
+        body=_DRAIN,
+        body_optional=True,
     ),
     Route(
         "POST",
@@ -137,6 +183,8 @@ ROUTES: tuple[Route, ...] = (
         "drainBackend",
         "No new requests to a backend, anywhere.",
         drain_backend,
+        body=_DRAIN,
+        body_optional=True,
     ),
     Route(
         "POST",
@@ -179,9 +227,14 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-async def _drain(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+async def _drain(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
     view(control, name)
-    everywhere = await control.drains.set(name, True)
+    document = await document_of(request, _DRAIN) if request.can_read_body else {}
+    for_s = None
+    if document.get("for_s") is not None:
+        for_s = number_in(document, "for_s", 0.0, low=1, high=DRAIN_S_MAX)
+    by, reason = text_of(document, "by"), text_of(document, "reason")
+    everywhere = await control.drains.set(name, True, by=by, reason=reason, for_s=for_s)
     return reply(view(control, name) | views.reach(everywhere))
 
 

@@ -9,9 +9,11 @@ from aiohttp import web
 from router import clock
 from router.control import views
 from router.control.inputs import document_of, expiry_of, span_in, text_of
+from router.control.last_minute import Use, used
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Param, Route
+from router.core.limits import KINDS, NAMES, Shape
 from router.errors import RouterError
 from router.store.base import Key
 
@@ -71,19 +73,24 @@ async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamR
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     key = await _find_key(control, request.match_info["key_id"])
     await control.store.revoke_key(key.id)
-    return reply(views.key(key) | {"revoked": True})
+    return reply(views.key(await _find_key(control, key.id)))
 
 
 async def list_quotas(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     key_id = request.query.get("key")
     keys = [await _find_key(control, key_id)] if key_id else (await control.store.list_keys())[:_KEYS_MAX]
-    return listing([views.quota(k, await control.store.quota(k)) for k in keys if key_id or not k.revoked])
+    uses = _uses(control)
+    shown = [k for k in keys if key_id or not k.revoked]
+    return listing([views.quota(k, await control.store.quota(k), uses.get(k.id)) for k in shown])
 
 
 async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     key = await _find_key(control, request.match_info["key_id"])
-    await control.store.reset_quota(key)
-    return reply(views.quota(key, await control.store.quota(key)))
+    what = request.query.get("what", "all")
+    if what not in _RESETS:
+        raise RouterError("invalid_request", f"what is one of {', '.join(_RESETS)}.", param="what")
+    await control.store.reset_quota(key, _RESETS[what])
+    return reply(views.quota(key, await control.store.quota(key), _uses(control).get(key.id)))
 
 
 _EXPIRES = "When it expires: an ISO time, a span from now such as 30d, or never."
@@ -103,6 +110,13 @@ _ROTATION: dict[str, Any] = {
 }
 
 _NEW_KEY: dict[str, Any] = _KEY_FIELDS | {"required": ["name"]}
+#: What of a key's use is forgotten: the names of the kinds of limits.
+_RESETS = {
+    "minute": frozenset(kind.name for kind in KINDS if kind.shape is Shape.RATE),
+    "month": frozenset(kind.name for kind in KINDS if kind.shape is Shape.SUM),
+    "all": frozenset(NAMES),
+}
+_WHAT = Param("what", "string", "minute: the rates. month: what was spent this month. all: both, the default.")
 _KEY = Param("key", "string", "Only the limits of this key's id.")
 
 
@@ -128,10 +142,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
     Route("GET", f"{V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
-    Route(
-        "DELETE", f"{V1}/quotas/{{key_id}}", "resetQuota", "Reset the limits of a key: nothing is used.", reset_quota
-    ),
+    Route("DELETE", f"{V1}/quotas/{{key_id}}", "resetQuota", "Reset a key's limits.", reset_quota, query=(_WHAT,)),
 )
+
+
+def _uses(control: ControlPlane) -> dict[str, Use]:
+    control.telemetry.flush()
+    return used(control.telemetry.journal.newest_first(), clock.wall_s())
 
 
 async def _find_key(control: ControlPlane, key_id: str) -> Key:

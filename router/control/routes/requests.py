@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from router.config.suggest import did_you_mean
 from router.control import views
-from router.control.inputs import document_of, number, record_filter, text_of
+from router.control.filters import ORDERS, RequestFilter, filter_of, take
+from router.control.inputs import document_of, number, text_of
 from router.control.plane import ControlPlane
-from router.control.replies import listing, reply
+from router.control.replies import reply
 from router.control.route import V1, Param, Route
 from router.errors import RouterError
 from router.telemetry.journal import Record
@@ -22,9 +24,14 @@ _TAIL_KEEPALIVE_S = 15.0
 
 
 async def list_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    match = record_filter(request)
+    match = await _filter(request, control)
     limit = int(number(request, "limit", 50, low=1, high=REQUESTS_MAX))
-    return listing([views.request_summary(r) for r in control.telemetry.journal.list(match, limit=limit)])
+    order = request.query.get("sort", "time")
+    if order not in ORDERS:
+        hint = did_you_mean(order, ORDERS) or "."
+        raise RouterError("invalid_request", f"Sort by one of {', '.join(ORDERS)}{hint}", param="sort")
+    found, matching = take(control.telemetry.journal.newest_first(), match, order, limit)
+    return reply({"data": [views.request_summary(r) for r in found], "matching": matching})
 
 
 async def show_request(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -34,7 +41,7 @@ async def show_request(request: web.Request, control: ControlPlane) -> web.Strea
 async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     journal = control.telemetry.journal
     try:
-        subscription = journal.subscribe(record_filter(request))
+        subscription = journal.subscribe(await _filter(request, control))
     except RuntimeError as exc:
         raise RouterError("admission_full", f"{exc}.") from None
     try:
@@ -61,7 +68,8 @@ async def explain(request: web.Request, control: ControlPlane) -> web.StreamResp
     document = await document_of(request, _EXPLAIN)
     if "request_id" in document:
         record = _find_record(control, text_of(document, "request_id", required=True))
-        return reply({"request_id": record.request_id, "decision": views.request(record)["decision"]})
+        shown = views.request(record)
+        return reply({"request_id": record.request_id, "decision": shown.pop("decision"), "request": shown})
     text_of(document, "model", required=True)
     if isinstance(document.get("residency"), list):
         document["residency"] = ",".join(map(str, document["residency"]))
@@ -91,8 +99,14 @@ _FILTERS = (
     Param("model", "string", "Only requests for this model."),
     Param("tenant", "string", "Only requests of this tenant."),
     Param("backend", "string", "Only requests whose last attempt was at this backend or region."),
+    Param("region", "string", "Only requests whose last attempt was in this region."),
+    Param("key", "string", "Only requests of the key with this id."),
     Param("status", "string", "Only this HTTP status, or a class such as 5xx."),
+    Param("slower_than_s", "number", "Only streams with a later first token, and whole answers that took longer."),
 )
+
+
+_SORT = Param("sort", "string", f"The largest first, by one of {', '.join(ORDERS)} (default time: the newest).")
 
 
 _LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {REQUESTS_MAX}, default 50).")
@@ -108,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
         "listRequests",
         "The last requests.",
         list_requests,
-        query=(_LIMIT, *_FILTERS, _SINCE),
+        query=(_LIMIT, *_FILTERS, _SINCE, _SORT),
     ),
     Route(
         "GET",
@@ -130,7 +144,14 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+async def _filter(request: web.Request, control: ControlPlane) -> RequestFilter:
+    return filter_of(request.query, control, await control.store.list_keys())
+
+
+_NOT_FOUND = "Request not found: it may have been served by another router, or is older than the last {:,}."
+
+
 def _find_record(control: ControlPlane, request_id: str) -> Record:
     if (record := control.telemetry.journal.find(request_id)) is None:
-        raise RouterError("not_found", "No such request among the last ones; the journal may have moved on.")
+        raise RouterError("not_found", _NOT_FOUND.format(control.telemetry.journal.size))
     return record

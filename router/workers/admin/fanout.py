@@ -16,6 +16,7 @@ from aiohttp import web
 
 from router.control import views
 from router.control.admin import add_route, bare_app
+from router.control.gauges import reload_samples
 from router.control.guard import Guard
 from router.control.inputs import number
 from router.control.reload import ConfigReloader
@@ -23,7 +24,7 @@ from router.control.replies import failure, listing, reply
 from router.control.route import DOCUMENT, Route
 from router.control.routes import ROUTES
 from router.control.routes.requests import REQUESTS_MAX
-from router.telemetry.metrics import CONTENT_TYPE, SPECS
+from router.telemetry.metrics import CONTENT_TYPE, SPECS, GaugeSample
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
 from router.workers.admin.faults import Faults
@@ -74,13 +75,17 @@ class Fanout:
     def uptime_s(self) -> float:
         return self._now_s() - self._started_s
 
-    async def all(self, request: web.Request, *, path: str | None = None) -> list[tuple[WorkerLink, WorkerAnswer]]:
-        """The answers of all workers that answer. If one of them is an error, raises it instead."""
+    async def all(
+        self, request: web.Request, *, path: str | None = None, lenient: bool = False
+    ) -> list[tuple[WorkerLink, WorkerAnswer]]:
+        """The answers of all workers that answer. If one of them is an error, raises it instead; ``lenient``: only if
+        all are."""
         body = await request.read()
         links = self.links()
         asked = [_ask(link, request, body, path) for link in links]
         answers = [(link, a) for link, a in zip(links, await asyncio.gather(*asked), strict=True) if a is not None]
-        return _checked(answers)
+        good = [(link, a) for link, a in answers if a.status < 400] if lenient else []
+        return _checked(good or answers)
 
     async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, WorkerAnswer]]:
         """The same, but each worker is asked after the one before it has answered."""
@@ -88,8 +93,8 @@ class Fanout:
         answers = [(link, a) for link in self.links() if (a := await _ask(link, request, body)) is not None]
         return _checked(answers)
 
-    async def documents(self, request: web.Request, *, path: str | None = None) -> list[Any]:
-        return [answer.document for _, answer in await self.all(request, path=path)]
+    async def documents(self, request: web.Request, *, path: str | None = None, lenient: bool = False) -> list[Any]:
+        return [answer.document for _, answer in await self.all(request, path=path, lenient=lenient)]
 
     async def window(self, window_s: float) -> Window:
         windows = await asyncio.gather(*(link.window(window_s) for link in self.links()), return_exceptions=True)
@@ -175,12 +180,16 @@ async def _readyz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 async def _metrics(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     answers = await fanout.all(request)
     pages = {link.index: answer.body.decode() for link, answer in answers}
-    own = (
-        f"# HELP router_worker_deaths_total {SPECS['router_worker_deaths_total'].help}\n"
-        f"# TYPE router_worker_deaths_total counter\nrouter_worker_deaths_total {fanout.deaths()}\n"
-    )
+    deaths = GaugeSample("router_worker_deaths_total", (), fanout.deaths())
+    own = "".join(map(_lines, (deaths, *reload_samples(fanout.reloader))))
     page = await asyncio.to_thread(merge.metrics, pages)
     return web.Response(body=(page + own).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _lines(sample: GaugeSample) -> str:
+    """A metric that only the parent knows."""
+    name, spec = sample.name, SPECS[sample.name]
+    return f"# HELP {name} {spec.help}\n# TYPE {name} {spec.kind}\n{name} {sample.value + 0!r}\n"
 
 
 async def _describe(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -194,6 +203,7 @@ async def _status(fanout: Fanout, request: web.Request) -> web.StreamResponse:
         "uptime_s": fanout.uptime_s,
         "workers_serving": len(answers),
         "config_generation": fanout.reloader.generation,
+        "config_refused": views.config_refused(fanout.reloader),
     }
     merged["store"]["kind"] = views.store_kind(fanout.reloader.config)
     merged["traffic"] |= views.traffic(await fanout.window(views.TRAFFIC_WINDOW_S))
@@ -210,12 +220,15 @@ async def _backends(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 async def _requests(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     limit = int(number(request, "limit", 50, low=1, high=REQUESTS_MAX))
-    return listing(merge.requests([d["data"] for d in await fanout.documents(request)], limit))
+    documents = await fanout.documents(request, lenient=True)
+    matching = sum(d["matching"] for d in documents)
+    merged = merge.requests([d["data"] for d in documents], limit, request.query.get("sort", "time"))
+    return reply({"data": merged, "matching": matching})
 
 
 async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     await fanout.all(
-        request, path=f"{_V1}/requests?limit=1&{request.query_string}"
+        request, path=f"{_V1}/requests?limit=1&{request.query_string}", lenient=True
     )  # raises if the filter is not well-formed
     return await tail(request, fanout.links)
 
@@ -260,6 +273,11 @@ async def _until_known(links: Iterable[WorkerLink], key: dict[str, Any]) -> None
             await asyncio.gather(*(known(link) for link in links), return_exceptions=True)
     except TimeoutError:
         return
+
+
+async def _quotas(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    """As one worker knows the limits; each counts the last minute of its own requests only."""
+    return listing(merge.quotas([d["data"] for d in await fanout.documents(request)]))
 
 
 async def _config(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -326,7 +344,7 @@ _ANSWERS: dict[str, _Answer] = {
     "changeKey": _change_key,
     "rotateKey": _change_key,
     "revokeKey": _change_key,
-    "listQuotas": _any,
+    "listQuotas": _quotas,
     "resetQuota": _every,
     "showConfig": _config,
     "reloadConfig": _reload,

@@ -15,10 +15,11 @@ from yarl import URL
 from router.config import Config
 from router.control.guard import ADMIN_HEADER
 from router.control.worker_routes import Adoption
+from router.store.insist import WAIT_S
 from router.telemetry.stats import Window
 
-#: A worker that does not answer an operator within this time is left out of the answer.
-ASK_TIMEOUT_S = 5.0
+#: A worker that does not answer an operator within this time is left out of the answer. It may wait for the store.
+ASK_TIMEOUT_S = WAIT_S + 2.0
 _HOST = "http://localhost"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -32,7 +32,7 @@ def status(answers: Sequence[Document]) -> Document:
     rtts_s = [a["store"]["rtt_s"] for a in answers if a["store"]["rtt_s"] is not None]
     store = next((a["store"] for a in answers if a["store"]["state"] == "down"), first["store"])
     return {
-        "router": first["router"] | {"ready": any(a["router"]["ready"] for a in answers)},
+        "router": max((a["router"] for a in answers), key=lambda r: bool(r["ready"])),
         "store": store | {"rtt_s": max(rtts_s, default=None)},
         "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
@@ -73,11 +73,31 @@ def regions(lists: Sequence[Sequence[Document]]) -> list[Document]:
     return [region(views) for views in _by_name(lists)]
 
 
-def requests(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
-    """The requests of all workers, those that ended last first."""
+def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time") -> list[Document]:
+    """The requests of all workers, the largest first in the order of ``control/filters``; ``time``: the newest."""
     every = [entry for entries in lists for entry in entries]
-    every.sort(key=lambda r: float(r["arrival_s"] + r["duration_s"]), reverse=True)
+    every.sort(key=_ORDERS[order], reverse=True)
     return every[:limit]
+
+
+_ORDERS: dict[str, Callable[[Document], float]] = {
+    "time": lambda r: float(r["arrival_s"] + r["duration_s"]),
+    "ttft": lambda r: -1.0 if r["ttft_s"] is None else float(r["ttft_s"]),
+    "duration": lambda r: float(r["duration_s"]),
+    "wait": lambda r: float(r["wait_s"]),
+    "tokens": lambda r: float(r["prompt_tokens"] + r["output_tokens"]),
+    "attempts": lambda r: float(r["attempts"]),
+}
+
+
+def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:
+    """The limits of keys as the first worker sees them, with the last minute of all workers."""
+    sums: dict[str, dict[str, int]] = {}
+    for entry in (entry for entries in lists for entry in entries):
+        total = sums.setdefault(entry["key"]["id"], {})
+        for name, count in entry["last_minute"].items():
+            total[name] = total.get(name, 0) + count
+    return [entry | {"last_minute": sums[entry["key"]["id"]]} for entry in lists[0]]
 
 
 def metrics(pages: Mapping[int, str]) -> str:

@@ -64,6 +64,7 @@ MISSING = [
             "get",
             "del",
             "hset",
+            "hget",
             "hmget",
             "hdel",
             "hscan",

@@ -1,0 +1,124 @@
+"""Why a request was slow, in one sentence, from what its record tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cli import units
+from cli.decision_view import chosen
+
+Json = Mapping[str, Any]
+
+#: Less than this is not worth an explanation, in seconds ...
+_WORTH_S = 0.1
+#: ... nor less than this share of what was predicted.
+_WORTH_SHARE = 0.25
+#: Tokens a second below which an answer counts as slow.
+_SLOW_TOKENS = 15.0
+
+
+def sentence(record: Json) -> str:
+    """In plain text: where the time went that nobody expected."""
+    if record["cause"] == "refused":
+        return f"Refused after {units.seconds(record['duration_s'])}: no backend was asked."
+    attempts = record["attempts"]
+    if not attempts:
+        return f"It ended after {units.seconds(record['duration_s'])}, before a backend was asked."
+    if record["cause"] != "ok":
+        return _failed(record)
+    last = attempts[-1]
+    if record["ttft_s"] is None:
+        return _whole(record, last)
+    lost = _lost(record)
+    excess_s = lost[0][0] if lost else 0.0
+    first = f"first token after {units.seconds(record['ttft_s'])}"
+    expected_s = last["predicted_ttft_s"]
+    if lost and excess_s >= _WORTH_S and excess_s >= _WORTH_SHARE * (expected_s or 0.0):
+        words = lost[0][1]
+        others = [f"{units.seconds(s)} {short}" for s, _, short in lost[1:] if s >= _WORTH_S]
+        also = f" (and {' and '.join(others)})" if others else ""
+        return f"{_capital(first)}: {words}{also}."
+    predicted = f" (predicted {units.seconds(expected_s)})" if expected_s is not None else ""
+    return f"Nothing was slow before the answer: {first}{predicted}{_pace(record)}."
+
+
+def _lost(record: Json) -> list[tuple[float, str, str]]:
+    """Time that nobody expected, the most first: how much, in a sentence, and in two or three words."""
+    attempts, found = record["attempts"], []
+    first_token = next((i for i, a in enumerate(attempts) if a["ttft_s"] is not None), len(attempts) - 1)
+    server = attempts[first_token]
+    for attempt in attempts[:first_token]:
+        took_s, where = attempt["duration_s"] or 0.0, attempt["backend"]
+        words = f"{units.seconds(took_s)} went to an attempt at {where} that failed ({attempt['outcome']})"
+        found.append((took_s, words, f"in a failed attempt at {where}"))
+    wait_s, admitted_s = record["wait_s"], record.get("admitted_s") or 0.0
+    words = f"{units.seconds(wait_s)} of that it waited in the router, as every backend it may use was full"
+    found.append((wait_s, words, "waiting for a place"))
+    words = f"{units.seconds(admitted_s)} of that passed before its key and limits were checked and its body was read"
+    found.append((admitted_s, words, "before it was admitted"))
+    ttft_s, expected_s, where = server["ttft_s"], server["predicted_ttft_s"], server["backend"]
+    if ttft_s is not None and expected_s is not None:
+        connect_s = server.get("connect_s") or 0.0
+        late_s = ttft_s - expected_s - connect_s
+        words = f"{units.seconds(late_s)} longer than predicted, inside {where}{_choice(record, late_s)}"
+        found.append((late_s, words, f"longer than predicted at {where}"))
+        words = f"{units.seconds(connect_s)} of that went into opening a connection to {where}"
+        found.append((connect_s, words, f"connecting to {where}"))
+    return sorted((part for part in found if part[0] > 0), key=lambda part: -part[0])
+
+
+def _choice(record: Json, late_s: float) -> str:
+    """Whether another backend would have been better, as far as was known."""
+    decision = record.get("decision") or {"candidates": []}
+    winner = chosen(decision)
+    if winner is None or winner["cost_s"] is None:
+        return ""
+    gaps = [
+        (c["cost_s"] - winner["cost_s"], c["backend"])
+        for c in decision["candidates"]
+        if c["cost_s"] is not None and not c["chosen"]
+    ]
+    if not gaps:
+        return "; no other backend could have taken it"
+    gap_s, other = min(gaps)
+    if gap_s < late_s:
+        return f"; in hindsight {other} was the better choice, predicted {units.seconds(max(0.0, gap_s))} slower"
+    return f"; nothing was wrong with the choice: {other} was predicted {units.seconds(gap_s)} slower"
+
+
+def _failed(record: Json) -> str:
+    attempts = record["attempts"]
+    tried = units.plural(len(attempts), "attempt")
+    last = attempts[-1]
+    told = f": {last['detail']}" if last["detail"] else ""
+    begun = ", in the middle of the answer" if record["ttft_s"] is not None or record["output_tokens"] else ""
+    ending = f"{record['cause']} at {last['backend']}{told}"
+    return f"It failed after {units.seconds(record['duration_s'])} and {tried}{begun}: {ending}."
+
+
+def _whole(record: Json, last: Json) -> str:
+    """Not streamed: there is no first token, and nothing was predicted for the whole."""
+    took = units.seconds(record["duration_s"])
+    there_s = last["duration_s"] or 0.0
+    before_s = record["duration_s"] - there_s
+    tokens = units.count(record["output_tokens"])
+    text = f"Not streamed: {took} in all, {units.seconds(there_s)} of that at {last['backend']} for {tokens} tokens"
+    lost = [part for part in _lost(record) if part[0] >= _WORTH_S]
+    if before_s >= _WORTH_S and lost:
+        return f"{text}; {lost[0][1]}."
+    return f"{text}."
+
+
+def _pace(record: Json) -> str:
+    """How fast the answer came."""
+    tokens, span_s = record["output_tokens"], record["duration_s"] - record["ttft_s"]
+    if tokens < 2 or span_s <= 0:
+        return ""
+    rate = (tokens - 1) / span_s
+    slow = ", which is slow" if rate < _SLOW_TOKENS else ""
+    return f", then {units.count(tokens)} tokens at {units.rate(rate)} a second{slow}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

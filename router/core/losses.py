@@ -1,0 +1,56 @@
+"""Losses: the models and plans that the fleet could not serve without some of its backends.
+
+Only what stands now counts: a backend that is ejected or drained itself replaces nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from router.core.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Each part is sorted. ``plans``: of plans with a residency, the models that no backend may serve any more."""
+
+    models: tuple[str, ...]
+    jurisdictions: tuple[str, ...]
+    plans: Mapping[str, tuple[str, ...]]
+    inflight: int  # requests there now
+    room: int  # free places of the backends that stay
+
+    @property
+    def any(self) -> bool:
+        """Requests that are served now would be refused, or would have to wait. A jurisdiction that no plan needs is
+        worth a word, no more: with one region in each, every drain would lose one."""
+        return bool(self.models or self.plans) or self.inflight > self.room
+
+
+def losses(
+    backends: Iterable[Backend], gone: Collection[str], residencies: Mapping[str, Collection[str]], now_s: float
+) -> Losses:
+    """``gone``: names of backends. ``residencies``: the jurisdictions of each plan that has any."""
+    usable = [b for b in backends if b.usable(now_s)]
+    staying = [b for b in usable if b.name not in gone]
+    going = [b for b in usable if b.name in gone]
+    models, left = _models(usable), _models(staying)
+    plans = {}
+    for plan, allowed in residencies.items():
+        before = _models(b for b in usable if b.jurisdiction in allowed)
+        after = _models(b for b in staying if b.jurisdiction in allowed)
+        if before - after:
+            plans[plan] = tuple(sorted(before - after))
+    served = {b.jurisdiction for b in staying}
+    return Losses(
+        models=tuple(sorted(models - left)),
+        jurisdictions=tuple(sorted({b.jurisdiction for b in going if b.jurisdiction} - served)),
+        plans=dict(sorted(plans.items())),
+        inflight=sum(b.inflight for b in going),
+        room=sum(max(0, b.max_inflight - b.inflight) for b in staying),
+    )
+
+
+def _models(backends: Iterable[Backend]) -> set[str]:
+    return {model for b in backends for model in b.models or ()}

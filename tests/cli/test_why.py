@@ -1,0 +1,116 @@
+"""Why a request was slow: the sentence names the part that nobody expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.why import sentence
+from tests.cli.conftest import Json
+
+
+def attempt(backend: str = "us-east/a", **changes: Any) -> Json:
+    return {
+        "backend": backend,
+        "started_s": 0.01,
+        "outcome": "ok",
+        "ttft_s": 0.1,
+        "predicted_ttft_s": 0.1,
+        "kind": "first",
+        "duration_s": 1.0,
+        "detail": None,
+        "connect_s": None,
+        "first_byte_s": 0.1,
+    } | changes
+
+
+def request(*attempts: Json, **changes: Any) -> Json:
+    ttft_s = next((a["started_s"] + a["ttft_s"] for a in attempts if a["ttft_s"] is not None), None)
+    return {
+        "cause": "ok",
+        "attempts": list(attempts),
+        "ttft_s": ttft_s,
+        "duration_s": 1.01,
+        "wait_s": 0.0,
+        "admitted_s": 0.001,
+        "output_tokens": 51,
+        "decision": {"policy": "ttft", "candidates": []},
+    } | changes
+
+
+def candidate(backend: str, cost_s: float, *, chosen: bool = False) -> Json:
+    return {"backend": backend, "cost_s": cost_s, "terms": {"queue": cost_s}, "struck": None, "chosen": chosen}
+
+
+def test_nothing_was_slow() -> None:
+    assert sentence(request(attempt())) == (
+        "Nothing was slow before the answer: first token after 110 ms (predicted 100 ms), "
+        "then 51 tokens at 56 a second."
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (request(attempt(ttft_s=2.0)), "1.90 s longer than predicted, inside us-east/a"),
+        (request(attempt(started_s=2.0), wait_s=1.99, ttft_s=2.1), "1.99 s of that it waited in the router"),
+        (request(attempt(connect_s=0.9, ttft_s=1.0)), "900 ms of that went into opening a connection to us-east/a"),
+        (request(attempt(started_s=3.0), admitted_s=3.0), "3.00 s of that passed before its key and limits"),
+        (
+            request(
+                attempt("us-east/b", outcome="first_token_timeout", ttft_s=None, duration_s=2.0),
+                attempt(started_s=2.1, kind="retry"),
+            ),
+            "2.00 s went to an attempt at us-east/b that failed (first_token_timeout)",
+        ),
+    ],
+    ids=["engine", "wait", "connect", "admitted", "failed attempt"],
+)
+def test_the_part_that_took_the_time_is_named(record: Json, words: str) -> None:
+    said = sentence(record)
+    assert words in said
+    assert said.startswith("First token after ")
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+def test_the_choice_is_judged_by_what_was_known() -> None:
+    others = [candidate("us-east/a", 0.1, chosen=True), candidate("eu/a", 0.4)]
+    slow = request(attempt(ttft_s=2.0), decision={"policy": "ttft", "candidates": others})
+    assert "in hindsight eu/a was the better choice, predicted 300 ms slower" in sentence(slow)
+    others[1]["cost_s"] = 9.0
+    assert "nothing was wrong with the choice: eu/a was predicted 8.90 s slower" in sentence(slow)
+    others.pop()
+    assert "no other backend could have taken it" in sentence(slow)
+
+
+def test_two_reasons_are_both_told() -> None:
+    said = sentence(request(attempt(started_s=1.0, ttft_s=2.0), wait_s=0.9, ttft_s=3.0))
+    assert "1.90 s longer than predicted" in said
+    assert "(and 900 ms waiting for a place)" in said
+
+
+def test_a_whole_answer_has_no_first_token_to_explain() -> None:
+    whole = request(attempt(ttft_s=None, duration_s=5.8), ttft_s=None, duration_s=5.86, output_tokens=300)
+    assert sentence(whole) == "Not streamed: 5.86 s in all, 5.80 s of that at us-east/a for 300 tokens."
+
+
+def test_a_failure_says_where_it_ended() -> None:
+    lost = attempt(outcome="unreachable", ttft_s=None, detail="could not be reached")
+    failed = request(lost, cause="unreachable", ttft_s=None, output_tokens=0)
+    assert sentence(failed) == "It failed after 1.01 s and 1 attempt: unreachable at us-east/a: could not be reached."
+    assert "in the middle of the answer" in sentence(request(attempt(outcome="truncated"), cause="truncated"))
+
+
+def test_what_no_backend_was_asked() -> None:
+    assert sentence(request(cause="refused", ttft_s=None)) == "Refused after 1.01 s: no backend was asked."
+    assert "before a backend was asked" in sentence(request(cause="client_gone", ttft_s=None))
+
+
+def test_records_of_older_routers_have_no_such_parts() -> None:
+    old = attempt(ttft_s=2.0)
+    del old["connect_s"], old["first_byte_s"]
+    record = request(old)
+    del record["admitted_s"]
+    assert "1.90 s longer than predicted" in sentence(record)
