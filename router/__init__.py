@@ -5,6 +5,7 @@ core/      every decision; pure
 gateway/   towards clients
 upstream/  towards backends
 wire/      HTTP/1.1 for both
+identity/  who the bearer of a JWT is
 store/     what routers share
 observe/   probes and scrapes
 control/   the admin API and reload

@@ -11,7 +11,7 @@ import signal
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router import __version__, clock
 from router.config import Config, secret
@@ -39,6 +39,7 @@ from router.gateway.server import Server
 from router.gateway.settings import Settings
 from router.gateway.tls import ServerTls
 from router.gateway.waiting import Place
+from router.identity.issuer import Issuer
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
@@ -54,6 +55,9 @@ from router.telemetry.writer import LineWriter, RotatingFile
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Network, Pools
 from router.wire.listeners import Listeners
+
+if TYPE_CHECKING:
+    from router.identity.bearers import Bearers
 
 _log = logging.getLogger("router")
 
@@ -90,6 +94,7 @@ class App:
         self.fleet = Fleet(self._params, router_region=config.router.region)
         name = config.router.name if worker is None else f"{config.router.name}#{worker}"
         self.store: Store = open_store(config, router_name=name)
+        self._issuer = Issuer(monotonic_s=clock.monotonic_s)
         self._network = Network.new(clock.monotonic_s)
         self._pools = Pools(self._network)
         self.telemetry = _telemetry(config, self._models, access=access, human=human)
@@ -176,10 +181,19 @@ class App:
     def _settings(self, config: Config) -> Settings:
         return Settings(
             config,
-            Authenticator(config.auth, config.plans, self.store.keys),
+            Authenticator(config.auth, config.plans, self.store.keys, self._bearers(config)),
             Aliases(config.models),
             self._policies,
         )
+
+    def _bearers(self, config: Config) -> Bearers | None:
+        """Those of the issuer that the configuration names, if it names one."""
+        self._issuer.apply(config.jwt)
+        if config.jwt.jwks is None:
+            return None
+        from router.identity.bearers import Bearers  # imports the library, which few routers need
+
+        return Bearers(config.jwt, config.plans, self._issuer, wall_s=clock.wall_s)
 
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
@@ -216,7 +230,15 @@ class App:
         return [
             GaugeSample("router_connections", (), len(gate.connections)),
             GaugeSample("router_buffered_bytes", (), gate.buffered_bytes),
+            *self._issuer_gauges(),
         ]
+
+    def _issuer_gauges(self) -> list[GaugeSample]:
+        issuer = self._issuer
+        if self.reloader.config.jwt.jwks is None:
+            return []
+        known = GaugeSample("router_jwks_keys", (), 0 if issuer.keys is None else len(issuer.keys))
+        return [known] if issuer.age_s is None else [known, GaugeSample("router_jwks_age_seconds", (), issuer.age_s)]
 
     def _counts(self) -> dict[str, tuple[int, int]]:
         """What this router has in flight, for the others."""
@@ -244,6 +266,8 @@ class App:
         stack = self._stack
         await self.store.start()
         stack.push_async_callback(self.store.stop)
+        await self._issuer.start()
+        stack.push_async_callback(self._issuer.stop)
         self.telemetry.start()
         stack.callback(self.telemetry.stop)
         await self._drains.start()

@@ -59,6 +59,7 @@ CODES: dict[str, ErrorCode] = {
     "first_token_timeout": ErrorCode(504, Blame.UPSTREAM, "server_error", "No first token in time."),
     "stream_interrupted": ErrorCode(502, Blame.UPSTREAM, "server_error", "The stream broke; sent in band."),
     "store_unavailable": ErrorCode(503, Blame.ROUTER, "server_error", "The shared store is away."),
+    "identity_unavailable": ErrorCode(503, Blame.ROUTER, "server_error", "The keys of the JWTs' issuer are not known."),
     "router_exhausted": ErrorCode(503, Blame.ROUTER, "server_error", "This router is out of descriptors or ports."),
     "shutting_down": ErrorCode(503, Blame.ROUTER, "server_error", "This router is stopping."),
     "no_worker": ErrorCode(503, Blame.ROUTER, "server_error", "No worker serves yet; they are being started."),

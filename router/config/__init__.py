@@ -2,6 +2,7 @@
 
 schema        every key of the file, once
 model_keys    the keys of a model
+jwt_schema    the keys of [jwt]
 setting       one key, and one table, as the schema describes them
 names         what names, hosts, origins and paths may be
 model         what the file says, as frozen values with their defaults
@@ -34,10 +35,12 @@ from router.config.model import (
     CorsSection,
     HedgeSection,
     JournalSection,
+    JwtSection,
     LimitsSection,
     ModelAlias,
     ModelTarget,
     Plan,
+    PlanOfClaim,
     ProbesSection,
     Region,
     ResponsesSection,
@@ -55,10 +58,12 @@ __all__ = [
     "CorsSection",
     "HedgeSection",
     "JournalSection",
+    "JwtSection",
     "LimitsSection",
     "ModelAlias",
     "ModelTarget",
     "Plan",
+    "PlanOfClaim",
     "ProbesSection",
     "Region",
     "ResponsesSection",

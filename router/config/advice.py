@@ -38,6 +38,11 @@ def _general(config: Config) -> Iterator[str]:
         )
     if config.store.redis is not None and has_password(config.store.redis):
         yield '[store] redis: holds a password; "env:NAME" takes the whole URL from an environment variable'
+    jwks = urlsplit(config.jwt.jwks or "")
+    if jwks.scheme == "http" and not is_loopback(jwks.hostname or ""):
+        yield "[jwt] jwks: over http:// whoever is on the way can be the issuer; use https://"
+    elif config.jwt.jwks is not None and not jwks.scheme and not os.access(config.jwt.jwks, os.R_OK):
+        yield f"[jwt] jwks: {config.jwt.jwks} cannot be read: until it can, no JWT can be checked"
     yield from _redis_files(config)
     if (token_env := config.auth.admin_token_env) and 0 < len(secret(token_env) or "") < _TOKEN_LENGTH:
         yield f"[auth] admin_token_env: the token has fewer than {_TOKEN_LENGTH} characters"

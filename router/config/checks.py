@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from router.config.address import calls, is_loopback, listen_problem, same_port, split_address
@@ -31,10 +32,12 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
     _check_open(reader, config)
     _check_names(reader, config)
     _check_models(reader, config)
+    _check_jwt(reader, config)
     _check_urls(reader, config)
     _check_sizes(reader, config)
     _check_files(reader, config)
     if env is not None:
+        _check_jwt_here(reader, config)
         _check_secrets(reader, document, config, env)
         _check_tls_files(reader, document, config)
 
@@ -149,6 +152,30 @@ def _check_models(reader: Reader, config: Config) -> None:
             for key, attr in SCALED_KEYS.items():
                 if getattr(alias, attr) != getattr(usual, attr):
                     reader.problem((*path, key), f"backends serve {targets[0]}, not this alias: write it there")
+
+
+def _check_jwt(reader: Reader, config: Config) -> None:
+    """A JWT that anybody's issuer made, or that was meant for somebody else, must never be good here."""
+    section = config.jwt
+    if section.jwks is None:
+        return
+    for name in ("issuer", "audience", "algorithms"):
+        if not getattr(section, name):
+            reader.problem(("jwt", "jwks"), f"needs {name} beside it")
+    if section.plan_map and section.plan_claim is None:
+        reader.problem(("jwt", "plan_map"), "needs plan_claim beside it")
+    named = [(("jwt", "plan_map", n, "plan"), row.plan) for n, row in enumerate(section.plan_map)]
+    for path, plan in [*named, (("jwt", "default_plan"), section.default_plan)]:
+        if plan not in config.plans:
+            reader.problem(path, f'there is no plan "{plan}"{did_you_mean(plan, config.plans)}')
+
+
+def _check_jwt_here(reader: Reader, config: Config) -> None:
+    section = config.jwt
+    if section.jwks is not None and find_spec("jwt") is None:
+        reader.problem(("jwt", "jwks"), "needs the extra jwt: pip install 'meridian-router[jwt]'")
+    if section.tls_ca is not None and (problem := authorities_problem(section.tls_ca)):
+        reader.problem(("jwt", "tls_ca"), problem)
 
 
 def check_residency(reader: Reader, config: Config) -> None:

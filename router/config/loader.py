@@ -18,10 +18,12 @@ from router.config.model import (
     CorsSection,
     HedgeSection,
     JournalSection,
+    JwtSection,
     LimitsSection,
     ModelAlias,
     ModelTarget,
     Plan,
+    PlanOfClaim,
     ProbesSection,
     Region,
     ResponsesSection,
@@ -123,6 +125,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         router=RouterSection(**router),
         store=_store(reader, values("store"), env),
         auth=AuthSection(**values("auth")),
+        jwt=_jwt(reader, values("jwt")),
         cors=CorsSection(**values("cors")),
         plans=_plans(reader, document),
         models=_models(reader, document),
@@ -143,6 +146,12 @@ def _store(reader: Reader, values: dict[str, Any], env: Mapping[str, str]) -> St
     if redis is not None and redis.startswith("env:"):
         values["redis"] = env.get(redis[4:], "").strip() or redis
     return StoreSection(**values)
+
+
+def _jwt(reader: Reader, values: dict[str, Any]) -> JwtSection:
+    (rows,) = (key.inner for key in _BY_NAME["jwt"].keys if key.name == "plan_map")
+    tables = [reader.table(table, rows, ("jwt", "plan_map", n)) for n, table in enumerate(values.pop("plan_map", ()))]
+    return JwtSection(**values, plan_map=tuple(PlanOfClaim(**good) for good in tables if len(good) == len(rows)))
 
 
 def _timeouts(values: dict[str, Any], env: Mapping[str, str]) -> TimeoutsSection:

@@ -45,6 +45,27 @@ class AuthSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOfClaim:
+    value: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSection:
+    jwks: str | None = None  # path of a file, or a URL; None: no JWT is accepted
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    leeway: float = 30.0
+    tenant_claim: str = "sub"
+    plan_claim: str | None = None
+    plan_map: tuple[PlanOfClaim, ...] = ()
+    default_plan: str = "default"
+    refresh: float = 300.0
+    tls_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CorsSection:
     origins: tuple[str, ...] = ()  # of web pages that may call the router; "*": of all
 
@@ -182,6 +203,7 @@ class Config:
     router: RouterSection = field(default_factory=RouterSection)
     store: StoreSection = field(default_factory=StoreSection)
     auth: AuthSection = field(default_factory=AuthSection)
+    jwt: JwtSection = field(default_factory=JwtSection)
     cors: CorsSection = field(default_factory=CorsSection)
     plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default", written=False)})
     models: dict[str, ModelAlias] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Defaults stand in ``model.py``.
 from __future__ import annotations
 
 from router.config.address import listen_problem, url_problem
+from router.config.jwt_schema import JWT_INNER, JWT_SECTION
 from router.config.model import (
     AuthSection,
     ContinuationSection,
@@ -147,6 +148,7 @@ SECTIONS: tuple[Section, ...] = (
             ),
         ),
     ),
+    JWT_SECTION,
     Section(
         "cors",
         "Web pages that may call the router from a browser. None by default.",
@@ -403,4 +405,4 @@ REGION_KEYS: tuple[Setting, ...] = (
 )
 
 #: Dataclasses of the tables above that are not sections.
-INNER_MODELS: dict[str, type] = {"targets": ModelTarget, "backends": BackendSpec, "regions": RegionSpec}
+INNER_MODELS: dict[str, type] = {"targets": ModelTarget, "backends": BackendSpec, "regions": RegionSpec, **JWT_INNER}

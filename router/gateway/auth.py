@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from router import clock
 from router.config import AuthSection, Plan
@@ -10,9 +11,13 @@ from router.errors import RouterError
 from router.moments import iso_of
 from router.store.base import SECRET_PREFIX, Key, KeyRing
 
+if TYPE_CHECKING:
+    from router.identity.bearers import Bearers
+
 _BEARER = b"bearer "
 _PREFIX = SECRET_PREFIX.encode()
 _MAX_SECRET_BYTES = 512
+_MAX_JWT_BYTES = 8192
 
 
 def anonymous_key(plan: Plan) -> Key:
@@ -34,27 +39,36 @@ class Authenticator:
         section: AuthSection,
         plans: dict[str, Plan],
         keys: KeyRing,
+        bearers: Bearers | None = None,
         *,
         wall_s: Callable[[], float] = clock.wall_s,
     ) -> None:
         self._keys = keys
+        self._bearers = bearers
         self._wall_s = wall_s
         self._open = section.mode == "open"
         self._anonymous = anonymous_key(plans["default"])
 
-    def key_of(self, secret: bytes | None) -> Key:
+    def key_of(self, secret: bytes | None) -> Key | None:
+        """None: it is a JWT, whose issuer must be asked for its keys first; call ``key_soon``."""
         if secret is not None and secret.startswith(_PREFIX):
             key = self._keys.lookup(secret)
             if key is not None and not key.revoked:
                 if key.expires_s is not None or key.replaced_until_s is not None:
                     self._check_time(key)
-                if key.plan_missing:
-                    detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
-                    raise RouterError("forbidden", detail)
-                return key
+                return _permitted(key) if key.plan_missing else key
+        elif secret is not None and self._bearers is not None and is_jwt(secret):
+            found = self._bearers.key_of(secret)
+            return _permitted(found) if isinstance(found, Key) else None
         elif self._open:
             return self._anonymous
         raise RouterError("unauthorized", "Missing or invalid API key.")
+
+    async def key_soon(self, secret: bytes | None) -> Key:
+        """The same for a JWT, after a short wait for the keys of its issuer."""
+        if secret is None or self._bearers is None:
+            raise RouterError("unauthorized", "Missing or invalid API key.")
+        return _permitted(await self._bearers.key_soon(secret))
 
     def _check_time(self, key: Key) -> None:
         """Who has the secret may know why it does not work any more."""
@@ -66,15 +80,31 @@ class Authenticator:
             raise RouterError("unauthorized", f"This API key was given a new secret; the old one ended at {since}.")
 
 
+def _permitted(key: Key) -> Key:
+    if key.plan_missing:
+        detail = f'The plan "{key.plan.name}" of this key is not in the configuration of this router.'
+        raise RouterError("forbidden", detail)
+    return key
+
+
+def is_jwt(secret: bytes) -> bool:
+    """It looks like a JSON Web Token: three parts, the first of which is base64 of ``{"``."""
+    return secret.startswith(b"eyJ") and secret.count(b".") == 2
+
+
 def secret_of(headers: dict[bytes, bytes]) -> bytes | None:
     """The secret in ``authorization: Bearer``, ``x-api-key`` or ``api-key``: the first that can be a key of ours, else
     the first; None if there is none. SDKs want some key, and people who give the real one in another header invent it.
 
     An ``authorization`` that cannot be a key of ours is passed over: Basic is meant for a proxy before us, an SDK that
-    was given no token writes an empty Bearer, and one of over 512 bytes is a token of somebody else.
+    was given no token writes an empty Bearer, and one of over 512 bytes is somebody else's, unless it is a JWT.
     """
     value = headers.get(b"authorization")
     value = value[7:].strip() if value is not None and value[:7].lower() == _BEARER else None
     others = headers.get(b"x-api-key"), headers.get(b"api-key")
-    given = [v for v in (value, *others) if v and len(v) <= _MAX_SECRET_BYTES]
+    given = [v for v in (value, *others) if v and (len(v) <= _MAX_SECRET_BYTES or _is_long_jwt(v))]
     return next((v for v in given if v.startswith(_PREFIX)), given[0] if given else None)
+
+
+def _is_long_jwt(value: bytes) -> bool:
+    return len(value) <= _MAX_JWT_BYTES and is_jwt(value)

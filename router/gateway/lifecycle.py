@@ -102,7 +102,8 @@ class Lifecycle:
         """From the last byte of the request to its record."""
         charging, demand = self._charging, self.demand
         try:
-            x.key = key = self.force.settings.authenticator.key_of(x.envelope.secret)
+            door, secret = self.force.settings.authenticator, x.envelope.secret
+            x.key = key = door.key_of(secret) or await door.key_soon(secret)
             x.ask = ask = self._read_now(x) or await self._read(x)
             x.need = need = demand.understand(x, key, ask) if ask.kept is None else await demand.follow(x, key, ask)
             x.reservation = charging.reserve_now(x, key, need) or await charging.reserve(x, key, need)

@@ -265,7 +265,7 @@ class Ring:
         plan = self._plans.get(record.plan)
         missing = plan is None
         if plan is None:
-            plan = _no_room(record.plan)
+            plan = no_room(record.plan)
         return Key(
             record.id,
             record.name,
@@ -287,7 +287,7 @@ class Ring:
                 _log.warning("%s", line)
 
 
-def _no_room(name: str) -> Plan:
+def no_room(name: str) -> Plan:
     """Stands for a plan that is not in the configuration. Its limits admit nothing, should a check be forgotten."""
     return Plan(name, concurrent=0)
 

@@ -196,6 +196,8 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("router_queue_length", "gauge", ("model",), "Requests that wait for a place."),
     MetricSpec("router_connections", "gauge", (), "Client connections."),
     MetricSpec("router_buffered_bytes", "gauge", (), "Request bodies held."),
+    MetricSpec("router_jwks_keys", "gauge", (), "Public keys of the issuer of JWTs that are known."),
+    MetricSpec("router_jwks_age_seconds", "gauge", (), "Since these keys were last read."),
     MetricSpec("router_store_up", "gauge", (), "1 when the shared store answers, 0 while it is away."),
     MetricSpec("router_loop_lag_seconds", "gauge", (), "Longest delay of the event loop within the last 10 s."),
     MetricSpec(

@@ -53,9 +53,10 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     project, groups = PROJECT["project"], PROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
     wanted = {
-        RUNTIME: [*project["dependencies"], *extras["embedded"]],
+        RUNTIME: [*project["dependencies"], *extras["embedded"], *extras["jwt"]],
         BUILD: groups["build"],
-        DEV: [*project["dependencies"], *extras["embedded"], *extras["real"], *extras["dev"], *groups["model"]],
+        DEV: [*project["dependencies"], *extras["dev"], *groups["model"]]
+        + [requirement for name in ("embedded", "jwt", "real") for requirement in extras[name]],
     }
     for lock, requirements in wanted.items():
         held = pins(lock)
