@@ -106,6 +106,8 @@ class StandIn:
             case "HSET":
                 self._hashes[key][str(rest[0]).encode()] = rest[1]
                 return 1
+            case "HGET":
+                return self._hashes[key].get(str(rest[0]).encode())
             case "HSCAN":
                 return 0, dict(self._hashes[key])
             case "HGETALL":

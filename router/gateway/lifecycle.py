@@ -141,12 +141,12 @@ class Lifecycle:
         policy = settings.policy if chosen is None else settings.policies[chosen]
         x.course = course = Course(self.fleet, policy, need, self.demand.models_of(ask, x.keeper))
         record.policy = policy.name
-        record.admitted_s = clock.monotonic_s() - x.arrival_s
         if x.trial is not None:
             course.suspicion = self.fleet.params.deaths_max - 1
         failure: AttemptEnd | None = None
+        now_s = clock.monotonic_s()
+        record.admitted_s = now_s - x.arrival_s
         while True:
-            now_s = clock.monotonic_s()
             decision = course.next(now_s, self._rng)
             record.served_model, record.candidates = need.model, decision.candidates
             if isinstance(decision, Dispatch):
@@ -162,6 +162,7 @@ class Lifecycle:
                 await self.waiting.wait(course, decision, record)
             else:
                 raise self._rejection(x, failure, decision)
+            now_s = clock.monotonic_s()
 
     async def _failed(self, x: Exchange, course: Course, backend: str, end: AttemptEnd) -> bool:
         """Note the failure of an attempt. Returns whether the answer is whole all the same. Raises RouterError when
