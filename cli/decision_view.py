@@ -22,6 +22,7 @@ STRUCK = {
     "pin": "another region was asked for",
     "kept": "another backend keeps the response it continues",
     "draining": "draining",
+    "asleep": "sleeps, until a request wakes it",
     "leaving": "goes away soon, or has gone",
     "ejected": "ejected: it failed",
     "probation": "on its way back, trials taken",
@@ -100,6 +101,7 @@ def verdict(candidate: Json, decision: Json) -> str:
 
 _REMEDY = {
     "draining": "it were resumed",
+    "asleep": "it were woken",
     "leaving": "its notice were cancelled, or it came back",
     "saturated": "it had a free place",
     "ejected": "it recovered",

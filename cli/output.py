@@ -28,6 +28,7 @@ STATE_STYLE = {
     "suspect": "yellow",
     "probation": "cyan",
     "draining": "cyan",
+    "asleep": "cyan",
     "leaving": "cyan",
     "left": "red",
     "down": "red",

@@ -18,6 +18,8 @@ def region_state(region: Json) -> str:
 def backend_state(backend: Json) -> str:
     if backend["draining"]:
         return state("draining")
+    if backend["asleep"]:
+        return state("asleep")
     if backend["leaving"]:
         return _leaving(backend["leaving"])
     if backend["burning_in_s"] is not None:

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ from router.control.notices import Notices
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
+from router.control.sleepers import Sleepers
+from router.control.starting import Starting
+from router.control.waking import Waker
 from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
 from router.core.backend import Backend
@@ -116,11 +119,9 @@ class App:
         self._notices = Notices(self.fleet, self.store)
         self._burn_ins = BurnIns(self.fleet, self.store, self._observer, router=name, now_s=clock.monotonic_s)
         self._capacity = CensusTaker(
-            self.fleet,
-            lambda: goals_of(self.reloader.config),
-            lambda: self._queue.by_model,
-            now_s=clock.monotonic_s,
+            self.fleet, lambda: goals_of(self.reloader.config), self._queued, now_s=clock.monotonic_s
         )
+        self._waker = self._new_waker()
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -141,6 +142,24 @@ class App:
         observer.stale = self._chaos.stale
         self.lifecycle.ask_models = observer.ask_models
         return observer
+
+    def _new_waker(self) -> Waker:
+        holding = self.lifecycle.holding
+        waker = Waker(
+            self.fleet,
+            self.store,
+            Sleepers(self.fleet, self.store),
+            Starting(self._observer),
+            lambda: self.reloader.config,
+            lambda: holding.by_model,
+            now_s=clock.monotonic_s,
+        )
+        holding.wake, holding.wait_s = waker.wake, waker.wait_s
+        return waker
+
+    def _queued(self) -> Mapping[str, int]:
+        """Requests that wait for a place or for a backend, by model."""
+        return self._queue.by_model + Counter(self.lifecycle.holding.by_model)
 
     def _new_reloader(self, config: Config) -> ConfigReloader:
         return ConfigReloader(
@@ -166,7 +185,8 @@ class App:
             capacity=self._capacity,
             explain=explain,
             ready=self.not_ready,
-            queued=lambda: self._queue.by_model,
+            queued=self._queued,
+            wakes=lambda: self._waker.calls,
             now_s=clock.monotonic_s,
             started_s=clock.monotonic_s(),
             version=__version__,
@@ -197,6 +217,7 @@ class App:
 
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
+        self.fleet.dormant = {name: model.wake.wait_s for name, model in config.models.items() if not model.least}
         self.fleet.apply(config.backends, clock.monotonic_s())
         self._network.names.age_s = config.timeouts.name_age
         self._network.connection_age_s = config.timeouts.connection_age
@@ -254,7 +275,8 @@ class App:
         """Why this router should get no traffic, or None."""
         if self.server.gate.closing:
             return "shutting down"
-        if (why := why_nobody_is_served(self.fleet.backends.values(), clock.monotonic_s())) is not None:
+        why = why_nobody_is_served(self.fleet.backends.values(), clock.monotonic_s())
+        if why is not None and not self.fleet.dormant:
             return why
         if self.reloader.config.auth.mode == "keys" and not self.store.keys.loaded:
             return f"no API key can be checked: {self.store.notice}, and was away since the start"
@@ -282,6 +304,8 @@ class App:
         stack.push_async_callback(self._burn_ins.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
+        await self._waker.start()
+        stack.push_async_callback(self._waker.stop)
         await self._capacity.start()
         stack.push_async_callback(self._capacity.stop)
         await self._start_control(config)
@@ -353,7 +377,7 @@ def why_nobody_is_served(backends: Collection[Backend], now_s: float) -> str | N
 
 def _why_not(backend: Backend, now_s: float) -> str | None:
     if backend.withdrawn:
-        return "draining" if backend.draining else "leaving"
+        return "draining" if backend.draining else "asleep" if backend.asleep else "leaving"
     if backend.burning_in_since_s is not None:
         return "burning in"
     if not backend.usable(now_s):

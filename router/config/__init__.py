@@ -48,6 +48,7 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
     TokensSection,
+    WakeSection,
 )
 from router.config.present import diff, dump
 
@@ -71,6 +72,7 @@ __all__ = [
     "StoreSection",
     "TimeoutsSection",
     "TokensSection",
+    "WakeSection",
     "alarms",
     "diff",
     "dump",

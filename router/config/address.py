@@ -134,6 +134,14 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return address
 
 
+def webhook_problem(text: str) -> str | None:
+    """The fault of an address that is called to wake engines, if it has one. A secret in it would be shown."""
+    problem = url_problem(text.partition("?")[0].partition("#")[0])
+    if problem is not None and not problem.startswith("ends in"):
+        return problem
+    return "must not hold a query or a fragment: name a token with token_env" if "?" in text or "#" in text else None
+
+
 def _is_v6(host: str) -> bool:
     try:
         return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)

@@ -145,6 +145,8 @@ def _check_models(reader: Reader, config: Config) -> None:
                 )
         if alias.name in alias.fallbacks:
             reader.problem((*path, "fallbacks"), "a model cannot be its own fallback")
+        if alias.wake.url is not None and alias.wake.scale is not None:
+            reader.problem((*path, "wake"), "has both url and scale: one of them starts backends")
         if alias.most is not None and alias.most < alias.least:
             reader.problem((*path, "max"), f"is less than min, {alias.least}")
         if targets and alias.name not in targets:
@@ -229,6 +231,9 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
         from_env = secret(redis[4:], env)
         if problem := _secret_problem(redis[4:], env) or _redis_value_problem(from_env or ""):
             reader.problem(("store", "redis"), problem)
+    for model in config.models.values():
+        if (name := model.wake.token_env) is not None and (problem := _secret_problem(name, env)):
+            reader.problem(("models", model.name, "wake", "token_env"), problem)
     for index, region in enumerate(config.regions):
         for position, backend in enumerate(region.backends):
             if backend.key_env is not None and (problem := _secret_problem(backend.key_env, env)):

@@ -72,7 +72,7 @@ def _type(key: Setting, model: type) -> dict[str, Any]:
         case "numbers":
             return {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
         case "table":
-            return _table(key.inner, model)
+            return _table(key.inner, INNER_MODELS.get(key.name, model))
         case "tables":
             return {"type": "array", "items": _table(key.inner, INNER_MODELS[key.name])}
     return {"type": _TYPES[key.kind]}

@@ -31,6 +31,7 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
     TokensSection,
+    WakeSection,
 )
 from router.config.names import NAME, model_problem, name_problem
 from router.config.places import locate
@@ -193,7 +194,8 @@ def _models(reader: Reader, document: dict[str, Any]) -> dict[str, ModelAlias]:
                 targets.append(ModelTarget(**good))
         price = values.pop("price_usd_per_mtok", {})
         prices = reader.table(price, keys["price_usd_per_mtok"].inner, ("models", name, "price_usd_per_mtok"))
-        models[name] = ModelAlias(name, targets=tuple(targets), **values, **prices)
+        wake = WakeSection(**reader.table(values.pop("wake", {}), keys["wake"].inner, ("models", name, "wake")))
+        models[name] = ModelAlias(name, targets=tuple(targets), wake=wake, **values, **prices)
     return models
 
 

@@ -102,6 +102,17 @@ class ModelTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class WakeSection:
+    url: str | None = field(default=None, repr=False)  # of a webhook; it may hold a secret
+    token_env: str | None = None  # the environment variable that holds its bearer token
+    scale: str | None = None  # NAMESPACE/deployments/NAME
+    api: str | None = None  # URL of the Kubernetes API; None: of the cluster of this router
+    held: int = 1000  # requests, while nothing runs
+    held_bytes: int = 64 * 1024 * 1024  # of their bodies together
+    wait_s: float = 300.0  # for which one is held
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAlias:
     name: str
     targets: tuple[ModelTarget, ...] = ()
@@ -114,6 +125,7 @@ class ModelAlias:
     hold_s: float = 60.0  # fewer are asked for when fewer would have been enough for this long
     cold_start_s: float = 90.0  # from the wish for a backend to its first token
     idle_s: float = 600.0  # where the least is 0: without a request for this long none is needed
+    wake: WakeSection = field(default_factory=WakeSection)
 
     @property
     def goal(self) -> Goal | None:

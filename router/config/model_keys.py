@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from router.config.names import each, model_problem
+from router.config.address import webhook_problem
+from router.config.names import each, env_problem, model_problem, scale_problem
 from router.config.setting import Setting
 
 _DAY_S = 86_400.0
@@ -63,6 +64,44 @@ MODEL_KEYS: tuple[Setting, ...] = (
         "Where `min` is 0: seconds without a request after which no backend is needed.",
         above=0,
         high=7 * _DAY_S,
+    ),
+    Setting(
+        "wake",
+        "table",
+        "Where `min` is 0: how a backend is started for the first request, and what may wait for it. Without `url` and "
+        "`scale` only engines are woken that take POST /sleep and /wake_up.",
+        inner=(
+            Setting(
+                "url",
+                "string",
+                'Webhook: gets a POST of {"action": "wake" or "sleep", "model", "region", "backends"}.',
+                problem=webhook_problem,
+                secret=True,
+            ),
+            Setting(
+                "token_env",
+                "string",
+                "Environment variable that holds the bearer token of `url`.",
+                problem=env_problem,
+                secret=True,
+            ),
+            Setting(
+                "scale",
+                "string",
+                "NAMESPACE/deployments/NAME, or statefulsets, in the cluster of this router: its scale subresource is "
+                "set. It needs the right to get and patch it.",
+                problem=scale_problem,
+            ),
+            Setting(
+                "api",
+                "string",
+                "URL of the Kubernetes API, for `scale`. Default: that of the cluster this router runs in.",
+                problem=webhook_problem,
+            ),
+            Setting("held", "integer", "Most requests that are held while nothing runs.", low=1, high=10**6),
+            Setting("held_bytes", "integer", "Most bytes of their bodies, together.", low=1024, high=2**40),
+            Setting("wait_s", "number", "Seconds for which one is held.", above=0, high=_DAY_S),
+        ),
     ),
 )
 

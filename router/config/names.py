@@ -8,6 +8,7 @@ from collections.abc import Callable
 #: Regions, backends and plans: they appear in headers, metric labels and URLs of the admin API.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MODEL = re.compile(r"[!-~]{1,200}")
+_SCALE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/(deployments|statefulsets|replicasets)/[a-z0-9][a-z0-9.-]{0,252}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -62,6 +63,10 @@ def location_problem(values: list[float]) -> str | None:
 
 def file_problem(text: str) -> str | None:
     return None if text and text.isprintable() and not text.endswith("/") else "must be the path of a file"
+
+
+def scale_problem(text: str) -> str | None:
+    return None if _SCALE.fullmatch(text) else "must be NAMESPACE/deployments/NAME or NAMESPACE/statefulsets/NAME"
 
 
 def host_problem(text: str) -> str | None:

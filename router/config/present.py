@@ -75,7 +75,8 @@ def _section(section: Section, value: Any) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key in section.keys:
         if key.kind == "table":
-            document[key.name] = {inner.name: _plain(getattr(value, inner.attr or inner.name)) for inner in key.inner}
+            holder = getattr(value, key.name, value)  # a table of its own, or more fields of this one
+            document[key.name] = {inner.name: _plain(getattr(holder, inner.attr or inner.name)) for inner in key.inner}
         elif key.kind == "tables":
             entries = getattr(value, key.name)
             document[key.name] = [{inner.name: getattr(e, inner.name) for inner in key.inner} for e in entries]

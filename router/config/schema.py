@@ -23,6 +23,7 @@ from router.config.model import (
     StoreSection,
     TimeoutsSection,
     TokensSection,
+    WakeSection,
 )
 from router.config.model_keys import MODEL_KEYS
 from router.config.names import (
@@ -405,4 +406,10 @@ REGION_KEYS: tuple[Setting, ...] = (
 )
 
 #: Dataclasses of the tables above that are not sections.
-INNER_MODELS: dict[str, type] = {"targets": ModelTarget, "backends": BackendSpec, "regions": RegionSpec, **JWT_INNER}
+INNER_MODELS: dict[str, type] = {
+    "targets": ModelTarget,
+    "wake": WakeSection,
+    "backends": BackendSpec,
+    "regions": RegionSpec,
+    **JWT_INNER,
+}

@@ -20,6 +20,9 @@ shared_faults   faults on purpose, shared through the store
 capacity        how many backends there are and how many are needed, kept up to date
 external_metrics  the same as documents of Kubernetes
 selectors       label selectors of Kubernetes
+waking          models of which nothing need run: when they are woken and put to sleep
+starting        the calls that do it: engines, a webhook, the scale subresource of Kubernetes
+sleepers        backends whose engines sleep, shared through the store
 burn_ins        backends that prove themselves, and who of them is let in
 reload          replaces the configuration in force
 openapi         the OpenAPI document, made from the routes

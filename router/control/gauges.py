@@ -24,6 +24,8 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     for model in sorted({*control.fleet.models(), *queued}):
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
     yield GaugeSample("router_store_up", (), control.store.state == "up")
+    for (model, action), calls in control.wakes().items():
+        yield GaugeSample("router_wake_calls_total", (model, action), calls)
     for group in control.capacity.groups():
         yield from _group_samples(group)
     for backend in control.fleet.backends.values():

@@ -22,7 +22,7 @@ from router.telemetry.sink import Telemetry
 class ControlPlane:
     """``ready`` says why this router should get no traffic, or None. ``explain`` answers the body of POST explain with
     ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place,
-    by model."""
+    by model. ``wakes`` counts the calls that woke models or put them to sleep, by model and action."""
 
     reloader: ConfigReloader
     fleet: Fleet
@@ -37,6 +37,7 @@ class ControlPlane:
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]
+    wakes: Callable[[], Mapping[tuple[str, str], int]]
     now_s: Callable[[], float]
     started_s: float  # monotonic
     version: str

@@ -16,7 +16,7 @@ Requirement = Callable[[Labels], bool]
 
 
 class SelectorError(ValueError):
-    """It is no selector. The text says where."""
+    """A selector that cannot be read. The text says where."""
 
 
 def label_value(text: str) -> str:

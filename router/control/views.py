@@ -84,6 +84,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "state": b.state.value,
         "draining": b.draining,
         "drain": _drain(control, b),
+        "asleep": b.asleep,
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
         "usable": b.usable(now_s),

@@ -207,6 +207,9 @@ class Backend(Configured):
         if self.trials:
             self.trials.discard(lease)
         event = self._served(lease, now_s)
+        if self.capacity.lowered:
+            self.capacity.began()
+            self._bulletin.note(self)
         self.requote()
         return event
 
@@ -300,13 +303,9 @@ class Backend(Configured):
             return None
         # A request that failed elsewhere before may be the cause itself.
         suspicious = lease.retry and outcome is Outcome.SERVER_ERROR
-        return self.health.fault(
-            now_s,
-            lease.started_s,
-            lease.request.tenant,
-            weight=0.5 if consequence.on_health is OnHealth.SOFT or suspicious else 1.0,
-            unreachable=outcome is Outcome.UNREACHABLE,
-        )
+        weight = 0.5 if consequence.on_health is OnHealth.SOFT or suspicious else 1.0
+        unreachable, tenant = outcome is Outcome.UNREACHABLE, lease.request.tenant
+        return self.health.fault(now_s, lease.started_s, tenant, weight=weight, unreachable=unreachable)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

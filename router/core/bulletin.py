@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.core.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChange:
+    """What ``Fleet.apply`` did, by name."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
 
 
 class Bulletin:

@@ -53,6 +53,8 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.DENIED))
         elif b.draining:
             struck.append((b.name, Struck.DRAINING))
+        elif b.asleep:
+            struck.append((b.name, Struck.ASLEEP))
         elif b.leaving is not None:
             struck.append((b.name, Struck.LEAVING))
         elif b.burning_in_since_s is not None:

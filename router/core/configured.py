@@ -14,6 +14,7 @@ class Configured:
     """The part of a ``Backend`` that neither requests nor probes alter."""
 
     __slots__ = (
+        "asleep",
         "burning_in_since_s",
         "continues_found",
         "draining",
@@ -30,6 +31,8 @@ class Configured:
 
     def __init__(self, spec: BackendSpec) -> None:
         self.draining = False
+        #: its engine sleeps, or does not run: it gets requests when it was woken
+        self.asleep = False
         #: it goes away at a known time, or has gone and is not back
         self.leaving: Notice | None = None
         #: it gets no requests before it has proved itself; None: it has, or need not
@@ -56,6 +59,12 @@ class Configured:
         self.draining = draining
         return changed
 
+    def sleep(self, asleep: bool) -> bool:
+        """It sleeps, or is awake again. Returns whether that changes anything."""
+        changed = self.asleep != asleep
+        self.asleep = asleep
+        return changed
+
     def leave(self, notice: Notice | None) -> bool:
         """It goes away at a known time; None: it stays, or is back. Returns whether that changes anything."""
         changed = self.leaving != notice
@@ -65,7 +74,7 @@ class Configured:
     @property
     def withdrawn(self) -> bool:
         """Gets no new requests, because somebody said so."""
-        return self.draining or self.leaving is not None
+        return self.draining or self.asleep or self.leaving is not None
 
     def forget_engine(self) -> None:
         """Another engine stands behind the name."""

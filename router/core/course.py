@@ -89,6 +89,8 @@ class Course(Value, eq=False):
                     self.attempts += 1
                 return decision
             if isinstance(decision, Wait):
+                if decision.wakes and not dry_run:  # what runs then is another process
+                    self.tried, self.shunned, self._spent = _NOBODY, _NOBODY, self.attempts
                 return decision
             if self._place + 1 >= len(models) or self.request.continues:  # another model cannot continue it
                 if not dry_run:

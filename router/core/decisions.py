@@ -19,6 +19,7 @@ class Struck(Enum):
     PIN = "pin"
     KEPT = "kept"  # another backend keeps the response that it continues
     DRAINING = "draining"
+    ASLEEP = "asleep"  # its engine sleeps, until a request wakes it
     LEAVING = "leaving"  # goes away at a known time, or has gone
     EJECTED = "ejected"
     PROBATION = "probation"  # on its way back, trial places taken
@@ -68,12 +69,14 @@ class Wait:
     """Hold the request until a place is free or ``until_s`` has come; ``reason`` says what is in the way.
 
     ``again_s``: ask again then, even if no place was reported free; a backend may be back by itself.
+    ``wakes``: nothing runs, and a backend is to be woken or started for it.
     """
 
     until_s: float
     candidates: Sequence[Candidate] = ()
     again_s: float = float("inf")
     reason: str = "every usable backend is full"
+    wakes: bool = False
 
 
 @dataclass(slots=True)

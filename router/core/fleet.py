@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from router.core.audit import audit
 from router.core.backend import Backend
-from router.core.bulletin import Bulletin
+from router.core.bulletin import Bulletin, FleetChange
 from router.core.candidates import Roster, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Common
 from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs
@@ -39,15 +38,6 @@ _SUSPECT = State.SUSPECT
 PrefixNews = tuple[str, Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class FleetChange:
-    """What ``Fleet.apply`` did, by name."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-
-
 class Fleet:
     """Owns every ``Backend``. All times are ``now_s`` of one monotonic clock, which the caller reads."""
 
@@ -69,11 +59,9 @@ class Fleet:
         self._next_tick_s = float("-inf")
         self._next_gray_s = float("-inf")
         self._prefix_news: deque[PrefixNews] = deque(maxlen=params.prefix_news_max)
-        self._patience_s = {
-            Priority.INTERACTIVE: params.late_queue_s,
-            Priority.STANDARD: params.late_queue_s,
-            Priority.BATCH: params.slack_queue_s,
-        }
+        self._patience_s = dict.fromkeys(Priority, params.late_queue_s) | {Priority.BATCH: params.slack_queue_s}
+        #: models -> seconds for which a request is held while nothing runs and a backend is being woken
+        self.dormant: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Fleet {len(self.backends)} backends, {len(self.leases)} leases>"
@@ -158,6 +146,18 @@ class Fleet:
         self._withdrawals.give_notice(backend_or_region, notice)
         return self._withdraw()
 
+    def set_asleep(self, backend: str, asleep: bool) -> list[str]:
+        """The same for one whose engine sleeps until it is woken."""
+        self._withdrawals.put_to_sleep(backend, asleep)
+        return self._withdraw()
+
+    def welcome(self, model: str, now_s: float) -> None:
+        """Requests were held until backends of ``model`` run: those that do and are idle begin with a few of them."""
+        for b in self._serving.get(model, ()):
+            if b.usable(now_s) and not b.inflight:
+                b.capacity.begin_small()
+                self.bulletin.note(b)
+
     def _withdraw(self) -> list[str]:
         changed = [b.name for b in self.backends.values() if self._withdrawals.tell(b)]
         if changed:
@@ -202,8 +202,7 @@ class Fleet:
         ):
             candidates, struck = strike(roster, request, exclude, self.params, rng, now_s)
             if not candidates:
-                serving = self._serving.get(model)
-                return refuse(request, struck, exclude, serving, self.backends.values(), self.params, now_s)
+                return refuse(self, request, struck, exclude, self._serving.get(model), now_s)
         ranking = policy.rank(request, candidates, now_s, rng)
         b = candidates[ranking.chosen]
         ahead = b.lanes[model].quote[3]
@@ -265,6 +264,8 @@ class Fleet:
             if model not in b.lanes:
                 b.open_lane(model, line, now_s)
         roster = sort_out(self.backends.values(), model, self.params, self.bulletin.generation, now_s)
+        if model in self.dormant:
+            roster.down = ()  # they are woken instead of tried
         if serving:
             self._rosters[model] = roster
         return roster

@@ -32,14 +32,18 @@ class Withdrawals:
     """Who gets no new requests because somebody said so: names of backends and regions. It holds for those that are
     configured later, too."""
 
-    __slots__ = ("_drained", "notices")
+    __slots__ = ("_asleep", "_drained", "notices")
 
     def __init__(self) -> None:
         self._drained: set[str] = set()
+        self._asleep: set[str] = set()
         self.notices: dict[str, Notice] = {}
 
     def drain(self, name: str, draining: bool) -> None:
         (self._drained.add if draining else self._drained.discard)(name)
+
+    def put_to_sleep(self, name: str, asleep: bool) -> None:
+        (self._asleep.add if asleep else self._asleep.discard)(name)
 
     def give_notice(self, name: str, notice: Notice | None) -> None:
         self.notices.pop(name, None)
@@ -50,7 +54,8 @@ class Withdrawals:
         """Bring ``b`` in line. Returns whether that changes anything."""
         found = [self.notices[name] for name in (b.name, b.region) if name in self.notices]
         leaves = b.leave(min(found, key=lambda notice: notice.until_s, default=None))
-        return b.drain(not self._drained.isdisjoint((b.name, b.region))) or leaves
+        sleeps = b.sleep(b.name in self._asleep)
+        return b.drain(not self._drained.isdisjoint((b.name, b.region))) or sleeps or leaves
 
 
 class Pace:

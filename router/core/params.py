@@ -257,6 +257,8 @@ class Params:
     limit_backoff_ratio: float = 0.8
     #: a backend's own Retry-After is obeyed up to this
     retry_after_max_s: float = 30.0
+    #: requests that one begins with that has just woken; it gets one more with each first token
+    wake_places: int = 8
     #: a request that finds everything full waits at most this long
     wait_max_s: float = 30.0
     #: requests that wait for a place, in this router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from router.core.backend import Backend
 from router.core.candidates import Strike, may_yet_be_told, unfit
@@ -12,24 +13,29 @@ from router.core.health import State
 from router.core.params import Params
 from router.core.types import Request
 
+if TYPE_CHECKING:
+    from router.core.fleet import Fleet
+
 
 def refuse(
+    fleet: Fleet,
     request: Request,
     struck: Sequence[Strike],
     exclude: Collection[str],
     serving: Sequence[Backend] | None,
-    backends: Collection[Backend],
-    params: Params,
     now_s: float,
 ) -> Wait | Reject:
     """Wait if that can help, else say what is missing. One that was tried will not help.
 
     ``serving``: the backends of the model, None if nobody has it.
     """
-    candidates = Candidates((), None, struck)
+    candidates, params = Candidates((), None, struck), fleet.params
     model = request.model
+    if (hold_s := fleet.dormant.get(model)) is not None and _nothing_runs(request, serving):
+        until_s = min(request.deadline_s, now_s + hold_s)
+        return Wait(until_s, candidates, reason="nothing runs, and a backend is being woken", wakes=True)
     if serving is None:
-        if may_yet_be_told(backends, params, now_s):
+        if may_yet_be_told(fleet.backends.values(), params, now_s):
             detail = f"No backend is known to serve the model {model!r}, and some have not reported their models yet."
             return Reject(RejectReason.NO_BACKEND, detail, 1.0, candidates)
         return Reject(RejectReason.UNKNOWN_MODEL, f"No backend serves the model {model!r}.", None, candidates)
@@ -54,6 +60,17 @@ def refuse(
         return Reject(reason, detail, _retry_after_s(fitting, params, now_s), candidates)
     detail = f"No healthy backend serves {model!r}."
     return Reject(RejectReason.NO_BACKEND, detail, _retry_after_s(fitting, params, now_s), candidates)
+
+
+def _nothing_runs(request: Request, serving: Sequence[Backend] | None) -> bool:
+    """No backend that may take ``request`` runs, and waking one would help: it is not that somebody has drained all."""
+    fitting = [b for b in serving or () if unfit(b, request) is None and not b.draining]
+    return not serving or (bool(fitting) and all(_is_off(b) for b in fitting))
+
+
+def _is_off(b: Backend) -> bool:
+    away = b.health.away or (b.state is State.EJECTED and b.health.down)
+    return b.asleep or b.leaving is not None or away
 
 
 def _retry_after_s(fitting: Sequence[Backend], params: Params, now_s: float) -> float | None:

@@ -139,6 +139,8 @@ def _state(b: Backend, per_s: float, busy: float, mean: float, params: Params, n
 def _away(b: Backend, now_s: float) -> str | None:
     if b.draining:
         return "it is drained"
+    if b.asleep:
+        return "it sleeps"
     if b.leaving is not None:
         return "it is leaving"
     if b.burning_in_since_s is not None:

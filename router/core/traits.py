@@ -73,6 +73,8 @@ class Traits:
     assembled: Assembled | None = None
     #: continues a last message of the assistant by default, where others begin a new turn
     prefills: bool = False
+    #: takes POST /sleep and /wake_up, if it was started so
+    sleeps: bool = False
     #: tokens of a completion whose request names no limit; None: as many as there is room for
     completion_tokens: int | None = None
 
@@ -89,6 +91,7 @@ TRAITS: dict[str, Traits] = {
         ),
         continues=Continues.IDS,
         assembled=VLLM,
+        sleeps=True,
         completion_tokens=16,
     ),
     "sglang": Traits(

@@ -9,6 +9,7 @@ demand         ask and key -> the core's Request
 charging       tokens and money: reserved first, settled in the end
 lifecycle      the path of one request
 waiting        where requests wait until a backend can take them
+holding        where they are held while nothing runs and a backend is being woken
 attempt        one try on one backend, from its lease to its end
 hedge          a second attempt beside a late one
 relay          the backend's half: what it answers, held until it is good, then passed on as it comes

@@ -16,16 +16,17 @@ _PING = b": ping\n\n"
 class Answer:
     """What one client is sent.
 
-    ``begun``: the client has received a part of it. ``events``: it is a stream of events. ``chunked``: each part is a
-    chunk. ``keep_alive``: the connection may serve another request after it.
+    ``opened``: the head of a stream was sent ahead of any content, for a client that waits. ``begun``: the client has
+    received a part of it. ``events``: it is a stream of events. ``chunked``: each part is a chunk. ``keep_alive``: the
+    connection may serve another request after it.
     """
 
-    __slots__ = ("_head", "begun", "chunked", "delivered_bytes", "events", "inbound", "keep_alive", "spoke_s")
+    __slots__ = ("_head", "begun", "chunked", "delivered_bytes", "events", "inbound", "keep_alive", "opened", "spoke_s")
 
     def __init__(self, inbound: Inbound, head: RequestHead) -> None:
         self.inbound = inbound
         self._head = head
-        self.begun = self.chunked = self.events = False
+        self.opened = self.begun = self.chunked = self.events = False
         self.keep_alive = True
         self.delivered_bytes = 0
         self.spoke_s = 0.0  # when the client last got something of a stream, before the attempt in progress
@@ -34,6 +35,8 @@ class Answer:
         """Decide how the answer is framed. Returns the header lines that say so. ``length``: of a whole body, or None
         when it is passed on as it comes. ``closing``: the router says goodbye to its clients."""
         head = self._head
+        if self.opened:
+            return b""
         if length is None:
             self.chunked = head.http11
             self.keep_alive = head.keep_alive and head.http11 and not closing
@@ -48,11 +51,20 @@ class Answer:
     def begin(self, head: bytes, body: bytes, *, events: bool) -> None:
         """Send the head, framed as ``framing`` said, and the beginning of the body, or all of it."""
         self.begun, self.events = True, events
+        if self.opened:
+            self.write(body)
+            return
         self.delivered_bytes += len(body)
         if body and self.chunked:
             self.inbound.write(b"%b%x\r\n%b\r\n" % (head, len(body), body))
         else:
             self.inbound.write(head + body)
+
+    def open(self, head: bytes, now_s: float) -> None:
+        """Send the head of a stream, framed as ``framing`` said, and a sign of life."""
+        self.opened = self.events = True
+        self.inbound.write(head)
+        self.ping(now_s)
 
     def write(self, data: bytes) -> None:
         """Send the next part."""

@@ -30,6 +30,7 @@ from router.gateway.error_shapes import error_body, error_event
 from router.gateway.exchange import ClientGone, Exchange
 from router.gateway.failures import error_of_end, error_of_reject, unknown_model
 from router.gateway.handover import HandOver, leave_the_dead
+from router.gateway.holding import Holding
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keepers, gone
 from router.gateway.pings import Pings
@@ -73,6 +74,7 @@ class Lifecycle:
         self.date = responses.DateHeader(clock.wall_s())
         self.live: set[Exchange] = set()
         self.waiting = WaitingRoom(queue, rng, loop)
+        self.holding = Holding(force, fleet, self.date, rng, loop)
         self.tokens = TokenEstimator(fleet.params)
         self._keepers = Keepers(store)
         self.poison = Poison(store, self._is_well)
@@ -158,6 +160,8 @@ class Lifecycle:
                     failure = await self._attempts.follow(x, x.hedge)
                 if failure.outcome is _OK or await self._failed(x, course, backend, failure):
                     return
+            elif isinstance(decision, Wait) and decision.wakes:
+                await self.holding.hold(x, course, decision)
             elif isinstance(decision, Wait):  # after a failure, too: for a backend that it was not at yet
                 await self.waiting.wait(course, decision, record)
             else:
@@ -227,8 +231,8 @@ class Lifecycle:
         record.error = error.code
         record.cause = record.attempts[-1].outcome if record.attempts else "refused"
         dialect = x.envelope.dialect
-        if answer.begun:
-            record.not_continued = self._continuing.reason_for(x, error)
+        if answer.begun or answer.opened:
+            record.not_continued = self._continuing.reason_for(x, error) if answer.begun else None
             answer.break_off(error_event(error, dialect, x.request_id))
             return
         record.status = error.status
@@ -287,6 +291,7 @@ class Lifecycle:
         self._pings.sweep(self.live, now_s)
         self._pools.sweep()
         self.waiting.offer()
+        self.holding.sweep(now_s)
 
     def _relays(self) -> list[Relay[Exchange] | None]:
         return [x.relay for x in self.live]

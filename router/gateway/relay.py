@@ -380,6 +380,10 @@ class Relay(Leash[W]):
     # into the answer
 
     def _commit(self, length: int | None) -> None:
+        if self._watch is None and (self.seam is not None or self._answer.opened):
+            self._outbound.abort()
+            self.set(no_answer(self.status, "did not answer with a stream"))
+            return
         if self.seam is not None:
             self._go_on()
             return
@@ -418,10 +422,6 @@ class Relay(Leash[W]):
 
     def _go_on(self) -> None:
         """The client has a part of the answer already, from another backend."""
-        if self._watch is None:
-            self._outbound.abort()
-            self.set(no_answer(self.status, "did not answer with a stream"))
-            return
         self.committed = True
         self._begin_tally()
         self._sender.go_on(self._whose, self)

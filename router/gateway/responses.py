@@ -123,6 +123,18 @@ def answer_head(
     )
 
 
+def early_head(date: bytes, lines: bytes, request_id: bytes) -> bytes:
+    """The head of a stream that begins before any backend has answered: it cannot say who will."""
+    return b"%b%bcontent-type: text/event-stream\r\n%b%b%bx-request-id: %b\r\n\r\n" % (
+        status_line(200),
+        date,
+        _UNCACHED,
+        _UNBUFFERED,
+        lines,
+        request_id,
+    )
+
+
 def stamp_lines(region: str, backend: str, attempts: int) -> bytes:
     """Header lines of an error that say which backend was asked last."""
     return b"x-router-region: %b\r\nx-router-backend: %b\r\nx-router-attempts: %d\r\n" % (

@@ -193,6 +193,13 @@ class Store(Protocol):
 
     async def get_runtime(self) -> dict[str, str]: ...
 
+    async def claim(self, name: str, ttl_s: float) -> bool:
+        """Be the only router that does something, until ``release`` or for ``ttl_s``. False: another one is, or this
+        one itself. Raises RouterError("store_unavailable")."""
+
+    async def release(self, name: str) -> None:
+        """Give up a claim of this router's."""
+
     # notes and marks: see store/notes.py
 
     def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:

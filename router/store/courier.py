@@ -49,6 +49,12 @@ def call(script: Script, keys: Sequence[str], args: Sequence[Word]) -> Command:
     return Command(("EVALSHA", script.sha, len(keys), *keys, *args), script)
 
 
+def heard(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for the answer, but an exception that nobody looks at would be logged."""
+    if not future.cancelled():
+        future.exception()
+
+
 class Link(Protocol):
     """Connections to the store, and how long its answers take."""
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from router.store.base import Key, StoreError
 from router.store.courier import Command, Link, LinkError
 from router.store.keys import PEPPER_ENV, Draft, KeyRecord, Ring, fingerprint, new_key, new_pepper, rotated
+from router.store.notes import CLAIM, note_key
 
 KEYS = "{mr}:keys"
 VERSION = "{mr}:version"
@@ -114,6 +115,17 @@ class KeySync:
                 return None
             record, secret = rotated(record, overlap_s, now_s, self._ring.pepper, secret)
             return self._ring.put(await self._write(record)), secret
+
+    async def claim(self, name: str, owner: str, ttl_s: float) -> bool:
+        claimed = ("SET", note_key(CLAIM, name), owner, "NX", "PX", max(1, int(ttl_s * 1000)))
+        return (await self._run(claimed))[0] is not None
+
+    async def release(self, name: str, owner: str) -> None:
+        """Between the two steps it can run out and be another's; then that one's call is made twice, at worst."""
+        key = note_key(CLAIM, name)
+        found = (await self._run(("GET", key)))[0]
+        if found is not None and bytes(found).decode() == owner:
+            await self._run(("DEL", key))
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")

@@ -16,7 +16,7 @@ from router.core.quota import Account, advance, reserve, settle
 from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper, rotated
-from router.store.notes import Marks, Notes
+from router.store.notes import CLAIM, Marks, Notes
 
 #: A slot is given back by the settlement of its request; nobody else could hold it, so it need not expire.
 _LEASE_US = 10**15
@@ -189,6 +189,16 @@ class MemoryStore:
 
     async def get_runtime(self) -> dict[str, str]:
         return dict(self._runtime)
+
+    async def claim(self, name: str, ttl_s: float) -> bool:
+        now_s = self._monotonic_s()
+        if self._notes.get(CLAIM, name, now_s) is not None:
+            return False
+        self._notes.put(CLAIM, name, "1", now_s + ttl_s)
+        return True
+
+    async def release(self, name: str) -> None:
+        self._notes.drop(CLAIM, name)
 
     def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:
         self._notes.put(kind, digest, value, self._monotonic_s() + ttl_s)

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable
 NOTES_MAX = 65_536
 MARKS_MAX = 256
 
+#: the kind of notes that say which router does something
+CLAIM = "claim"
+
 #: The kind of a note or mark and its digest.
 Name = tuple[str, str]
 

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from operator import add, sub
-from typing import Any
 
 from router.config import Plan
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
@@ -20,7 +19,7 @@ from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone, with_slots
 from router.store.answers import limit_states, refusal
 from router.store.base import Key, LimitState, Refusal, Reservation, Server
-from router.store.courier import Command, Courier, LateError, Link, LinkError, call
+from router.store.courier import Command, Courier, LateError, Link, LinkError, call, heard
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.insist import insist, once
 from router.store.keys import Ring, new_draft, new_secret
@@ -306,6 +305,12 @@ class SharedStore:
     async def get_runtime(self) -> dict[str, str]:
         return await once(self._sync.get_runtime())
 
+    async def claim(self, name: str, ttl_s: float) -> bool:
+        return await once(self._sync.claim(name, self.router, ttl_s))
+
+    async def release(self, name: str) -> None:
+        await once(self._sync.release(name, self.router))
+
     # notes and marks
 
     def remember(self, kind: str, digest: str, value: str, ttl_s: float) -> None:
@@ -339,7 +344,7 @@ class SharedStore:
 
     def _tell(self, command: Command) -> None:
         """Send what nobody waits for."""
-        self._courier.post(command).add_done_callback(_heard)
+        self._courier.post(command).add_done_callback(heard)
 
     async def ping(self) -> float | None:
         began_s = self._monotonic_s()
@@ -388,9 +393,3 @@ class SharedStore:
             purse.slots.leased(slots, until_s)
             purse.put_back(units, NOTHING, slots[0] if slots else None)
             self._ledger.touch(purse)
-
-
-def _heard(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for the answer, but an exception that nobody looks at would be logged."""
-    if not future.cancelled():
-        future.exception()

@@ -23,6 +23,7 @@ GONE = LEAVING | {"in_s": -180.0}
     [
         ({}, "[green]●[/] healthy"),
         ({"draining": True, "leaving": LEAVING}, "[cyan]●[/] draining"),
+        ({"asleep": True}, "[cyan]●[/] asleep"),
         ({"leaving": LEAVING}, "[cyan]●[/] leaving in 1m 12s"),
         ({"leaving": GONE}, "[red]●[/] gone, 3m 00s ago"),
         ({"state": "ejected", "usable": False}, "[red]●[/] ejected, unusable"),

@@ -22,6 +22,7 @@ BACKEND_FIELDS = {
         "state",
         "draining",
         "drain",
+        "asleep",
         "leaving",
         "usable",
         "continues",

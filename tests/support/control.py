@@ -145,6 +145,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
+        wakes=dict,
         now_s=clock.monotonic_s,
         started_s=clock.monotonic_s(),
         version="1.2.3",

@@ -8,14 +8,15 @@ import orjson
 import pytest
 
 from router.config import parse
-from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
+from router.config.schema import BACKEND_KEYS, INNER_MODELS, REGION_KEYS, SECTIONS, SHARED_KEYS
 from router.config.setting import Section, default
 from router.core.types import BackendSpec, RegionSpec
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
 def test_every_key_fills_a_field_of_its_section(section: Section) -> None:
-    known = {field.name for field in fields(section.model)}
+    inner = [INNER_MODELS[key.name] for key in section.keys if key.kind == "table" and key.name in INNER_MODELS]
+    known = {field.name for model in (section.model, *inner) for field in fields(model)}
     leaves = [leaf for key in section.keys for leaf in (key.inner if key.kind == "table" else (key,))]
     assert {leaf.attr or leaf.name for leaf in leaves} <= known
 

@@ -19,6 +19,7 @@ def view(**over: Any) -> dict[str, Any]:
         "models": ["m"],
         "state": "healthy",
         "draining": False,
+        "asleep": False,
         "leaving": None,
         "burning_in_s": None,
         "usable": True,

@@ -50,6 +50,7 @@ def backend(views: Sequence[Document]) -> Document:
     merged["models"] = sorted({model for v in views for model in v["models"]})
     merged["state"] = max((v["state"] for v in views), key=[s.value for s in _WORST_LAST].index)
     merged["usable"] = any(v["usable"] for v in views)
+    merged["asleep"] = any(v["asleep"] for v in views)
     merged["leaving"] = next((v["leaving"] for v in views if v["leaving"] is not None), None)
     merged["burning_in_s"] = max((s for v in views if (s := v["burning_in_s"]) is not None), default=None)
     merged["draining"] = any(v["draining"] for v in views)

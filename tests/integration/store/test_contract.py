@@ -251,6 +251,20 @@ async def test_a_quota_can_be_reset(store: Store) -> None:
     await taken(store, key)
 
 
+async def test_one_claims_what_only_one_may_do(store: Store) -> None:
+    assert await store.claim("wake:m", 60.0)
+    assert not await store.claim("wake:m", 60.0)
+    assert await store.claim("wake:n", 0.05)
+    await store.release("wake:m")
+    await store.release("never claimed")
+    assert await store.claim("wake:m", 60.0)
+
+    async def runs_out() -> bool:
+        return await store.claim("wake:n", 60.0)
+
+    await eventually(runs_out)
+
+
 async def test_runtime_state_is_kept(store: Store) -> None:
     await store.set_runtime("drain:eu", "1")
     await store.set_runtime("drain:us", "1")
