@@ -45,7 +45,7 @@ CODES: dict[str, ErrorCode] = {
     "too_many_attempts": ErrorCode(429, Blame.CLIENT, "rate_limit_error", "Too many wrong tokens; wait a moment."),
     "headers_too_large": ErrorCode(431, Blame.CLIENT, "invalid_request_error", "The head is over the limit."),
     "client_gone": ErrorCode(499, Blame.CLIENT, "client_gone", "The client left; in logs only."),
-    "quota_exhausted": ErrorCode(429, Blame.CAPACITY, "rate_limit_error", "A limit of the key is used up."),
+    "quota_exhausted": ErrorCode(429, Blame.CAPACITY, "rate_limit_error", "A limit is used up."),
     "admission_full": ErrorCode(429, Blame.CAPACITY, "rate_limit_error", "The router's queue is full."),
     "wait_expired": ErrorCode(429, Blame.CAPACITY, "rate_limit_error", "No place became free in time."),
     "no_backend": ErrorCode(503, Blame.CAPACITY, "server_error", "No healthy backend serves this model."),

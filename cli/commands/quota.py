@@ -1,4 +1,4 @@
-"""router quota: the limits of API keys, and how much of them is used."""
+"""router quota: how far limits are used, and whose they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.client import segment
 from cli.commands.keys import find_key
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import StatusError
+from cli.errors import CliError, Exit, StatusError
 from cli.output import Table, escape
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-group = typer.Typer(help="Limits of API keys, and how much is used.", no_args_is_help=True)
+group = typer.Typer(help="Limits of keys, tenants and models, and how much is used.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class ResetOptions:
 @group.command("show")
 def show(
     ctx: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="A key's id or name. Default: all.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY|TENANT]", help="A key's id or name, or a tenant. Default: all.")
+    ] = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
@@ -54,7 +56,7 @@ def show(
 @group.command("reset")
 def reset(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or name, or tenant:NAME, model:NAME or all.")],
     minute: Annotated[bool, typer.Option("--minute", help="The limits per minute.")] = False,
     month: Annotated[bool, typer.Option("--month", help="What was spent this month.")] = False,
     force: Force = False,
@@ -62,14 +64,17 @@ def reset(
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Reset a key's limits; all of them without --minute or --month. Asks before the record of spending is lost."""
+    """Reset limits; all of them without --minute or --month. Asks before the record of spending is lost."""
     options = ResetOptions(key, as_json, minute, month, force)
     context(ctx, admin_url, admin_token).run(run_reset, options)
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:
-    key_id = find_key(ctx.admin, options.key)["id"] if options.key is not None else None
-    answer = ctx.admin.get("/admin/v1/quotas", key=key_id)
+    query: dict[str, str] = {}
+    if options.key is not None:
+        key = _key(ctx, options.key)
+        query = {"tenant": options.key} if key is None else {"key": key["id"]}
+    answer = _found(options.key, lambda: ctx.admin.get("/admin/v1/quotas", **query))
     if options.as_json:
         ctx.out.json(answer)
     elif answer["data"]:
@@ -80,29 +85,58 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
 
 
 def run_reset(ctx: Context, options: ResetOptions) -> None:
-    key = find_key(ctx.admin, options.key)
+    key = _key(ctx, options.key)
+    account, name = (options.key, options.key) if key is None else (key["id"], f"{key['name']} ({key['id']})")
     both = options.minute == options.month
     what = "all" if both else "minute" if options.minute else "month"
     if what != "minute":
-        confirm.confirm(ctx, f"reset {key['name']} ({key['id']})", _spent(ctx, key), force=options.force)
-    answer = ctx.admin.delete(f"/admin/v1/quotas/{segment(key['id'])}" + ("" if both else f"?what={what}"))
+        confirm.confirm(ctx, f"reset {name}", _spent(ctx, account, key), force=options.force)
+    path = segment(account).replace("/", "%2F")  # names of models have slashes
+    query = "" if both else f"?what={what}"
+    answer = _found(options.key, lambda: ctx.admin.delete(f"/admin/v1/quotas/{path}{query}"))
     if options.as_json:
         ctx.out.json(answer)
     else:
         ctx.out.line(quota_table([answer]))
 
 
-def _spent(ctx: Context, key: Json) -> list[str]:
-    """The sums that a reset would forget."""
+def _key(ctx: Context, text: str) -> Json | None:
+    """None: no key has this id or name. Raises CliError if several have it."""
     try:
-        quotas = ctx.admin.get("/admin/v1/quotas", key=key["id"])["data"]
+        return find_key(ctx.admin, text)
+    except CliError as error:
+        if error.code is not Exit.FAILED:
+            raise
+        return None
+
+
+def _found(text: str | None, ask: Callable[[], Json]) -> Json:
+    try:
+        return ask()
+    except StatusError as error:
+        if error.status != 404:
+            raise
+        hint = "`router quota show` shows what there is."
+        raise CliError(f"there is no key, tenant or model with limits named {text!r}", hint=hint) from None
+
+
+def _spent(ctx: Context, account: str, key: Json | None) -> list[str]:
+    """The sums that a reset would forget."""
+    query = {} if key is None else {"key": account}
+    try:
+        quotas = [q for q in ctx.admin.get("/admin/v1/quotas", **query)["data"] if _account(q) == account]
     except StatusError:
         return []
-    sums = [e for q in quotas for e in q["limits"] if e["used"] and (kind := _kind(e)) is not None and kind.period]
+    sums = [
+        (_whose(q), e, kind.period)
+        for q in quotas
+        for e in q["limits"]
+        if e["used"] and (kind := _kind(e)) is not None and kind.period
+    ]
     return [
-        f"{key['name']} has used {_amount(e)(e['used'])} of {_amount(e)(e['max'])} this month; nothing else keeps that "
+        f"{who} has used {_amount(e)(e['used'])} of {_amount(e)(e['max'])} this {period.name}; nothing else keeps that "
         "figure (--minute leaves it alone)"
-        for e in sums
+        for who, e, period in sums
     ]
 
 
@@ -114,10 +148,10 @@ def _tell_share(ctx: Context, quotas: list[Json]) -> None:
 
 def quota_table(quotas: list[Json]) -> Table:
     """Of a rate, *used* is what was asked for in the last minute: its account empties while requests keep coming."""
-    columns = ("key", "id", "limit", "used", "", "of", "left", "resets in", "counted by")
+    columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", "counted by")
     made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "id", "left"))
     for quota in quotas:
-        name, key_id = f"[bold]{escape(quota['key']['name'])}[/]", f"[dim]{quota['key']['id']}[/]"
+        name, key_id = f"[bold]{escape(_whose(quota))}[/]", f"[dim]{escape(_account(quota))}[/]"
         if not quota["limits"]:
             recent = units.count((quota.get("last_minute") or {}).get("requests"))
             made.add_row(name, key_id, "[dim]none[/] (requests in the last minute)", recent, *[""] * 5)
@@ -125,6 +159,17 @@ def quota_table(quotas: list[Json]) -> Table:
             made.add_row(name, key_id, *_cells(entry, quota.get("last_minute") or {}))
             name = key_id = ""
     return made
+
+
+def _whose(quota: Json) -> str:
+    from router.core.scopes import BY_NAME, KEY
+
+    scope = BY_NAME.get(quota.get("scope", KEY.name), KEY)
+    return str(quota["key"]["name"]) if scope is KEY else scope.called(str(quota["name"])).replace('"', "")
+
+
+def _account(quota: Json) -> str:
+    return str(quota.get("account") or quota["key"]["id"])
 
 
 def _kind(entry: Json) -> LimitKind | None:

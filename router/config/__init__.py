@@ -3,6 +3,7 @@
 schema        every key of the file, once
 model_keys    the keys of a model
 jwt_schema    the keys of [jwt]
+plan_keys     those of plans and prices
 setting       one key, and one table, as the schema describes them
 names         what names, hosts, origins and paths may be
 model         what the file says, as frozen values with their defaults
@@ -16,6 +17,7 @@ certificates  checks of certificate files
 redis_url     the parts and options of the store's URL
 suggest       "did you mean" for unknown names
 present       a Config as a document without secrets, and the difference of two
+price_list    the prices of a Config, ready to be asked
 example       the file that ``router config init`` writes
 jsonschema    the JSON schema for editors
 reference     the tables of docs/config.md
@@ -30,46 +32,55 @@ from router.config.example import EXAMPLE
 from router.config.jsonschema import json_schema
 from router.config.loader import load, parse
 from router.config.model import (
+    AllSection,
     AuthSection,
     Config,
     CorsSection,
     HedgeSection,
     JournalSection,
     JwtSection,
+    Limited,
     LimitsSection,
     ModelAlias,
     ModelTarget,
     Plan,
     PlanOfClaim,
+    PricesSection,
     ProbesSection,
     Region,
     ResponsesSection,
     RouterSection,
     StoreSection,
+    Tenant,
     TimeoutsSection,
     TokensSection,
     WakeSection,
 )
 from router.config.present import diff, dump
+from router.config.price_list import price_list
 
 __all__ = [
     "EXAMPLE",
+    "AllSection",
     "AuthSection",
     "Config",
     "CorsSection",
     "HedgeSection",
     "JournalSection",
     "JwtSection",
+    "Limited",
     "LimitsSection",
     "ModelAlias",
     "ModelTarget",
     "Plan",
     "PlanOfClaim",
+    "PricesSection",
     "ProbesSection",
     "Region",
     "ResponsesSection",
     "RouterSection",
     "StoreSection",
+    "Tenant",
     "TimeoutsSection",
     "TokensSection",
     "WakeSection",
@@ -81,6 +92,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "price_list",
     "secret",
     "split_address",
     "warnings",

@@ -11,12 +11,15 @@ import re
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+from router import clock
 from router.config.address import is_loopback
 from router.config.checks import secret
-from router.config.model import Config
+from router.config.model import Config, Limited
+from router.config.price_list import price_list
 from router.config.redis_url import PATH_OPTIONS, has_password, parse_redis_url, redis_problem
 from router.config.suggest import did_you_mean
 from router.core.limits import KINDS
+from router.core.prices import DayPrices, Tariff
 
 _TOKEN_LENGTH = 16
 #: A part of a path that names the version of an API, as in /v1beta/openai and /api/paas/v4.
@@ -60,6 +63,12 @@ def _plans(config: Config) -> Iterator[str]:
             hint = did_you_mean(missing[0], jurisdictions)
             text = f'no region with a backend has the jurisdiction "{missing[0]}"{hint}'
             yield f"[plans.{plan.name}] residency: {text}"
+    served = _served(config)
+    for plan in plans.values():
+        known = (served or set()) | config.models.keys()
+        for model in plan.models if served is not None else ():
+            if model not in known:
+                yield f'[plans.{plan.name}] models: no backend serves "{model}"{did_you_mean(model, known)}'
 
 
 def alarms(config: Config) -> list[str]:
@@ -106,17 +115,48 @@ def _models(config: Config) -> Iterator[str]:
 
 def _prices(config: Config) -> Iterator[str]:
     """Warn of models without a price: they charge nothing to a budget."""
+    for place, tariff in _tariffs(config):
+        for price in tariff:
+            if price.input > 0 and not price.output:
+                yield f"{place} has no price for output tokens: they are free"
     money = [kind for kind in KINDS if kind.money]
-    limited = next((k.key for k in money if any(getattr(p, k.key) is not None for p in config.plans.values())), None)
+    every: list[tuple[str, Limited]] = [("[all]", config.all)]
+    for name, tables in (("plans", config.plans), ("tenants", config.tenants), ("models", config.models)):
+        every += [(f"[{name}.{entry.name}]", entry) for entry in tables.values()]
+    limited = next((f"{p} {k.key}" for p, entry in every for k in money if getattr(entry, k.key) is not None), None)
     if limited is None:
         return
-    priced = {m.name for m in config.models.values() if m.price_input_usd_per_mtok or m.price_output_usd_per_mtok}
-    if not priced:
-        yield f"a plan has {limited} but no model has a price_usd_per_mtok: nothing will be charged to it"
-    elif free := sorted(({m.name for m in config.models.values()} | (_served(config) or set())) - priced):
+    prices = price_list(config)
+    if prices.empty:
+        yield f"{limited}: no model has a price_usd_per_mtok: nothing will be charged to it"
+    elif free := sorted(_unpriced(config, prices.on(clock.wall_s()))):
         more = f" and {len(free) - 3} more" if len(free) > 3 else ""
         names = ", ".join(free[:3])
-        yield f"a plan has {limited}, to which these models charge nothing, having no price: {names}{more}"
+        yield f"{limited}: these models charge nothing to it, having no price today: {names}{more}"
+
+
+def _tariffs(config: Config) -> Iterator[tuple[str, Tariff]]:
+    yield "[prices] default", config.prices.default
+    for alias in config.models.values():
+        yield f"[models.{alias.name}] price_usd_per_mtok", alias.prices
+    for backend in config.backends:
+        yield f"{backend.name}: price_usd_per_mtok", backend.prices
+
+
+def _unpriced(config: Config, prices: DayPrices) -> set[str]:
+    """Models that some backend may answer for nothing. Those behind an alias count, the alias itself does not."""
+    free: set[str] = set()
+    for model in _served(config) or set():
+        serving = [b.name for b in config.backends if model in b.models]
+        if any(prices.of(model, model, backend) is None for backend in serving):
+            free.add(model)
+    for alias in config.models.values():
+        for model in [t.model for t in alias.targets] or [alias.name]:
+            if prices.of_model(alias.name, model) is None and any(
+                not b.prices for b in config.backends if not b.models or model in b.models
+            ):
+                free.add(model)
+    return free
 
 
 _PARTS: tuple[Callable[[Config], Iterator[str]], ...] = (_general, _plans, _backends, _models, _prices)

@@ -34,10 +34,23 @@ concurrent          = 64
 priority            = "standard" # interactive | standard | batch
 residency           = []         # e.g. ["eu"]: only regions of these jurisdictions, whatever happens
 
-# [models.chat]                  # an alias: weighted variants, fallbacks, price
+# models            = ["chat"]   # only these may be asked for
+
+# [tenants.default]              # limits of all keys of a tenant together, unless it has a table of its own
+# tokens_per_minute = 1_000_000
+# budget_usd_day    = 50.0
+
+# [all]                          # limits of all requests together, over all routers
+# concurrent = 2000
+
+# [models.chat]                  # an alias: weighted variants, fallbacks, price, limits
 # targets   = [{{ model = "llama-3.1-8b", weight = 95 }}, {{ model = "llama-3.1-8b-fp8", weight = 5 }}]
 # fallbacks = ["llama-3.2-3b"]
-# price_usd_per_mtok = {{ input = 0.05, output = 0.15 }}
+# price_usd_per_mtok = [{{ input = 0.05, output = 0.15 }}, {{ from = "2027-01-01", input = 0.04, output = 0.12 }}]
+# output_tokens_per_minute = 500_000
+
+# [prices]
+# default = {{ input = 0.5, output = 1.5 }}   # of what has no price of its own: nothing is free by accident
 
 [timeouts]                       # seconds
 connect      = 1.0

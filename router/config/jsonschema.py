@@ -9,6 +9,7 @@ from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS
 from router.config.setting import Section, Setting, default
 from router.core.policy import POLICIES
 
+_PATTERNS = {"plans": NAME, "models": MODEL}
 _TYPES = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
 
 
@@ -33,11 +34,11 @@ def _section(section: Section) -> dict[str, Any]:
     table = _table(section.keys, section.model)
     if not section.named:
         return table | {"description": section.doc}
-    pattern = MODEL if section.name == "models" else NAME
+    names = {"maxLength": 200} if section.name == "tenants" else {"pattern": f"^{_PATTERNS[section.name].pattern}$"}
     return {
         "type": "object",
         "description": section.doc,
-        "propertyNames": {"pattern": f"^{pattern.pattern}$"},
+        "propertyNames": names,
         "additionalProperties": table,
     }
 
@@ -60,7 +61,7 @@ def _key(key: Setting, model: type) -> dict[str, Any]:
     bounds = {"minimum": key.low, "exclusiveMinimum": key.above, "maximum": key.high}
     entry |= {word: bound for word, bound in bounds.items() if bound is not None}
     value = default(model, key)
-    if value is not None and key.kind not in ("table", "tables"):
+    if value is not None and not key.inner:
         entry["default"] = list(value) if isinstance(value, tuple) else value
     return entry
 
@@ -75,4 +76,7 @@ def _type(key: Setting, model: type) -> dict[str, Any]:
             return _table(key.inner, INNER_MODELS.get(key.name, model))
         case "tables":
             return {"type": "array", "items": _table(key.inner, INNER_MODELS[key.name])}
+        case "tables or table":
+            table = _table(key.inner, INNER_MODELS[key.name])
+            return {"anyOf": [table, {"type": "array", "items": table}]}
     return {"type": _TYPES[key.kind]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 
 from router.config import checks
 from router.config.model import (
+    AllSection,
     AuthSection,
     Config,
     ContinuationSection,
@@ -24,20 +26,24 @@ from router.config.model import (
     ModelTarget,
     Plan,
     PlanOfClaim,
+    PricesSection,
     ProbesSection,
     Region,
     ResponsesSection,
     RouterSection,
     StoreSection,
+    Tenant,
     TimeoutsSection,
     TokensSection,
     WakeSection,
 )
-from router.config.names import NAME, model_problem, name_problem
-from router.config.places import locate
+from router.config.names import NAME, date_of, day_of, model_problem, name_problem, tenant_problem
+from router.config.places import Path, locate
+from router.config.plan_keys import PRICE_KEYS
 from router.config.reader import Reader
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
 from router.config.setting import Section
+from router.core.prices import Price
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 
@@ -45,6 +51,8 @@ _FILE_BYTES = 4 * 1024 * 1024
 #: Kubernetes takes about this long to announce everywhere that a pod is about to end.
 LEAD_KUBERNETES_S = 5.0
 _BY_NAME = {s.name: s for s in SECTIONS}
+#: What the names of tables may be.
+_NAMES = {"plans": name_problem, "tenants": tenant_problem, "models": model_problem}
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -129,7 +137,10 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         jwt=_jwt(reader, values("jwt")),
         cors=CorsSection(**values("cors")),
         plans=_plans(reader, document),
+        tenants={name: Tenant(name, **entry) for name, entry in _named(reader, document, _BY_NAME["tenants"]).items()},
+        all=AllSection(**values("all")),
         models=_models(reader, document),
+        prices=PricesSection(**_tariff(reader, values("prices"), "default", ("prices", "default"))),
         timeouts=_timeouts(values("timeouts"), env),
         limits=LimitsSection(**values("limits")),
         continuation=ContinuationSection(**values("continuation")),
@@ -168,7 +179,7 @@ def _named(reader: Reader, document: dict[str, Any], section: Section) -> dict[s
     found = {}
     for name, value in tables.items():
         path = (section.name, name)
-        problem = name_problem(name) if section.model is Plan else model_problem(name)
+        problem = _NAMES[section.name](name)
         if problem is not None:
             reader.problem(path, f"the name {problem}")
         elif not isinstance(value, dict):
@@ -192,11 +203,29 @@ def _models(reader: Reader, document: dict[str, Any]) -> dict[str, ModelAlias]:
             good = reader.table(target, keys["targets"].inner, ("models", name, "targets", index))
             if "model" in good:
                 targets.append(ModelTarget(**good))
-        price = values.pop("price_usd_per_mtok", {})
-        prices = reader.table(price, keys["price_usd_per_mtok"].inner, ("models", name, "price_usd_per_mtok"))
+        values = _tariff(reader, values, "prices", ("models", name, "price_usd_per_mtok"))
         wake = WakeSection(**reader.table(values.pop("wake", {}), keys["wake"].inner, ("models", name, "wake")))
-        models[name] = ModelAlias(name, targets=tuple(targets), wake=wake, **values, **prices)
+        models[name] = ModelAlias(name, targets=tuple(targets), wake=wake, **values)
     return models
+
+
+def _tariff(reader: Reader, values: dict[str, Any], attr: str, path: Path) -> dict[str, Any]:
+    """The values, with what is written about prices made into a tariff."""
+    written = values.get(attr)
+    if written is None:
+        return values
+    prices: list[Price] = []
+    for index, table in enumerate(written if isinstance(written, list) else [written]):
+        place = (*path, index) if isinstance(written, list) else path
+        if isinstance(since := table.get("from"), dt.date) and not isinstance(since, dt.datetime):
+            table = table | {"from": since.isoformat()}  # TOML has dates of its own
+        good = reader.table(table, PRICE_KEYS, place)
+        price = Price(**good | {"since_day": day_of(good["since_day"]) if "since_day" in good else 0})
+        if any(price.since_day == other.since_day for other in prices):
+            when = f"from {date_of(price.since_day)}" if price.since_day else "without a date"
+            reader.problem(place, f"another price {when} stands before it")
+        prices.append(price)
+    return values | {attr: tuple(prices)}
 
 
 def _regions(reader: Reader, document: dict[str, Any]) -> tuple[Region, ...]:
@@ -223,6 +252,7 @@ def _backends(
         short = values.pop("name", f"#{position + 1}")
         url = values.pop("url", "").rstrip("/")
         own = ("tls_cert", "tls_key")
+        values = _tariff(reader, values, "prices", ("regions", index, "backends", position, "price_usd_per_mtok"))
         inherited = {k: v for k, v in shared.items() if k not in own or not any(name in values for name in own)}
         backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **(inherited | values)))
     return tuple(backends)

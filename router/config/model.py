@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 from router.core.limits import KINDS, Limits
 from router.core.needed import Goal
+from router.core.prices import Tariff
 from router.core.types import BackendSpec, RegionSpec
 
 
@@ -70,29 +71,54 @@ class CorsSection:
     origins: tuple[str, ...] = ()  # of web pages that may call the router; "*": of all
 
 
-@dataclass(frozen=True)  # no slots: limits are cached
-class Plan:
-    """``core/limits.KINDS`` names the attribute of each kind of limit. None: no limit."""
+@dataclass(frozen=True, kw_only=True)  # no slots: limits are cached
+class Limited:
+    """Whatever has limits. ``core/limits.KINDS`` names the attribute of each kind. None: no limit."""
 
-    name: str
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrent: int | None = None
     budget_usd_month: float | None = None
-    priority: str = "standard"
-    residency: tuple[str, ...] = ()
-    #: False for the plan ``default`` of a file that does not have it
-    written: bool = True
+    prompt_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    budget_usd_day: float | None = None
 
     @cached_property
     def limits(self) -> Limits:
         """The same limits in units of the arithmetic."""
         return Limits(*(kind.units(getattr(self, kind.key)) for kind in KINDS))
 
+
+@dataclass(frozen=True)
+class Plan(Limited):
+    name: str
+    _: KW_ONLY
+    priority: str = "standard"
+    residency: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # that may be asked for, by the names that clients use; none: all
+    #: False for the plan ``default`` of a file that does not have it
+    written: bool = True
+
     @property
     def unlimited(self) -> bool:
-        """The plan limits neither amounts nor jurisdictions."""
-        return not self.residency and self.limits.unlimited
+        """The plan limits neither amounts nor jurisdictions nor models."""
+        return not self.residency and not self.models and self.limits.unlimited
+
+    def permits(self, model: str) -> bool:
+        """May its keys ask for this name?"""
+        return not self.models or model in self.models
+
+
+@dataclass(frozen=True)
+class Tenant(Limited):
+    """Limits of all keys of a tenant together. The tenant ``default`` stands for those without a table."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class AllSection(Limited):
+    """Limits of all requests together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +138,12 @@ class WakeSection:
     wait_s: float = 300.0  # for which one is held
 
 
-@dataclass(frozen=True, slots=True)
-class ModelAlias:
+@dataclass(frozen=True)
+class ModelAlias(Limited):
     name: str
     targets: tuple[ModelTarget, ...] = ()
     fallbacks: tuple[str, ...] = ()
-    price_input_usd_per_mtok: float = 0.0
-    price_output_usd_per_mtok: float = 0.0
+    prices: Tariff = ()
     target_ttft_s: float | None = None  # of 95 % of first tokens; None: no number of backends is asked for
     least: int = 1  # backends in each region
     most: int | None = None
@@ -133,6 +158,11 @@ class ModelAlias:
         if self.target_ttft_s is None:
             return None
         return Goal(self.target_ttft_s, self.least, self.most, self.idle_s, self.hold_s, self.cold_start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PricesSection:
+    default: Tariff = ()  # of what has no price of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +248,10 @@ class Config:
     jwt: JwtSection = field(default_factory=JwtSection)
     cors: CorsSection = field(default_factory=CorsSection)
     plans: dict[str, Plan] = field(default_factory=lambda: {"default": Plan("default", written=False)})
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    all: AllSection = field(default_factory=AllSection)
     models: dict[str, ModelAlias] = field(default_factory=dict)
+    prices: PricesSection = field(default_factory=PricesSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     hedge: HedgeSection = field(default_factory=HedgeSection)

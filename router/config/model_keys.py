@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.config.address import webhook_problem
 from router.config.names import each, env_problem, model_problem, scale_problem
+from router.config.plan_keys import LIMIT_KEYS, price_setting
 from router.config.setting import Setting
 
 _DAY_S = 86_400.0
@@ -24,15 +25,13 @@ MODEL_KEYS: tuple[Setting, ...] = (
         "Models to try, in order, when no backend can serve the targets.",
         problem=each(model_problem),
     ),
-    Setting(
+    price_setting(
         "price_usd_per_mtok",
-        "table",
-        "US dollars per million tokens, for budgets.",
-        inner=(
-            Setting("input", "number", "Prompt tokens.", low=0, high=1e6, attr="price_input_usd_per_mtok"),
-            Setting("output", "number", "Output tokens.", low=0, high=1e6, attr="price_output_usd_per_mtok"),
-        ),
+        "US dollars per million tokens, for budgets; a list of such tables where the price changes at a date. Charged "
+        "whenever this model answers, whatever name was asked for.",
+        "prices",
     ),
+    *LIMIT_KEYS,
     Setting(
         "target_ttft_s",
         "number",
@@ -109,5 +108,5 @@ MODEL_KEYS: tuple[Setting, ...] = (
 SCALED_KEYS = {
     key.name: key.attr or key.name
     for key in MODEL_KEYS
-    if key.name not in ("targets", "fallbacks", "price_usd_per_mtok")
+    if key.name not in ("targets", "fallbacks", "price_usd_per_mtok") and key not in LIMIT_KEYS
 }

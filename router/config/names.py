@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import re
 from collections.abc import Callable
 
@@ -9,6 +11,8 @@ from collections.abc import Callable
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MODEL = re.compile(r"[!-~]{1,200}")
 _SCALE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/(deployments|statefulsets|replicasets)/[a-z0-9][a-z0-9.-]{0,252}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EPOCH = dt.date(1970, 1, 1).toordinal()
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -23,6 +27,11 @@ def name_problem(text: str) -> str | None:
 
 def model_problem(text: str) -> str | None:
     return None if MODEL.fullmatch(text) else "must be 1 to 200 printable ASCII characters without spaces"
+
+
+def tenant_problem(text: str) -> str | None:
+    """Tenants are named by whoever makes keys."""
+    return None if 0 < len(text) <= 200 and text.isprintable() else "must be 1 to 200 printable characters"
 
 
 def env_problem(text: str) -> str | None:
@@ -53,6 +62,23 @@ def each(check: Callable[[str], str | None]) -> Callable[[list[str]], str | None
         return None
 
     return problem
+
+
+def date_problem(text: str) -> str | None:
+    if _DATE.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            if day_of(text) >= 0:
+                return None
+    return 'must be a date as in "2026-12-01"'
+
+
+def day_of(date: str) -> int:
+    """A date as the number of days since 1970-01-01."""
+    return dt.date.fromisoformat(date).toordinal() - _EPOCH
+
+
+def date_of(day: int) -> str:
+    return dt.date.fromordinal(_EPOCH + day).isoformat()
 
 
 def location_problem(values: list[float]) -> str | None:

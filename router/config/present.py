@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from router.config.model import Config
+from router.config.names import date_of
 from router.config.redis_url import without_password
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
 from router.config.setting import Section
+from router.core.prices import Price
 
 #: Settings that are read once, at start.
 AT_START_ONLY = frozenset(
@@ -53,7 +55,7 @@ def dump(config: Config) -> dict[str, Any]:
         {key.name: _plain(getattr(region.spec, key.name, None)) for key in REGION_KEYS if key.name != "backends"}
         | {
             "backends": [
-                {key.name: _plain(getattr(backend, key.name)) for key in BACKEND_KEYS}
+                {key.name: _plain(getattr(backend, key.attr or key.name)) for key in BACKEND_KEYS}
                 | {"name": backend.name.partition("/")[2]}
                 for backend in region.backends
             ]
@@ -86,7 +88,15 @@ def _section(section: Section, value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        prices = [_price(part) for part in value if isinstance(part, Price)]
+        return prices or list(value)
+    return value
+
+
+def _price(price: Price) -> dict[str, Any]:
+    shown: dict[str, Any] = {"input": price.input, "output": price.output}
+    return shown | {"from": date_of(price.since_day)} if price.since_day else shown
 
 
 def _by_name(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _KIND_NAMES = {
     "numbers": "a list of numbers",
     "table": "a table",
     "tables": "a list of tables",
+    "tables or table": "a table or a list of tables",
 }
 
 
@@ -69,7 +70,7 @@ class Reader:
             shown = "" if key.secret else f", not {_shown(value)}"
             self.problem(path, f"must be {_KIND_NAMES[key.kind]}{shown}")
             return None
-        if key.kind in ("table", "tables"):
+        if key.inner:
             return value
         if (text := _range_problem(value, key) or (key.problem(value) if key.problem else None)) is not None:
             self.problem(path, text)
@@ -86,7 +87,7 @@ class Reader:
             return ""
         if path[0] == "regions" and len(path) > 1:
             label, rest, node = "[[regions]]", path[1:], self._document.get("regions")
-        elif path[0] in ("plans", "models") and len(path) > 1:
+        elif path[0] in ("plans", "tenants", "models") and len(path) > 1:
             label, rest, node = f"[{path[0]}.{_key_text(path[1])}]", path[2:], None
         elif len(path) > 1 or isinstance(self._document.get(str(path[0])), dict):
             label, rest, node = f"[{_key_text(path[0])}]", path[1:], None
@@ -122,6 +123,8 @@ def _is_kind(value: Any, key: Setting) -> bool:
             return isinstance(value, dict)
         case "tables":
             return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+        case "tables or table":
+            return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(v, dict) for v in value))
 
 
 def _is_number(value: object) -> bool:

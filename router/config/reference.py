@@ -17,6 +17,7 @@ _KINDS = {
     "numbers": "list of numbers",
     "table": "table",
     "tables": "list of tables",
+    "tables or table": "table, or list of tables",
 }
 
 
@@ -57,6 +58,6 @@ def _default(key: Setting, model: type) -> str:
     if key.required:
         return "required"
     value: Any = default(model, key)
-    if value is None or value == () or key.kind in ("table", "tables"):
+    if value is None or value == () or key.inner:
         return ""
     return f"`{json.dumps(value)}`"

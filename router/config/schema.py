@@ -16,7 +16,6 @@ from router.config.model import (
     LimitsSection,
     ModelAlias,
     ModelTarget,
-    Plan,
     ProbesSection,
     ResponsesSection,
     RouterSection,
@@ -37,19 +36,14 @@ from router.config.names import (
     name_problem,
     origin_problem,
 )
+from router.config.plan_keys import ALL, PLANS, PRICES, TENANTS, price_setting
 from router.config.redis_url import redis_problem
 from router.config.setting import Section, Setting
-from router.core import limits
+from router.core.prices import Price
 from router.core.traits import ENGINES, Continues
-from router.core.types import BackendSpec, Priority, RegionSpec
+from router.core.types import BackendSpec, RegionSpec
 
 _DAY_S = 86_400.0
-
-
-def _limit_setting(kind: limits.LimitKind) -> Setting:
-    if kind.money:
-        return Setting(kind.key, "number", kind.doc, above=0, high=kind.high)
-    return Setting(kind.key, "integer", kind.doc, low=1, high=kind.high)
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -163,34 +157,18 @@ SECTIONS: tuple[Section, ...] = (
             ),
         ),
     ),
-    Section(
-        "plans",
-        "Named limits that API keys refer to. A limit that is left out does not apply.",
-        Plan,
-        (
-            *map(_limit_setting, limits.KINDS),
-            Setting(
-                "priority",
-                "string",
-                "Who waits less when every backend is full.",
-                choices=tuple(p.name.lower() for p in Priority),
-            ),
-            Setting(
-                "residency",
-                "strings",
-                "Jurisdictions that may see the data: a hard filter. Empty: any.",
-                problem=each(jurisdiction_problem),
-            ),
-        ),
-        named=True,
-    ),
+    PLANS,
+    TENANTS,
+    ALL,
     Section(
         "models",
-        "Models: aliases, weighted variants, fallbacks, prices, and how many backends of each are to run.",
+        "Models: aliases, weighted variants, fallbacks, prices, limits, and how many backends of each are to run. A "
+        "limit counts the requests of all keys for this name, and those for other names that lead to this model first.",
         ModelAlias,
         MODEL_KEYS,
         named=True,
     ),
+    PRICES,
     Section(
         "timeouts",
         "Seconds.",
@@ -387,6 +365,11 @@ BACKEND_KEYS: tuple[Setting, ...] = (
     Setting("models", "strings", "Models it serves. Default: asked from its /v1/models.", problem=each(model_problem)),
     Setting("max_inflight", "integer", "Most requests in flight there, of this router.", low=1, high=10**6),
     Setting("cost_usd_hour", "number", "US dollars per hour, for the policy `cheapest`.", low=0, high=1e6),
+    price_setting(
+        "price_usd_per_mtok",
+        "US dollars per million tokens that this backend answers, whichever model; charged to budgets.",
+        "prices",
+    ),
     Setting(
         "key_env",
         "string",
@@ -411,5 +394,7 @@ INNER_MODELS: dict[str, type] = {
     "wake": WakeSection,
     "backends": BackendSpec,
     "regions": RegionSpec,
+    "price_usd_per_mtok": Price,
+    "default": Price,
     **JWT_INNER,
 }

@@ -17,8 +17,9 @@ from router.core.health import State
 from router.core.limits import KINDS as LIMIT_KINDS
 from router.core.losses import losses as core_losses
 from router.core.policy import list_policies
+from router.core.scopes import TENANT
 from router.moments import iso_of
-from router.store.base import Key, LimitState
+from router.store.base import Holder, Key, LimitState
 from router.store.keys import missing_plans
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
@@ -260,17 +261,22 @@ def reloaded(result: Reloaded, config: Config, keys: Iterable[dict[str, Any]]) -
     }
 
 
-def quota(entry: Key, limits: Iterable[LimitState], use: Use | None = None) -> dict[str, Any]:
-    """``use``: of the last minute."""
+def quota(holder: Holder, limits: Iterable[LimitState], use: Use | None = None) -> dict[str, Any]:
+    """``key``, ``plan`` and ``last_minute`` are null where the limits are not those of one key. ``use``: of that."""
+    key = holder if isinstance(holder, Key) else None
     return {
-        "key": {"id": entry.id, "name": entry.name},
-        "plan": entry.plan.name,
-        "last_minute": (use or Use()).document(),
+        "account": holder.id,
+        "scope": holder.scope.name,
+        "name": holder.name,
+        "key": {"id": key.id, "name": key.name} if key is not None else None,
+        "plan": key.plan.name if key is not None else None,
+        "tenant": key.tenant if key is not None else holder.name if holder.scope is TENANT else None,
+        "last_minute": (use or Use()).document() if key is not None else None,
         "limits": [
             {
                 "limit": state.limit,
                 "max": state.max,
-                "plan_max": _of_plan(entry, state.limit),
+                "plan_max": _of_plan(holder, state.limit),
                 "used": state.used,
                 "remaining": state.remaining,
                 "reset_s": state.reset_s,
@@ -281,10 +287,10 @@ def quota(entry: Key, limits: Iterable[LimitState], use: Use | None = None) -> d
     }
 
 
-def _of_plan(entry: Key, limit: str) -> float | None:
+def _of_plan(holder: Holder, limit: str) -> float | None:
     """The limit as the plan has it. While the store is away a router gives out less."""
     kind = next((k for k in LIMIT_KINDS if k.name == limit), None)
-    return getattr(entry.plan, kind.key, None) if kind is not None else None
+    return getattr(holder.plan, kind.key, None) if kind is not None else None
 
 
 def config(reloader: ConfigReloader) -> dict[str, Any]:

@@ -13,8 +13,10 @@ admission       requests that wait for a place
 hedging         when a late request is tried at a second backend, too
 retry           how often this router may try again
 limits          the kinds of limits: what each counts and how, its names and words
-periods         calendar months
+scopes          the scopes of limits: whose use is counted together
+periods         calendar days and months
 quota           the arithmetic of limits
+prices          what tokens cost, by who answers and from which day on
 exposure        how much a request reserves while others in flight may use more than they did
 tokens          how many tokens a request will cost
 

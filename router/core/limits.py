@@ -3,7 +3,7 @@
 Everything that handles limits loops over ``KINDS``: the arithmetic (``core/quota`` and its twin in Lua), purses,
 answers and headers, ``quota show``, metrics, configuration keys and their documentation.
 
-A limit is a kind and a scope. An account holds what one scope has used of each kind; today the only scope is a key.
+A limit is a kind and a scope. An account holds what one scope has used of each kind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
-from router.core.periods import MONTH, Period
+from router.core.periods import DAY, MONTH, Period
 from router.core.types import Value
 
 #: A limit above this is as good as none, and the arithmetic in doubles would no longer be exact.
@@ -38,14 +38,14 @@ class Amounts(Value):
 
 
 #: Names of what a kind may count. ``cost`` makes them from amounts.
-COUNTED = ("requests", "tokens", "microusd")
+COUNTED = ("requests", "tokens", "prompt_tokens", "output_tokens", "microusd")
 
 
 class LimitKind(NamedTuple):
     """One kind of limit. ``counts`` is one of ``COUNTED``. Names end up in JSON, metrics and logs."""
 
     name: str
-    counts: Literal["requests", "tokens", "microusd"]
+    counts: Literal["requests", "tokens", "prompt_tokens", "output_tokens", "microusd"]
     shape: Shape
     key: str  # of a plan in regions.toml, and the attribute of Plan
     doc: str  # of that key
@@ -115,6 +115,40 @@ KINDS: Final = (
         field="b",
         period=MONTH,
     ),
+    LimitKind(
+        "prompt_tokens",
+        counts="prompt_tokens",
+        shape=Shape.RATE,
+        key="prompt_tokens_per_minute",
+        doc="Prompt tokens per minute.",
+        high=10**12,
+        each="prompt tokens per minute",
+        label="prompt tokens a minute",
+        field="i",
+    ),
+    LimitKind(
+        "output_tokens",
+        counts="output_tokens",
+        shape=Shape.RATE,
+        key="output_tokens_per_minute",
+        doc="Output tokens per minute.",
+        high=10**12,
+        each="output tokens per minute",
+        label="output tokens a minute",
+        field="o",
+    ),
+    LimitKind(
+        "budget_day",
+        counts="microusd",
+        shape=Shape.SUM,
+        key="budget_usd_day",
+        doc="US dollars per day (UTC).",
+        high=1e9,
+        each="USD per day",
+        label="USD today",
+        field="d",
+        period=DAY,
+    ),
 )
 
 NAMES: Final = tuple(kind.name for kind in KINDS)
@@ -136,7 +170,8 @@ _by_kind = itemgetter(*(COUNTED.index(kind.counts) for kind in KINDS))
 
 def cost(amounts: Amounts) -> Units:
     """What these amounts take of each kind."""
-    return _by_kind((amounts.requests, amounts.prompt_tokens + amounts.output_tokens, amounts.microusd))  # type: ignore[no-any-return]
+    prompt, output = amounts.prompt_tokens, amounts.output_tokens
+    return _by_kind((amounts.requests, prompt + output, prompt, output, amounts.microusd))  # type: ignore[no-any-return]
 
 
 class Limits:
@@ -145,7 +180,7 @@ class Limits:
     Sums of money are in millionths of a dollar.
     """
 
-    __slots__ = ("active", "counts_output", "limits", "money", "slots", "unlimited")
+    __slots__ = ("active", "answers", "counts_output", "limits", "money", "slots", "unlimited")
 
     def __init__(self, *limits: int | None, **named: int | None) -> None:
         given = dict(zip(NAMES, limits, strict=False)) | named
@@ -156,7 +191,13 @@ class Limits:
         self.active = tuple((i, KINDS[i].shape, limit) for i, limit in enumerate(self.limits) if limit is not None)
         self.slots = self.limits[SLOTS]
         self.money = any(KINDS[i].money for i, _, _ in self.active)
-        self.counts_output = any(KINDS[i].counts != "requests" for i, _, _ in self.active)
+        self.counts_output = any(KINDS[i].counts not in ("requests", "prompt_tokens") for i, _, _ in self.active)
+        #: of every rate that counts output tokens: how many per minute, and whether the prompt counts, too
+        self.answers = tuple(
+            (limit, KINDS[i].counts == "tokens")
+            for i, shape, limit in self.active
+            if shape is Shape.RATE and KINDS[i].counts in ("tokens", "output_tokens")
+        )
         self.unlimited = not self.active
 
     def __repr__(self) -> str:

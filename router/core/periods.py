@@ -52,4 +52,15 @@ def _days(year: int, month: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + day_of_year - 719_468
 
 
+def day_of(now_us: int) -> int:
+    """Days since 1970-01-01, UTC."""
+    return now_us // DAY_US
+
+
+def day_end_us(day: int) -> int:
+    """When a day counted by ``day_of`` is over."""
+    return (day + 1) * DAY_US
+
+
 MONTH = Period("month", "m", month_of, month_end_us)
+DAY = Period("day", "e", day_of, day_end_us)

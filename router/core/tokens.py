@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 from router.core.params import Params
@@ -13,7 +14,7 @@ V = TypeVar("V")
 
 #: The longest answer that is expected where the client sets no maximum.
 OUTPUT_TOKENS_LONGEST = 4096
-#: No guess of an answer's length reserves more than a quarter of what the plan allows in a minute.
+#: No guess of an answer's length reserves more than a quarter of what a limit allows in a minute.
 GUESS_DIVISOR = 4
 #: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
@@ -105,19 +106,22 @@ class TokenEstimator:
         return known + (most if move > most else -most if move < -most else move)
 
 
-def guessed(output_tokens: int, prompt_tokens: int, per_minute: int | None) -> int:
+def guessed(output_tokens: int, prompt_tokens: int, rates: Sequence[tuple[int, bool]]) -> int:
     """The tokens of an answer whose length nobody has asked for, as far as they are reserved: a guess refuses nobody
-    for good, and is settled anyway."""
-    if per_minute is None:
-        return output_tokens
-    return min(output_tokens, max(0, min(per_minute // GUESS_DIVISOR, per_minute - prompt_tokens)))
+    for good, and is settled anyway. ``rates``: limits on output tokens, see ``Limits.answers``."""
+    for per_minute, with_prompt in rates:
+        most = per_minute - prompt_tokens if with_prompt else per_minute
+        output_tokens = min(output_tokens, max(0, min(per_minute // GUESS_DIVISOR, most)))
+    return output_tokens
 
 
-def longest(max_tokens: int | None, choices: int, usual_tokens: int, prompt_tokens: int, per_minute: int | None) -> int:
+def longest(
+    max_tokens: int | None, choices: int, usual_tokens: int, prompt_tokens: int, rates: Sequence[tuple[int, bool]]
+) -> int:
     """The tokens to which the answers of a request may run."""
     if max_tokens is not None:
         return max_tokens * choices
-    return max(usual_tokens, guessed(OUTPUT_TOKENS_LONGEST * choices, prompt_tokens, per_minute))
+    return max(usual_tokens, guessed(OUTPUT_TOKENS_LONGEST * choices, prompt_tokens, rates))
 
 
 def charged(usage: Usage | None, prompt_tokens: int, text_bytes: int, bytes_per_token: float) -> Usage:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from router.core.prices import Tariff
 from router.core.traits import Continues
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class BackendSpec:
     tls_cert: str | None = None  # path of the certificate that we show it, and its key
     tls_key: str | None = None
     tls_server_name: str | None = None  # the name its certificate is for; None: that of the url
+    #: of its tokens, whichever model; none: those of the models. A new price does not close connections.
+    prices: Tariff = field(default=(), compare=False)
 
 
 class Request(Value):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +10,6 @@ from router.core.types import Rng
 from router.gateway.members import Span, members
 from router.gateway.steps import Body, finish
 from router.wire.outbound import Piece
-
-_log = logging.getLogger("router.gateway")
 
 #: Where a stretch of a body begins and ends, and what stands there for an engine.
 Edit = tuple[int, int, bytes]
@@ -30,30 +26,12 @@ class Aliases:
 
     def __init__(self, models: Mapping[str, ModelAlias]) -> None:
         self._models = dict(models)
-        self._unpriced: set[str] = set()  # that were told
 
     def names(self) -> list[str]:
         return sorted(self._models)
 
     def get(self, model: str) -> ModelAlias | None:
         return self._models.get(model)
-
-    def microusd(self, model: str, prompt_tokens: int, output_tokens: int) -> int:
-        """What these tokens cost in millionths of a dollar: USD per million tokens is microusd per token."""
-        alias = self._models.get(model)
-        if alias is None:
-            return 0
-        return math.ceil(
-            prompt_tokens * alias.price_input_usd_per_mtok + output_tokens * alias.price_output_usd_per_mtok
-        )
-
-    def say_unpriced(self, model: str, plan: str) -> None:
-        """A backend has answered for a key with a budget, to which this model charges nothing. Told once a model."""
-        if model not in self._unpriced:
-            self._unpriced.add(model)
-            _log.warning(
-                'the budget of the plan %s is charged nothing for "%s": it has no price_usd_per_mtok', plan, model
-            )
 
     def route(self, model: str, rng: Rng) -> tuple[str, ...]:
         """The models to try, in order. A name that is no alias stands for itself."""

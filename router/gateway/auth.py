@@ -9,7 +9,7 @@ from router import clock
 from router.config import AuthSection, Plan
 from router.errors import RouterError
 from router.moments import iso_of
-from router.store.base import SECRET_PREFIX, Key, KeyRing
+from router.store.base import ANONYMOUS, SECRET_PREFIX, Key, KeyRing
 
 if TYPE_CHECKING:
     from router.identity.bearers import Bearers
@@ -22,7 +22,7 @@ _MAX_JWT_BYTES = 8192
 
 def anonymous_key(plan: Plan) -> Key:
     """Who everybody without a key is when ``[auth] mode = "open"``."""
-    return Key(id="anonymous", name="anonymous", tenant="anonymous", plan=plan, created_s=0.0, revoked=False)
+    return Key(id=ANONYMOUS, name=ANONYMOUS, tenant=ANONYMOUS, plan=plan, created_s=0.0, revoked=False)
 
 
 class Authenticator:

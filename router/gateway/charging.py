@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from functools import partial
 
 from router.core.limits import Amounts
 from router.core.outcomes import Charge
+from router.core.prices import Leg, microusd
 from router.core.tokens import TokenEstimator, charged, longest
 from router.core.types import Request, Usage
 from router.errors import RouterError
@@ -13,9 +15,14 @@ from router.gateway import responses
 from router.gateway.exchange import Exchange
 from router.gateway.ingress import Ask
 from router.gateway.settings import InForce
-from router.store.base import Key, Refusal, Reservation, Store
+from router.store import together
+from router.store.answers import whose
+from router.store.base import Holder, Key, Refusal, Reservation, Store
+from router.store.groups import Company
 from router.tasks import spawn
 from router.telemetry.journal import Record
+
+_log = logging.getLogger("router.gateway")
 
 _ACTUAL, _DELIVERED, _REFUND = Charge.ACTUAL, Charge.DELIVERED, Charge.REFUND
 _NO_TOKENS = Usage()
@@ -28,52 +35,64 @@ class Charging:
         self._force = force
         self._store = store
         self._tokens = tokens
+        self._unpriced: set[str] = set()  # models that were told to have no price
 
     def reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
         """Take it from what this router may give by itself. None: the store must be asked. Raises RouterError
         (quota_exhausted)."""
         usual, most = self._amounts(x, key, need)
-        taken = self._store.reserve_now(key, usual, need.request_id, x.arrival_s, most)
-        return self._allowed(x, taken) if isinstance(taken, Refusal) else taken
+        if x.company is None:
+            taken = self._store.reserve_now(key, usual, need.request_id, x.arrival_s, most)
+        else:
+            holders: tuple[Holder, ...] = (key, *x.company.groups)
+            taken = together.reserve_now(self._store, holders, usual, need.request_id, x.arrival_s, most)
+        return self._allowed(x, key, taken) if isinstance(taken, Refusal) else taken
 
     def _amounts(self, x: Exchange, key: Key, need: Request) -> tuple[Amounts, Amounts | None]:
         """The amounts that it is expected to use, and those that it may use if they are more and count."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
-        limits, microusd = key.plan.limits, self._force.settings.aliases.microusd
-        usual = Amounts(1, prompt, output, microusd(need.model, prompt, output) if limits.money else 0)
-        if not limits.counts_output or need.light or x.ask is None:
+        limits, company, price = key.plan.limits, x.company, None
+        if limits.money or (company is not None and company.money):  # whoever answers in the end
+            price = self._force.settings.prices.on(x.record.arrival_s).most(need.model, x.models)
+        usual = Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
+        if need.light or x.ask is None or not (limits.counts_output or (company is not None and company.counts_output)):
             return usual, None
-        output = longest(x.ask.max_tokens, x.ask.choices, output, prompt, key.plan.tokens_per_minute)
+        rates = limits.answers if company is None else limits.answers + company.answers
+        output = longest(x.ask.max_tokens, x.ask.choices, output, prompt, rates)
         if output <= need.max_output_tokens:
             return usual, None
-        return usual, Amounts(1, prompt, output, microusd(need.model, prompt, output) if limits.money else 0)
+        return usual, Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
 
     async def reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back. Raises
         RouterError (quota_exhausted, store_unavailable)."""
         usual, most = self._amounts(x, key, need)
-        asking = self._store.reserve(key, usual, need.request_id, most)
+        if x.company is None:
+            asking = self._store.reserve(key, usual, need.request_id, most)
+        else:
+            holders: tuple[Holder, ...] = (key, *x.company.groups)
+            asking = together.reserve(self._store, holders, usual, need.request_id, x.arrival_s, most)
         task = spawn(asking, name=f"reserve {need.request_id}")
         try:
             taken = await task
         except BaseException:
-            task.add_done_callback(self._give_back)
+            task.add_done_callback(partial(together.give_back_later, self._store))
             raise
-        return self._allowed(x, taken)
+        return self._allowed(x, key, taken)
 
-    def _give_back(self, task: asyncio.Task[Reservation | Refusal]) -> None:
-        if not task.cancelled() and task.exception() is None and isinstance(taken := task.result(), Reservation):
-            self._store.settle(taken, None)
-
-    def _allowed(self, x: Exchange, taken: Reservation | Refusal) -> Reservation:
+    def _allowed(self, x: Exchange, key: Key, taken: Reservation | Refusal) -> Reservation:
         if isinstance(taken, Reservation):
             return taken
-        x.record.limit, x.record.refusal = taken.limit, taken.detail
+        record = x.record
+        record.limit, record.refusal = taken.limit, taken.detail
         if taken.limit == "store":
             raise RouterError("store_unavailable", taken.detail, retry_after_s=taken.retry_after_s)
+        holder = taken.holder or key
+        record.limit_scope, record.limit_of = holder.scope.name, holder.name
+        record.refusal = f"{taken.detail} {whose(taken.limit, holder)}"
         raise RouterError(
             "quota_exhausted",
-            taken.detail,
+            record.refusal,
             retry_after_s=taken.retry_after_s,
             # OpenAI's clients give up by themselves beyond two minutes; tell the others
             should_retry=taken.retry_after_s is not None and taken.retry_after_s <= 120,
@@ -98,17 +117,41 @@ class Charging:
         if reservation is None:
             return
         if charge is _REFUND or (charge is _DELIVERED and usage is None and x.relay is None):
-            self._store.settle(reservation, None)
+            together.settle(self._store, reservation, None)
             return
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
-        microusd = 0
-        if key is not None and key.plan.limits.money:
-            aliases, model = self._force.settings.aliases, record.model or ""
-            microusd = aliases.microusd(model, prompt, output)
-            if not microusd and prompt + output:
-                aliases.say_unpriced(model, key.plan.name)
-        self._store.settle(reservation, Amounts(1, prompt, output, microusd))
+        company = x.company
+        money = key is not None and (key.plan.limits.money or (company is not None and company.money))
+        spent = self._price(x, prompt, output) if money else 0
+        used = Amounts(1, prompt, output, spent)
+        self._store.settle(reservation, used)
+        if company is not None:
+            self._settle_company(x, company, reservation, used)
+
+    def _settle_company(self, x: Exchange, company: Company, reservation: Reservation, used: Amounts) -> None:
+        """Charge the groups. A model that was to be tried first and did not answer gets its reservation back; the one
+        that did is charged."""
+        served = x.record.served_model
+        answered = self._force.settings.groups.model(served) if served is not None else None
+        others = {other.account: other for other in reservation.others}
+        if company.model is not None and (answered is None or answered.id != company.model):
+            self._store.settle(others.pop(company.model), None)
+        for other in others.values():
+            self._store.settle(other, used)
+        if answered is not None and answered.id not in others:
+            self._store.charge(answered, used)
+
+    def _price(self, x: Exchange, prompt: int, output: int) -> int:
+        """What the answer costs, by who gave it, at the prices of the day on which it was asked for."""
+        record = x.record
+        prices = self._force.settings.prices.on(record.arrival_s)
+        spent, unpriced = prices.charge(record.model or "", prompt, _legs(x, output))
+        if unpriced is not None and unpriced not in self._unpriced:
+            self._unpriced.add(unpriced)
+            who = record.plan or "default"
+            _log.warning('budgets (plan %s) are charged nothing for "%s": it has no price_usd_per_mtok', who, unpriced)
+        return spent
 
     def _counted(self, key: Key, ask: Ask, record: Record, usage: Usage | None) -> Usage:
         """The tokens of an answer that has begun, and says nothing or not enough about them."""
@@ -118,3 +161,14 @@ class Charging:
         if ask.max_tokens is not None and not found.reported:  # there cannot be more
             found.output_tokens = min(found.output_tokens, ask.choices * ask.max_tokens)
         return found
+
+
+def _legs(x: Exchange, output_tokens: int) -> list[Leg]:
+    """Who gave the answer: the legs that broke off, and the last one."""
+    record, legs, before = x.record, [], 0
+    for leg in x.legs:
+        legs.append(leg._replace(output_tokens=leg.output_tokens - before))
+        before = leg.output_tokens
+    backend = x.relay.pool.spec.name if x.relay is not None else record.backend
+    legs.append(Leg(backend or "", record.served_model or record.model or "", max(0, output_tokens - before)))
+    return legs

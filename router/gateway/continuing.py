@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from router import clock
 from router.core.continuable import OF_STOPS
+from router.core.prices import Leg
 from router.core.seam import Seam, behind_finish, ending
 from router.core.sse import StreamKind
 from router.core.traits import TRAITS, Continues
@@ -58,6 +59,8 @@ class Continuing:
             x.rest, x.record.not_continued = None, found
             return Continues.NO
         x.rest = found
+        if x.relay is not None and x.relay.committed:
+            x.legs.append(Leg(x.relay.pool.spec.name, x.record.served_model or "", found.said))
         if x.need is not None:  # the prompt has become longer, and the time for the first token was kept
             x.need.prompt_tokens = x.record.prompt_tokens + found.said
             x.need.deadline_s = _NEVER
@@ -133,6 +136,8 @@ class Continuing:
         rest, transcript = x.rest, x.transcript
         if rest is None or transcript is None:
             return None
+        if x.legs:  # the tokens of the last one may have been counted since
+            x.legs[-1] = x.legs[-1]._replace(output_tokens=rest.said)
         return Seam(
             transcript,
             rest.text,

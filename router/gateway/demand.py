@@ -9,10 +9,12 @@ from router.core.types import Priority, Request, Rng
 from router.errors import RouterError
 from router.gateway import ingress
 from router.gateway.exchange import Exchange
+from router.gateway.failures import not_in_plan
 from router.gateway.ingress import Ask, Kept
 from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.settings import InForce
 from router.store.base import Key
+from router.store.groups import Company
 from router.tasks import spawn
 
 _INFINITE_S = float("inf")
@@ -30,11 +32,16 @@ class Demand:
         self._rng = rng
 
     def understand(self, x: Exchange, key: Key, ask: Ask) -> Request:
-        """Turn the ask into the core's words and note it in the record. Raises RouterError (invalid_request)."""
+        """Turn the ask into the core's words and note it in the record. Raises RouterError (invalid_request,
+        forbidden)."""
         envelope, record = ask.envelope, x.record
         if envelope.policy is not None and not self._may_choose(envelope.policy):
             raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
-        need = self.need_of(key, ask, record.request_id, x.arrival_s)
+        x.models = models = self.models_of(ask, x.keeper)
+        groups = self._force.settings.groups
+        if groups.any:
+            x.company = groups.company(key.tenant, ask.model, models[0])
+        need = self.need_of(key, ask, record.request_id, x.arrival_s, x.company)
         record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
         record.model, record.stream = ask.model, ask.stream
         record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
@@ -42,11 +49,13 @@ class Demand:
             record.residency = tuple(sorted(need.residency))
         record.prompt_tokens, record.max_output_tokens = need.prompt_tokens, need.max_output_tokens
         record.prefix_blocks, record.tokens_per_block = ask.blocks, need.tokens_per_block
+        if key.plan.models and not key.plan.permits(ask.model) and (ask.kept is None or ask.kept.param is not None):
+            raise not_in_plan(key.plan, ask.model)
         return need
 
     async def follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Understand a request that only one backend can serve: it continues or asks about what that one keeps. Raises
-        RouterError (previous_response_not_found, response_not_found, store_unavailable)."""
+        RouterError (forbidden, previous_response_not_found, response_not_found, store_unavailable)."""
         kept = ask.kept
         assert kept is not None
         finding = self._keepers.find(key.tenant, kept.id)
@@ -88,7 +97,7 @@ class Demand:
     def _may_choose(self, policy: str) -> bool:
         return self._force.settings.config.router.policy_header and policy in self._force.settings.policies
 
-    def need_of(self, key: Key, ask: Ask, request_id: str, arrival_s: float) -> Request:
+    def need_of(self, key: Key, ask: Ask, request_id: str, arrival_s: float, company: Company | None = None) -> Request:
         """The request as the core sees it: the key's plan and the ask narrow each other down."""
         envelope, plan = ask.envelope, key.plan
         residency = envelope.residency
@@ -105,7 +114,8 @@ class Demand:
             prompt_tokens += ask.item_tokens
             output_tokens *= ask.choices
             if ask.max_tokens is None:
-                output_tokens = guessed(output_tokens, prompt_tokens, plan.tokens_per_minute)
+                rates = plan.limits.answers if company is None else plan.limits.answers + company.answers
+                output_tokens = guessed(output_tokens, prompt_tokens, rates)
         return Request(
             request_id,
             ask.model,

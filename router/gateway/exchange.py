@@ -11,6 +11,7 @@ from router.errors import RouterError
 
 if TYPE_CHECKING:
     from router.core.course import Course
+    from router.core.prices import Leg
     from router.core.shapes import WholeShape
     from router.core.transcript import Transcript
     from router.core.types import Lease, Request, Usage
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from router.gateway.relay import Relay
     from router.gateway.rest import Rest
     from router.store.base import Key, Reservation
+    from router.store.groups import Company
     from router.telemetry.journal import Record
     from router.upstream.classify import Objection
     from router.wire.flow import Flow
@@ -63,6 +65,8 @@ class Exchange(msgspec.Struct, eq=False):
     ask: Ask | None = None
     need: Request | None = None
     course: Course | None = None
+    models: tuple[str, ...] = ()  # that may answer it, in the order in which they are tried
+    company: Company | None = None  # the groups whose limits it takes from besides its key's, if any has limits
     keeper: Keeper | None = None  # of what it continues or asks about
     reservation: Reservation | None = None
     lease: Lease | None = None  # of the attempt in progress
@@ -75,4 +79,5 @@ class Exchange(msgspec.Struct, eq=False):
     rest: Rest | None = None  # the request for the rest of it, after a break
     shape: WholeShape | None = None  # of a whole answer that the attempt in progress puts together from a stream
     usage: Usage | None = None  # of all its legs
+    legs: list[Leg] = msgspec.field(default_factory=list)  # that broke off; tokens from the beginning of the answer on
     charge: Charge = Charge.REFUND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from router.config import Plan
 from router.core.decisions import Reject
 from router.core.outcomes import Outcome
 from router.errors import RouterError
@@ -37,6 +38,12 @@ def error_of_reject(rejected: Reject) -> RouterError:
         retry_after_s=rejected.retry_after_s,
         should_retry=False if rejected.retry_after_s is None else None,  # waiting helps nobody
     )
+
+
+def not_in_plan(plan: Plan, model: str) -> RouterError:
+    listed = ", ".join(plan.models[:20]) + (", …" if len(plan.models) > 20 else "")
+    detail = f'The plan "{plan.name}" of this key has no model `{model[:128]}`. It has: {listed}.'
+    return RouterError("forbidden", detail, param="model")
 
 
 def unknown_model(model: str, known: Collection[str]) -> RouterError:

@@ -39,7 +39,7 @@ from router.gateway.relay import Relay
 from router.gateway.settings import InForce, Settings
 from router.gateway.steps import LONG_BODY_BYTES, Turns
 from router.gateway.waiting import Place, WaitingRoom
-from router.store.base import Store
+from router.store.base import Key, Store
 from router.telemetry.sink import Telemetry
 from router.upstream.classify import AttemptEnd
 from router.upstream.pool import Pools
@@ -129,10 +129,10 @@ class Lifecycle:
     def _read_now(self, x: Exchange) -> Ask | None:
         """None: the body is long, and is read by turns."""
         body = x.request.body
-        return ingress.read(x.envelope, body, self.force.settings.prices) if len(body) <= LONG_BODY_BYTES else None
+        return ingress.read(x.envelope, body, self.force.settings.items) if len(body) <= LONG_BODY_BYTES else None
 
     async def _read(self, x: Exchange) -> Ask:
-        return await self._turns.read(ingress.read_long(x.envelope, x.request.body, self.force.settings.prices))
+        return await self._turns.read(ingress.read_long(x.envelope, x.request.body, self.force.settings.items))
 
     # 5 to 9: decide, wait, attempt, commit, relay
 
@@ -141,7 +141,7 @@ class Lifecycle:
         x.trial = self.poison.admit(x.request.body, x.arrival_s)
         settings, chosen, record = self.force.settings, x.envelope.policy, x.record
         policy = settings.policy if chosen is None else settings.policies[chosen]
-        x.course = course = Course(self.fleet, policy, need, self.demand.models_of(ask, x.keeper))
+        x.course = course = Course(self.fleet, policy, need, x.models)
         record.policy = policy.name
         if x.trial is not None:
             course.suspicion = self.fleet.params.deaths_max - 1
@@ -207,11 +207,15 @@ class Lifecycle:
         if failure is not None:
             return self._upstream_error(x, failure, x.record.attempts[-1].backend)
         if rejected.reason is RejectReason.UNKNOWN_MODEL:
-            names = {*self.fleet.models(), *self.force.settings.aliases.names()}
-            return unknown_model(x.record.model or "", names)
+            return unknown_model(x.record.model or "", self.models_for(x.key))
         error = error_of_reject(rejected)
         x.record.refusal = error.detail
         return error
+
+    def models_for(self, key: Key | None) -> list[str]:
+        """The names that this key may ask for."""
+        names = {*self.fleet.models(), *self.force.settings.aliases.names()}
+        return sorted(names if key is None else filter(key.plan.permits, names))
 
     def _is_well(self, backend: str) -> bool:
         found = self.fleet.backends.get(backend)

@@ -276,10 +276,10 @@ class Server:
             raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD"),))
         if what is not Own.MODELS:
             return state_page(what, self._not_ready())
-        if self._lifecycle.force.settings.authenticator.key_of(envelope.secret) is None:
+        key = self._lifecycle.force.settings.authenticator.key_of(envelope.secret)
+        if key is None:
             raise RouterError("identity_unavailable", retry_after_s=1.0)
-        names = {*self._lifecycle.fleet.models(), *self._lifecycle.force.settings.aliases.names()}
-        return 200, models_page(names, model_of(path))
+        return 200, models_page(self._lifecycle.models_for(key), model_of(path))
 
 
 def _no_such(path: bytes, method: bytes) -> RouterError:

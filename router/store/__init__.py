@@ -1,6 +1,8 @@
 """State that routers share: keys, quotas, drains and notices, and what each has in flight.
 
 base            the contract of a store
+groups          whose limits a request takes from besides its key's
+together        a reservation in several accounts, all or none
 open            chooses the store that the configuration asks for
 memory          the store of a single process
 shared          the store of many routers

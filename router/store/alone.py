@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from router.core.limits import NAMES, SLOTS, Units
-from router.core.quota import CONCURRENT_WAIT_US, Shortfall, Standing
-from router.store.answers import refusal, shown
+from router.core.quota import CONCURRENT_WAIT_US, Shortfall
+from router.store.answers import refusal, shown, with_slots
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.purse import Purse
@@ -91,8 +91,3 @@ class Alone:
             return places
         known = len(purse.slots.held) - purse.slots.unknown
         return min(places, known + max(0, limit - purse.standing.used[SLOTS]) // routers)
-
-
-def with_slots(standing: Standing, slots: int) -> Standing:
-    """A standing with another number of slots in use."""
-    return standing._replace(used=(*standing.used[:SLOTS], slots, *standing.used[SLOTS + 1 :]))

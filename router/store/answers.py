@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from router.core.limits import INDEX, KINDS, MICRO, REQUESTS, LimitKind, Limits, Shape, Units
-from router.core.quota import MINUTE_US, Shortfall, Standing
-from router.store.base import LimitState, Refusal, Shown, ShownRates
+from router.core.limits import INDEX, KINDS, MICRO, REQUESTS, SLOTS, LimitKind, Limits, Shape, Units
+from router.core.quota import MINUTE_US, Account, Shortfall, Standing, settle
+from router.store.base import Holder, Key, LimitState, Refusal, Shown, ShownRates
 
 #: Index and name of every kind that response headers tell.
 SHOWN = tuple((i, kind.name) for i, kind in enumerate(KINDS) if kind.header is not None)
@@ -39,9 +39,28 @@ def refusal(limits: Limits, shortfall: Shortfall, standing: Standing, cost: Unit
     return Refusal(shortfall.limit, words, wait_s, shown(limits, standing.used))
 
 
+def whose(limit: str, holder: Holder) -> str:
+    """A sentence that names a limit by its key in regions.toml, and whose it is."""
+    who = f'plan "{holder.plan.name}", {holder.scope.called(holder.name)}' if isinstance(holder, Key) else ""
+    return f"The limit is {KINDS[INDEX[limit]].key} of {who or holder.scope.called(holder.name)}."
+
+
 def limit_states(limits: Limits, standing: Standing, scope: str) -> list[LimitState]:
     """Every limit of an account as it stands."""
     return [_state(KINDS[i], limit, standing.used[i], standing.now_us, scope) for i, _, limit in limits.active]
+
+
+def with_slots(standing: Standing, slots: int) -> Standing:
+    """A standing with another number of slots in use."""
+    return standing._replace(used=(*standing.used[:SLOTS], slots, *standing.used[SLOTS + 1 :]))
+
+
+def without(limits: Limits, standing: Standing, held: Sequence[int], slots: int) -> Standing:
+    """Where the account would stand if a router did not hold this for requests to come, or had told what it owes."""
+    now_us = standing.now_us
+    account = Account.seen(now_us, standing.used)
+    settle(account, limits, now_us, tuple(held), taken_us=now_us, lease_us=0)
+    return with_slots(Standing(now_us, tuple(account.used)), max(0, standing.used[SLOTS] - slots))
 
 
 def _state(kind: LimitKind, limit: int, used: int, now_us: int, scope: str) -> LimitState:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from router.config import Plan
+from router.config import Limited, Plan
 from router.core.limits import NAMES, Amounts, Units
+from router.core.scopes import KEY, Scope
 from router.core.types import Value
 
 #: How the secret of every key begins.
@@ -18,9 +19,32 @@ class StoreError(Exception):
     """The store cannot be used as it is configured. The text says what to change and holds no secret."""
 
 
+#: The id, name and tenant of everybody without a key, in open mode.
+ANONYMOUS = "anonymous"
+
+
+class Holder(Protocol):
+    """Who has an account: a key, or a group of requests (``store/groups``)."""
+
+    @property
+    def id(self) -> str:
+        """Of the account."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def plan(self) -> Limited: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """An API key. Its secret is known to its owner only."""
+
+    scope: ClassVar[Scope] = KEY
 
     id: str
     name: str
@@ -67,6 +91,7 @@ class Reservation(Value):
     slot: str | None = None
     settled: bool = False
     exposed: Units | None = None  # how much more than its cost it may use: it was reserved by habit
+    others: tuple[Reservation, ...] = ()  # of the same request, in other accounts: see ``store/together``
 
 
 @dataclass(slots=True)
@@ -81,11 +106,12 @@ class Refusal:
     detail: str  # for the client: limit, used, reset
     retry_after_s: float | None = None
     shown: ShownRates = _NO_RATES
+    holder: Holder | None = None  # whose limit it is; None: that of the only one who was asked for
 
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """One limit of a key, in the units of its configuration: sums of money in dollars."""
+    """One limit of an account, in the units of its configuration: sums of money in dollars."""
 
     limit: str  # the name of its kind
     max: float
@@ -145,14 +171,14 @@ class Store(Protocol):
         """Put new plans in force for every key. A key whose plan is gone gets ``plan_missing``."""
 
     def reserve_now(
-        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
     ) -> Reservation | Refusal | None:
         """Reserve these amounts without I/O. None: this process cannot decide alone; call ``reserve``.
 
         ``most``: what it may use, if that is more. It is taken instead where what is in flight could break a limit."""
 
     async def reserve(
-        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, most: Amounts | None = None
     ) -> Reservation | Refusal:
         """Take them from the shared store, within ``[store] wait`` or one round trip whatever happens."""
 
@@ -161,6 +187,9 @@ class Store(Protocol):
 
         None gives everything back.
         """
+
+    def charge(self, holder: Holder, used: Amounts) -> None:
+        """Charge what was used without a reservation, also beyond the limits. Never blocks, never raises."""
 
     async def create_key(
         self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
@@ -183,10 +212,11 @@ class Store(Protocol):
     async def revoke_key(self, key_id: str) -> bool:
         """Every router refuses the key within about a second. False: there is no such key."""
 
-    async def quota(self, key: Key) -> list[LimitState]: ...
+    async def quota(self, holder: Holder) -> list[LimitState]: ...
 
-    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
-        """Forget what a key has used of the rates and sums of these names. Requests in progress keep their slots."""
+    async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
+        """Forget what an account has used of the rates and sums of these names. Requests in progress keep their
+        slots."""
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         """Set state that routers share and that is in no file, such as drains. None removes it."""

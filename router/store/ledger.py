@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from router.core.limits import MICRO, NOTHING, RATES, SUMS, Limits, Units
 from router.core.quota import Standing
-from router.store.base import Key
+from router.core.scopes import KEY
+from router.store.base import Holder
 from router.store.courier import Command, Courier, LinkError, call
 from router.store.purse import Purse, Settlement
 from router.store.scripts import (
@@ -103,20 +104,23 @@ class Ledger:
         visits = f"{len(self._watched)} watched, {len(self._kept)} kept, {len(self._dirty)} to visit"
         return f"<Ledger {len(self.purses)} purses, {visits}>"
 
-    def purse(self, key: Key) -> Purse:
-        purse = self.purses.get(key.id)
+    def purse(self, holder: Holder) -> Purse:
+        purse = self.purses.get(holder.id)
         if purse is None:
             name = f"{self._router}.{next(self._serial):x}"
-            purse = self.purses[key.id] = Purse(key.id, key.plan, self._monotonic_s(), self._new_slot, name)
-            if (memory := self._memories.pop(key.id, None)) is not None:
+            purse = Purse(holder.id, holder.plan, self._monotonic_s(), self._new_slot, name)
+            purse.shared = holder.scope is not KEY
+            self.purses[holder.id] = purse
+            if (memory := self._memories.pop(holder.id, None)) is not None:
                 purse.note(memory.standing, memory.at_s)
-        elif purse.plan is not key.plan:
-            purse.adopt(key.plan)
+        elif purse.plan is not holder.plan:
+            purse.adopt(holder.plan)
         return purse
 
     def keep(self, purse: Purse, cost: Units) -> None:
-        """A request asks the store: if that is far away, the next such requests shall not have to."""
-        if self._courier.patience.distance_s > FAR_S:
+        """A request asks the store: if that is far away, the next such requests shall not have to. Nor where many keys
+        share the account: as a rule a request asks for one account, however many it takes from."""
+        if purse.shared or self._courier.patience.distance_s > FAR_S:
             purse.keep(cost, self._routers(), self._monotonic_s())
 
     def touch(self, purse: Purse) -> None:
@@ -246,7 +250,7 @@ class Ledger:
     def _visit(self, purse: Purse, now_s: float) -> None:
         purse.dirty = False
         distance_s = self._courier.patience.distance_s
-        purse.kept = purse.kept and distance_s > FAR_S  # the first answers are slow on a busy machine
+        purse.kept = purse.kept and (purse.shared or distance_s > FAR_S)  # the first answers are slow on a busy machine
         purse.roll(now_s, distance_s)
         self.send(purse)
         if purse.holds:

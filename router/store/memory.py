@@ -6,15 +6,15 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Collection, Mapping
-from operator import add, sub
+from operator import add, neg, sub
 from typing import Any
 
-from router.config import Plan
+from router.config import Limited, Plan
 from router.core.exposure import capped, may_break, needed
 from router.core.limits import MICRO, NAMES, NOTHING, Amounts, Shape, Units, cost
 from router.core.quota import Account, advance, reserve, settle
 from router.store.answers import limit_states, refusal, remaining, shown
-from router.store.base import Key, LimitState, Refusal, Reservation
+from router.store.base import Holder, Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper, rotated
 from router.store.notes import CLAIM, Marks, Notes
 
@@ -24,16 +24,16 @@ _SCOPE = "this router"
 
 
 class _Purse:
-    """One key's account, with its limits as they were when the plan was last seen."""
+    """One account, with its limits as they were when the plan was last seen."""
 
     __slots__ = ("account", "counted", "exposed", "limits", "plan", "slotted", "unlimited")
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Limited) -> None:
         self.account = Account()
         self.exposed = list(NOTHING)
         self.adopt(plan)
 
-    def adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: Limited) -> None:
         self.plan = plan
         self.limits = plan.limits
         self.unlimited = plan.limits.unlimited
@@ -86,14 +86,14 @@ class MemoryStore:
         self.keys.set_plans(plans)
 
     def reserve_now(
-        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
     ) -> Reservation | Refusal:
-        purse = self._purses.get(key.id)
-        if purse is None or purse.plan is not key.plan:
-            purse = self._purse(key)
+        purse = self._purses.get(holder.id)
+        if purse is None or purse.plan is not holder.plan:
+            purse = self._purse(holder)
         units = cost(amounts)
         if purse.unlimited:
-            return Reservation(key.id, request_id, units, "none")
+            return Reservation(holder.id, request_id, units, "none")
         limits, account = purse.limits, purse.account
         slot = f"{next(self._serial)}" if purse.slotted else None
         slots = (slot,) if slot is not None else ()
@@ -110,7 +110,7 @@ class MemoryStore:
             settle(account, limits, now_us, back, taken_us=account.at_us, lease_us=_LEASE_US)
         if exposed is not None:
             purse.exposed = list(map(add, purse.exposed, exposed))
-        taken = Reservation(key.id, request_id, charged, "memory", shown(limits, account.used), slot)
+        taken = Reservation(holder.id, request_id, charged, "memory", shown(limits, account.used), slot)
         taken.exposed = exposed
         return taken
 
@@ -126,9 +126,9 @@ class MemoryStore:
         return usual, tuple(map(sub, most, usual))
 
     async def reserve(
-        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, most: Amounts | None = None
     ) -> Reservation | Refusal:
-        return self.reserve_now(key, amounts, request_id, self._monotonic_s(), most)
+        return self.reserve_now(holder, amounts, request_id, self._monotonic_s(), most)
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:
         if reservation.settled:
@@ -143,6 +143,11 @@ class MemoryStore:
         account, now_us = purse.account, self._us(self._monotonic_s())
         release = (reservation.slot,) if reservation.slot is not None else ()
         settle(account, purse.limits, now_us, back, taken_us=account.at_us, release=release, lease_us=_LEASE_US)
+
+    def charge(self, holder: Holder, used: Amounts) -> None:
+        purse, now_us = self._purse(holder), self._us(self._monotonic_s())
+        back = tuple(map(neg, cost(used)))
+        settle(purse.account, purse.limits, now_us, back, taken_us=now_us, lease_us=_LEASE_US)
 
     async def create_key(
         self, name: str, plan: str = "default", tenant: str | None = None, *, expires_s: float | None = None
@@ -172,13 +177,13 @@ class MemoryStore:
         record = self.keys.records.get(key_id)
         return None if record is None else self.keys.put(dataclasses.replace(record, **changes))
 
-    async def quota(self, key: Key) -> list[LimitState]:
-        purse = self._purse(key)
+    async def quota(self, holder: Holder) -> list[LimitState]:
+        purse = self._purse(holder)
         advance(purse.account, self._us(self._monotonic_s()), _LEASE_US)
         return limit_states(purse.limits, purse.account.standing(), _SCOPE)
 
-    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
-        account = self._purse(key).account
+    async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
+        account = self._purse(holder).account
         account.used = [0 if name in kinds else used for name, used in zip(NAMES, account.used, strict=True)]
 
     async def set_runtime(self, name: str, value: str | None) -> None:
@@ -224,10 +229,10 @@ class MemoryStore:
     def _us(self, now_s: float) -> int:
         return int((now_s + self._epoch_s) * MICRO)
 
-    def _purse(self, key: Key) -> _Purse:
-        purse = self._purses.get(key.id)
+    def _purse(self, holder: Holder) -> _Purse:
+        purse = self._purses.get(holder.id)
         if purse is None:
-            purse = self._purses[key.id] = _Purse(key.plan)
-        elif purse.plan is not key.plan:
-            purse.adopt(key.plan)
+            purse = self._purses[holder.id] = _Purse(holder.plan)
+        elif purse.plan is not holder.plan:
+            purse.adopt(holder.plan)
         return purse

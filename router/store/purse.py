@@ -16,7 +16,7 @@ from collections.abc import Callable
 from operator import add, gt, le, lt, neg, sub
 from typing import NamedTuple
 
-from router.config import Plan
+from router.config import Limited
 from router.core.exposure import capped, may_break, needed
 from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
 from router.core.quota import UNITS_MAX, Account, Standing, settle
@@ -103,6 +103,7 @@ class Purse:
         "routers",
         "sending",
         "share",
+        "shared",
         "slots",
         "slotted",
         "standing",
@@ -112,7 +113,7 @@ class Purse:
         "unlimited",
     )
 
-    def __init__(self, account: str, plan: Plan, now_s: float, new_slot: Callable[[], str], name: str = "") -> None:
+    def __init__(self, account: str, plan: Limited, now_s: float, new_slot: Callable[[], str], name: str = "") -> None:
         self.account = account
         self.name = name
         self.balance = list(NOTHING)
@@ -125,6 +126,7 @@ class Purse:
         self.ask_after_s = 0.0
         self.sending = self.asking = self.dirty = False
         self.busy = self.kept = self.holds = False  # holds: busy or kept
+        self.shared = False  # of a group: of requests of many keys
         self.share: Share | None = None
         self.denied: Refusal | None = None
         self.denied_cost = NOTHING
@@ -150,7 +152,7 @@ class Purse:
         held = " ".join(f"{KINDS[i].name}={self.balance[i]}" for i, _, _ in self.limits.active if i != SLOTS)
         return f"<Purse {self.account} {'busy ' if self.busy else ''}{held} {self.slots!r} inflight={self.inflight}>"
 
-    def adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: Limited) -> None:
         """Go by this plan from now on."""
         self.plan = plan
         self.limits = limits = plan.limits

@@ -16,9 +16,9 @@ from router.config import Plan
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
-from router.store.alone import RETRY_S, Alone, with_slots
-from router.store.answers import limit_states, refusal
-from router.store.base import Key, LimitState, Refusal, Reservation, Server
+from router.store.alone import RETRY_S, Alone
+from router.store.answers import limit_states, refusal, with_slots, without
+from router.store.base import Holder, Key, LimitState, Refusal, Reservation, Server
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call, heard
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.insist import insist, once
@@ -150,14 +150,14 @@ class SharedStore:
     # the request path
 
     def reserve_now(
-        self, key: Key, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, now_s: float, most: Amounts | None = None
     ) -> Reservation | Refusal | None:
-        purse = self._purses.get(key.id)
-        if purse is None or purse.plan is not key.plan:
-            purse = self._ledger.purse(key)
+        purse = self._purses.get(holder.id)
+        if purse is None or purse.plan is not holder.plan:
+            purse = self._ledger.purse(holder)
         units = cost(amounts)
         if purse.unlimited:
-            return Reservation(key.id, request_id, units, "none")
+            return Reservation(holder.id, request_id, units, "none")
         exposed, near = None, False
         if most is not None:
             units, exposed = purse.by_exposure(units, cost(most))
@@ -175,12 +175,12 @@ class SharedStore:
         return None if self._heart.up else self._alone.decide(purse, units, request_id, now_s)
 
     async def reserve(
-        self, key: Key, amounts: Amounts, request_id: str, most: Amounts | None = None
+        self, holder: Holder, amounts: Amounts, request_id: str, most: Amounts | None = None
     ) -> Reservation | Refusal:
-        answer = self.reserve_now(key, amounts, request_id, self._monotonic_s(), most)
+        answer = self.reserve_now(holder, amounts, request_id, self._monotonic_s(), most)
         if answer is not None:
             return answer
-        purse, units, exposed = self._purses[key.id], cost(amounts), None
+        purse, units, exposed = self._purses[holder.id], cost(amounts), None
         if most is not None:
             units, exposed = purse.by_exposure(units, cost(most))
         if exposed is None:
@@ -255,6 +255,11 @@ class SharedStore:
         if not purse.dirty:
             self._ledger.touch(purse)
 
+    def charge(self, holder: Holder, used: Amounts) -> None:
+        purse = self._ledger.purse(holder)
+        purse.balance = list(map(sub, purse.balance, cost(used)))
+        self._ledger.touch(purse)
+
     # administration
 
     async def create_key(
@@ -279,23 +284,25 @@ class SharedStore:
     async def revoke_key(self, key_id: str) -> bool:
         return await insist(lambda: self._sync.change(key_id, revoked=True)) is not None
 
-    async def quota(self, key: Key) -> list[LimitState]:
+    async def quota(self, holder: Holder) -> list[LimitState]:
         """From the store; while it is away, what this router knows and gives out."""
-        purse = self._ledger.purse(key)
+        purse = self._ledger.purse(holder)
+        held, slots = purse.balance, len(purse.slots.idle)  # as of what the store has been told when it looks
+        asked = head(purse.limits, self._lease_us, purse.standing)
         try:
-            asked = head(purse.limits, self._lease_us, purse.standing)
-            command = call(self._scripts.look, account_keys(purse.account), asked)
-            standing = read_standing(await self._courier.post(command))
+            reply = await self._courier.post(call(self._scripts.look, account_keys(purse.account), asked))
         except LinkError:
             share = self._alone.share(purse, self._monotonic_s())
             standing = with_slots(share.account.standing(), purse.slots.used)
             return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
+        standing = read_standing(reply)
+        standing = without(purse.limits, standing, held, slots) if purse.shared else standing
         return limit_states(purse.limits, standing, "global")
 
-    async def reset_quota(self, key: Key, kinds: Collection[str] = NAMES) -> None:
+    async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
-        await insist(lambda: self._link.run([Command(("HDEL", account_keys(key.id)[0], *fields))]))
-        purse = self._ledger.purse(key)
+        await insist(lambda: self._link.run([Command(("HDEL", account_keys(holder.id)[0], *fields))]))
+        purse = self._ledger.purse(holder)
         purse.denied_until_s = 0.0
         purse.standing = None  # it must not be put back
 

@@ -18,7 +18,7 @@ from prometheus_client.exposition import generate_latest
 from router.telemetry.journal import AttemptRecord
 from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
-from router.telemetry.metrics import DIRECTIONS, METRICS, SPECS, GaugeSample, MetricSpec
+from router.telemetry.metrics import DIRECTIONS, METRICS, REFUSED_BY_NOBODY, SPECS, GaugeSample, MetricSpec
 
 _SERIES_MAX = 20_000
 _SETTLE_EVERY = 256
@@ -92,7 +92,7 @@ class _Series:
     attempts: dict[tuple[str, str, str], _AttemptCell] = field(default_factory=dict)
     retries: dict[tuple[str, str, str], int] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)  # by reason
-    refusals: dict[str, int] = field(default_factory=dict)
+    refusals: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
         children = self.histograms.setdefault(name, {})
@@ -148,7 +148,8 @@ class Metrics:
                 if record.not_continued is not None:
                     series.cuts[record.not_continued] = series.cuts.get(record.not_continued, 0) + 1
                 if record.limit is not None:
-                    series.refusals[record.limit] = series.refusals.get(record.limit, 0) + 1
+                    refusal = record.limit, record.limit_scope or REFUSED_BY_NOBODY
+                    series.refusals[refusal] = series.refusals.get(refusal, 0) + 1
 
     def forget(self, backends: Iterable[str]) -> None:
         """Drop the series of backends that were removed."""
@@ -213,8 +214,8 @@ class Metrics:
             yield GaugeSample("router_attempts_total", attempt_labels, attempt.attempts)
         for retry_labels, retries in series.retries.items():
             yield GaugeSample("router_retries_total", retry_labels, retries)
-        for limit, refusals in series.refusals.items():
-            yield GaugeSample("router_quota_refusals_total", (limit,), refusals)
+        for refused_by, refusals in series.refusals.items():
+            yield GaugeSample("router_quota_refusals_total", refused_by, refusals)
 
     def _fold_attempts(self, attempts: list[AttemptRecord]) -> None:
         """Count attempts at one backend that ended alike and were made for the same reason."""

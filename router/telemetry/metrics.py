@@ -9,6 +9,7 @@ from typing import NamedTuple
 from router.core.continuable import REASONS
 from router.core.health import State
 from router.core.outcomes import Outcome
+from router.core.scopes import SCOPES
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
 
 #: Ten steps for each power of ten, each about a quarter above the one before: a quantile can be read that precisely.
@@ -41,6 +42,8 @@ class MetricSpec(NamedTuple):
 
 
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
+#: The scope of a refusal that no limit is the reason of.
+REFUSED_BY_NOBODY = "none"
 DIRECTIONS = ("prompt", "output", "cached")
 
 
@@ -125,9 +128,9 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "router_quota_refusals_total",
         "counter",
-        ("limit",),
-        "Requests refused because a limit of their key was used up; store: the store was away and on_down is deny.",
-        values=(("limit", LIMITS),),
+        ("limit", "scope"),
+        "Requests refused because a limit was used up, by whose it was; store: the store was away and on_down is deny.",
+        values=(("limit", LIMITS), ("scope", (*(scope.name for scope in SCOPES), REFUSED_BY_NOBODY))),
     ),
     MetricSpec(
         "router_inflight", "gauge", ("region", "backend"), "Attempts this router has in flight, streams included."

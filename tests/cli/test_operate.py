@@ -169,6 +169,28 @@ def test_quota_of_money_is_money(play: Play) -> None:
     assert "USD this month" in play.out
 
 
+def test_quota_of_a_tenant_a_model_and_all(play: Play) -> None:
+    groups = [
+        _quota(3) | {"key": None, "scope": "tenant", "name": "acme", "account": "tenant:acme"},
+        _quota(4) | {"key": None, "scope": "model", "name": "m", "account": "model:m"},
+        _quota(5) | {"key": None, "scope": "all", "name": "all", "account": "all"},
+    ]
+    play.admin.answers = {KEYS: {"data": []}, ("GET", "/admin/v1/quotas"): {"data": [_quota(1), *groups]}}
+    quota.run_show(play.context, quota.ShowOptions("acme", as_json=False))
+    assert play.admin.calls[-1] == ("GET", "/admin/v1/quotas", {"tenant": "acme"})
+    for words in ("tenant acme", "model m", "all requests together"):
+        assert words in play.out
+    play.admin.answers = {KEYS: {"data": []}, ("DELETE", "/admin/v1/quotas/tenant%3Aacme"): groups[0]}
+    quota.run_reset(play.context, quota.ResetOptions("tenant:acme", as_json=False))
+    assert "tenant acme" in play.out
+
+
+def test_quota_of_nobody(play: Play) -> None:
+    play.admin.answers = {KEYS: {"data": []}}
+    with pytest.raises(CliError, match="no key, tenant or model with limits named 'nobody'"):
+        quota.run_show(play.context, quota.ShowOptions("nobody", as_json=False))
+
+
 def test_quota_reset(play: Play) -> None:
     play.admin.answers = {("GET", "/admin/v1/keys/key_1"): KEY, ("DELETE", "/admin/v1/quotas/key_1"): _quota(0)}
     quota.run_reset(play.context, quota.ResetOptions("key_1", as_json=False))

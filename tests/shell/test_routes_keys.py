@@ -83,6 +83,51 @@ async def test_a_reset_may_leave_the_month_alone(admin: Admin) -> None:
     await admin.ask("DELETE", f"/admin/v1/quotas/{made['id']}?what=year", 400)
 
 
+GROUPS = """
+[tenants.acme]
+requests_per_minute = 10
+[tenants.idle]
+concurrent = 3
+[models."org/m"]
+tokens_per_minute = 500
+[all]
+budget_usd_day = 2.5
+"""
+
+
+async def test_quotas_of_groups(admin: Admin) -> None:
+    admin.path.write_text(admin.path.read_text() + GROUPS)
+    await admin.post("/admin/v1/config/reload")
+    made = await admin.post("/admin/v1/keys", {"name": "ci", "tenant": "acme"}, 201)
+    listed = (await admin.get("/admin/v1/quotas"))["data"]
+    accounts = [made["id"], "tenant:acme", "tenant:idle", "model:org/m", "all"]
+    assert [entry["account"] for entry in listed] == accounts
+    assert [(entry["scope"], entry["name"], entry["plan"]) for entry in listed[:2]] == [
+        ("key", "ci", "default"),
+        ("tenant", "acme", None),
+    ]
+    assert listed[1]["key"] is None
+    assert listed[1]["limits"][0] == {
+        "limit": "requests",
+        "max": 10,
+        "plan_max": 10,
+        "used": 0,
+        "remaining": 10,
+        "reset_s": 0.0,
+        "scope": "this router",
+    }
+    assert listed[4]["limits"][0]["max"] == 2.5
+    of_key = (await admin.get(f"/admin/v1/quotas?key={made['id']}"))["data"]
+    assert [entry["account"] for entry in of_key] == [made["id"], "tenant:acme", "all"]
+    of_tenant = (await admin.get("/admin/v1/quotas?tenant=acme"))["data"]
+    assert [entry["account"] for entry in of_tenant] == ["tenant:acme", made["id"]]
+    assert [e["account"] for e in (await admin.get("/admin/v1/quotas?tenant=idle"))["data"]] == ["tenant:idle"]
+    await admin.get("/admin/v1/quotas?tenant=nobody", 404)
+    for account in ("tenant%3Aacme", "model%3Aorg%2Fm", "all", "tenant:acme"):
+        assert (await admin.ask("DELETE", f"/admin/v1/quotas/{account}", 200))["limits"][0]["used"] == 0
+    await admin.ask("DELETE", "/admin/v1/quotas/tenant:nobody", 404)
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

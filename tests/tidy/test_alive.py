@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from router.core.limits import NAMES
 from router.core.outcomes import Outcome
 from router.errors import CODES
 from router.telemetry.journal import AttemptRecord, Record
@@ -49,7 +50,7 @@ def test_every_word_that_is_promised_for_a_label_is_made_and_no_other() -> None:
     outcomes = {outcome.value for outcome in Outcome}
     assert promised["router_attempts_total", "outcome"] == outcomes
     assert promised["router_requests_total", "cause"] == outcomes | causes
-    assert promised["router_quota_refusals_total", "limit"] == {"store", "requests", "tokens", "concurrent", "budget"}
+    assert promised["router_quota_refusals_total", "limit"] == {"store", *NAMES}
     constants = {
         node.value
         for path in python("router")

@@ -1,4 +1,4 @@
-"""Aliases of models: where a request may go, what it costs, and the one place in its body that changes."""
+"""Aliases of models: where a request may go, and the one place in its body that changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from router.gateway.members import MalformedError
 ALIASES = Aliases(
     {
         "chat": ModelAlias("chat", (ModelTarget("new", 1.0), ModelTarget("old", 3.0)), ("spare", "old")),
-        "big": ModelAlias("big", (), ("small",), price_input_usd_per_mtok=0.5, price_output_usd_per_mtok=1.25),
+        "big": ModelAlias("big", (), ("small",)),
     }
 )
 
@@ -51,20 +51,6 @@ def test_an_alias_without_targets_is_a_model_with_fallbacks() -> None:
 )
 def test_which_model_may_have_answered(model: str, served: str, possible: bool) -> None:
     assert ALIASES.may_be(model, served) is possible
-
-
-def test_a_price_is_rounded_up_to_millionths_of_a_dollar() -> None:
-    assert ALIASES.microusd("big", 3, 1) == 3  # 1.5 + 1.25
-    assert ALIASES.microusd("big", 0, 0) == 0
-    assert ALIASES.microusd("chat", 1000, 1000) == 0
-    assert ALIASES.microusd("llama", 1000, 1000) == 0
-
-
-def test_a_missing_price_is_told_once_for_each_model(caplog: pytest.LogCaptureFixture) -> None:
-    aliases = Aliases({})
-    for model in ("a", "a", "b"):
-        aliases.say_unpriced(model, "gold")
-    assert [record.getMessage().count('"a"') for record in caplog.records] == [1, 0]
 
 
 _JSON = st.recursive(

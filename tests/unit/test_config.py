@@ -29,6 +29,7 @@ from router.config import (
 from router.config.places import line_of, locate
 from router.config.present import AT_START_ONLY
 from router.config.reference import reference
+from router.core.prices import Price
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
 
@@ -64,6 +65,15 @@ residency           = ["us"]
 targets   = [{ model = "llama-3.1-8b", weight = 95 }, { model = "llama-3.1-8b-fp8", weight = 5 }]
 fallbacks = ["llama-3.2-3b"]
 price_usd_per_mtok = { input = 0.05, output = 0.15 }
+
+[tenants."Acme Corp"]
+output_tokens_per_minute = 5000
+
+[all]
+budget_usd_day = 12.5
+
+[prices]
+default = [{ input = 1, output = 2 }, { from = "2026-12-01", input = 3, output = 4 }]
 
 [timeouts]
 connect = 2
@@ -111,7 +121,10 @@ def test_every_value_arrives() -> None:
     assert config.plans["default"].residency == ("us",)
     chat = config.models["chat"]
     assert [(t.model, t.weight) for t in chat.targets] == [("llama-3.1-8b", 95.0), ("llama-3.1-8b-fp8", 5.0)]
-    assert (chat.price_input_usd_per_mtok, chat.price_output_usd_per_mtok) == (0.05, 0.15)
+    assert chat.prices == (Price(0.05, 0.15),)
+    assert config.prices.default == (Price(1, 2), Price(3, 4, 20_788))
+    assert config.tenants["Acme Corp"].output_tokens_per_minute == 5000
+    assert config.all.budget_usd_day == 12.5
     assert (config.timeouts.connect, config.timeouts.drain, config.timeouts.first_token) == (2.0, 0.0, 60.0)
 
 
@@ -287,7 +300,7 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     document = dump(full())
     assert set(properties) == set(document)
     for name, table in document.items():
-        if name in ("plans", "models"):
+        if name in ("plans", "tenants", "models"):
             allowed = set(properties[name]["additionalProperties"]["properties"])
             assert all(set(entry) == allowed for entry in table.values())
         elif name == "regions":

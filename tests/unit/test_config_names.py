@@ -40,6 +40,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "models.targets.model": ('[models.m]\ntargets = [{model = "n"}]\n' + FLEET, "hides the model"),
     "store.snapshot": ('[store]\nsnapshot = "regions.toml"\n' + FLEET, "is the path of this file"),
     "journal.path": ('[journal]\npath = "regions.toml"\n' + FLEET, "is the path of this file"),
+    "models.price_usd_per_mtok.from": ('[models.m.price_usd_per_mtok]\nfrom = "May"\n' + FLEET, "must be a date"),
+    "prices.default.from": ('[prices.default]\nfrom = "2026-02-30"\n' + FLEET, "must be a date"),
+    "backends.price_usd_per_mtok.from": (ONE.format('price_usd_per_mtok = { from = "1.1." }'), "must be a date"),
     "backends.name": (FLEET.replace('"x"', '"x/y"'), "may hold only"),
     "backends.url": (FLEET.replace("10.0.0.1", "127.0.0.1:9090"), "own address"),
     "backends.engine": (ONE.format('engine = "none"'), "must be one of"),
@@ -64,13 +67,14 @@ REFUSED: dict[str, tuple[str, str]] = {
 #: The same for what is allowed and told by check, start and reload.
 TOLD: dict[str, tuple[str, str]] = {
     "plans.residency": ('[plans.p]\nresidency = ["us", "uk"]\n' + FLEET, 'the jurisdiction "uk"'),
+    "plans.models": ('[plans.p]\nmodels = ["n"]\n' + FLEET, '[plans.p] models: no backend serves "n"'),
     "models.targets.model": ('[models.c]\ntargets = [{model = "n"}]\n' + FLEET, 'no backend serves "n"'),
     "models.fallbacks": ('[models.m]\nfallbacks = ["n"]\n' + FLEET, 'no backend serves "n"'),
     "models": ("[models.c]\n" + FLEET, 'no backend serves "c"'),
     "plans": ("[plans.p]\nconcurrent = 1\n" + FLEET, "[plans.default] is missing"),
     "plans.budget_usd_month": (
         "[plans.p]\nbudget_usd_month = 1\n[models.c.price_usd_per_mtok]\ninput = 1\n" + FLEET,
-        "having no price: m",
+        "having no price today: m",
     ),
     "backends.cost_usd_hour": ('[router]\npolicy = "cheapest"\n' + FLEET, "takes it for free"),
     "backends.url": (FLEET.replace("10.0.0.1", "h/v1beta/openai"), "asked for /v1beta/openai/v1/chat/completions"),

@@ -108,9 +108,11 @@ def test_every_attempt_of_a_request_is_counted() -> None:
 
 def test_a_refused_request_has_no_place() -> None:
     m = metrics()
-    fold(m, Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens"))
+    refused = Record("id", 0.0, model="m", status=429, error="quota_exhausted", cause="refused", limit="tokens")
+    refused.limit_scope = "tenant"
+    fold(m, refused)
     assert value(m, "router_requests_total", model="m", region="", backend="", code="429", cause="refused") == 1
-    assert value(m, "router_quota_refusals_total", limit="tokens") == 1
+    assert value(m, "router_quota_refusals_total", limit="tokens", scope="tenant") == 1
     assert not any(name.startswith("router_attempts") for name, _ in samples(m))
 
 

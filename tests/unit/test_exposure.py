@@ -16,6 +16,8 @@ from router.store.base import Key, Reservation
 from router.store.memory import MemoryStore
 
 WALL_S = 1_800_000_000.0
+#: of a limit of 2000 tokens a minute, prompts included
+RATES = ((2000, True),)
 
 
 class Clock:
@@ -48,7 +50,7 @@ def test_sixty_long_answers_after_many_short_ones(plan: Plan) -> None:
     _, usual = estimator.estimate("k", "m", 40, 200)
     assert usual < 50
     taken = [
-        store.reserve_now(key, tokens(usual), "r", 0.0, tokens(longest(200, 1, usual, 0, 2000))) for _ in range(60)
+        store.reserve_now(key, tokens(usual), "r", 0.0, tokens(longest(200, 1, usual, 0, RATES))) for _ in range(60)
     ]
     let_in = [each for each in taken if isinstance(each, Reservation)]
     for each in let_in:
@@ -112,7 +114,10 @@ def test_the_words_of_exposure() -> None:
 
 
 def test_how_long_an_answer_may_run() -> None:
-    assert longest(200, 3, 20, 10, 2000) == 600
-    assert longest(None, 1, 20, 10, 2000) == 500
-    assert longest(None, 1, 20, 10, None) == 4096
-    assert longest(None, 1, 9000, 10, None) == 9000
+    assert longest(200, 3, 20, 10, RATES) == 600
+    assert longest(None, 1, 20, 10, RATES) == 500
+    assert longest(None, 1, 20, 1900, RATES) == 100
+    assert longest(None, 1, 20, 1900, ((2000, False),)) == 500, "the prompt is not counted"
+    assert longest(None, 1, 20, 10, ((2000, True), (400, False))) == 100
+    assert longest(None, 1, 20, 10, ()) == 4096
+    assert longest(None, 1, 9000, 10, ()) == 9000

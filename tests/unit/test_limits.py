@@ -29,7 +29,10 @@ def test_a_cost_has_the_units_that_each_kind_counts() -> None:
         >= {
             "requests": 2,
             "tokens": 430,
+            "prompt_tokens": 30,
+            "output_tokens": 400,
             "budget": 5000,
+            "budget_day": 5000,
         }.items()
     )
     assert {kind.counts for kind in KINDS} <= set(COUNTED)
@@ -61,3 +64,12 @@ def test_a_plan_that_has_worked_out_its_limits_is_the_same_plan() -> None:
     assert plan == fresh
     assert msgspec.json.encode(plan) == msgspec.json.encode(fresh)
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+def test_limits_know_what_counts_of_an_answer() -> None:
+    limits = Limits(requests=6, tokens=100, output_tokens=40, prompt_tokens=70)
+    assert limits.answers == ((100, True), (40, False))
+    assert limits.counts_output
+    assert not Limits(requests=6, prompt_tokens=70).counts_output, "nothing of the answer counts"
+    assert Limits(budget_day=1).counts_output
+    assert Limits(budget_day=1).money

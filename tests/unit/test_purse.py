@@ -385,7 +385,7 @@ def test_no_two_secrets_are_alike() -> None:
 
 
 def test_a_refusal_names_the_limit_what_is_used_and_when_to_come_back() -> None:
-    limits = Plan("p", 600, 200_000, 64, 500.0).limits
+    limits = Plan("p", requests_per_minute=600, tokens_per_minute=200_000, concurrent=64, budget_usd_month=500.0).limits
     assert limits == Limits(600, 200_000, 64, 500_000_000)
     seen = standing(60_000_000, 59_000_000, 64, 499_990_000)
     said = refusal(limits, Shortfall("requests", wait_us=100_000), seen, units(1, 10))

@@ -257,7 +257,7 @@ def test_an_allowance_holds_the_first_of_the_slots_offered() -> None:
 def test_an_allowance_is_cut_in_proportion() -> None:
     account, limits = Account(), Limits(600, 1000)
     got = grant(account, limits, NOW_US, units(100, 5000), divisor=2, lease_us=LEASE_US)
-    assert got == per_kind(10, 500)
+    assert (got[R], got[T]) == (10, 500)
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(None, 10)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -15,7 +16,8 @@ from router.control.replies import listing, reply
 from router.control.route import V1, Param, Route
 from router.core.limits import KINDS, NAMES, Shape
 from router.errors import RouterError
-from router.store.base import Key
+from router.store.base import ANONYMOUS, Key
+from router.store.groups import Groups, LimitGroup
 
 _KEYS_MAX = 200
 _OVERLAP_S = 86_400.0
@@ -77,20 +79,50 @@ async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamR
 
 
 async def list_quotas(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    key_id = request.query.get("key")
-    keys = [await _find_key(control, key_id)] if key_id else (await control.store.list_keys())[:_KEYS_MAX]
+    holders = await _holders(control, request.query.get("key"), request.query.get("tenant"))
     uses = _uses(control)
-    shown = [k for k in keys if key_id or not k.revoked]
-    return listing([views.quota(k, await control.store.quota(k), uses.get(k.id)) for k in shown])
+    return listing([views.quota(each, await control.store.quota(each), uses.get(each.id)) for each in holders])
+
+
+async def _holders(control: ControlPlane, key_id: str | None, tenant: str | None) -> list[Key | LimitGroup]:
+    """A key and the groups that bound it besides models, a tenant and its keys, or all."""
+    groups = Groups(control.reloader.config)
+    if key_id:
+        key = await _find_key(control, key_id)
+        return [key, *groups.company(key.tenant, "", "").groups]
+    keys = [key for key in await control.store.list_keys() if not key.revoked]
+    if tenant:
+        own, group = [key for key in keys if key.tenant == tenant], groups.tenant(tenant)
+        if not own and (group is None or tenant not in control.reloader.config.tenants):
+            raise RouterError("not_found", "No key has this tenant.")
+        return [*([group] if group is not None else []), *own[:_KEYS_MAX]]
+    return [*keys[:_KEYS_MAX], *groups.every(_tenants(control, keys))]
+
+
+def _tenants(control: ControlPlane, keys: Iterable[Key]) -> set[str]:
+    """Tenants that may have used something."""
+    found = {key.tenant for key in keys}
+    return found | {ANONYMOUS} if control.reloader.config.auth.mode == "open" else found
 
 
 async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    key = await _find_key(control, request.match_info["key_id"])
+    holder = await _find_holder(control, request.match_info["key_id"])
     what = request.query.get("what", "all")
     if what not in _RESETS:
         raise RouterError("invalid_request", f"what is one of {', '.join(_RESETS)}.", param="what")
-    await control.store.reset_quota(key, _RESETS[what])
-    return reply(views.quota(key, await control.store.quota(key), _uses(control).get(key.id)))
+    await control.store.reset_quota(holder, _RESETS[what])
+    return reply(views.quota(holder, await control.store.quota(holder), _uses(control).get(holder.id)))
+
+
+async def _find_holder(control: ControlPlane, account: str) -> Key | LimitGroup:
+    """``account``: a key's id, ``tenant:NAME``, ``model:NAME`` or ``all``."""
+    if (key := await control.store.get_key(account)) is not None:
+        return key
+    every = Groups(control.reloader.config).every(_tenants(control, await control.store.list_keys()))
+    group = next((group for group in every if group.id == account), None)
+    if group is None:
+        raise RouterError("not_found", "There is no key with this id, and no tenant or model with limits.")
+    return group
 
 
 _EXPIRES = "When it expires: an ISO time, a span from now such as 30d, or never."
@@ -116,8 +148,9 @@ _RESETS = {
     "month": frozenset(kind.name for kind in KINDS if kind.shape is Shape.SUM),
     "all": frozenset(NAMES),
 }
-_WHAT = Param("what", "string", "minute: the rates. month: what was spent this month. all: both, the default.")
-_KEY = Param("key", "string", "Only the limits of this key's id.")
+_WHAT = Param("what", "string", "minute: the rates. month: the spending of the month and day. all: both, the default.")
+_KEY = Param("key", "string", "Only the limits of this key's id, of its tenant and of all requests together.")
+_TENANT = Param("tenant", "string", "Only the limits of this tenant and of its keys.")
 
 
 ROUTES: tuple[Route, ...] = (
@@ -141,8 +174,22 @@ ROUTES: tuple[Route, ...] = (
         body=_ROTATION,
     ),
     Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
-    Route("GET", f"{V1}/quotas", "listQuotas", "How far the limits of keys are used.", list_quotas, query=(_KEY,)),
-    Route("DELETE", f"{V1}/quotas/{{key_id}}", "resetQuota", "Reset a key's limits.", reset_quota, query=(_WHAT,)),
+    Route(
+        "GET",
+        f"{V1}/quotas",
+        "listQuotas",
+        "How far limits are used: of keys, of tenants, of models and of all requests together.",
+        list_quotas,
+        query=(_KEY, _TENANT),
+    ),
+    Route(
+        "DELETE",
+        f"{V1}/quotas/{{key_id}}",
+        "resetQuota",
+        "Reset the limits of a key, or of `tenant:NAME`, `model:NAME` or `all`.",
+        reset_quota,
+        query=(_WHAT,),
+    ),
 )
 
 

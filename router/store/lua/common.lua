@@ -72,8 +72,17 @@ local function month_end_us(month)
   return (era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + day_of_year - 719468) * DAY_US
 end
 
+local function day_of(now_us)
+  return floor(now_us / DAY_US)
+end
+
+local function day_end_us(day)
+  return (day + 1) * DAY_US
+end
+
 local PERIODS = {
   month = { number = month_of, end_us = month_end_us },
+  day = { number = day_of, end_us = day_end_us },
 }
 
 local LEASE_US = tonumber(ARGV[2])
@@ -217,7 +226,7 @@ local function save(a)
   local n = 2
   for i = 1, #KINDS do
     local kind, used = KINDS[i], a.used[i]
-    if kind.shape == 'rate' then
+    if kind.shape == 'rate' and (kind.limit or used > 0 or a.stored[kind.field]) then
       fields[n + 1], fields[n + 2] = kind.field, int(used)
       n = n + 2
       ttl_ms = max(ttl_ms, ceil(used / 1000) + 60000)

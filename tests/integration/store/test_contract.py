@@ -9,9 +9,12 @@ from functools import partial
 
 import pytest
 
-from router.config import Config, Plan, StoreSection
+from router.config import Config, Plan, StoreSection, Tenant
 from router.core.limits import Amounts
-from router.store.base import Key, KeyRing, Refusal, Reservation, Store, StoreError
+from router.core.scopes import TENANT
+from router.store import together
+from router.store.base import Holder, Key, KeyRing, Refusal, Reservation, Store, StoreError
+from router.store.groups import LimitGroup
 from router.store.keys import PEPPER_ENV
 from router.store.open import open_store
 from tests.integration.store.routers import eventually
@@ -51,11 +54,11 @@ async def refused(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -
     return answer
 
 
-async def used(store: Store, key: Key) -> dict[str, float]:
+async def used(store: Store, key: Holder) -> dict[str, float]:
     return {s.limit: s.used for s in await store.quota(key)}
 
 
-async def settles(store: Store, key: Key, **wanted: float) -> None:
+async def settles(store: Store, key: Holder, **wanted: float) -> None:
     """Until these limits show this much in use, at most: time gives back meanwhile."""
 
     async def shown() -> bool:
@@ -337,3 +340,63 @@ async def test_the_pepper_may_come_from_the_environment(shared_valkey: Valkey, m
         with pytest.raises(StoreError, match=PEPPER_ENV):
             await store.start()
         await store.stop()
+
+
+# groups: a tenant, a model, all requests
+
+
+def group(name: str, **limits: float) -> LimitGroup:
+    return LimitGroup.of(TENANT, name, Tenant(name, **limits))  # type: ignore[arg-type]
+
+
+async def take_all(store: Store, *holders: Holder, tokens: int = 10, output: int = 0) -> Reservation | Refusal:
+    amounts, now_s = Amounts(1, tokens, output), time.monotonic()
+    taken = together.reserve_now(store, holders, amounts, "r", now_s)
+    return await together.reserve(store, holders, amounts, "r", now_s) if taken is None else taken
+
+
+async def test_a_request_takes_from_all_its_accounts_or_from_none(store: Store) -> None:
+    key, _ = await store.create_key("a", tenant="acme")
+    other, _ = await store.create_key("b", tenant="acme")
+    acme, everybody = group("acme", requests_per_minute=3), group("all", tokens_per_minute=1000)
+    for holder in (key, other, key):
+        assert isinstance(await take_all(store, holder, acme, everybody), Reservation)
+    for holder in (other, key):
+        no = await take_all(store, holder, acme, everybody)
+        assert isinstance(no, Refusal)
+        assert (no.limit, no.holder) == ("requests", acme)
+        assert no.retry_after_s == pytest.approx(20, abs=2)
+    await settles(store, acme, requests=3)
+    await settles(store, key, requests=2, concurrent=2)
+    await settles(store, other, requests=1, concurrent=1)
+    await settles(store, everybody, tokens=30)
+    assert (await used(store, everybody))["tokens"] > 20
+
+
+async def test_all_accounts_are_settled_together(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    acme = group("acme", output_tokens_per_minute=1000, prompt_tokens_per_minute=1000, concurrent=5, budget_usd_day=1.0)
+    taken = await take_all(store, key, acme, tokens=100, output=500)
+    assert isinstance(taken, Reservation)
+    together.settle(store, taken, Amounts(1, 80, 20, 70_000))
+    await settles(store, acme, prompt_tokens=80, output_tokens=20, concurrent=0)
+    await settles(store, key, tokens=100, concurrent=0)
+
+    async def charged() -> bool:
+        return (await used(store, acme))["budget_day"] == 0.07
+
+    await eventually(charged)
+
+
+async def test_what_was_used_without_a_reservation_is_charged(store: Store) -> None:
+    acme = group("acme", tokens_per_minute=1000)
+    store.charge(acme, Amounts(1, 900, 300))
+
+    async def charged() -> bool:
+        return (await used(store, acme))["tokens"] > 1190
+
+    await eventually(charged)
+    no = await take_all(store, acme)
+    assert isinstance(no, Refusal)
+    await store.reset_quota(acme)
+    await settles(store, acme, tokens=0)

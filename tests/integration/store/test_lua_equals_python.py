@@ -33,8 +33,8 @@ def client() -> Iterator[redis.Redis]:
         yield client
 
 
-def units(requests: int = 0, tokens: int = 0, microusd: int = 0) -> Units:
-    return cost(Amounts(requests, tokens, 0, microusd))
+def units(requests: int = 0, tokens: int = 0, microusd: int = 0, output_tokens: int = 0) -> Units:
+    return cost(Amounts(requests, tokens, output_tokens, microusd))
 
 
 class Twins:
@@ -119,11 +119,18 @@ STEP_US = st.one_of(
 UNITS = st.one_of(st.integers(0, 10), st.integers(0, 100_000), st.integers(0, 2 * quota.UNITS_MAX))
 SIGNED = st.one_of(st.integers(-50, 50), st.integers(-quota.UNITS_MAX, quota.UNITS_MAX))
 SLOTS = st.lists(st.sampled_from("abcdefghij"), max_size=4, unique=True)
-WANTED = st.builds(units, st.integers(1, 10_000), st.integers(0, quota.UNITS_MAX), st.integers(0, quota.UNITS_MAX))
+#: No kind may have more than UNITS_MAX of an allowance: prompt and output tokens together are one.
+HALF = st.integers(0, quota.UNITS_MAX // 2)
+WANTED = st.builds(units, st.integers(1, 10_000), HALF, st.integers(0, quota.UNITS_MAX), HALF)
 OP = st.one_of(
-    st.tuples(st.just("reserve"), STEP_US, st.builds(units, st.integers(0, 3), UNITS, UNITS), SLOTS),
+    st.tuples(st.just("reserve"), STEP_US, st.builds(units, st.integers(0, 3), UNITS, UNITS, UNITS), SLOTS),
     st.tuples(
-        st.just("settle"), STEP_US, st.builds(units, st.integers(-3, 3), SIGNED, SIGNED), st.booleans(), SLOTS, SLOTS
+        st.just("settle"),
+        STEP_US,
+        st.builds(units, st.integers(-3, 3), SIGNED, SIGNED, SIGNED),
+        st.booleans(),
+        SLOTS,
+        SLOTS,
     ),
     st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
     st.tuples(st.just("lose"), STEP_US),
