@@ -19,8 +19,10 @@ from cli.commands import (
     config,
     demo,
     drain,
+    events,
     explain,
     keys,
+    operators,
     policies,
     quota,
     regions,
@@ -75,12 +77,14 @@ def build() -> typer.Typer:
     app.command("top", rich_help_panel="Look")(top.command)
     app.command("explain", rich_help_panel="Look")(explain.command)
     app.command("capacity", rich_help_panel="Look")(capacity.command)
+    app.command("events", rich_help_panel="Look")(events.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
     regions.group.command("drain")(drain.command)
     regions.group.command("burn-in")(burn_in.command)
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
+    app.add_typer(operators.group, name="operators", rich_help_panel="Operate")
     app.add_typer(config.group, name="config", rich_help_panel="Operate")
     app.add_typer(chaos.group, name="chaos", rich_help_panel="Try out")
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")

@@ -70,16 +70,25 @@ def utf8(text: str) -> bytes:
 
 class HttpRemote:
     """``Remote`` over HTTP. ``what`` names it in errors; ``hint`` and ``denied`` say what to do when nobody
-    answers and when the token is missing or wrong."""
+    answers and when the token is missing or wrong. ``operator`` is who asks."""
 
     def __init__(
-        self, url: str, token: str | None, *, what: str, hint: str, denied: str, timeout_s: float = 10.0
+        self,
+        url: str,
+        token: str | None,
+        *,
+        what: str,
+        hint: str,
+        denied: str,
+        operator: str | None = None,
+        timeout_s: float = 10.0,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._what = what
         self._hint = hint
         self._denied = denied
+        self._operator = operator
         self._timeout_s = timeout_s
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -141,6 +150,8 @@ class HttpRemote:
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
         heads: dict[str, str | bytes] = {"accept": "application/json", "x-router-admin": "1", **(headers or {})}
+        if self._operator:
+            heads["x-router-operator"] = utf8(self._operator)
         raw = None
         if body is not None:
             raw = utf8(json.dumps(body, ensure_ascii=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,13 @@ def connect(url: str, token: str | None, *, admin: bool) -> Remote:
         what, flag = "the router", "--url (ROUTER_URL)"
         denied = "Give an API key with --key (ROUTER_API_KEY); `router keys create NAME` makes one."
     hint = f"Start one with `router serve` or `router demo`, or name a running one with {flag}."
-    return HttpRemote(url, token, what=what, hint=hint, denied=denied)
+    return HttpRemote(url, token, what=what, hint=hint, denied=denied, operator=operator() if admin else None)
+
+
+def operator() -> str:
+    """Who sits at this terminal, for the history: ``anna@laptop``."""
+    name = f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"
+    return "".join(c for c in name if c.isprintable())[:100]
 
 
 @dataclass

@@ -181,9 +181,18 @@ class Table:
 
     In a terminal that is too narrow the columns named in ``drop`` go, in that order, and then texts are wrapped. What
     still does not fit is shown as one line for each value. Nothing is ever cut: half a number is a wrong number.
+    Columns in ``empty`` are left out if no row has anything there.
     """
 
-    def __init__(self, columns: Sequence[str], *, right: Collection[str] = (), drop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        *,
+        right: Collection[str] = (),
+        drop: Sequence[str] = (),
+        empty: Collection[str] = (),
+    ) -> None:
+        self._empty = frozenset(empty)
         self._columns = tuple(columns)
         self._right = frozenset(right)
         self._drop = tuple(drop)
@@ -199,7 +208,11 @@ class Table:
 
         room = options.max_width
         texts = [self._texts(i) for i in range(len(self._columns))]
-        widths = {i: max(map(_cells, column)) for i, column in enumerate(texts)}
+        widths = {
+            i: max(map(_cells, column))
+            for i, column in enumerate(texts)
+            if self._columns[i] not in self._empty or any(column[1:])
+        }
         for name in self._drop:
             if _whole(widths.values()) <= room:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,36 @@ def goes_on(found: Json | None) -> str:
         return units.UNKNOWN
     words = {"ids": "[green]after tokens and text[/]", "text": "[green]after a text[/]", "no": "[yellow]no[/]"}
     return f"{words.get(found['how'], 'not known yet')}  [dim]{escape(found['reason'])}[/]"
+
+
+def since(thing: Json) -> str:
+    """How long a region or a backend has been as it is."""
+    at_s = thing.get("since_s")
+    return units.age(max(0.0, time.time() - at_s)) if at_s is not None else units.UNKNOWN
+
+
+def why(thing: Json) -> str:
+    """Why it is not as it should be, and who wanted it so; empty when all is well."""
+    from rich.markup import escape
+
+    well = thing["state"] in ("ok", "healthy") and not thing["draining"] and thing.get("usable", True)
+    if well and not thing["leaving"]:
+        return ""
+    by = thing.get("who")
+    return escape("; ".join(filter(None, (thing.get("why"), f"by {by}" if by else None))))
+
+
+def story(thing: Json) -> str | None:
+    """The same as one sentence: since when, and why."""
+    from rich.markup import escape
+
+    if thing.get("since_s") is None:
+        return None
+    return dotted(
+        f"{units.clock(thing['since_s'])}, {since(thing)}",
+        escape(thing["why"] or ""),
+        f"by {escape(thing['who'])}" if thing["who"] else "",
+    )
 
 
 def gauge(share: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import units
 from cli.output import Output, Table, dotted, escape, facts, state
-from cli.region_states import backend_state, drain_story, gauge, goes_on, leaving_story, region_state
+from cli.region_states import backend_state, drain_story, gauge, goes_on, leaving_story, region_state, since, story, why
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -15,14 +15,16 @@ Json = dict[str, Any]
 
 
 def regions_table(regions: list[Json]) -> Table:
-    columns = ("region", "state", "backends", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
-    right = ("backends", "rtt", "in flight", "queue", "tokens/s", "age")
-    made = Table(columns, right=right, drop=("age", "tokens/s", "kv cache", "backends", "queue"))
+    columns = ("region", "state", "since", "backends", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
+    right = ("since", "backends", "rtt", "in flight", "queue", "tokens/s", "age")
+    drop = ("age", "tokens/s", "kv cache", "backends", "queue", "since")
+    made = Table((*columns, "why"), right=right, drop=drop, empty=("why",))
     for region in regions:
         usable = sum(b["usable"] for b in region["backends"])
         made.add_row(
             f"[bold]{region['name']}[/]",
             region_state(region),
+            since(region),
             f"{usable}/{len(region['backends'])}",
             units.seconds(region["rtt_s"]),
             units.count(region["inflight"]),
@@ -30,19 +32,22 @@ def regions_table(regions: list[Json]) -> Table:
             gauge(region["kv_ratio"]),
             units.rate(region["output_tokens_per_s"]),
             units.age(region["age_s"]),
+            why(region),
         )
     return made
 
 
 def backends_table(backends: list[Json]) -> Table:
-    columns = ("backend", "state", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age", "requests")
-    right = ("rtt", "in flight", "queue", "tokens/s", "age", "requests")
-    drop = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue")
-    made = Table((*columns, "failed", "continues", "url"), right=(*right, "failed"), drop=drop)
+    columns = ("backend", "state", "since", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
+    more = ("requests", "failed", "continues", "url", "why")
+    right = ("since", "rtt", "in flight", "queue", "tokens/s", "age", "requests", "failed")
+    drop = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue", "since")
+    made = Table((*columns, *more), right=right, drop=drop, empty=("why",))
     for backend in backends:
         made.add_row(
             f"[bold]{backend['name']}[/]",
             backend_state(backend),
+            since(backend),
             backend["engine"],
             units.seconds(backend["rtt_s"]),
             f"{backend['inflight']}/{backend['max_inflight']}",
@@ -54,6 +59,7 @@ def backends_table(backends: list[Json]) -> Table:
             units.count(backend["failures_total"]),
             backend["continues"]["how"] if backend["continues"] else units.UNKNOWN,
             f"[dim]{backend['url']}[/]",
+            why(backend),
         )
     return made
 
@@ -75,6 +81,7 @@ def backend_facts(backend: Json) -> Grid:
     return facts(
         {
             "backend": f"[bold]{backend['name']}[/]  {backend_state(backend)}",
+            "since": story(backend),
             "address": f"{backend['url']}  [dim]{backend['engine']}[/]",
             "models": escape(", ".join(backend["models"])) or units.UNKNOWN,
             "round trip": f"{rtt}, at best {best}  [dim]{units.ago(backend['rtt_age_s'])}[/]",

@@ -18,8 +18,10 @@ from router.config import Config, secret
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
+from router.control.chronicle import Chronicle
 from router.control.drains import Drains
 from router.control.notices import Notices
+from router.control.operators import Operators
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
@@ -49,6 +51,7 @@ from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
 from router.systemd import ServiceManager
 from router.telemetry.counters import Metrics
+from router.telemetry.history import History
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
 from router.telemetry.metrics import GaugeSample
@@ -122,6 +125,9 @@ class App:
             self.fleet, lambda: goals_of(self.reloader.config), self._queued, now_s=clock.monotonic_s
         )
         self._waker = self._new_waker()
+        self._chronicle = Chronicle(
+            History(name), self.fleet, self.store, last_error=self._observer.last_error, now_s=clock.monotonic_s
+        )
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -133,6 +139,8 @@ class App:
         )
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
+        for teller in (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader):
+            teller.note = self._chronicle.history.note
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
 
@@ -181,6 +189,7 @@ class App:
             drains=self._drains,
             notices=self._notices,
             burn_ins=self._burn_ins,
+            chronicle=self._chronicle,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._capacity,
             explain=explain,
@@ -292,6 +301,8 @@ class App:
         stack.push_async_callback(self._issuer.stop)
         self.telemetry.start()
         stack.callback(self.telemetry.stop)
+        await self._chronicle.start(__version__)
+        stack.push_async_callback(self._chronicle.stop)
         await self._drains.start()
         stack.push_async_callback(self._drains.stop)
         await self._control.faults.start()
@@ -326,9 +337,9 @@ class App:
         if self._worker is None:
             self.reloader.start()
             stack.push_async_callback(self.reloader.stop)
-            runner = await start_admin(self._control, admin, admin_token(config))
+            runner = await start_admin(self._control, admin, operators_of(config))
         else:
-            runner = await start_admin(self._control, admin, None, more=WORKER_ROUTES)
+            runner = await start_admin(self._control, admin, Operators(), more=WORKER_ROUTES)
         stack.push_async_callback(runner.cleanup)
 
     async def stop(self) -> None:
@@ -395,8 +406,10 @@ def _collect_seldom() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def admin_token(config: Config) -> str | None:
-    return secret(config.auth.admin_token_env) if config.auth.admin_token_env else None
+def operators_of(config: Config) -> Operators:
+    """Who may operate. Makes the file of the first start. Raises ConfigError."""
+    auth = config.auth
+    return Operators(secret(auth.admin_token_env) if auth.admin_token_env else None, auth.operators)
 
 
 def greeting(config: Config) -> str:

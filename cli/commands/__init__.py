@@ -6,6 +6,7 @@ serve     the router itself
 status    router and fleet at a glance
 top       fleet and traffic, live
 traffic   the requests
+events    the history: what changed, when, why and by whom
 explain   why a request went where it went
 capacity  how many backends there are, and how many are needed
 regions   regions and backends
@@ -14,6 +15,7 @@ burn_in   whether a backend is fit for traffic
 policies  the policies to choose from
 config    the file, and what is in force
 keys      API keys
+operators who may operate the router
 quota     how far limits are used
 chaos     injected faults
 chat      one prompt and its answer

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from cli import confirm, units
-from cli.commands.regions import Name, act, operator
+from cli.commands.regions import Name, act
 from cli.commands.traffic import span_s
 from cli.confirm import Force
-from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.context import AdminToken, AdminUrl, AsJson, Context, context, operator
 
 Json = dict[str, Any]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,9 +10,10 @@ import typer
 
 from cli import confirm, units
 from cli.client import segment
+from cli.commands.events import print_history
 from cli.commands.traffic import span_s
 from cli.confirm import Force
-from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context
+from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context, operator
 from cli.errors import CliError, Exit, StatusError
 from cli.region_states import leaving_words
 from cli.region_tables import backend_facts, print_region, probes_table, regions_table
@@ -219,10 +218,12 @@ def run_show(ctx: Context, options: NameOptions) -> None:
             ctx.out.json(found)
         else:
             ctx.out.line(backend_facts(found))
+            print_history(ctx, backend=options.name)
     elif options.as_json:
         ctx.out.json(region)
     else:
         print_region(ctx.out, region)
+        print_history(ctx, region=name)
 
 
 def run_notice(ctx: Context, options: NoticeOptions) -> None:
@@ -241,11 +242,6 @@ def run_notice(ctx: Context, options: NoticeOptions) -> None:
         left = answer["inflight"]
         rest = f"; {units.plural(left, 'request')} in flight there" if left else ""
         ctx.out.done(f"{options.name} is {leaving_words(leaving)} ({answer['applied']}){rest}")
-
-
-def operator() -> str:
-    """Who types: drains and notices tell the others."""
-    return f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"[:200]
 
 
 def act(ctx: Context, name: str, verb: str, body: Json | None) -> Json:

@@ -99,10 +99,11 @@ def _openings(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             "or say allow_open = true"
         )
         yield ("auth", "mode"), problem
-    if not is_loopback(split_address(admin)[0]) and config.auth.admin_token_env is None:
+    guarded = config.auth.admin_token_env is not None or config.auth.operators is not None
+    if not is_loopback(split_address(admin)[0]) and not guarded:
         problem = (
             f"other machines can reach {admin}: set [auth] admin_token_env to the name of an environment variable "
-            "that holds a token, or use 127.0.0.1"
+            "that holds a token, or [auth] operators to a file of tokens, or use 127.0.0.1"
         )
         yield ("router", "admin"), problem
 
@@ -215,7 +216,11 @@ def _check_sizes(reader: Reader, config: Config) -> None:
 def _check_files(reader: Reader, config: Config) -> None:
     """Refuse a file that the router writes whose path is that of another file."""
     others = {"this file": config.source, "tls_cert": config.router.tls_cert, "tls_key": config.router.tls_key}
-    written = {("journal", "path"): config.journal.path, ("store", "snapshot"): config.store.snapshot}
+    written = {
+        ("journal", "path"): config.journal.path,
+        ("store", "snapshot"): config.store.snapshot,
+        ("auth", "operators"): config.auth.operators,
+    }
     for place, path in written.items():
         for name, other in others.items():
             if path is not None and other is not None and os.path.realpath(path) == os.path.realpath(other):

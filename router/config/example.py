@@ -24,7 +24,8 @@ on_down = "share"                # while redis is away: share | deny | allow
 [auth]
 mode = "open"                    # "keys" asks clients for a key of `router keys create`;
                                  # "open" is refused on an address that other machines can reach
-# admin_token_env = "ROUTER_ADMIN_TOKEN"   # needed as soon as `admin` is not loopback
+# operators = "operators.toml"   # tokens with names and roles; the first start makes it. A token of some kind is
+                                 # needed as soon as `admin` is not loopback
 
 [plans.default]                  # limits of a key; leave one out for no limit
 requests_per_minute = 600

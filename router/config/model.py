@@ -43,6 +43,7 @@ class AuthSection:
     mode: str = "keys"  # keys | open
     allow_open: bool = False
     admin_token_env: str | None = None  # the environment variable that holds the admin token
+    operators: str | None = None  # path of the file with the tokens of operators; None: only the admin token
 
 
 @dataclass(frozen=True, slots=True)

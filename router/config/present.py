@@ -28,6 +28,7 @@ AT_START_ONLY = frozenset(
         "store.snapshot",
         "store.wait",
         "auth.admin_token_env",
+        "auth.operators",
         "continuation.breaks",
         "limits.connections",
         "journal.records",

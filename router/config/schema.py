@@ -141,6 +141,14 @@ SECTIONS: tuple[Section, ...] = (
                 problem=env_problem,
                 secret=True,
             ),
+            Setting(
+                "operators",
+                "string",
+                "File of operators: tokens, each with a name and a role (`read`, `operate`, `admin`), mode 0600. The "
+                "first start makes it, with a token for the operator `admin`: see the "
+                "[runbook](runbook.md#who-may-operate).",
+                problem=file_problem,
+            ),
         ),
     ),
     JWT_SECTION,

@@ -12,6 +12,9 @@ replies         JSON answers and errors
 views           fleet, keys and records as JSON
 last_minute     what keys used and backends answered in the last minute
 gauges          values that are read when metrics are scraped
+chronicle       writes the history, and shares it with the other routers
+operators       tokens with a name and a role
+callers         who has asked, and what is noted of it
 shared_entries  entries of the store that every router comes in line with: wishes and faults on purpose
 wishes          wishes of operators about backends and regions
 notices         which backends and regions go away at a known time

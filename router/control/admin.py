@@ -9,12 +9,14 @@ from functools import partial
 
 from aiohttp import web
 
+from router.control.callers import noting
 from router.control.gauges import samples
 from router.control.guard import Guard
 from router.control.openapi import openapi
+from router.control.operators import Operators
 from router.control.plane import ControlPlane
 from router.control.replies import failure, router_failure
-from router.control.route import CONTROL, DOCUMENT, Route
+from router.control.route import CONTROL, DOCUMENT, OPERATORS, Route
 from router.control.routes import ROUTES
 from router.errors import ConfigError, RouterError
 from router.wire.shared_port import Turn, is_shared
@@ -28,10 +30,10 @@ WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def start_admin(
-    control: ControlPlane, listener: socket.socket, token: str | None, *, more: Sequence[Route] = ()
+    control: ControlPlane, listener: socket.socket, operators: Operators, *, more: Sequence[Route] = ()
 ) -> web.AppRunner:
     """Serve operators on a listening socket. ``cleanup()`` of the runner ends it. ``more`` routes are not described."""
-    return await serve(make_app(control, token, more=more), listener)
+    return await serve(make_app(control, operators, more=more), listener)
 
 
 async def serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
@@ -43,8 +45,10 @@ async def serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
     return runner
 
 
-def make_app(control: ControlPlane, token: str | None, *, more: Sequence[Route] = ()) -> web.Application:
-    app = bare_app(Guard(token, control.now_s), control.version)
+def make_app(control: ControlPlane, operators: Operators, *, more: Sequence[Route] = ()) -> web.Application:
+    guard = Guard(operators, control.now_s)
+    guard.note = control.chronicle.history.note
+    app = bare_app(guard, control.version)
     app[CONTROL] = control
     control.telemetry.metrics.add_source(lambda: samples(control))
     for route in (*ROUTES, *more):
@@ -56,6 +60,7 @@ def bare_app(guard: Guard, version: str) -> web.Application:
     """An application with everything but its routes."""
     app = web.Application(middlewares=[_errors, _guard], client_max_size=_BODY_BYTES_MAX)
     app[_GUARD] = guard
+    app[OPERATORS] = guard.operators
     app[DOCUMENT] = openapi(ROUTES, version)
     return app
 
@@ -68,18 +73,36 @@ def add_route(app: web.Application, route: Route, handler: WebHandler) -> None:
 
 
 _OPEN = frozenset(route.name for route in ROUTES if route.open)
+_NEEDS = {route.name: route.needs for route in ROUTES}
 
 
 async def _handle(route: Route, request: web.Request) -> web.StreamResponse:
-    return await route.handler(request, request.app[CONTROL])
+    control = request.app[CONTROL]
+    if not route.writes:
+        return await route.handler(request, control)
+    ended = "failed"
+    try:
+        response = await route.handler(request, control)
+        ended = str(response.status)
+    except RouterError as error:
+        ended = error.code
+        raise
+    except ConfigError:
+        ended = "invalid_config"
+        raise
+    finally:
+        noting(request, control)("operator", f"{request.method} {request.path}", after=ended, why=route.name)
+    return response
 
 
 @web.middleware
 async def _guard(request: web.Request, handler: WebHandler) -> web.StreamResponse:
-    """Every path needs the token, unknown ones too, but for the routes that are marked open."""
-    route_name = request.match_info.route.name
-    if route_name not in _OPEN and (refusal := request.app[_GUARD].refusal(request)) is not None:
-        return refusal
+    """Every path needs a token, unknown ones too, except the routes that are marked open."""
+    name = request.match_info.route.name
+    if name not in _OPEN:
+        refusal = request.app[_GUARD].refusal(request, _NEEDS.get(name or "", "read"))
+        if refusal is not None:
+            return refusal
     return await handler(request)
 
 

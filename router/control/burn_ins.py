@@ -27,6 +27,7 @@ from router.observe.measurement import Subject, measure
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.tasks import spawn, stop, supervise
+from router.telemetry.history import Note, say_nothing
 
 _log = logging.getLogger("router.control")
 
@@ -81,6 +82,7 @@ class BurnIns:
         self._wanted: dict[str, None] = {}  # in order, by operators
         self._loop_task: asyncio.Task[None] | None = None
         self._run_task: asyncio.Task[None] | None = None
+        self.note: Note = say_nothing
 
     async def start(self) -> None:
         await self.sync()
@@ -170,6 +172,7 @@ class BurnIns:
 
     async def _run(self, b: Backend) -> None:
         mine = self._known[b.name]
+        self.note("burn-in", b.name, before=_WAITING, after=_RUNNING)
 
         def told(stage: str) -> None:
             mine.stage = stage
@@ -183,8 +186,10 @@ class BurnIns:
         mine = BurnIn(_PASSED if passed else _FAILED, self._router, clock.wall_s(), mine.identity, report=document)
         self._known[b.name] = mine
         failed = ", ".join(check["name"] for check in document["checks"] if not check["passed"])
+        why = None if passed else failed or document.get("error", "no answer")
+        self.note("burn-in", b.name, before=_RUNNING, after=mine.state, why=why)
         if not passed:
-            _log.warning("backend %s failed its burn-in: %s", b.name, failed or document.get("error", "no answer"))
+            _log.warning("backend %s failed its burn-in: %s", b.name, why)
         elif self._fleet.backends.get(b.name) is b:
             self._let_in(b)
         await self._tell(b.name, mine)

@@ -60,6 +60,7 @@ class Drains(Wishes):
         for name in over:
             _log.info("the drain of %s has lasted as long as it was meant to", name)
             await self.put(self.ending(name))
+            self.note(self.kind, name, before="draining", after="resumed", why="its time is up")
 
     def apply(self, name: str, value: str | None) -> None:
         self._fleet.set_draining(name, value is not None)

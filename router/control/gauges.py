@@ -28,6 +28,11 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_wake_calls_total", (model, action), calls)
     for group in control.capacity.groups():
         yield from _group_samples(group)
+    control.chronicle.look()
+    for kind, events in control.chronicle.history.counts.items():
+        yield GaugeSample("router_events_total", (kind,), events)
+    for labels, times in control.chronicle.transitions.items():
+        yield GaugeSample("router_backend_transitions_total", labels, times)
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
         found = control.observer.continues(backend.name)

@@ -1,4 +1,5 @@
-"""Who may use the admin API: the holder of the token, and on loopback without a token whoever is on this machine.
+"""Who may use the admin API: the holder of a token, for what its role allows; and where no token is needed, which is
+possible on loopback only, whoever is on this machine.
 
 Not a web page that an operator visits, though it may send requests through a browser on this machine:
 
@@ -9,7 +10,6 @@ Not a web page that an operator visits, though it may send requests through a br
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from router.control.callers import NAME, ROLE
+from router.control.operators import Operator, Operators
 from router.control.replies import failure
+from router.telemetry.history import Note, say_nothing
 
 _GUESSES = 10
 _WINDOW_S = 10.0
@@ -30,18 +33,19 @@ ADMIN_HEADER = "X-Router-Admin"
 
 
 class Guard:
-    """Checks one request at a time; the routes it is not asked about are open."""
+    """Checks one request at a time; the routes it is not asked about are open. ``note`` hears of who was refused."""
 
-    def __init__(self, token: str | None, now_s: Callable[[], float]) -> None:
-        self._token = token.encode() if token else None
+    def __init__(self, operators: Operators, now_s: Callable[[], float]) -> None:
+        self.operators = operators
+        self.note: Note = say_nothing
         self._now_s = now_s
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()  # window start, wrong tokens
 
-    def refusal(self, request: web.Request) -> web.Response | None:
-        """The answer to a request that may not pass; None when it may."""
+    def refusal(self, request: web.Request, role: str) -> web.Response | None:
+        """The answer to a request that may not pass; None when it may. ``role``: what is needed for what it asks."""
         if is_foreign(request.headers):
             return failure("forbidden", "Requests of web pages are not answered.")
-        if self._token is None:
+        if not self.operators.needed:
             return _refusal_without_token(request)
         peer = request.remote or ""
         if self._too_many(peer):
@@ -49,15 +53,24 @@ class Guard:
             response.headers["Retry-After"] = str(int(_WINDOW_S))
             return response
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Compared as bytes: the header may hold any character.
+        # As bytes: the header may hold any character.
         given_bytes = given.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, self._token):
-            return None
+        operator = self.operators.find(given_bytes) if scheme.lower() == "bearer" else None
+        if operator is not None:
+            request[NAME], request[ROLE] = operator.name, operator.role
+            return None if operator.may(role) else self._not_enough(request, operator, role)
         if given:
             self._count(peer)
         response = failure("unauthorized", "The admin token is missing or wrong.")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
+
+    def _not_enough(self, request: web.Request, operator: Operator, role: str) -> web.Response:
+        if role != "read":
+            told = f"needs the role {role}, has {operator.role}"
+            self.note("operator", f"{request.method} {request.path}", after="forbidden", why=told, who=operator.name)
+        text = f"This needs the role {role}; the operator {operator.name} has the role {operator.role}."
+        return failure("forbidden", text, role_needed=role)
 
     def _too_many(self, peer: str) -> bool:
         since_s, wrong = self._guesses.get(peer, (0.0, 0))

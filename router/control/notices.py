@@ -94,6 +94,7 @@ class Notices(Wishes):
         for b in self._fleet.leaving():
             if self._is_back(b, now_s):
                 _log.info("%s is back", b.name)
+                self.note(self.kind, b.name, before="gone", after="back", why="it answers its probes again")
                 changes |= self.ending(b.name)
                 break  # the next one in a second: each changes what the next would begin with
         known = {name for b in self._fleet.backends.values() for name in (b.name, b.region)}

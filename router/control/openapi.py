@@ -44,6 +44,7 @@ _ERROR: dict[str, Any] = {
                 "param": {"type": ["string", "null"]},
                 "code": {"type": "string"},
                 "problems": {"type": "array", "items": {"type": "string"}},
+                "role_needed": {"type": "string"},
             },
         }
     },

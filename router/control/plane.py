@@ -8,6 +8,7 @@ from typing import Any
 
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker
+from router.control.chronicle import Chronicle
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.reload import ConfigReloader
@@ -34,6 +35,7 @@ class ControlPlane:
     faults: SharedFaults
     notices: Notices
     capacity: CensusTaker
+    chronicle: Chronicle
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

@@ -21,6 +21,7 @@ from router.config import Config, diff, load, warnings
 from router.config.certificates import certificate_files
 from router.errors import ConfigError
 from router.tasks import spawn, stop, supervise
+from router.telemetry.history import Note, say_nothing
 
 _log = logging.getLogger("router.control")
 
@@ -90,6 +91,7 @@ class ConfigReloader:
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._signals = False
+        self.note: Note = say_nothing
 
     def start(self, *, signals: bool = True) -> None:
         """Watch the file and, with ``signals``, SIGHUP."""
@@ -109,11 +111,21 @@ class ConfigReloader:
             self._signals = False
         await stop(self._task)
 
-    async def reload(self, why: str) -> Reloaded:
+    async def reload(self, why: str, *, who: str | None = None) -> Reloaded:
         """Read the file again. Raises ConfigError with all problems; the old configuration then stays in force."""
+        before = f"generation {self.generation}"
         async with self._lock:
             with self._reloading():
-                return await self._read_again(why)
+                try:
+                    result = await self._read_again(why)
+                except ConfigError as exc:
+                    told = f"{why}: {'; '.join(exc.problems)}"
+                    self.note("config", self.config.source, before=before, after="refused", why=told, who=who)
+                    raise
+        if result.changed:
+            after, told = f"generation {result.generation}", f"{why}: {'; '.join(result.changes)}"
+            self.note("config", self.config.source, before=before, after=after, why=told, who=who)
+        return result
 
     async def _read_again(self, why: str) -> Reloaded:
         self._seen = _signature(self.config)

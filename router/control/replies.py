@@ -25,13 +25,20 @@ def listing(entries: list[Any]) -> web.Response:
 
 
 def failure(
-    code: str, message: str | None = None, *, param: str | None = None, problems: list[str] | None = None
+    code: str,
+    message: str | None = None,
+    *,
+    param: str | None = None,
+    problems: list[str] | None = None,
+    role_needed: str | None = None,
 ) -> web.Response:
     """The answer to a request that failed with one of ``errors.CODES``."""
     entry = CODES[code]
     error: dict[str, Any] = {"message": message or entry.summary, "type": entry.type, "param": param, "code": code}
     if problems is not None:
         error["problems"] = problems
+    if role_needed is not None:
+        error["role_needed"] = role_needed
     return reply({"error": error}, entry.status)
 
 

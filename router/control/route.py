@@ -8,9 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
+from router.control.operators import Operators
 from router.control.plane import ControlPlane
 
 CONTROL: web.AppKey[ControlPlane] = web.AppKey("control", ControlPlane)
+OPERATORS: web.AppKey[Operators] = web.AppKey("operators", Operators)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
 
 #: before every path
@@ -41,3 +43,14 @@ class Route:
     status: int = 200
     content_type: str = "application/json"
     open: bool = False  # needs no token
+    role: str | None = None  # that the caller needs; None: what ``needs`` says
+
+    @property
+    def needs(self) -> str:
+        """The role that the caller needs: to look, to operate, or to decide who may do what."""
+        return self.role or ("read" if self.method == "GET" else "operate")
+
+    @property
+    def writes(self) -> bool:
+        """It changes something."""
+        return self.method != "GET" and self.needs != "read"

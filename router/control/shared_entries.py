@@ -15,6 +15,7 @@ from router.complaint import Complaint
 from router.errors import RouterError
 from router.store.base import Store
 from router.tasks import stop, supervise
+from router.telemetry.history import Note, say_nothing
 
 _log = logging.getLogger("router.control")
 
@@ -36,6 +37,7 @@ class SharedEntries:
         self._complaint = Complaint()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self.note: Note = say_nothing
 
     def take(self, entries: Mapping[str, str]) -> None:
         """Come in line with what the store holds: all entries of the kind, by name."""

@@ -34,6 +34,7 @@ class SharedFaults(SharedEntries):
         self.chaos = chaos
         self.allowed = allowed
         self._known: dict[str, str] = {}  # what the store says of those in force, by name
+        self._begun: dict[str, InjectedFault] = {}  # here, and not ended by anybody
 
     async def stop(self) -> None:
         await super().stop()
@@ -43,6 +44,7 @@ class SharedFaults(SharedEntries):
         """Takes effect here at once. Returns whether the other routers know: False while the store is away."""
         async with self._lock:
             self.chaos.start(fault, for_s)
+            self._begun[fault.name] = fault
             self._unsent[fault.name] = self._known[fault.name] = _written(fault, for_s)
             _log.warning("chaos: %s, for %g s", fault, for_s)
             return await self._send()
@@ -67,6 +69,7 @@ class SharedFaults(SharedEntries):
             await super().sync()
         else:
             self._known.clear()
+        self._note_those_that_are_over()
 
     def take(self, entries: Mapping[str, str]) -> None:
         now_s = clock.wall_s()
@@ -86,8 +89,17 @@ class SharedFaults(SharedEntries):
 
     def _end(self, fault: InjectedFault) -> None:
         self.chaos.stop(fault.name)
+        self._begun.pop(fault.name, None)
         self._known.pop(fault.name, None)
         self._unsent[fault.name] = None
+
+    def _note_those_that_are_over(self) -> None:
+        if not self._begun:
+            return
+        running = {fault.name for fault, _ in self.chaos.running()}
+        for name in [name for name in self._begun if name not in running]:
+            fault = self._begun.pop(name)
+            self.note("chaos", fault.target or f"key {fault.key}", before=str(fault), after="ended")
 
 
 def _written(fault: InjectedFault, for_s: float) -> str:

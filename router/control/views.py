@@ -21,6 +21,7 @@ from router.core.scopes import TENANT
 from router.moments import iso_of
 from router.store.base import Holder, Key, LimitState
 from router.store.keys import missing_plans
+from router.telemetry.history import iso
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
 from router.upstream.chaos import KINDS, Chaos, InjectedFault
@@ -89,6 +90,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
         "usable": b.usable(now_s),
+        **_story(control, b),
         "rtt_s": b.rtt.mean_s,
         "rtt_floor_s": b.rtt.floor_s,
         "rtt_age_s": _age(b.rtt.at_s, now_s),
@@ -172,6 +174,7 @@ def region_summary(members: list[dict[str, Any]]) -> dict[str, Any]:
         "state": region_state(members),
         "draining": bool(members) and all(b["draining"] for b in members),
         "leaving": _first_to_leave(members),
+        **_story_of_region(members),
         "rtt_s": min(_known(members, "rtt_s"), default=None),
         "inflight": sum(b["inflight"] for b in members),
         "queue": _sum(_known(members, "queue")),
@@ -347,6 +350,49 @@ def _drain(control: ControlPlane, b: Backend) -> dict[str, Any] | None:
         "by": drain.by or None,
         "reason": drain.reason or None,
     }
+
+
+def _story(control: ControlPlane, b: Backend) -> dict[str, Any]:
+    """Since when a backend is as it is, why, and who has wanted it so."""
+    since_s: float | None
+    why: str | None
+    who: str | None
+    now_s = control.now_s()
+    if b.draining and (drain := control.drains.of(b.name)) is not None:
+        since_s, who, why = drain.since_s, drain.by, drain.reason
+    elif b.leaving is not None:
+        since_s, why, who = clock.wall_s() - now_s + b.leaving.since_s, "it goes away", b.leaving.by
+    elif b.burning_in_since_s is not None:
+        since_s, why, who = clock.wall_s() - now_s + b.burning_in_since_s, "it has to prove itself", None
+    else:
+        control.chronicle.look()
+        since_s, why, who = control.chronicle.story(b)
+    return _told(since_s, why, who)
+
+
+def _told(since_s: float | None, why: str | None, who: str | None) -> dict[str, Any]:
+    since = None if since_s is None else iso(since_s)
+    return {"since": since, "since_s": since_s, "why": why or None, "who": who or None}
+
+
+def _story_of_region(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same of a region: that of the backend which made it what it is."""
+    state = region_state(members)
+    if state == "down":
+        found = [m for m in members if not m["usable"]]
+    elif state == "degraded":
+        found = [m for m in members if m["state"] != State.HEALTHY.value or not m["usable"]]
+    else:
+        found = members
+    known = [m for m in found if m["since_s"] is not None]
+    if not known:
+        return _told(None, None, None)
+    first = state == "degraded"
+    decisive = min(known, key=lambda m: float(m["since_s"])) if first else max(known, key=lambda m: float(m["since_s"]))
+    told = {name: decisive[name] for name in ("since", "since_s", "why", "who")}
+    if len(members) > 1 and first and told["why"]:
+        told["why"] = f"{decisive['name']}: {told['why']}"
+    return told
 
 
 def _leaving(b: Backend, now_s: float) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from router.control.inputs import number
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import Route
+from router.telemetry.history import Note
 from router.telemetry.stats import WINDOW_S_MAX
 
 
@@ -37,7 +38,17 @@ async def adopt_config(request: web.Request, control: ControlPlane) -> web.Strea
     return reply({"generation": control.reloader.generation})
 
 
+async def note_event(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """Write into the history what the process in front has seen."""
+    told = msgspec.json.decode(await request.content.read(), type=dict[str, str | None])
+    kind, subject = told.pop("kind") or "", told.pop("subject") or ""
+    note: Note = control.chronicle.history.note
+    note(kind, subject, **told)
+    return reply({})
+
+
 WORKER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
-    Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config),
+    Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
+    Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )

@@ -311,14 +311,13 @@ class Backend(Configured):
 
     def fire(self, event: Event, now_s: float, *, silent: bool = False) -> None:
         """Take the step that ``event`` means. ``silent``: the event is that no answer came in time."""
+        before = self.state
         if not self.health.fire(event, now_s):
             return
-        bulletin = self._bulletin
-        bulletin.returns(now_s + self._params.slow_start_s)
+        self._bulletin.moved(self, before, event, now_s, silent=silent)
+        self._bulletin.returns(now_s + self._params.slow_start_s)
         if self.state is State.EJECTED:
             self.trials.clear()
-            if self.health.down or silent:
-                bulletin.silenced.append(self.name)
             if event is Event.GRAY:
                 for lane in self._lane_list:
                     lane.begin_anew()

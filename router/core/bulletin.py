@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from router.core.health import Event, State
 
 if TYPE_CHECKING:
     from router.core.backend import Backend
+
+#: Changes that nobody has asked for yet. Beyond that the oldest are forgotten.
+CHANGES_MAX = 4096
+
+
+class Change(NamedTuple):
+    """A backend's state has changed, or an ejected one turned out to be down, while ``after`` is ``before``."""
+
+    backend: str
+    region: str
+    at_s: float
+    before: State
+    after: State
+    event: Event
+    error: str | None  # how the latest attempt that failed there ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +39,7 @@ class FleetChange:
 class Bulletin:
     """Backends write here, the fleet reads."""
 
-    __slots__ = ("full", "generation", "next_return_s", "silenced")
+    __slots__ = ("_changes", "full", "generation", "next_return_s", "silenced")
 
     def __init__(self) -> None:
         #: changes so far of what the filters look at
@@ -32,6 +50,7 @@ class Bulletin:
         self.next_return_s = float("inf")
         #: names of backends that were ejected because they do not answer: what is in flight there may never end
         self.silenced: list[str] = []
+        self._changes: deque[Change] = deque(maxlen=CHANGES_MAX)
 
     def changed(self) -> None:
         """The filters must look again."""
@@ -41,6 +60,13 @@ class Bulletin:
         """A backend may be used more from ``at_s`` on. The filters must look again, now and then."""
         self.generation += 1
         self.next_return_s = min(self.next_return_s, at_s)
+
+    def moved(self, b: Backend, before: State, event: Event, now_s: float, *, silent: bool) -> None:
+        """``event`` has changed the state of ``b``. ``silent``: the event is that no answer came in time."""
+        health = b.health
+        self._changes.append(Change(b.name, b.region, now_s, before, health.state, event, b.reputation.last_error))
+        if health.state is State.EJECTED and (health.down or silent):
+            self.silenced.append(b.name)
 
     def note(self, b: Backend) -> None:
         """List ``b`` among the full ones if it is full, else take it off the list."""
@@ -53,3 +79,9 @@ class Bulletin:
         """The names since the last call."""
         silenced, self.silenced = self.silenced, []
         return silenced
+
+    def take_changes(self) -> list[Change]:
+        """The changes of states since the last call, oldest first."""
+        changes = list(self._changes)
+        self._changes.clear()
+        return changes

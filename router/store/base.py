@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from router.config import Limited, Plan
 from router.core.limits import NAMES, Amounts, Units
 from router.core.scopes import KEY, Scope
 from router.core.types import Value
+
+if TYPE_CHECKING:
+    from router.store.streams import Streams
 
 #: How the secret of every key begins.
 SECRET_PREFIX = "mr-"  # noqa: S105
@@ -148,6 +151,10 @@ class Store(Protocol):
 
     @property
     def keys(self) -> KeyRing: ...
+
+    @property
+    def streams(self) -> Streams | None:
+        """What routers tell each other in order; None: there are no others."""
 
     @property
     def state(self) -> str:

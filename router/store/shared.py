@@ -37,6 +37,7 @@ from router.store.scripts import (
     reserve_args,
 )
 from router.store.snapshot import Snapshot
+from router.store.streams import Streams
 from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.store")
@@ -90,6 +91,7 @@ class SharedStore:
         )
         self._alone = Alone(on_down, self._heart, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
+        self.streams: Streams | None = Streams(link, self._heart)
         self._ledger = Ledger(
             self._courier,
             self._scripts,

@@ -6,6 +6,7 @@ metrics   every metric, as a table
 counters  the counters and histograms of this process, and the page that Prometheus scrapes
 labels    bounds the values of labels
 kinds     groups equal requests so that they are counted at once
+history   events: what changed for all requests, when, why and by whom
 stats     counts of the last seconds and minutes
 logs      formats log lines
 text      cleans text of clients and backends before it is written

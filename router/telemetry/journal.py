@@ -10,7 +10,7 @@ import itertools
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 from msgspec import field, to_builtins
@@ -35,8 +35,10 @@ _PART_TEXT_MAX = 96
 _PARTS_MAX = 12
 _BLOCKS_MAX = 1024
 LINE_BYTES_MAX = 64 * 1024
-_SUBSCRIBERS_MAX = 32
+SUBSCRIBERS_MAX = 32
 _SUBSCRIBER_QUEUE = 1000
+
+T = TypeVar("T")
 
 
 class AttemptRecord(Value):
@@ -173,15 +175,15 @@ _PLAIN_FIELDS = tuple(
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
-class Subscription:
-    """A bounded queue of records for one reader of the tail. ``dropped`` counts those that the reader missed."""
+class Subscription(Generic[T]):
+    """A bounded queue of records, or of events, for one reader. ``dropped`` counts those that the reader missed."""
 
-    def __init__(self, match: Callable[[Record], bool] | None) -> None:
+    def __init__(self, match: Callable[[T], bool] | None) -> None:
         self._match = match
-        self._queue: asyncio.Queue[Record] = asyncio.Queue(_SUBSCRIBER_QUEUE)
+        self._queue: asyncio.Queue[T] = asyncio.Queue(_SUBSCRIBER_QUEUE)
         self.dropped = 0
 
-    def offer(self, record: Record) -> None:
+    def offer(self, record: T) -> None:
         if self._match is not None and not self._match(record):
             return
         try:
@@ -189,7 +191,7 @@ class Subscription:
         except asyncio.QueueFull:
             self.dropped += 1
 
-    async def get(self) -> Record:
+    async def get(self) -> T:
         return await self._queue.get()
 
 
@@ -204,7 +206,7 @@ class Journal:
         self._ring: deque[Record] = deque(maxlen=records)
         self._decided: deque[Record] = deque()
         self.file = file
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription[Record]] = []
 
     def add(self, record: Record) -> None:
         self._ring.append(record)
@@ -246,14 +248,14 @@ class Journal:
         """The newest matching records, newest first."""
         return list(itertools.islice((r for r in self.newest_first() if match is None or match(r)), limit))
 
-    def subscribe(self, match: Callable[[Record], bool] | None = None) -> Subscription:
+    def subscribe(self, match: Callable[[Record], bool] | None = None) -> Subscription[Record]:
         """Follow new records. Raises RuntimeError when there are too many readers already."""
-        if len(self._subscriptions) >= _SUBSCRIBERS_MAX:
-            raise RuntimeError(f"{_SUBSCRIBERS_MAX} readers follow the journal already")
+        if len(self._subscriptions) >= SUBSCRIBERS_MAX:
+            raise RuntimeError(f"{SUBSCRIBERS_MAX} readers follow the journal already")
         subscription = Subscription(match)
         self._subscriptions.append(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription[Record]) -> None:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)

@@ -10,6 +10,7 @@ from router.core.continuable import REASONS
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.core.scopes import SCOPES
+from router.telemetry.history import KINDS
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
 
 #: Ten steps for each power of ten, each about a quarter above the one before: a quantile can be read that precisely.
@@ -142,6 +143,13 @@ METRICS: tuple[MetricSpec, ...] = (
         "1 for the state the backend is in.",
         values=(("state", tuple(state.value for state in State)),),
     ),
+    MetricSpec(
+        "router_backend_transitions_total",
+        "counter",
+        ("region", "backend", "state"),
+        "How often the backend came to the state; `router events` says why.",
+        values=(("state", tuple(state.value for state in State)),),
+    ),
     MetricSpec("router_backend_usable", "gauge", ("region", "backend"), "1 when requests may be sent there."),
     MetricSpec("router_backend_draining", "gauge", ("region", "backend"), "1 while an operator drains it."),
     MetricSpec(
@@ -202,6 +210,13 @@ METRICS: tuple[MetricSpec, ...] = (
         ("model", "action"),
         "Calls that woke or started backends of a model of which nothing ran, or that ended them.",
         values=(("action", ("wake", "sleep")),),
+    ),
+    MetricSpec(
+        "router_events_total",
+        "counter",
+        ("kind",),
+        "Events of the history that this router has noted.",
+        values=(("kind", tuple(KINDS)),),
     ),
     MetricSpec("router_queue_length", "gauge", ("model",), "Requests that wait for a place, or for a backend."),
     MetricSpec("router_connections", "gauge", (), "Client connections."),

@@ -9,7 +9,7 @@ import signal
 from contextlib import AsyncExitStack
 
 from router import __version__, clock
-from router.app import STOP_S, admin_token, greeting
+from router.app import STOP_S, greeting, operators_of
 from router.config import Config
 from router.control.admin import serve
 from router.control.reload import ConfigReloader
@@ -76,7 +76,8 @@ class Parent:
             now_s=clock.monotonic_s,
             version=__version__,
         )
-        runner = await serve(fanout.app(admin_token(config)), self._listeners.admin)
+        self._reloader.note = fanout.note
+        runner = await serve(fanout.app(operators_of(config)), self._listeners.admin)
         self._stack.push_async_callback(runner.cleanup)  # operators can watch the drain
         self._stack.push_async_callback(self._stop_crew)
         if self._valkey is not None:

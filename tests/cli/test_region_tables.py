@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -51,3 +52,38 @@ def test_a_region_shows_its_last_errors_as_they_are(backend: Make, region: Make)
     sick = backend("us-east/b", last_error="refused [Errno 111]")
     print_region(Output(stream, env={}), region(backends=[backend(), sick]))
     assert "refused [Errno 111]" in stream.getvalue()
+
+
+def test_all_is_well_and_no_column_is_wasted_on_reasons(region: Make) -> None:
+    heading, line = lines_of(regions_table([region(since_s=time.time() - 250)]))
+    assert "since" in heading.split()
+    assert "why" not in heading.split()
+    assert "4m 10s" in line
+
+
+def test_what_is_down_says_since_when_and_why(region: Make, backend: Make) -> None:
+    story = {"since_s": time.time() - 250, "why": "nobody answers: connection refused", "usable": False}
+    dead = backend("us-east/a", state="ejected", **story)
+    heading, line = lines_of(regions_table([region(state="down", backends=[dead], **story)]))
+    assert heading.split()[-1] == "why"
+    assert line.endswith("nobody answers: connection refused")
+    assert lines_of(backends_table([dead]))[1].endswith("nobody answers: connection refused")
+    assert any("4m 10s · nobody answers" in line for line in lines_of(backend_facts(dead)))
+
+
+def test_who_drained_it_and_why(backend: Make) -> None:
+    drained = backend("us-east/a", draining=True, usable=False, why="new kernel", who="anna", since_s=time.time() - 5)
+    assert lines_of(backends_table([drained]))[1].endswith("new kernel; by anna")
+
+
+def test_a_narrow_terminal_keeps_the_reason_and_gives_up_figures_first(region: Make) -> None:
+    view = region(state="down", why="nobody answers", since_s=time.time() - 250, backends=[])
+    heading, *lines = lines_of(regions_table([view]), columns=48)
+    assert [line.split()[-1] for line in lines] == ["nobody", "answers"]
+    assert "kv cache" not in heading
+
+
+def lines_of(thing: object, columns: int = 0) -> list[str]:
+    stream = io.StringIO()
+    Output(stream, io.StringIO(), env={"COLUMNS": str(columns)} if columns else {}).line(thing)  # type: ignore[arg-type]
+    return stream.getvalue().splitlines()

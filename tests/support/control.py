@@ -17,8 +17,10 @@ from router.config import Config, load
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
+from router.control.chronicle import Chronicle
 from router.control.drains import Drains
 from router.control.notices import Notices
+from router.control.operators import Operators
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
@@ -29,6 +31,7 @@ from router.errors import RouterError
 from router.observe.observer import Observer
 from router.store.open import open_store
 from router.telemetry.counters import Metrics
+from router.telemetry.history import History
 from router.telemetry.journal import AttemptRecord, Journal, Record
 from router.telemetry.labels import Labels
 from router.telemetry.sink import Telemetry
@@ -107,7 +110,9 @@ def listener() -> socket.socket:
 
 
 @asynccontextmanager
-async def administering(path: Path, token: str | None = None) -> AsyncIterator[Admin]:
+async def administering(
+    path: Path, token: str | None = None, *, operators: Operators | None = None
+) -> AsyncIterator[Admin]:
     """The file must exist. Probes run only when asked for."""
     config = load(path)
     fleet = Fleet(Params(), router_region=config.router.region)
@@ -131,6 +136,8 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         return {"decision": {"asked": body}}
 
     reloader = ConfigReloader(config, [put_in_force], poll_s=0.05)
+    history = History(config.router.name)
+    chronicle = Chronicle(history, fleet, store, last_error=observer.last_error, now_s=clock.monotonic_s)
     control = ControlPlane(
         reloader=reloader,
         fleet=fleet,
@@ -142,6 +149,7 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
         capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
+        chronicle=chronicle,
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
@@ -150,9 +158,11 @@ async def administering(path: Path, token: str | None = None) -> AsyncIterator[A
         started_s=clock.monotonic_s(),
         version="1.2.3",
     )
+    for teller in (control.drains, control.notices, control.burn_ins, control.faults, reloader):
+        teller.note = history.note
     await store.start()
     await observer.start()
-    runner = await start_admin(control, listener(), token)
+    runner = await start_admin(control, listener(), operators or Operators(token))
     host, port = runner.addresses[0][:2]
     async with aiohttp.ClientSession(headers={"X-Router-Admin": "1"}) as session:
         admin = Admin(control, session, f"http://{host}:{port}", path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 
+from router.core.bulletin import CHANGES_MAX
 from router.core.decisions import Dispatch
+from router.core.health import Event, State
 from router.core.outcomes import Outcome
 from tests.support.fleets import Driver, ask, fleet_of
 
@@ -46,3 +48,31 @@ def test_the_names_of_silent_ones_are_taken_once() -> None:
         driver.fleet.observe_health(A, False, float(i))
     assert driver.fleet.take_silenced() == [A]
     assert driver.fleet.take_silenced() == []
+
+
+def test_each_change_of_a_state_is_told_once_with_what_led_to_it() -> None:
+    driver = Driver(fleet_of(A, B))
+    for i in range(10):
+        driver.fleet.observe_health(A, False, float(i))
+    driver.fail(10.0, Outcome.SERVER_ERROR, exclude=(A,))
+    down, suspect = driver.fleet.bulletin.take_changes()
+    assert (down.backend, down.region, down.before, down.after, down.event) == (
+        A,
+        "us-east",
+        State.HEALTHY,
+        State.EJECTED,
+        Event.DOWN,
+    )
+    assert down.at_s < 10.0
+    assert (suspect.backend, suspect.after, suspect.event) == (B, State.SUSPECT, Event.FAULT)
+    assert suspect.error == "server_error"
+    assert driver.fleet.bulletin.take_changes() == []
+
+
+def test_changes_that_nobody_asks_for_do_not_pile_up() -> None:
+    fleet = fleet_of(A, B)
+    for i in range(CHANGES_MAX + 100):
+        fleet.bulletin.moved(fleet.backends[A], State.HEALTHY, Event.FAULT, float(i), silent=False)
+    changes = fleet.bulletin.take_changes()
+    assert len(changes) == CHANGES_MAX
+    assert changes[-1].at_s == CHANGES_MAX + 99

@@ -4,22 +4,26 @@ process        this process: alive, ready, its metrics and figures
 fleet          regions and backends: how they are, drained, given notice, resumed, probed
 capacity       how many backends there are and how many are needed, also as Kubernetes asks for it
 requests       requests that ended, and why a request goes where it goes
+events         the history: what changed for all requests
 keys           API keys, and how far their limits are used
 configuration  the configuration in force, its reload, and the policies
+operators      who may operate, and who asks
 chaos          faults that an operator injects
 """
 
 from __future__ import annotations
 
 from router.control.route import Route
-from router.control.routes import capacity, chaos, configuration, fleet, keys, process, requests
+from router.control.routes import capacity, chaos, configuration, events, fleet, keys, operators, process, requests
 
 ROUTES: tuple[Route, ...] = (
     *process.ROUTES,
     *fleet.ROUTES,
     *capacity.ROUTES,
     *requests.ROUTES,
+    *events.ROUTES,
     *keys.ROUTES,
     *configuration.ROUTES,
+    *operators.ROUTES,
     *chaos.ROUTES,
 )

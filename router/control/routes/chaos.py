@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from router.control import views
+from router.control.callers import noting
 from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
@@ -35,6 +36,7 @@ async def start_chaos(request: web.Request, control: ControlPlane) -> web.Stream
     fault = await _fault_of(control, document)
     for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
     shared = await control.faults.begin(fault, for_s)
+    noting(request, control)("chaos", _subject(fault), after=str(fault), why=f"for {for_s:g} s")
     return reply(views.chaos(control) | views.reach(shared))
 
 
@@ -43,7 +45,12 @@ async def stop_chaos(request: web.Request, control: ControlPlane) -> web.StreamR
     target = "/".join(parts) or None
     if target is not None:
         _check_target(control, target)
+    before = [fault for fault, _ in control.faults.chaos.running()]
     shared = await control.faults.end(target)
+    going_on = {fault.name for fault, _ in control.faults.chaos.running()}
+    for fault in before:
+        if fault.name not in going_on:
+            noting(request, control)("chaos", _subject(fault), before=str(fault), after="ended")
     return reply(views.chaos(control) | views.reach(shared))
 
 
@@ -99,6 +106,10 @@ ROUTES: tuple[Route, ...] = (
         "DELETE", f"{V1}/chaos/{{region}}/{{backend}}", "stopBackendChaos", "End the fault of a backend.", stop_chaos
     ),
 )
+
+
+def _subject(fault: InjectedFault) -> str:
+    return fault.target or f"key {fault.key}"
 
 
 def _check_target(control: ControlPlane, target: str) -> None:

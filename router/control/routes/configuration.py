@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from router.control import views
+from router.control.callers import who_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
@@ -15,7 +16,7 @@ async def show_config(request: web.Request, control: ControlPlane) -> web.Stream
 
 
 async def reload_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    result = await control.reloader.reload("admin API")
+    result = await control.reloader.reload("admin API", who=who_of(request))
     keys = [views.key(k) for k in await control.store.list_keys()]
     return reply(views.reloaded(result, control.reloader.config, keys))
 

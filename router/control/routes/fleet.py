@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from router.control import views
+from router.control.callers import NAME, noting, who_of
 from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
@@ -37,7 +38,7 @@ async def drain_region(request: web.Request, control: ControlPlane) -> web.Strea
 
 
 async def resume_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _resume(control, _region_view, request.match_info["region"])
+    return await _resume(request, control, _region_view, request.match_info["region"])
 
 
 async def notice_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -45,7 +46,7 @@ async def notice_region(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def cancel_region_notice(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _cancel_notice(control, _region_view, request.match_info["region"])
+    return await _cancel_notice(request, control, _region_view, request.match_info["region"])
 
 
 async def probe_region(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -73,7 +74,7 @@ async def drain_backend(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def resume_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _resume(control, _backend_view, _backend_name(request))
+    return await _resume(request, control, _backend_view, _backend_name(request))
 
 
 async def notice_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -81,7 +82,7 @@ async def notice_backend(request: web.Request, control: ControlPlane) -> web.Str
 
 
 async def cancel_backend_notice(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return await _cancel_notice(control, _backend_view, _backend_name(request))
+    return await _cancel_notice(request, control, _backend_view, _backend_name(request))
 
 
 async def probe_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -95,6 +96,7 @@ async def begin_burn_in(request: web.Request, control: ControlPlane) -> web.Stre
     name = _backend_name(request)
     _backend_view(control, name)
     control.burn_ins.begin(name)
+    noting(request, control)("burn-in", name, after="asked for")
     return reply(views.burn_in(control, name), 202)
 
 
@@ -228,39 +230,54 @@ ROUTES: tuple[Route, ...] = (
 
 
 async def _drain(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
-    view(control, name)
+    before = view(control, name)
     document = await document_of(request, _DRAIN) if request.can_read_body else {}
     for_s = None
     if document.get("for_s") is not None:
         for_s = number_in(document, "for_s", 0.0, low=1, high=DRAIN_S_MAX)
-    by, reason = text_of(document, "by"), text_of(document, "reason")
+    by, reason = request.get(NAME) or text_of(document, "by") or who_of(request), text_of(document, "reason")
     everywhere = await control.drains.set(name, True, by=by, reason=reason, for_s=for_s)
+    if not before["draining"] or reason or for_s is not None:
+        told = [reason, "" if for_s is None else f"for {for_s:g} s"]
+        why = ", ".join(filter(None, told)) or None
+        noting(request, control)("drain", name, before=before["state"], after="draining", why=why)
     return reply(view(control, name) | views.reach(everywhere))
 
 
-async def _resume(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+async def _resume(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
     """Whatever kept requests away."""
-    view(control, name)
+    before = view(control, name)
     everywhere = await control.drains.set(name, False)
     everywhere = await control.notices.cancel(name) and everywhere
+    if any(b["draining"] for b in before.get("backends", [before])):
+        noting(request, control)("drain", name, before="draining", after="resumed")
+    _note_the_end(request, control, name, before)
     return reply(view(control, name) | views.reach(everywhere))
 
 
 async def _give_notice(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
-    view(control, name)
+    before = view(control, name)
     document = await document_of(request, _NOTICE)
     if document.get("in_s") is None:
         raise RouterError("invalid_request", "in_s says in how many seconds it goes away.", param="in_s")
     in_s = number_in(document, "in_s", 0.0, low=0, high=NOTICE_S_MAX)
     by = text_of(document, "by") or f"an operator of {control.reloader.config.router.name}"
     everywhere = await control.notices.give(name, in_s, by)
+    told = f"it goes away in {in_s:g} s, says {by}"
+    noting(request, control)("notice", name, before=before["state"], after="leaving", why=told)
     return reply(view(control, name) | views.reach(everywhere))
 
 
-async def _cancel_notice(control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
-    view(control, name)
+async def _cancel_notice(request: web.Request, control: ControlPlane, view: _View, name: str) -> web.StreamResponse:
+    before = view(control, name)
     everywhere = await control.notices.cancel(name)
+    _note_the_end(request, control, name, before)
     return reply(view(control, name) | views.reach(everywhere))
+
+
+def _note_the_end(request: web.Request, control: ControlPlane, name: str, before: dict[str, Any]) -> None:
+    if any(b["leaving"] for b in before.get("backends", [before])):
+        noting(request, control)("notice", name, before="leaving", after="stays")
 
 
 async def _probe(control: ControlPlane, backend: str) -> dict[str, Any]:

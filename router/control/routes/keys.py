@@ -9,6 +9,7 @@ from aiohttp import web
 
 from router import clock
 from router.control import views
+from router.control.callers import noting
 from router.control.inputs import document_of, expiry_of, span_in, text_of
 from router.control.last_minute import Use, used
 from router.control.plane import ControlPlane
@@ -36,6 +37,7 @@ async def create_key(request: web.Request, control: ControlPlane) -> web.StreamR
     tenant = text_of(document, "tenant") or None
     expires_s = expiry_of(document, clock.wall_s())
     key, secret = await control.store.create_key(name, plan, tenant, expires_s=expires_s)
+    noting(request, control)("key", key.id, after="created", why=f"{key.name}, plan {key.plan.name}")
     shown = views.key(key)
     entry = {name: shown[name] for name in ("id", "name", "tenant", "plan", "expires", "expires_s")}
     return reply(entry | {"key": secret}, 201)
@@ -57,6 +59,8 @@ async def change_key(request: web.Request, control: ControlPlane) -> web.StreamR
                 _plan(control, text)
     if (key := await control.store.change_key(request.match_info["key_id"], changes)) is None:
         raise RouterError("not_found", _NO_KEY)
+    told = ", ".join(f"{name} {value}" for name, value in changes.items())
+    noting(request, control)("key", key.id, after="changed", why=f"{key.name}: {told}")
     return reply(views.key(key))
 
 
@@ -69,12 +73,16 @@ async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamR
     if (made := await control.store.rotate_key(key.id, overlap_s)) is None:
         raise RouterError("not_found", _NO_KEY)
     key, secret = made
+    noting(request, control)(
+        "key", key.id, after="new secret", why=f"{key.name}; the old one works for {overlap_s:g} s"
+    )
     return reply(views.key(key) | {"key": secret})
 
 
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     key = await _find_key(control, request.match_info["key_id"])
     await control.store.revoke_key(key.id)
+    noting(request, control)("key", key.id, before="valid", after="revoked", why=key.name)
     return reply(views.key(await _find_key(control, key.id)))
 
 
@@ -111,6 +119,8 @@ async def reset_quota(request: web.Request, control: ControlPlane) -> web.Stream
     if what not in _RESETS:
         raise RouterError("invalid_request", f"what is one of {', '.join(_RESETS)}.", param="what")
     await control.store.reset_quota(holder, _RESETS[what])
+    told = holder.name if what == "all" else f"{holder.name}: {what}"
+    noting(request, control)("quota", holder.id, after="reset", why=told)
     return reply(views.quota(holder, await control.store.quota(holder), _uses(control).get(holder.id)))
 
 
@@ -155,7 +165,7 @@ _TENANT = Param("tenant", "string", "Only the limits of this tenant and of its k
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/keys", "listKeys", "Every API key, without its secret.", list_keys),
-    Route("POST", f"{V1}/keys", "createKey", "Make an API key.", create_key, body=_NEW_KEY, status=201),
+    Route("POST", f"{V1}/keys", "createKey", "Make an API key.", create_key, body=_NEW_KEY, status=201, role="admin"),
     Route("GET", f"{V1}/keys/{{key_id}}", "showKey", "One API key.", show_key),
     Route(
         "PATCH",
@@ -164,6 +174,7 @@ ROUTES: tuple[Route, ...] = (
         "Give an API key another plan, tenant, name or expiry.",
         change_key,
         body=_KEY_FIELDS,
+        role="admin",
     ),
     Route(
         "POST",
@@ -172,8 +183,9 @@ ROUTES: tuple[Route, ...] = (
         "Give an API key a new secret. It stays one key, with what it has used.",
         rotate_key,
         body=_ROTATION,
+        role="admin",
     ),
-    Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key),
+    Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key, role="admin"),
     Route(
         "GET",
         f"{V1}/quotas",
@@ -189,6 +201,7 @@ ROUTES: tuple[Route, ...] = (
         "Reset the limits of a key, or of `tenant:NAME`, `model:NAME` or `all`.",
         reset_quota,
         query=(_WHAT,),
+        role="admin",
     ),
 )
 

@@ -140,7 +140,15 @@ ROUTES: tuple[Route, ...] = (
         "One request: its attempts, and why it went where it went.",
         show_request,
     ),
-    Route("POST", f"{V1}/explain", "explain", "Where would it go, and why? Sends nothing.", explain, body=_EXPLAIN),
+    Route(
+        "POST",
+        f"{V1}/explain",
+        "explain",
+        "Where would it go, and why? Sends nothing.",
+        explain,
+        body=_EXPLAIN,
+        role="read",
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,18 @@ from aiohttp import web
 
 from router.control import views
 from router.control.admin import add_route, bare_app
+from router.control.callers import ECHO_HEADER, passed_on, who_of
 from router.control.gauges import reload_samples
 from router.control.guard import Guard
 from router.control.inputs import number
+from router.control.operators import Operators
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
 from router.control.route import DOCUMENT, Route
-from router.control.routes import ROUTES
+from router.control.routes import ROUTES, operators
+from router.control.routes.events import EVENTS_MAX
 from router.control.routes.requests import REQUESTS_MAX
+from router.tasks import spawn
 from router.telemetry.metrics import CONTENT_TYPE, SPECS, GaugeSample
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
@@ -64,8 +69,10 @@ class Fanout:
         self._started_s = now_s()
         self._version = version
 
-    def app(self, token: str | None) -> web.Application:
-        app = bare_app(Guard(token, self._now_s), self._version)
+    def app(self, operators: Operators) -> web.Application:
+        guard = Guard(operators, self._now_s)
+        guard.note = self.note
+        app = bare_app(guard, self._version)
         for route in ROUTES:
             default = _any if route.method == "GET" else _every
             add_route(app, route, partial(_handle, self, _ANSWERS.get(route.name, default), route))
@@ -82,7 +89,7 @@ class Fanout:
         all are."""
         body = await request.read()
         links = self.links()
-        asked = [_ask(link, request, body, path) for link in links]
+        asked = [_ask(link, request, body, path, echo=number > 0) for number, link in enumerate(links)]
         answers = [(link, a) for link, a in zip(links, await asyncio.gather(*asked), strict=True) if a is not None]
         good = [(link, a) for link, a in answers if a.status < 400] if lenient else []
         return _checked(good or answers)
@@ -90,8 +97,31 @@ class Fanout:
     async def one_by_one(self, request: web.Request) -> list[tuple[WorkerLink, WorkerAnswer]]:
         """The same, but each worker is asked after the one before it has answered."""
         body = await request.read()
-        answers = [(link, a) for link in self.links() if (a := await _ask(link, request, body)) is not None]
+        answers: list[tuple[WorkerLink, WorkerAnswer]] = []
+        for link in self.links():
+            if (answer := await _ask(link, request, body, echo=bool(answers))) is not None:
+                answers.append((link, answer))
         return _checked(answers)
+
+    def note(
+        self,
+        kind: str,
+        subject: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        why: str | None = None,
+        who: str | None = None,
+    ) -> None:
+        """Have a worker write into the history what this process has seen."""
+        told = {"kind": kind, "subject": subject, "before": before, "after": after, "why": why, "who": who}
+        spawn(self._note(told), name="history")
+
+    async def _note(self, told: dict[str, str | None]) -> None:
+        for link in self.links():
+            with suppress(WorkerGoneError):
+                await link.note(told)
+                return
 
     async def documents(self, request: web.Request, *, path: str | None = None, lenient: bool = False) -> list[Any]:
         return [answer.document for _, answer in await self.all(request, path=path, lenient=lenient)]
@@ -123,9 +153,13 @@ async def _handle(fanout: Fanout, answer: _Answer, route: Route, request: web.Re
         return failure("no_worker")
 
 
-async def _ask(link: WorkerLink, request: web.Request, body: bytes, path: str | None = None) -> WorkerAnswer | None:
+async def _ask(
+    link: WorkerLink, request: web.Request, body: bytes, path: str | None = None, *, echo: bool = False
+) -> WorkerAnswer | None:
+    """``echo``: another worker writes into the history what is done."""
+    headers = passed_on(request) | ({ECHO_HEADER: "1"} if echo else {})
     try:
-        return await link.ask(request.method, path or request.rel_url.raw_path_qs, body, request.content_type)
+        return await link.ask(request.method, path or request.rel_url.raw_path_qs, body, request.content_type, headers)
     except WorkerGoneError:
         return None
 
@@ -152,7 +186,7 @@ async def _any(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     body = await request.read()
     last: WorkerAnswer | None = None
     for link in fanout.links():
-        if (answer := await _ask(link, request, body)) is not None:
+        if (answer := await _ask(link, request, body, echo=last is not None)) is not None:
             last = answer
             if answer.status != 404:
                 break
@@ -233,6 +267,16 @@ async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return await tail(request, fanout.links)
 
 
+async def _events(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    limit = int(number(request, "limit", 100, low=1, high=EVENTS_MAX))
+    return listing(merge.events([d["data"] for d in await fanout.documents(request)], limit))
+
+
+async def _tail_events(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    await fanout.all(request, path=f"{_V1}/events?limit=1&{request.query_string}")
+    return await tail(request, fanout.links, once=True)
+
+
 async def _stats(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     window_s = number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)
     return reply((await fanout.window(window_s)).document())
@@ -285,7 +329,9 @@ async def _config(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    result = await fanout.reloader.reload("admin API")
+    who = who_of(request)
+    fanout.note("operator", f"{request.method} {request.path}", why="reloadConfig", who=who)
+    result = await fanout.reloader.reload("admin API", who=who)
     return reply(views.reloaded(result, fanout.reloader.config, await _keys(fanout)))
 
 
@@ -300,6 +346,20 @@ async def _keys(fanout: Fanout) -> list[Any]:
             data: list[Any] = answer.document["data"]
             return data
     return []
+
+
+def _own(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> _Answer:
+    """For what this process knows and the workers do not."""
+
+    async def answer(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+        response = await handler(request)
+        if request.method != "GET":
+            route = request.match_info.route.name
+            told = f"{request.method} {request.path}"
+            fanout.note("operator", told, after=str(response.status), why=route, who=who_of(request))
+        return response
+
+    return answer
 
 
 async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -336,6 +396,8 @@ _ANSWERS: dict[str, _Answer] = {
     "listBackends": _backends,
     "listRequests": _requests,
     "tailRequests": _tail,
+    "listEvents": _events,
+    "tailEvents": _tail_events,
     "showRequest": _any,
     "stats": _stats,
     "listKeys": _any,
@@ -349,6 +411,10 @@ _ANSWERS: dict[str, _Answer] = {
     "showConfig": _config,
     "reloadConfig": _reload,
     "listPolicies": _policies,
+    "whoami": _own(operators.whoami),
+    "listOperators": _own(operators.list_operators),
+    "addOperator": _own(operators.add_operator),
+    "removeOperator": _own(operators.remove_operator),
     "explain": _any,
     "startChaos": _chaos,
     "stopChaos": _chaos,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,15 +58,19 @@ class WorkerLink:
         await self._session.close()
 
     async def ask(
-        self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> WorkerAnswer:
         """``path`` with its query, encoded. Raises WorkerGoneError."""
         self._check()
         url = URL(_HOST + path, encoded=True)
         try:
-            async with self._session.request(
-                method, url, data=body, headers={"Content-Type": content_type, ADMIN_HEADER: "1"}, allow_redirects=False
-            ) as response:
+            sent = {"Content-Type": content_type, ADMIN_HEADER: "1", **(headers or {})}
+            async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
                 return WorkerAnswer(
                     response.status,
                     await response.read(),
@@ -80,6 +84,10 @@ class WorkerLink:
         """The worker's counts of the last seconds. Raises WorkerGoneError."""
         answer = await self.ask("GET", f"/worker/v1/window?window_s={window_s:g}")
         return msgspec.msgpack.decode(answer.body, type=Window)
+
+    async def note(self, told: Mapping[str, str | None]) -> None:
+        """Write an event of the process in front into the history. Raises WorkerGoneError."""
+        await self.ask("POST", "/worker/v1/event", msgspec.json.encode(told))
 
     async def adopt(self, config: Config, generation: int) -> str | None:
         """Put a configuration in force there. Returns None, or why it was refused. Raises WorkerGoneError."""

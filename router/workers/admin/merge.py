@@ -48,7 +48,8 @@ def backend(views: Sequence[Document]) -> Document:
     merged |= _latest(views, "rtt_age_s", _FROM_LAST_PROBE)
     merged |= _latest(views, "load_age_s", _FROM_LAST_SCRAPE)
     merged["models"] = sorted({model for v in views for model in v["models"]})
-    merged["state"] = max((v["state"] for v in views), key=[s.value for s in _WORST_LAST].index)
+    worst = max(views, key=lambda v: [s.value for s in _WORST_LAST].index(v["state"]))
+    merged |= {name: worst[name] for name in ("state", "since", "since_s", "why", "who")}
     merged["usable"] = any(v["usable"] for v in views)
     merged["asleep"] = any(v["asleep"] for v in views)
     merged["leaving"] = next((v["leaving"] for v in views if v["leaving"] is not None), None)
@@ -99,6 +100,12 @@ def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:
         for name, count in entry["last_minute"].items():
             total[name] = total.get(name, 0) + count
     return [entry | {"last_minute": sums[entry["key"]["id"]]} for entry in lists[0]]
+
+
+def events(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
+    """The events that any worker knows, the newest first. All of them know those that the store shares."""
+    every = {entry["id"]: entry for entries in lists for entry in entries}
+    return sorted(every.values(), key=lambda e: float(e["at_s"]), reverse=True)[:limit]
 
 
 def metrics(pages: Mapping[int, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -15,11 +16,16 @@ _QUEUE = 1000
 #: How soon the tail includes a worker that has been replaced.
 _LOOK_S = 0.5
 _ATTACH_S = 2.0
+#: Events that may still come from another worker.
+_REMEMBERED = 256
 
 
-async def tail(request: web.Request, links: Callable[[], Sequence[WorkerLink]]) -> web.StreamResponse:
+async def tail(
+    request: web.Request, links: Callable[[], Sequence[WorkerLink]], *, once: bool = False
+) -> web.StreamResponse:
     """Follow all workers, also those that come later, until the reader leaves. The head of the answer is sent when the
-    workers that serve now are being followed."""
+    workers that serve now are being followed. ``once``: several workers may tell the same; it is passed on once."""
+    told: deque[bytes] = deque(maxlen=_REMEMBERED if once else 0)
     follower = _Follower(links, request.rel_url.raw_path_qs)
     keeper = spawn(follower.keep_following(), name="tail of all workers")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
@@ -32,6 +38,10 @@ async def tail(request: web.Request, links: Callable[[], Sequence[WorkerLink]]) 
                 event = await asyncio.wait_for(follower.events.get(), KEEPALIVE_S)
             except TimeoutError:
                 event = b": keep-alive\n\n"
+            if event in told:
+                continue
+            if not event.startswith(b":"):
+                told.append(event)
             await response.write(event)
     finally:
         await stop(keeper, *follower.tasks.values())

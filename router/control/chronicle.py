@@ -1,0 +1,206 @@
+"""Writes the history: asks the fleet what has changed, watches the store, and shares events with the other routers.
+
+Events travel through a capped stream of the store, so that a router which starts later knows what happened before.
+While the store is away they wait here.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import Task, sleep
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from router import clock
+from router.complaint import Complaint
+from router.core.backend import Backend
+from router.core.bulletin import Change
+from router.core.fleet import Fleet
+from router.core.health import Event, State
+from router.store.base import Store
+from router.store.courier import LinkError
+from router.tasks import stop, supervise
+from router.telemetry.history import EVENTS_MAX, History, decode, encode
+
+_log = logging.getLogger("router.control")
+
+STREAM = "{mr}:events"
+#: Events that a router reads when it starts.
+_PAST = 2000
+_LOOK_S = 0.25
+_SYNC_S = 1.0
+_BATCH = 100
+#: A backend that wavers between healthy and suspect, as one does that fails now and then, is worth an event this often.
+_WAVERING_S = 60.0
+_WAVERS = frozenset({State.HEALTHY, State.SUSPECT})
+
+#: event -> why the state has changed
+WHY: dict[Event, str] = {
+    Event.SUCCESS: "a request succeeded",
+    Event.FAULT: "a request failed",
+    Event.TRIP: "too many requests failed",
+    Event.GRAY: "it is far slower than the other backends of its model",
+    Event.DOWN: "nobody answers",
+    Event.PROBES_DOUBTED: "its probes fail, though tokens come",
+    Event.PROBES_GOOD: "it answers its probes",
+    Event.TIME_UP: "the time of the ejection is over",
+    Event.TRIALS_PASSED: "its trials succeeded",
+    Event.RESET: "it was reset",
+}
+_FOR_REQUESTS = frozenset({Event.FAULT, Event.TRIP})
+
+
+class Story(NamedTuple):
+    """How a backend came to be as it is. ``since_s`` is of the wall clock."""
+
+    since_s: float
+    why: str
+    who: str | None = None
+
+
+class Chronicle:
+    """``last_error`` is what the last probe or scrape of a backend met."""
+
+    def __init__(
+        self,
+        history: History,
+        fleet: Fleet,
+        store: Store,
+        *,
+        last_error: Callable[[str], str | None],
+        now_s: Callable[[], float],
+    ) -> None:
+        self.history = history
+        #: changes of a backend's state, by region, backend and the state it came to
+        self.transitions: Counter[tuple[str, str, str]] = Counter()
+        self._fleet = fleet
+        self._store = store
+        self._last_error = last_error
+        self._now_s = now_s
+        self._began_s = clock.wall_s()
+        self._stories: dict[str, tuple[State, Story]] = {}
+        self._quiet_until_s: dict[str, float] = {}
+        self._store_state = "up"
+        self._mark = "0-0"
+        self._caught_up = False
+        self._complaint = Complaint()
+        self._task: Task[None] | None = None
+
+    async def start(self, version: str) -> None:
+        """Take over what happened before."""
+        self.history.note("router", self.history.router, after="started", why=f"version {version}")
+        await self.sync()
+        self._task = supervise(self._loop, name="history")
+
+    async def stop(self) -> None:
+        await stop(self._task)
+        self.look()
+        self.history.note("router", self.history.router, before="serving", after="stopped")
+        await self.sync()
+
+    # what happens here
+
+    def look(self) -> None:
+        """Note what has changed since the last look. Whoever shows states or events calls it before."""
+        for change in self._fleet.bulletin.take_changes():
+            self._changed(change)
+        if gone := self._stories.keys() - self._fleet.backends.keys():
+            self._forget(gone)
+        for b in self._fleet.backends.values():
+            known = self._stories.get(b.name)
+            if known is not None and known[0] is not b.state:
+                self._stories[b.name] = b.state, Story(clock.wall_s(), "another engine stands behind the name")
+        self._look_at_store()
+
+    def _forget(self, gone: Collection[str]) -> None:
+        for name in gone:
+            del self._stories[name]
+            self._quiet_until_s.pop(name, None)
+        for labels in [labels for labels in self.transitions if labels[1] in gone]:
+            del self.transitions[labels]
+
+    def _changed(self, change: Change) -> None:
+        at_s = clock.wall_s() - (self._now_s() - change.at_s)
+        why = self._why(change)
+        before, after = change.before.value, change.after.value
+        if change.backend not in self._fleet.backends:
+            return  # taken out of the file; what is in flight there still ends
+        self._stories[change.backend] = change.after, Story(at_s, why)
+        self.transitions[change.region, change.backend, after] += 1
+        if {change.before, change.after} <= _WAVERS:
+            if change.at_s < self._quiet_until_s.get(change.backend, float("-inf")):
+                return
+            self._quiet_until_s[change.backend] = change.at_s + _WAVERING_S
+        level = logging.WARNING if change.after is State.EJECTED else logging.INFO
+        _log.log(level, "backend %s is %s now, it was %s: %s", change.backend, after, before, why)
+        self.history.note("health", change.backend, before=before, after=after, why=why, at_s=at_s)
+
+    def _why(self, change: Change) -> str:
+        why = WHY[change.event]
+        if change.event is Event.TIME_UP and change.before is State.PROBATION:
+            why = "it did well in its probation"
+        if change.event in _FOR_REQUESTS:
+            error = change.error
+        elif change.event is Event.DOWN:
+            error = self._last_error(change.backend) or change.error
+        else:
+            error = None
+        return f"{why}: {error}" if error else why
+
+    def _look_at_store(self) -> None:
+        state = self._store.state
+        if state != self._store_state:
+            why = self._store.trouble if state == "down" else None
+            self.history.note("store", "store", before=self._store_state, after=state, why=why)
+            self._store_state = state
+
+    def story(self, b: Backend) -> Story:
+        """Since when, and why, its health is as it is."""
+        known = self._stories.get(b.name)
+        if known is not None:
+            return known[1]
+        born_s = clock.wall_s() - (self._now_s() - b.born_s)
+        return Story(max(born_s, self._began_s), "" if b.state is State.HEALTHY else b.state.value)
+
+    # what happens elsewhere
+
+    async def sync(self) -> None:
+        """Tell the others, and hear what they tell."""
+        streams = self._store.streams
+        if streams is None:
+            self.history.untold.clear()
+            return
+        try:
+            if not self._caught_up:
+                self._read(await streams.latest(STREAM, _PAST))
+                self._caught_up = True
+            while untold := [self.history.untold[i] for i in range(min(_BATCH, len(self.history.untold)))]:
+                await streams.append(STREAM, [encode(o) for o in untold], keep=EVENTS_MAX)
+                for _ in untold:
+                    self.history.untold.popleft()
+            while heard := await streams.after(STREAM, self._mark):
+                self._read(heard)
+        except LinkError as error:
+            self._complain(str(error))
+        else:
+            if self._complaint.settled():
+                _log.info("events are shared with the other routers again")
+
+    def _read(self, heard: list[tuple[str, bytes]]) -> None:
+        if heard:
+            self._mark = heard[-1][0]
+            self.history.take([o for _, raw in heard if (o := decode(raw)) is not None])
+
+    def _complain(self, why: str) -> None:
+        if self._store.state == "up" and self._complaint.worth_a_line(why, clock.monotonic_s()):
+            _log.warning("events cannot be shared with the other routers (%s)", why)
+
+    async def _loop(self) -> None:
+        due_s = self._now_s() + _SYNC_S
+        while True:
+            await sleep(_LOOK_S)
+            self.look()
+            if self._now_s() >= due_s:
+                due_s = self._now_s() + _SYNC_S
+                await self.sync()

@@ -1,0 +1,110 @@
+"""The history: what changed for all requests, when, why and by whom; listed, or as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from router.config.suggest import did_you_mean
+from router.control.inputs import number
+from router.control.plane import ControlPlane
+from router.control.replies import listing
+from router.control.route import V1, Param, Route
+from router.errors import RouterError
+from router.telemetry.history import KINDS, Occurrence, document
+
+EVENTS_MAX = 5000
+_KEEPALIVE_S = 15.0
+
+
+async def list_events(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    match = event_filter(request)
+    limit = int(number(request, "limit", 100, low=1, high=EVENTS_MAX))
+    control.chronicle.look()
+    return listing([document(o) for o in control.chronicle.history.list(match, limit=limit)])
+
+
+async def tail_events(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    history = control.chronicle.history
+    match, past = event_filter(request), int(number(request, "past", 0, low=0, high=EVENTS_MAX))
+    try:
+        subscription = history.subscribe(match)
+    except RuntimeError as exc:
+        raise RouterError("admission_full", f"{exc}.") from None
+    try:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        await response.write(b": connected\n\n")
+        told = history.list(match, limit=past) if past else []
+        for occurrence in reversed(told):
+            await response.write(_event(occurrence))
+        known = {occurrence.id for occurrence in told}  # some of them may have come meanwhile
+        while True:
+            try:
+                occurrence = await asyncio.wait_for(subscription.get(), _KEEPALIVE_S)
+            except TimeoutError:
+                await response.write(b": keep-alive\n\n")
+                continue
+            if occurrence.id not in known:
+                await response.write(_event(occurrence))
+    finally:
+        history.unsubscribe(subscription)
+
+
+def _event(occurrence: Occurrence) -> bytes:
+    return b"event: event\ndata: %b\n\n" % orjson.dumps(document(occurrence))
+
+
+def event_filter(request: web.Request) -> Callable[[Occurrence], bool]:
+    query = request.query
+    kinds = frozenset(filter(None, query.get("kind", "").split(",")))
+    region, backend, router = (query.get(name) for name in ("region", "backend", "router"))
+    since_s = number(request, "since_s", 0.0, low=0.0, high=1e12)
+    for kind in sorted(kinds - KINDS.keys()):
+        text = f"There is no kind {kind!r}{did_you_mean(kind, KINDS)} The kinds are {', '.join(KINDS)}."
+        raise RouterError("invalid_request", text, param="kind")
+
+    def match(o: Occurrence) -> bool:
+        return (
+            (not kinds or o.kind in kinds)
+            and (region is None or o.region == region)
+            and (backend is None or o.subject == backend)
+            and (router is None or router in (o.router, o.router.partition("#")[0]))
+            and o.at_s >= since_s
+        )
+
+    return match
+
+
+_FILTERS = (
+    Param("kind", "string", f"Only these kinds, separated by commas: {', '.join(KINDS)}."),
+    Param("region", "string", "Only what is about this region or its backends."),
+    Param("backend", "string", "Only what is about this backend, as us-east/a."),
+    Param("router", "string", "Only what this router has seen or was told."),
+)
+_SINCE = Param("since_s", "number", "Only events after this time: seconds since 1970.")
+_LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {EVENTS_MAX}, default 100).")
+_PAST = Param("past", "integer", "Events of the past to begin with, at most; default none.")
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        f"{V1}/events",
+        "listEvents",
+        "The history of all routers that share the store: what changed, when, why and by whom.",
+        list_events,
+        query=(_LIMIT, *_FILTERS, _SINCE),
+    ),
+    Route(
+        "GET",
+        f"{V1}/events/tail",
+        "tailEvents",
+        "Events as they happen: server-sent events named event.",
+        tail_events,
+        query=(*_FILTERS, _SINCE, _PAST),
+        content_type="text/event-stream",
+    ),
+)

@@ -1,0 +1,52 @@
+"""``router operators``: who may operate, as seen from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.commands.operators import (
+    AddOptions,
+    ListOptions,
+    NameOptions,
+    run_add,
+    run_list,
+    run_remove,
+    run_whoami,
+)
+from cli.errors import StatusError
+from tests.cli.conftest import Play
+
+PATH = "/admin/v1/operators"
+
+
+def test_the_token_stands_alone_on_stdout(play: Play) -> None:
+    play.admin.answers = {("POST", PATH): {"name": "anna", "role": "operate", "token": "mra-secret"}}
+    run_add(play.context, AddOptions("anna", "operate", as_json=False))
+    assert play.out == "mra-secret\n"
+    assert "role operate" in play.err
+    assert play.admin.calls == [("POST", PATH, {"name": "anna", "role": "operate"})]
+    run_add(play.context, AddOptions("anna", "operate", as_json=True))
+    assert json.loads(play.out.partition("\n")[2])["token"] == "mra-secret"
+
+
+def test_list_and_whoami(play: Play) -> None:
+    play.admin.answers = {("GET", PATH): {"data": [{"name": "anna", "role": "read"}], "file": "operators.toml"}}
+    run_list(play.context, ListOptions(as_json=False))
+    assert play.out.split() == ["operator", "role", "anna", "read"]
+    play.admin.answers = {("GET", PATH): {"data": [], "file": None}}
+    run_list(play.context, ListOptions(as_json=False))
+    assert "the section auth" in play.err
+    play.admin.answers = {("GET", "/admin/v1/whoami"): {"name": "anna", "role": "read", "token_needed": True}}
+    run_whoami(play.context, ListOptions(as_json=False))
+    assert play.out.endswith("anna, role read\n")
+
+
+def test_removing_somebody_unknown_says_where_to_look(play: Play) -> None:
+    play.admin.answers = {("DELETE", f"{PATH}/anna"): {"name": "anna", "removed": True}}
+    run_remove(play.context, NameOptions("anna", as_json=False))
+    assert "anna may not operate any more" in play.out
+    with pytest.raises(StatusError) as caught:
+        run_remove(play.context, NameOptions("bob", as_json=False))
+    assert caught.value.hint == "`router operators list` shows who there is."
