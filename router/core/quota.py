@@ -47,10 +47,11 @@ class Shortfall(NamedTuple):
 
 class Standing(NamedTuple):
     """Where an account stands at ``now_us``: per kind the deficit in microseconds (rates), the slots in use, or what
-    was spent in the current period (sums)."""
+    was spent in the current period (sums). ``born_us``: since when nothing of it has been lost."""
 
     now_us: int
     used: Units
+    born_us: int = 0
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Account:
     def standing(self) -> Standing:
         used = self.used.copy()
         used[SLOTS] = self.slots_used
-        return Standing(self.at_us, tuple(used))
+        return Standing(self.at_us, tuple(used), self.born_us)
 
 
 def charge_us(units: int, per_minute: int) -> int:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from router.core.limits import NOTHING, REQUESTS, Units
+import math
+from collections.abc import Sequence
 
+from router.core.limits import NOTHING, REQUESTS, Limits, Shape, Units
+from router.core.quota import UNITS_MAX
+
+#: Seconds of demand that a busy key holds, beside two round trips; units held twice over go back.
+HOLD_S = 0.5
+#: However busy it is, a router holds no more of a rate than this part: what it takes with it when it dies is back soon;
+#: and no more of the rest of a sum than that part, divided by the routers.
+RATE_PARTS = 8
+SUM_PARTS = 50
 #: Demand is measured over at least this long, and smoothed.
 ROLL_S = 0.1
 _SMOOTHING = 0.3
@@ -49,3 +59,20 @@ class Appetite:
         self.let_in.clear()
         self._rolled_s = now_s
         return True
+
+    def target(self, limits: Limits, shared: Sequence[int], routers: int, trip_s: float) -> tuple[Units, int]:
+        """Units to hold of each kind, in the proportions of the demand, and how many slots. An allowance takes
+        ``trip_s`` to come; ``shared`` is what the account has left."""
+        rate = self.requests
+        requests = min(UNITS_MAX, max(2.0, rate * (HOLD_S + 2 * trip_s)))
+        for i, shape, limit in limits.active:
+            if shape is not Shape.SLOTS and self.rates[i] > 0:
+                most = limit // RATE_PARTS if shape is Shape.RATE else shared[i] // (SUM_PARTS * routers)
+                requests = min(requests, most * rate / self.rates[i])
+        if requests < 1:
+            return NOTHING, 0
+        target = tuple(min(UNITS_MAX, int(each * requests / rate)) for each in self.rates)
+        if limits.slots is None:
+            return target, 0
+        usual = rate * (ROLL_S + 2 * trip_s)
+        return target, max(1, min(math.ceil(usual + 2 * math.sqrt(usual)), limits.slots // (2 * routers)))

@@ -23,6 +23,7 @@ from router.store.courier import Command, Courier, LinkError, call
 from router.store.purse import Purse, Settlement
 from router.store.scripts import (
     Scripts,
+    Word,
     account_keys,
     grant_args,
     head,
@@ -136,7 +137,7 @@ class Ledger:
             return
         cost, slots = want
         purse.asking = True
-        args = [*head(purse.limits, self._lease_us, purse.standing), *grant_args(cost, 2 * self._routers(), slots)]
+        args = [*self.head(purse), *grant_args(cost, 2 * self._routers(), slots)]
         command = call(self._scripts.grant, purse_keys(purse.account, purse.name), args)
         until_s = self._monotonic_s() + self._lease_s
         purse.taken.asked()
@@ -144,6 +145,9 @@ class Ledger:
             command, partial(self._granted_late, purse, slots, until_s), lost=partial(self.lost, purse, slots)
         )
         future.add_done_callback(partial(self._granted, purse, slots, until_s))
+
+    def head(self, purse: Purse) -> list[Word]:
+        return head(purse.limits, self._lease_us, purse.tell())
 
     def lost(self, purse: Purse, slots: tuple[str, ...]) -> None:
         """A question has no answer and will have none; it may have taken something, and these slots."""
@@ -156,7 +160,7 @@ class Ledger:
         number, back, taken_us, release = message or (purse.number, NOTHING, 0, ())
         args = settle_args(back, taken_us, number, release, renew)
         keys = purse_keys(purse.account, purse.name)
-        return call(self._scripts.settle, keys, [*head(purse.limits, self._lease_us, purse.standing), *args])
+        return call(self._scripts.settle, keys, [*self.head(purse), *args])
 
     def send(self, purse: Purse, *, everything: bool = False) -> None:
         """Send a settlement if there is something to settle or to renew, none is under way, and the store is up."""
@@ -230,7 +234,8 @@ class Ledger:
         """The store has lost its data: commands that tell it the last known state of each account. It takes the highest
         use that any router saw; use that no router saw is forgotten."""
         now_s = self._monotonic_s()
-        known = [Memory(p.account, p.limits, p.standing, p.standing_s) for p in self.purses.values() if p.standing]
+        purses = self.purses.values()
+        known = [Memory(p.account, p.limits, s, p.standing_s) for p in purses if (s := p.tell()) is not None]
         return [
             call(self._scripts.look, account_keys(m.account), head(m.limits, self._lease_us, m.standing))
             for m in (*known, *self._memories.values())

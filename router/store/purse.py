@@ -11,7 +11,6 @@ Pure: time is handed in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from operator import add, gt, le, lt, neg, sub
 from typing import NamedTuple
@@ -21,22 +20,18 @@ from router.core.exposure import capped, may_break, needed
 from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
 from router.core.quota import UNITS_MAX, Account, Standing, settle
 from router.store.answers import SHOWN, remaining
-from router.store.appetite import QUIET_S, ROLL_S, Appetite
+from router.store.appetite import QUIET_S, SUM_PARTS, Appetite
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import Share
 from router.store.slots import Slots
 from router.store.taken import Taken
 
-#: Seconds of demand that a busy key holds, beside two round trips; what is held twice over goes back.
-HOLD_S = 0.5
 #: A key whose store is far away holds enough for a few requests, until long after the last one, so that the next need
 #: not wait for an ocean. All routers together keep no more than a part of a limit in this way.
 KEPT_REQUESTS = 8
 KEPT_SLOTS = 2
 KEPT_S = 600.0
-_KEPT_PARTS = {Shape.RATE: 4, Shape.SLOTS: 10, Shape.SUM: 50}
-#: However busy it is, a router holds no more of a rate than this part: what it takes with it when it dies is back soon.
-RATE_PARTS = 8
+_KEPT_PARTS = {Shape.RATE: 4, Shape.SLOTS: 10, Shape.SUM: SUM_PARTS}
 #: Requests per second from which a key is busy, and below which it no longer is.
 BUSY_RATE = 2.0
 IDLE_RATE = 1.0
@@ -68,6 +63,7 @@ class Purse:
     """``dirty``: it is about to be visited. ``name`` is what the store calls this purse among those of the account."""
 
     __slots__ = (
+        "_before_loss",
         "_counted",
         "_floored",
         "_full_s",
@@ -141,6 +137,7 @@ class Purse:
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
+        self._before_loss: Standing | None = None  # where the account stood then
         self.standing_s = now_s
         self.routers = 1  # that share the limits
         self.exposed = list(NOTHING)  # what is in flight may use more than it reserved (core/exposure)
@@ -261,6 +258,9 @@ class Purse:
 
     def note(self, standing: Standing, now_s: float) -> None:
         """Take in where the account stands."""
+        before = self.standing
+        if before is not None and before.now_us < standing.born_us:
+            self._before_loss = before
         self.standing, self.standing_s = standing, now_s
         for i, shape, limit in self.limits.active:
             used = standing.used[i]
@@ -272,6 +272,15 @@ class Purse:
                 self._shared[i] = max(0, limit - used)
                 self.room[i] = self._shared[i] // (2 * self.routers)
         self._floored = any(map(gt, self.exposed, self.room))
+
+    def forget(self) -> None:
+        """An operator has reset the account: it must not be put back."""
+        self.standing, self._before_loss, self.denied_until_s = None, None, 0.0
+
+    def tell(self) -> Standing | None:
+        """Where this router last saw the account, for the next command: as it stood before the store lost it, once."""
+        told, self._before_loss = self._before_loss or self.standing, None
+        return told
 
     def granted(self, taken: Units, slots: tuple[str, ...], now_s: float, until_s: float) -> None:
         """Add an allowance; ``slots`` are those that were offered, leased until then. After an empty one, do not ask
@@ -298,30 +307,10 @@ class Purse:
         self.busy = requests_rate >= (IDLE_RATE if self.busy else BUSY_RATE)
         self.kept = self.kept and now_s - self.touched_s <= KEPT_S
         if self.busy:
-            target, slots = self._busy_target(requests_rate, trip_s)
+            target, slots = self.appetite.target(self.limits, self._shared, self.routers, trip_s)
             self._aim(target, slots, low_slots=max(int(requests_rate * trip_s), slots // 2))
         else:
             self._aim(NOTHING, 0, low_slots=0)
-
-    def _busy_target(self, requests_rate: float, trip_s: float) -> tuple[Units, int]:
-        """Units to hold of each kind, in the proportions of the demand, and how many slots."""
-        requests = min(UNITS_MAX, max(2.0, requests_rate * (HOLD_S + 2 * trip_s)))
-        for i, shape, limit in self.limits.active:
-            if shape is Shape.RATE:
-                most = limit // RATE_PARTS
-            elif shape is Shape.SUM:
-                most = self._shared[i] // (_KEPT_PARTS[shape] * self.routers)
-            else:
-                continue
-            if self.appetite.rates[i] > 0:
-                requests = min(requests, most * requests_rate / self.appetite.rates[i])
-        if requests < 1:
-            return NOTHING, 0
-        target = tuple(min(UNITS_MAX, int(rate * requests / requests_rate)) for rate in self.appetite.rates)
-        if self.limits.slots is None:
-            return target, 0
-        usual = requests_rate * (ROLL_S + 2 * trip_s)
-        return target, max(1, min(math.ceil(usual + 2 * math.sqrt(usual)), self.limits.slots // (2 * self.routers)))
 
     def keep(self, cost: Units, routers: int, now_s: float) -> None:
         """From now on hold enough for some such requests, also while there are none."""

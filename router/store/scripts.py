@@ -122,7 +122,8 @@ def read_taken(reply: Sequence[bytes | None]) -> Units:
 
 
 def read_standing(reply: Sequence[int]) -> Standing:
-    return Standing(reply[0], tuple(reply[1:]))
+    now_us, born_us, *used = reply
+    return Standing(now_us, tuple(used), born_us)
 
 
 def marks_args(keep: int, told: Sequence[tuple[tuple[str, str], float]]) -> list[Word]:

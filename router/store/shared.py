@@ -29,7 +29,6 @@ from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.scripts import (
     account_keys,
-    head,
     load_scripts,
     purse_keys,
     read_reserve,
@@ -206,7 +205,7 @@ class SharedStore:
         if not purse.holds or purse.nearly_out(units):
             self._ledger.send(purse, everything=True)  # it may be what this request lacks
         args = [
-            *head(purse.limits, self._lease_us, purse.standing),
+            *self._ledger.head(purse),
             *reserve_args(needed, (slot,) if slot and new else ()),
         ]
         command = call(self._scripts.reserve, purse_keys(purse.account, purse.name), args)
@@ -290,7 +289,7 @@ class SharedStore:
         """From the store; while it is away, what this router knows and gives out."""
         purse = self._ledger.purse(holder)
         held, slots = purse.balance, len(purse.slots.idle)  # as of what the store has been told when it looks
-        asked = head(purse.limits, self._lease_us, purse.standing)
+        asked = self._ledger.head(purse)
         try:
             reply = await self._courier.post(call(self._scripts.look, account_keys(purse.account), asked))
         except LinkError:
@@ -304,9 +303,7 @@ class SharedStore:
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
         await insist(lambda: self._link.run([Command(("HDEL", account_keys(holder.id)[0], *fields))]))
-        purse = self._ledger.purse(holder)
-        purse.denied_until_s = 0.0
-        purse.standing = None  # it must not be put back
+        self._ledger.purse(holder).forget()
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         await once(self._sync.set_runtime(name, value))

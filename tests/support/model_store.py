@@ -125,7 +125,7 @@ def _added(taken: Units, more: Sequence[int]) -> Units:
 def _reply(words: list[int], account: Account, limits: Limits) -> list[int]:
     standing = account.standing()
     used = [n if kind.field or limits.slots is not None else 0 for kind, n in zip(KINDS, standing.used, strict=True)]
-    return [*words, standing.now_us, *used]
+    return [*words, standing.now_us, standing.born_us, *used]
 
 
 @dataclass

@@ -12,10 +12,13 @@ from tests.support.certificates import Certificate
 
 
 @contextlib.contextmanager
-def tls_front(server_port: int, made: Certificate) -> Iterator[int]:
-    """The port. ``made`` is what it shows."""
+def tls_front(server_port: int, made: Certificate, *, clients: Certificate | None = None) -> Iterator[int]:
+    """The port. ``made`` is what it shows; clients must show a certificate of the authority ``clients``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.cert, made.key)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients.cert)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         threading.Thread(target=_accept, args=(listener, server_port, context), daemon=True).start()
         try:

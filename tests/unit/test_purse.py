@@ -14,11 +14,12 @@ from router.core.quota import Account, Shortfall, Standing
 from router.errors import RouterError
 from router.gateway.auth import Authenticator
 from router.store.answers import limit_states, refusal
+from router.store.appetite import HOLD_S
 from router.store.base import Key, Refusal, Reservation, Shown
 from router.store.degraded import PROBE_S, PROBE_S_MAX, Breaker, Share
 from router.store.keys import KeyRecord, Ring, new_key
 from router.store.memory import MemoryStore
-from router.store.purse import DENY_S, HOLD_S, TOLD_S, Purse
+from router.store.purse import DENY_S, TOLD_S, Purse
 
 NOW_US = 1_800_000_000_000_000
 PLAN = Plan("p", requests_per_minute=60_000, tokens_per_minute=6_000_000, concurrent=1000, budget_usd_month=100.0)
@@ -239,6 +240,16 @@ def test_a_purse_is_put_away_only_when_nobody_could_miss_it() -> None:
     assert purse.settlement(1000.0) is not None
     purse.acknowledged()
     assert purse.spent_out(1000.0, 60)
+
+
+def test_where_an_account_stood_before_the_store_lost_it_is_told_once() -> None:
+    purse = new_purse()
+    before, after = Standing(NOW_US, took(5), 0), Standing(NOW_US + 20, took(1), NOW_US + 10)
+    purse.note(before, 0.0)
+    purse.note(after, 0.1)
+    assert [purse.tell(), purse.tell()] == [before, after]
+    purse.note(after._replace(now_us=NOW_US + 30), 0.2)
+    assert purse.tell() == purse.standing
 
 
 # shares

@@ -286,9 +286,10 @@ local function found(a, n)
   a.used[SLOTS] = a.used[SLOTS] - n
 end
 
--- The end of every reply: at, and the standing of each kind.
+-- The end of every reply: at, born, and the standing of each kind.
 local function standing(reply, a)
   reply[#reply + 1] = a.at
+  reply[#reply + 1] = a.born
   for i = 1, #KINDS do
     reply[#reply + 1] = a.used[i]
   end

@@ -118,6 +118,33 @@ async def test_a_private_authority_is_honoured_by_one_server(authority: Certific
             await answers(store)
 
 
+async def test_a_certificate_of_the_client(authority: Certificate, tmp_path: Path) -> None:
+    mine = certificate(tmp_path, "router")
+    with Valkey(unix=False) as valkey, tls_front(valkey.port, authority, clients=mine) as port:
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.cert}"
+        async with router(f"{url}&ssl_certfile={mine.cert}&ssl_keyfile={mine.key}", PLAN) as store:
+            await answers(store)
+        async with router(url, PLAN) as store:
+            assert store.state == "down", "it shows no certificate"
+
+
+async def test_the_server_s_own_tls(authority: Certificate) -> None:
+    """Only where the Valkey of the tests is built with TLS; elsewhere the front above stands for it."""
+    port = free_port()
+    args = ("--tls-port", str(port), "--tls-cert-file", str(authority.cert), "--tls-key-file", str(authority.key))
+    valkey = Valkey(args=(*args, "--tls-ca-cert-file", str(authority.cert)))
+    try:
+        valkey.start()
+    except RuntimeError:
+        pytest.skip("the Valkey of the tests is built without TLS")
+    else:
+        mine = f"ssl_certfile={authority.cert}&ssl_keyfile={authority.key}"
+        async with router(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.cert}&{mine}", PLAN) as store:
+            await answers(store)
+    finally:
+        valkey.close()
+
+
 async def test_a_private_authority_is_honoured_by_sentinels_and_their_primary(authority: Certificate) -> None:
     with Valkey(unix=False) as valkey, tls_front(valkey.port, authority) as port:
         # the sentinel tells the port that speaks both, and uses it itself without TLS
