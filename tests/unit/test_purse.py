@@ -242,16 +242,6 @@ def test_a_purse_is_put_away_only_when_nobody_could_miss_it() -> None:
     assert purse.spent_out(1000.0, 60)
 
 
-def test_where_an_account_stood_before_the_store_lost_it_is_told_once() -> None:
-    purse = new_purse()
-    before, after = Standing(NOW_US, took(5), 0), Standing(NOW_US + 20, took(1), NOW_US + 10)
-    purse.note(before, 0.0)
-    purse.note(after, 0.1)
-    assert [purse.tell(), purse.tell()] == [before, after]
-    purse.note(after._replace(now_us=NOW_US + 30), 0.2)
-    assert purse.tell() == purse.standing
-
-
 # shares
 
 
