@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from router import __version__, clock
-from router.config import Config, secret
+from router.config import AutoscalingSection, Config, secret
 from router.control.admin import start_admin
+from router.control.autoscalers import Autoscalers
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
 from router.control.chronicle import Chronicle
@@ -128,6 +129,8 @@ class App:
         self._chronicle = Chronicle(
             History(name), self.fleet, self.store, last_error=self._observer.last_error, now_s=clock.monotonic_s
         )
+        asking = config.autoscaling if worker is None else AutoscalingSection()
+        self._autoscalers = Autoscalers(asking, self._capacity.told, shared=config.router.share_port)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -250,6 +253,7 @@ class App:
         if self._tls is not None:
             self._tls.renew()
         self._pools.renew_tls()
+        self._autoscalers.renew()
         self._observer.renew_tls()
 
     def _announce(self, generation: int) -> None:
@@ -338,6 +342,8 @@ class App:
             self.reloader.start()
             stack.push_async_callback(self.reloader.stop)
             runner = await start_admin(self._control, admin, operators_of(config))
+            await self._autoscalers.start()
+            stack.push_async_callback(self._autoscalers.stop)
         else:
             runner = await start_admin(self._control, admin, Operators(), more=WORKER_ROUTES)
         stack.push_async_callback(runner.cleanup)

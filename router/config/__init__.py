@@ -34,6 +34,7 @@ from router.config.loader import load, parse
 from router.config.model import (
     AllSection,
     AuthSection,
+    AutoscalingSection,
     Config,
     CorsSection,
     HedgeSection,
@@ -63,6 +64,7 @@ __all__ = [
     "EXAMPLE",
     "AllSection",
     "AuthSection",
+    "AutoscalingSection",
     "Config",
     "CorsSection",
     "HedgeSection",

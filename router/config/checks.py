@@ -76,6 +76,11 @@ def _check_router(reader: Reader, config: Config) -> None:
         reader.problem(("router", name), f"needs {other} beside it")
     if router.tls_client_ca is not None and router.tls_cert is None:
         reader.problem(("router", "tls_client_ca"), "needs tls_cert and tls_key beside it")
+    told = config.autoscaling
+    if told.listen is not None and (told.tls_cert is None or told.tls_key is None):
+        reader.problem(("autoscaling", "listen"), "needs tls_cert and tls_key: Kubernetes asks over TLS only")
+    if told.keda is not None and find_spec("grpc") is None:
+        reader.problem(("autoscaling", "keda"), "needs grpcio: pip install 'meridian-router[keda]'")
     addresses_good = listen_problem(router.listen) is None and listen_problem(router.admin) is None
     if addresses_good and same_port(router.listen, router.admin):
         reader.problem(("router", "admin"), f'has the same port as listen, "{router.listen}"')
@@ -247,7 +252,10 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
 
 def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
     """Check each table that names files once; the files of a region are for all its backends."""
-    tables: list[tuple[tuple[str | int, ...], Any]] = [(("router",), document.get("router"))]
+    tables: list[tuple[tuple[str | int, ...], Any]] = [
+        (("router",), document.get("router")),
+        (("autoscaling",), document.get("autoscaling")),
+    ]
     for index, region in enumerate(config.regions):
         table = document["regions"][index]
         tables.append((("regions", index), table))

@@ -15,6 +15,7 @@ from router.config import checks
 from router.config.model import (
     AllSection,
     AuthSection,
+    AutoscalingSection,
     Config,
     ContinuationSection,
     CorsSection,
@@ -145,6 +146,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         limits=LimitsSection(**values("limits")),
         continuation=ContinuationSection(**values("continuation")),
         hedge=HedgeSection(**values("hedge")),
+        autoscaling=AutoscalingSection(**values("autoscaling")),
         responses=ResponsesSection(**values("responses")),
         tokens=TokensSection(**values("tokens")),
         journal=JournalSection(**values("journal")),

@@ -129,6 +129,15 @@ class ModelTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoscalingSection:
+    listen: str | None = None  # HTTPS for the aggregation layer of Kubernetes
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    keda: str | None = None  # gRPC for KEDA
+
+
+@dataclass(frozen=True, slots=True)
 class WakeSection:
     url: str | None = field(default=None, repr=False)  # of a webhook; it may hold a secret
     token_env: str | None = None  # the environment variable that holds its bearer token
@@ -256,6 +265,7 @@ class Config:
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     hedge: HedgeSection = field(default_factory=HedgeSection)
+    autoscaling: AutoscalingSection = field(default_factory=AutoscalingSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     tokens: TokensSection = field(default_factory=TokensSection)
     continuation: ContinuationSection = field(default_factory=ContinuationSection)

@@ -1,9 +1,10 @@
-"""The keys of ``[models.NAME]``: which models answer for a name, what they cost, and how many backends are to run."""
+"""The keys of ``[models.NAME]``: which models answer for a name, what they cost, and how many backends are to run; and
+those of ``[autoscaling]``: where autoscalers ask for that number."""
 
 from __future__ import annotations
 
-from router.config.address import webhook_problem
-from router.config.names import each, env_problem, model_problem, scale_problem
+from router.config.address import listen_problem, webhook_problem
+from router.config.names import each, env_problem, file_problem, model_problem, scale_problem
 from router.config.plan_keys import LIMIT_KEYS, price_setting
 from router.config.setting import Setting
 
@@ -101,6 +102,32 @@ MODEL_KEYS: tuple[Setting, ...] = (
             Setting("held_bytes", "integer", "Most bytes of their bodies, together.", low=1024, high=2**40),
             Setting("wait_s", "number", "Seconds for which one is held.", above=0, high=_DAY_S),
         ),
+    ),
+)
+
+AUTOSCALING_KEYS: tuple[Setting, ...] = (
+    Setting(
+        "listen",
+        "string",
+        "HOST:PORT of an HTTPS listener that answers as external.metrics.k8s.io/v1beta1 and nothing else: for the "
+        "aggregation layer of Kubernetes, which has no admin token.",
+        problem=listen_problem,
+    ),
+    Setting("tls_cert", "string", "PEM file with its certificate.", problem=file_problem),
+    Setting("tls_key", "string", "PEM file with the private key.", problem=file_problem),
+    Setting(
+        "tls_client_ca",
+        "string",
+        "PEM file with the authority of the aggregation layer's certificate (requestheader-client-ca-file). Without it "
+        "whoever reaches the port may read the numbers.",
+        problem=file_problem,
+    ),
+    Setting(
+        "keda",
+        "string",
+        "HOST:PORT of a gRPC listener that answers as KEDA's external scaler, without TLS. Needs `pip install "
+        "'meridian-router[keda]'`.",
+        problem=listen_problem,
     ),
 )
 

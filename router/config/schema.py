@@ -9,6 +9,7 @@ from router.config.address import listen_problem, url_problem
 from router.config.jwt_schema import JWT_INNER, JWT_SECTION
 from router.config.model import (
     AuthSection,
+    AutoscalingSection,
     ContinuationSection,
     CorsSection,
     HedgeSection,
@@ -24,7 +25,7 @@ from router.config.model import (
     TokensSection,
     WakeSection,
 )
-from router.config.model_keys import MODEL_KEYS
+from router.config.model_keys import AUTOSCALING_KEYS, MODEL_KEYS
 from router.config.names import (
     each,
     env_problem,
@@ -274,6 +275,12 @@ SECTIONS: tuple[Section, ...] = (
             Setting("budget", "number", "Hedges in percent of all attempts, at most.", low=0.0, high=50.0),
             Setting("floor", "number", "Seconds before which no first token counts as late.", low=0.0, high=60.0),
         ),
+    ),
+    Section(
+        "autoscaling",
+        "Where autoscalers ask how many backends are needed, besides the admin address.",
+        AutoscalingSection,
+        AUTOSCALING_KEYS,
     ),
     Section(
         "responses",

@@ -21,6 +21,9 @@ notices         which backends and regions go away at a known time
 drains          which backends and regions are drained, shared through the store
 shared_faults   faults on purpose, shared through the store
 capacity        how many backends there are and how many are needed, kept up to date
+autoscalers     the listeners of autoscalers, which have no admin token
+keda            the external scaler of KEDA, over gRPC
+keda_messages   its messages as bytes
 external_metrics  the same as documents of Kubernetes
 selectors       label selectors of Kubernetes
 waking          models of which nothing need run: when they are woken and put to sleep

@@ -12,6 +12,7 @@ from router import __version__, clock
 from router.app import STOP_S, greeting, operators_of
 from router.config import Config
 from router.control.admin import serve
+from router.control.autoscalers import Autoscalers
 from router.control.reload import ConfigReloader
 from router.gateway.tls import ServerTls
 from router.store.embedded import EmbeddedValkey
@@ -79,6 +80,9 @@ class Parent:
         self._reloader.note = fanout.note
         runner = await serve(fanout.app(operators_of(config)), self._listeners.admin)
         self._stack.push_async_callback(runner.cleanup)  # operators can watch the drain
+        self._autoscalers = Autoscalers(config.autoscaling, fanout.capacity, shared=config.router.share_port)
+        await self._autoscalers.start()
+        self._stack.push_async_callback(self._autoscalers.stop)
         self._stack.push_async_callback(self._stop_crew)
         if self._valkey is not None:
             await self._valkey.start()

@@ -56,7 +56,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
         RUNTIME: [*project["dependencies"], *extras["embedded"], *extras["jwt"]],
         BUILD: groups["build"],
         DEV: [*project["dependencies"], *extras["dev"], *groups["model"]]
-        + [requirement for name in ("embedded", "jwt", "real") for requirement in extras[name]],
+        + [requirement for name in ("embedded", "jwt", "keda", "real") for requirement in extras[name]],
     }
     for lock, requirements in wanted.items():
         held = pins(lock)

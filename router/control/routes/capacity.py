@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from router import clock
 from router.control import external_metrics as kubernetes
+from router.control.autoscalers import metric_answer
 from router.control.capacity import document
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
-from router.control.selectors import SelectorError
 
 _BASE = f"/apis/{kubernetes.VERSION}"
 
@@ -32,15 +31,7 @@ async def list_metrics(request: web.Request, control: ControlPlane) -> web.Strea
 
 
 async def show_metric(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    metric, selector = request.match_info["metric"], request.query.get("labelSelector", "")
-    try:
-        entries = document(control.capacity.groups())["data"]
-        return reply(kubernetes.values(entries, metric, selector, clock.wall_s()))
-    except KeyError:
-        known = ", ".join(kubernetes.METRICS)
-        return reply(kubernetes.status(404, "NotFound", f"There is no such metric. There are: {known}."), 404)
-    except SelectorError as error:
-        return reply(kubernetes.status(400, "BadRequest", str(error)), 400)
+    return metric_answer(request, document(control.capacity.groups())["data"])
 
 
 _SELECTOR = Param("labelSelector", "string", "A label selector of Kubernetes over region and model.")

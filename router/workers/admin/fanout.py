@@ -17,6 +17,7 @@ from aiohttp import web
 
 from router.control import views
 from router.control.admin import add_route, bare_app
+from router.control.autoscalers import metric_answer
 from router.control.callers import ECHO_HEADER, passed_on, who_of
 from router.control.gauges import reload_samples
 from router.control.guard import Guard
@@ -44,8 +45,7 @@ _KEY_POLL_S = 0.01
 _Answer = Callable[["Fanout", web.Request], Awaitable[web.StreamResponse]]
 
 
-class NoWorkerError(Exception):
-    """No worker answers."""
+class NoWorkerError(Exception): ...
 
 
 class Fanout:
@@ -74,8 +74,8 @@ class Fanout:
         guard.note = self.note
         app = bare_app(guard, self._version)
         for route in ROUTES:
-            default = _any if route.method == "GET" else _every
-            add_route(app, route, partial(_handle, self, _ANSWERS.get(route.name, default), route))
+            answer = _ANSWERS.get(route.name, _any if route.method == "GET" else _every)
+            add_route(app, route, partial(_handle, self, answer, route))
         return app
 
     @property
@@ -85,8 +85,7 @@ class Fanout:
     async def all(
         self, request: web.Request, *, path: str | None = None, lenient: bool = False
     ) -> list[tuple[WorkerLink, WorkerAnswer]]:
-        """The answers of all workers that answer. If one of them is an error, raises it instead; ``lenient``: only if
-        all are."""
+        """The answers of all workers that answer. Raises the first that is an error; ``lenient``: only if all are."""
         body = await request.read()
         links = self.links()
         asked = [_ask(link, request, body, path, echo=number > 0) for number, link in enumerate(links)]
@@ -99,8 +98,8 @@ class Fanout:
         body = await request.read()
         answers: list[tuple[WorkerLink, WorkerAnswer]] = []
         for link in self.links():
-            if (answer := await _ask(link, request, body, echo=bool(answers))) is not None:
-                answers.append((link, answer))
+            answer = await _ask(link, request, body, echo=bool(answers))
+            answers += [(link, answer)] if answer is not None else []
         return _checked(answers)
 
     def note(
@@ -125,6 +124,12 @@ class Fanout:
 
     async def documents(self, request: web.Request, *, path: str | None = None, lenient: bool = False) -> list[Any]:
         return [answer.document for _, answer in await self.all(request, path=path, lenient=lenient)]
+
+    async def capacity(self) -> dict[str, Any]:
+        """Backends that are there and needed, by what all workers say. Nothing while none answers."""
+        asked = [link.ask("GET", f"{_V1}/capacity", b"", "application/json") for link in self.links()]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        return merge.capacity([a.document for a in found if isinstance(a, WorkerAnswer) and a.status == 200])
 
     async def window(self, window_s: float) -> Window:
         windows = await asyncio.gather(*(link.window(window_s) for link in self.links()), return_exceptions=True)
@@ -250,6 +255,14 @@ async def _regions(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 async def _backends(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return listing(merge.backends([d["data"] for d in await fanout.documents(request)]))
+
+
+async def _capacity(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return reply(await fanout.capacity())
+
+
+async def _metric(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return metric_answer(request, (await fanout.capacity())["data"])
 
 
 async def _requests(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -394,6 +407,8 @@ _ANSWERS: dict[str, _Answer] = {
     "status": _status,
     "listRegions": _regions,
     "listBackends": _backends,
+    "showCapacity": _capacity,
+    "showExternalMetric": _metric,
     "listRequests": _requests,
     "tailRequests": _tail,
     "listEvents": _events,

@@ -75,6 +75,19 @@ def regions(lists: Sequence[Sequence[Document]]) -> list[Document]:
     return [region(views) for views in _by_name(lists)]
 
 
+def capacity(answers: Sequence[Document]) -> Document:
+    """Each worker counts the requests of all; those that wait in it only it knows."""
+    groups: dict[tuple[str, str], list[Document]] = {}
+    for answer in answers:
+        for group in answer["data"]:
+            groups.setdefault((group["region"], group["model"]), []).append(group)
+    merged = []
+    for found in groups.values():
+        most = max(found, key=lambda g: (g["needed"] or 0, g["there"]))
+        merged.append(most | {"waiting": sum(g["waiting"] for g in found)})
+    return {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
+
+
 def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time") -> list[Document]:
     """The requests of all workers, the largest first in the order of ``control/filters``; ``time``: the newest."""
     every = [entry for entries in lists for entry in entries]
