@@ -16,6 +16,7 @@ why            why a request was slow, in a sentence
 route          the route of one request in two lines
 completion     one streamed answer as a client sees it
 config_file    edits regions.toml and keeps its comments
+problems       problems and warnings of a file, taken apart for scripts
 region_edits   the edits behind ``router regions add | remove | set``
 errors         errors with advice and an exit code
 help           how help looks

@@ -84,7 +84,8 @@ def worst_term(candidate: Json, against: Json) -> str | None:
 def verdict(candidate: Json, decision: Json) -> str:
     """The reason why this candidate won, or lost: ``+91 ms, rtt``."""
     if candidate["struck"] is not None:
-        return STRUCK.get(candidate["struck"], str(candidate["struck"]))
+        why = STRUCK.get(candidate["struck"], str(candidate["struck"]))
+        return f"chosen as a last resort, although {why}" if candidate["chosen"] else why
     winner = chosen(decision)
     if candidate["chosen"]:
         return str(decision.get("reason") or "chosen")

@@ -182,6 +182,7 @@ class Table:
     In a terminal that is too narrow the columns named in ``drop`` go, in that order, and then texts are wrapped. What
     still does not fit is shown as one line for each value. Nothing is ever cut: half a number is a wrong number.
     Columns in ``empty`` are left out if no row has anything there.
+    ``wrap``: texts are wrapped before a column goes. ``pictures`` are columns that are never wrapped.
     """
 
     def __init__(
@@ -191,11 +192,15 @@ class Table:
         right: Collection[str] = (),
         drop: Sequence[str] = (),
         empty: Collection[str] = (),
+        pictures: Collection[str] = (),
+        wrap: bool = False,
     ) -> None:
         self._empty = frozenset(empty)
         self._columns = tuple(columns)
         self._right = frozenset(right)
         self._drop = tuple(drop)
+        self._wrap = wrap
+        self._stiff = self._right | frozenset(pictures)
         self._rows: list[tuple[str, ...]] = []
 
     def add_row(self, *cells: str) -> None:
@@ -214,9 +219,9 @@ class Table:
             if self._columns[i] not in self._empty or any(column[1:])
         }
         for name in self._drop:
-            if _whole(widths.values()) <= room:
+            if _whole(widths.values()) <= room or (self._wrap and self._squeeze(widths, texts, room)):
                 break
-            del widths[self._columns.index(name)]
+            widths.pop(self._columns.index(name), None)
         if not self._squeeze(widths, texts, room):
             yield from self._blocks(widths, texts, room)
             return
@@ -224,7 +229,7 @@ class Table:
         for i, width in widths.items():
             name = self._columns[i]
             justify: Literal["left", "right"] = "right" if name in self._right else "left"
-            made.add_column(name.strip(), justify=justify, width=width, overflow="fold", no_wrap=name in self._right)
+            made.add_column(name.strip(), justify=justify, width=width, overflow="fold", no_wrap=name in self._stiff)
         for row in self._rows:
             made.add_row(*(row[i] for i in widths))
         yield made
@@ -238,7 +243,7 @@ class Table:
     def _squeeze(self, widths: dict[int, int], texts: Sequence[Sequence[str]], room: int) -> bool:
         """Make columns of text narrower, at most to their longest word, until the table fits. Whether it does."""
         least = {
-            i: width if self._columns[i] in self._right else max(map(_longest_word, texts[i]))
+            i: width if self._columns[i] in self._stiff else max(map(_longest_word, texts[i]))
             for i, width in widths.items()
         }
         if _whole(least.values()) > room:

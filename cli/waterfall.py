@@ -10,7 +10,7 @@ from cli.output import Table, escape
 
 Json = Mapping[str, Any]
 
-_WIDTH = 24
+_WIDTH = 20
 #: A part that is this short has no line of its own.
 _NEGLIGIBLE_S = 0.0005
 
@@ -27,7 +27,8 @@ class Part(NamedTuple):
 
 
 def waterfall(record: Json) -> Table:
-    table = Table(("", "from", "took", " ", "note"), right=("from", "took"), drop=(" ",))
+    columns = ("", "from", "took", " ", "note")
+    table = Table(columns, right=("from", "took"), drop=(" ",), pictures=(" ",), wrap=True)
     whole_s = record["duration_s"] or 0.0
     for part in parts(record):
         what = f"  [dim]{part.what}[/]" if part.own else f"[bold]{part.what}[/]"
@@ -64,22 +65,28 @@ def _attempt(attempt: Json) -> Iterator[Part]:
         ("last byte", took_s if attempt["outcome"] == "ok" or attempt["ttft_s"] is not None else None),
     ):
         if end_s is not None and end_s - at_s >= _NEGLIGIBLE_S:
-            yield Part(what, start_s + at_s, end_s - at_s, own=True, colour=colour)
+            note = _predicted(attempt) if what == "first token" else ""
+            yield Part(what, start_s + at_s, end_s - at_s, own=True, note=note, colour=colour)
             at_s = end_s
 
 
 def _note(attempt: Json) -> str:
-    """How it ended, and what had been predicted."""
+    """How it ended."""
     colour = "green" if attempt["outcome"] == "ok" else "yellow"
     said = [f"[{colour}]{attempt['outcome']}[/]"]
     if attempt["detail"]:
         said.append(f"[dim]{escape(attempt['detail'])}[/]")
     if attempt.get("fault"):
         said.append(f"[magenta]on purpose: {escape(attempt['fault'])}[/]")
-    if attempt["ttft_s"] is not None and attempt["predicted_ttft_s"] is not None:
-        first, predicted = units.seconds(attempt["ttft_s"]), units.seconds(attempt["predicted_ttft_s"])
-        said.append(f"[dim]first token after {first}, predicted {predicted}[/]")
     return ", ".join(said)
+
+
+def _predicted(attempt: Json) -> str:
+    """The first token, counted from the start of the attempt, as it was predicted."""
+    if attempt["predicted_ttft_s"] is None:
+        return ""
+    first, predicted = units.seconds(attempt["ttft_s"]), units.seconds(attempt["predicted_ttft_s"])
+    return f"[dim]after {first}, predicted {predicted}[/]"
 
 
 def _bar(part: Part, whole_s: float) -> str:

@@ -74,10 +74,11 @@ def _choice(record: Json, late_s: float) -> str:
     winner = chosen(decision)
     if winner is None or winner["cost_s"] is None:
         return ""
+    tried = {attempt["backend"] for attempt in record["attempts"]}
     gaps = [
         (c["cost_s"] - winner["cost_s"], c["backend"])
         for c in decision["candidates"]
-        if c["cost_s"] is not None and not c["chosen"]
+        if c["cost_s"] is not None and not c["chosen"] and c["backend"] not in tried
     ]
     if not gaps:
         return "; no other backend could have taken it"

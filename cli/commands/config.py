@@ -11,6 +11,7 @@ import typer
 from cli import units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
+from cli.problems import located, taken_apart
 
 Json = dict[str, Any]
 
@@ -138,11 +139,13 @@ def run_check(ctx: Context, options: CheckOptions) -> Exit:
     except ConfigError as error:
         if not options.as_json:
             raise config_file.refused(error) from error
-        ctx.out.json({"source": error.source, "ok": False, "problems": error.problems, "warnings": []})
+        problems = [taken_apart(problem, error.source) for problem in error.problems]
+        ctx.out.json({"source": error.source, "ok": False, "problems": problems, "warnings": []})
         return Exit.USAGE
-    noted = warnings(config)
+    noted = located(warnings(config), config)
     if options.as_json:
-        ctx.out.json({"source": config.source, "ok": True, "problems": [], "warnings": noted})
+        told = [taken_apart(warning, config.source) for warning in noted]
+        ctx.out.json({"source": config.source, "ok": True, "problems": [], "warnings": told})
         return Exit.USAGE if noted and options.strict else Exit.OK
     regions = units.plural(len(config.regions), "region")
     ctx.out.done(f"{options.path} is valid: {regions}, {units.plural(len(config.backends), 'backend')}")

@@ -219,6 +219,10 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
     if options.as_json:
         ctx.out.json(answer)
         return
+    ctx.out.note(f"the last {options.window}, this router only ({ctx.admin.url})")
+    if not answer["requests"]:
+        ctx.out.note("No requests; --window 15m looks back farther.")
+        return
     columns = (" ", "", "requests", "a second", "failed", "tokens/s", "first token p50", "p90", "p99")
     made = Table(columns, right=columns[2:], drop=("p90", "a second", "tokens/s"))
     made.add_row("[bold]all[/]", "", *_stat_cells(answer))

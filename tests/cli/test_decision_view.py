@@ -38,6 +38,11 @@ def test_a_cheaper_one_that_was_not_chosen(decision: Json) -> None:
     assert verdict(decision["candidates"][1], decision) == "10 ms less"
 
 
+def test_what_is_chosen_although_it_was_struck_is_a_last_resort(decision: Json) -> None:
+    last = decision["candidates"][-1] | {"chosen": True, "struck": "ejected"}
+    assert verdict(last, decision) == "chosen as a last resort, although ejected: it failed"
+
+
 def test_the_reason_of_a_dry_run_is_told(decision: Json) -> None:
     assert verdict(decision["candidates"][0], decision | {"reason": "knows the prefix"}) == "knows the prefix"
 

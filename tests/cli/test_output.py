@@ -71,7 +71,7 @@ _TEXTS = st.lists(_NAMES, min_size=1, max_size=5).map(" ".join)
 
 
 @given(
-    columns=st.integers(8, 120),
+    columns=st.integers(10, 120),
     rows=st.lists(st.tuples(_NAMES, _NUMBERS, _TEXTS, _NUMBERS, _TEXTS), min_size=1, max_size=4),
     tty=st.booleans(),
 )

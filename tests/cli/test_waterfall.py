@@ -57,6 +57,7 @@ def test_it_is_readable(story: Json, columns: int) -> None:
     for word in ("auth", "wait", "connect", "first", "token", "last", "byte", "us-east/b", "unreachable", "predicted"):
         assert word in text, word
     assert "920 ms" in " ".join(text.split())
+    assert ("─" in text) == (columns >= 80), "texts are wrapped before the picture goes"
 
 
 def test_the_bars_follow_each_other(story: Json) -> None:
