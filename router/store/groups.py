@@ -77,6 +77,13 @@ class Groups:
     def model(self, name: str) -> LimitGroup | None:
         return self._models.get(name)
 
+    def find(self, account: str) -> LimitGroup | None:
+        """The group that has this account."""
+        scope, _, name = account.partition(":")
+        if account == ALL.name:
+            return self._all
+        return self.tenant(name) if scope == TENANT.name else self.model(name) if scope == MODEL.name else None
+
     def every(self, tenants: Iterable[str]) -> list[LimitGroup]:
         """All of them. ``tenants``: those that have keys."""
         names = sorted({*tenants, *self._tenants} - {DEFAULT_TENANT}) + [DEFAULT_TENANT] * (DEFAULT_TENANT in tenants)

@@ -54,6 +54,14 @@ def test_names_that_others_choose_are_not_kept_for_ever() -> None:
     assert groups.company("acme", "m", "m") is groups.company("acme", "m", "m")
 
 
+def test_a_group_is_found_by_its_account() -> None:
+    groups = Groups(CONFIG)
+    for group in groups.every({"acme", "zeta"}):
+        assert groups.find(group.id) == group
+    for account in ("tenant:free", "model:plain", "model:none", "key_1", "", "all:x"):
+        assert groups.find(account) is None
+
+
 def test_all_groups_are_listed() -> None:
     every = [group.id for group in Groups(CONFIG).every({"acme", "zeta", "free"})]
     assert every == ["tenant:acme", "tenant:zeta", "model:chat", "model:m", "all"]

@@ -101,7 +101,7 @@ async def _holders(control: ControlPlane, key_id: str | None, tenant: str | None
     keys = [key for key in await control.store.list_keys() if not key.revoked]
     if tenant:
         own, group = [key for key in keys if key.tenant == tenant], groups.tenant(tenant)
-        if not own and (group is None or tenant not in control.reloader.config.tenants):
+        if not own and group is None:
             raise RouterError("not_found", "No key has this tenant.")
         return [*([group] if group is not None else []), *own[:_KEYS_MAX]]
     return [*keys[:_KEYS_MAX], *groups.every(_tenants(control, keys))]
@@ -128,8 +128,7 @@ async def _find_holder(control: ControlPlane, account: str) -> Key | LimitGroup:
     """``account``: a key's id, ``tenant:NAME``, ``model:NAME`` or ``all``."""
     if (key := await control.store.get_key(account)) is not None:
         return key
-    every = Groups(control.reloader.config).every(_tenants(control, await control.store.list_keys()))
-    group = next((group for group in every if group.id == account), None)
+    group = Groups(control.reloader.config).find(account)
     if group is None:
         raise RouterError("not_found", "There is no key with this id, and no tenant or model with limits.")
     return group
