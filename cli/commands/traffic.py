@@ -302,13 +302,14 @@ def request_facts(record: Json) -> Grid:
     place = f"from {escape(record['client_region'])}" if record["client_region"] else None
     error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
     cut = f"not continued: {record['not_continued']}" if record.get("not_continued") else None
+    loop = repetition(record)
     return facts(
         {
             "request": f"[bold]{escape(record['request_id'])}[/]",
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
-            "answer": dotted(status_text(record["status"]), error, cut, wait, first, _lasted(record)),
+            "answer": dotted(status_text(record["status"]), error, cut, loop, wait, first, _lasted(record)),
             "why": refused(record),
             "tokens": _tokens(record),
             "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),
@@ -324,6 +325,15 @@ def _body(record: Json) -> str | None:
     return f"{units.count(record['body_bytes'])} bytes" + (
         f", {units.plural(blocks, 'prefix block')}" if blocks else ""
     )
+
+
+def repetition(record: Json) -> str | None:
+    """Words for an answer that repeated itself."""
+    if not record.get("repetition"):
+        return None
+    bytes_, tokens = units.count(record["repetition_bytes"]), units.count(record["repetition_tokens"])
+    ended = ", and was ended" if record["repetition"] == "stopped" else ""
+    return f"[yellow]repeated {bytes_} bytes[/], noticed after {tokens} tokens{ended}"
 
 
 def _lasted(record: Json) -> str:

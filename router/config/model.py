@@ -97,6 +97,7 @@ class Plan(Limited):
     priority: str = "standard"
     residency: tuple[str, ...] = ()
     models: tuple[str, ...] = ()  # that may be asked for, by the names that clients use; none: all
+    loop_guard: str = "observe"  # off | observe | stop
     #: False for the plan ``default`` of a file that does not have it
     written: bool = True
 

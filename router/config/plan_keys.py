@@ -62,6 +62,12 @@ PLANS = Section(
             "`forbidden`, and `/v1/models` does not list them. Empty: all.",
             problem=each(model_problem),
         ),
+        Setting(
+            "loop_guard",
+            "string",
+            "A stream that repeats itself to the byte, three times or more: `observe` notes it, `stop` ends it.",
+            choices=("off", "observe", "stop"),
+        ),
     ),
     named=True,
 )

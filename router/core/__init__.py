@@ -66,6 +66,7 @@ traits          what each kind of engine is like
 sse             streams of events as they go by
 framing         where events end, and what their lines say
 transcript      what a client has received of a stream, so that another backend can continue it
+loop_guard      notices a text that repeats itself
 seam            the events of the backend that goes on, made to fit
 continuable     why an answer cannot be continued
 long_events     events that are too long to be held

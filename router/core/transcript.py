@@ -137,6 +137,17 @@ class Transcript:
             self.odd = self.odd or "half_character"
         return text or ""
 
+    def latest(self, most: int) -> bytes:
+        """The end of the text as it stands in JSON, of at most this length."""
+        found: list[bytes] = []
+        size = 0
+        for piece in reversed(self._texts):
+            found.append(piece)
+            size += len(piece)
+            if size >= most:
+                break
+        return b"".join(reversed(found))[-most:]
+
     @property
     def common(self) -> dict[str, Any]:
         """Members that the first event had, and that all others must have."""

@@ -13,9 +13,11 @@ holding        where they are held while nothing runs and a backend is being wok
 attempt        one try on one backend, from its lease to its end
 hedge          a second attempt beside a late one
 relay          the backend's half: what it answers, held until it is good, then passed on as it comes
+stream_tally   events of a stream that were passed on: counted, kept, watched for loops
 leash          how long an attempt is waited for, and how it is ended from outside
 continuing     continues a stream that broke off: whether, and with what
 rest           the request for the rest of an answer
+loops          notes or ends a stream that repeats itself, as its plan says
 assembling     whole answers that are asked for as streams
 token_count    how many tokens of it there are, as an engine counts
 answer         the client's half: begun once, ended once, however many attempts it takes

@@ -21,6 +21,7 @@ from router.gateway.exchange import ClientGone, Exchange, Superseded
 from router.gateway.hedge import Hedge, Hedges, Second
 from router.gateway.ingress import Ask
 from router.gateway.keepers import Keeper, Keepers
+from router.gateway.loops import Loops
 from router.gateway.relay import Relay
 from router.gateway.settings import InForce
 from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, shows_usage
@@ -70,6 +71,7 @@ class Attempts:
         self.date = date
         self._continuing = continuing
         self.hedges = Hedges(force, fleet, self, rng)
+        self._loops = Loops()
         self.closing = False
 
     async def make(self, x: Exchange, ask: Ask, lease: Lease, now_s: float) -> AttemptEnd:
@@ -353,6 +355,7 @@ class Attempts:
             self._keep(x, lease, relay)
         if relay.is_stream:
             relay.transcript = self._continuing.open(x, relay.pool.spec.engine)
+            relay.guard = x.guard = self._loops.guard_of(x)
             record.ttft_s = now_s - x.arrival_s
         record.first_byte_s = now_s - x.arrival_s
         record.status = relay.status
@@ -377,7 +380,7 @@ class Attempts:
         self._fleet.first_token(lease, now_s)
         timeouts = self._force.settings.timeouts
         self._deadlines.note(relay.be_patient(now_s, timeouts.token_gap, timeouts.answer))
-        relay.transcript = transcript
+        relay.transcript, relay.guard = transcript, whose.guard
         if whose.envelope.shows_legs:
             whose.answer.write(b": router continued in %b\n\n" % lease.backend.encode())
 
@@ -390,6 +393,9 @@ class Attempts:
 
     def may_move(self, whose: Exchange) -> bool:
         return self._continuing.may_move(whose)
+
+    def repeats(self, whose: Exchange, relay: Relay[Exchange], period_bytes: int) -> bool:
+        return self._loops.noticed(whose, relay, period_bytes)
 
     def _keep(self, x: Exchange, lease: Lease, relay: Relay[Exchange]) -> None:
         """The client is about to learn the id of a response: note who keeps it."""

@@ -11,6 +11,7 @@ from router.errors import RouterError
 
 if TYPE_CHECKING:
     from router.core.course import Course
+    from router.core.loop_guard import LoopGuard
     from router.core.prices import Leg
     from router.core.shapes import WholeShape
     from router.core.transcript import Transcript
@@ -75,6 +76,7 @@ class Exchange(msgspec.Struct, eq=False):
     found_dead: str = ""  # a backend, before the request was sent to it
     connect_s: float | None = None  # what opening a connection took, in the attempt in progress
     relay: Relay[Exchange] | None = None  # of the attempt in progress, or of the answer that was begun
+    guard: LoopGuard | None = None  # of an answer that has begun, if it may be ended when it repeats itself
     transcript: Transcript | None = None  # of an answer that has begun, if another backend may continue it
     rest: Rest | None = None  # the request for the rest of it, after a break
     shape: WholeShape | None = None  # of a whole answer that the attempt in progress puts together from a stream

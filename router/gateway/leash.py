@@ -43,6 +43,9 @@ class Sender(Protocol[W_contra]):
     def may_move(self, whose: W_contra) -> bool:
         """Whether another backend can continue the answer."""
 
+    def repeats(self, whose: W_contra, relay: Any, period_bytes: int) -> bool:
+        """The answer repeats a piece of this length. True: its end was written, and nothing more is to come."""
+
 
 class Leash(Signal[AttemptEnd], Generic[W]):
     """The signal of the end of an attempt, and the time that it has. ``committed``: the client has a part of it.

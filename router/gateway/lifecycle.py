@@ -104,8 +104,7 @@ class Lifecycle:
         """From the last byte of the request to its record."""
         charging, demand = self._charging, self.demand
         try:
-            door, secret = self.force.settings.authenticator, x.envelope.secret
-            x.key = key = door.key_of(secret) or await door.key_soon(secret)
+            x.key = key = self.force.settings.authenticator.key_of(x.envelope.secret) or await self._key_soon(x)
             x.ask = ask = self._read_now(x) or await self._read(x)
             x.need = need = demand.understand(x, key, ask) if ask.kept is None else await demand.follow(x, key, ask)
             x.reservation = charging.reserve_now(x, key, need) or await charging.reserve(x, key, need)
@@ -123,6 +122,10 @@ class Lifecycle:
             finally:
                 self._finish(x)
                 self._telemetry.request_done(x.record)
+
+    async def _key_soon(self, x: Exchange) -> Key:
+        """The issuer of a JWT is asked for its keys."""
+        return await self.force.settings.authenticator.key_soon(x.envelope.secret)
 
     # 3: peek
 

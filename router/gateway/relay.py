@@ -7,7 +7,6 @@ wakes a task, nothing parses JSON. The relay is the signal of its own end: whoev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from router import clock
@@ -19,8 +18,9 @@ from router.core.sse import StreamWatch
 from router.core.transcript import last_event
 from router.core.types import Usage
 from router.core.usage import usage_at_end
-from router.gateway.leash import Leash, Sender
+from router.gateway.leash import Sender
 from router.gateway.responses import Passed, passed_of
+from router.gateway.stream_tally import StreamTally
 from router.upstream.answers import end_of_whole, no_answer
 from router.upstream.classify import DELIVERED, ODD_SUCCESSES, AttemptEnd, end_in_band, end_of_answer
 
@@ -44,35 +44,27 @@ _USAGE_TAIL_BYTES = 4096
 _ERROR_BODY_BYTES = 64 * 1024
 #: An engine that has said everything has this long to end its answer, in seconds; then the router ends it.
 _DONE_GRACE_S = 0.25
-#: How many events are passed on from one tally to the next.
-_TALLY_EVENTS = 32
-_TALLY_BYTES = 32 * 1024
 
 W = TypeVar("W")
 
 
-class Relay(Leash[W]):
+class Relay(StreamTally[W]):
     """Reads what a backend answers (a wire.outbound.Sink) and passes it on into ``answer``, once it is good.
 
     ``seam``: another backend began the answer, and this one continues it.
     """
 
     __slots__ = (
-        "_answer",
         "_ask",
         "_asked_bytes",
         "_chunks",
         "_ending",
         "_error",
-        "_full_events",
         "_headers",
         "_held",
         "_hides_usage",
-        "_keep",
-        "_parts",
         "_reported_usage",
         "_tail",
-        "_watch",
         "passed",
         "pool",
         "seam",
@@ -82,10 +74,6 @@ class Relay(Leash[W]):
     _error: bool
     _headers: Headers
     passed: Passed
-    # of a committed stream: what was passed on since the last tally, how it is kept, and when the next one is due
-    _parts: list[bytes]
-    _keep: Callable[[bytes], None]
-    _full_events: int
 
     def __init__(
         self,
@@ -118,13 +106,13 @@ class Relay(Leash[W]):
         self._progress_s, self._patience_s = began_s, patience_s
         self._life_s = self._comments_s = 0.0
         self._ending = False  # everything was said; only the end of the answer is waited for
-        self._watch: StreamWatch | None = None  # of a stream
+        self._watch = None
         self._reported_usage: Usage | None = None  # of a whole answer that was held
         self._held = self._tail = b""
         self._chunks = False  # the client is being answered in chunks
         self.committed = False
         self.seam = seam
-        self.transcript = None
+        self.transcript = self.guard = None
         self._full_events = self.status = 0
         self.head_s = None
 
@@ -200,10 +188,10 @@ class Relay(Leash[W]):
         if self._chunks and watch is not None and watch.passes(data):
             # A token on its way: the bytes that came are the bytes that go.
             self._keep(data)
-            if watch.events >= self._full_events:
-                self.tally()
             self._progress_s = self._deadlines.coarse_now_s
             self._inbound.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
+            if watch.events >= self._full_events:
+                self._tally_up()
         elif watch is None:
             self._whole(data)
         elif not self.committed:
@@ -213,7 +201,7 @@ class Relay(Leash[W]):
             out = watch.feed(data)
             if out:
                 self._pass_on(out)
-            if self.is_set:  # at a stop string across the seam
+            if self.is_set:  # at a stop string across the seam, or in a loop
                 return
             if watch.error is not None:
                 self._in_band_error(watch)
@@ -403,21 +391,6 @@ class Relay(Leash[W]):
         if self._inbound.paused:
             self.pause(True)
 
-    def _begin_tally(self) -> None:
-        self._parts = []
-        self._keep = self._parts.append
-
-    def tally(self) -> None:
-        """Count what was passed on since the last time, and keep it."""
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._answer.delivered_bytes += len(data)
-        if self.transcript is not None:
-            self.transcript.add(data)
-        if self._watch is not None:
-            few = len(data) > _TALLY_BYTES  # large events: a client that does not read must not cost much
-            self._full_events = self._watch.events + (2 if few else _TALLY_EVENTS)
-
     # into the answer of another
 
     def _go_on(self) -> None:
@@ -440,7 +413,7 @@ class Relay(Leash[W]):
             self._keep(data)
             self._answer.pass_on(data)
             if watch.events >= self._full_events:
-                self.tally()
+                self._tally_up()
         if seam is not None and seam.over and not self.is_set:
             self._outbound.abort()
             self._answer.end()

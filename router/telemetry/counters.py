@@ -26,6 +26,7 @@ Source = Callable[[], Iterable[GaugeSample]]
 
 # Attributes of records, as functions: for many records at once they cost no step of the interpreter.
 _duration_s, _wait_s, _cached_tokens, _attempts = map(attrgetter, ("duration_s", "wait_s", "cached_tokens", "attempts"))
+_repetition = attrgetter("repetition")
 _started_s, _first = attrgetter("started_s"), itemgetter(0)
 
 
@@ -92,6 +93,7 @@ class _Series:
     attempts: dict[tuple[str, str, str], _AttemptCell] = field(default_factory=dict)
     retries: dict[tuple[str, str, str], int] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)  # by reason
+    repetitions: dict[tuple[str, str], int] = field(default_factory=dict)  # by model and what was done
     refusals: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
@@ -129,6 +131,8 @@ class Metrics:
         if kind.stream:
             pauses = [(r.duration_s - r.ttft_s, r.output_tokens - 1) for r in records if r.ttft_s is not None]
             cell.itl.note([max(0.0, pause_s) / number for pause_s, number in pauses if number > 0])
+            for action in filter(None, map(_repetition, records)):
+                series.repetitions[model, action] = series.repetitions.get((model, action), 0) + 1
         cell.wait.note(list(filter(None, map(_wait_s, records))))
         tokens = cell.tokens
         tokens[0] += kind.prompt_tokens
@@ -205,6 +209,8 @@ class Metrics:
         series = self._series
         for reason, count in series.cuts.items():
             yield GaugeSample("router_streams_cut_total", (reason,), count)
+        for repeated, count in series.repetitions.items():
+            yield GaugeSample("router_repetitions_total", repeated, count)
         for (model, region, backend, status, cause), request in series.requests.items():
             yield GaugeSample("router_requests_total", (model, region, backend, str(status), cause), request.requests)
         for (model, region), counts in series.tokens.items():

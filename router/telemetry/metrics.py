@@ -120,6 +120,13 @@ METRICS: tuple[MetricSpec, ...] = (
         values=(("reason", tuple(REASONS)),),
     ),
     MetricSpec(
+        "router_repetitions_total",
+        "counter",
+        ("model", "action"),
+        "Streams whose text repeated itself, by what was done about it: see loop_guard of a plan.",
+        values=(("action", ("observed", "stopped")),),
+    ),
+    MetricSpec(
         "router_ttft_prediction_error_seconds",
         "histogram",
         ("region", "backend"),

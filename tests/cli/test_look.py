@@ -231,6 +231,14 @@ def test_traffic_show_tells_the_whole_story(play: Play, record: Json) -> None:
         assert part in play.out, part
 
 
+@pytest.mark.parametrize(("repetition", "ended"), [("observed", ""), ("stopped", ", and was ended")])
+def test_an_answer_that_repeated_itself_is_told(play: Play, record: Json, repetition: str, ended: str) -> None:
+    looped = record | {"repetition": repetition, "repetition_bytes": 42, "repetition_tokens": 1200}
+    play.admin.answers = {("GET", "/admin/v1/requests/req-1"): looped}
+    traffic.run_show(play.context, traffic.ShowOptions("req-1", as_json=False))
+    assert f"repeated 42 bytes, noticed after 1,200 tokens{ended}" in " ".join(play.out.split())
+
+
 @pytest.mark.parametrize("limit", ["budget", "requests"])
 def test_a_refusal_says_which_limit_of_which_plan(play: Play, record: Json, limit: str) -> None:
     words = "Budget reached: 0.05 of 0.05 USD of this month are used."
