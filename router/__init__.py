@@ -15,6 +15,7 @@ workers/   several processes behind one address
 errors     every error that a client or operator can meet
 complaint  when a lasting fault is worth another log line
 tasks      named background tasks
+land       the land of the world, for maps
 clock      the time, for everything outside the core
 moments    moments and spans of time as people write them
 systemd    sockets that the service manager hands down, and what it wants to be told

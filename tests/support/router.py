@@ -36,6 +36,7 @@ class Site:
     extra: str = ""
     #: "auto" asks the engine, which scripted backends would take for a client. None: what engines of its kind can.
     continues: str | None = None
+    location: tuple[float, float] | None = None  # of the region
 
 
 def configuration(sites: Sequence[Site], *, head: str, listen: str, admin: str) -> str:
@@ -44,6 +45,8 @@ def configuration(sites: Sequence[Site], *, head: str, listen: str, admin: str) 
     for region in dict.fromkeys(s.region for s in sites):
         inside = [s for s in sites if s.region == region]
         out.append(f'[[regions]]\nname = "{region}"\njurisdiction = "{inside[0].jurisdiction}"\n')
+        if inside[0].location is not None:
+            out.append(f"location = {list(inside[0].location)}\n")
         for s in inside:
             models = f"models = {json.dumps(list(s.models))}\n" if s.models is not None else ""
             continues = s.continues or TRAITS[s.engine].continues.word

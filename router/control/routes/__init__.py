@@ -1,5 +1,6 @@
 """Every route of the admin API: the server, its OpenAPI document and the answers of several workers are made from it.
 
+page           the page for a browser
 process        this process: alive, ready, its metrics and figures
 fleet          regions and backends: how they are, drained, given notice, resumed, probed
 capacity       how many backends there are and how many are needed, also as Kubernetes asks for it
@@ -14,9 +15,21 @@ chaos          faults that an operator injects
 from __future__ import annotations
 
 from router.control.route import Route
-from router.control.routes import capacity, chaos, configuration, events, fleet, keys, operators, process, requests
+from router.control.routes import (
+    capacity,
+    chaos,
+    configuration,
+    events,
+    fleet,
+    keys,
+    operators,
+    page,
+    process,
+    requests,
+)
 
 ROUTES: tuple[Route, ...] = (
+    *page.ROUTES,
     *process.ROUTES,
     *fleet.ROUTES,
     *capacity.ROUTES,
