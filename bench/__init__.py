@@ -7,6 +7,7 @@ routing/         how soon the first token comes under each policy
 reliability/     what happens when regions, engines and routers die: python -m bench.reliability
 guard/           the check in CI: has the hot path become dearer?
 quota/           do routers around the world sell exactly a limit: python -m bench.quota
+growth/          what a fleet costs as it grows: python -m bench.growth
 scaling/         GPU hours by rule of scaling, at equal first tokens: python -m bench.scaling
 scenarios.py     what is measured, as data
 measure.py       one slice: one load on one gateway

@@ -28,6 +28,10 @@ from router.tasks import stop, supervise
 PERIOD_S = 0.1
 #: The same while there are no other routers.
 ALONE_PERIOD_S = 0.5
+#: More routers than this exchange more seldom, for each reads all others: their traffic grows with the square of their
+#: number. Five times as seldom at most, so that what is read is hardly faded.
+QUICK_ROUTERS = 10
+_SLOWEST = 5.0
 #: Most backends in one message: the busiest.
 BACKENDS_MAX = 1024
 #: How many messages repeat the same prefixes: a receiver may miss all except one.
@@ -122,6 +126,11 @@ class FleetExchange:
     def __repr__(self) -> str:
         return f"<FleetExchange {len(self._messages)} peers>"
 
+    @property
+    def others(self) -> int:
+        """The routers whose counts were heard lately."""
+        return len(self._messages)
+
     async def start(self) -> None:
         if self._store is not None:
             self._task = supervise(self._loop, name="fleet exchange")
@@ -149,7 +158,7 @@ class FleetExchange:
             return
         self._told.append([self._piece(*piece) for piece in _gathered(self._news())])
         try:
-            raws = await self._store.exchange(_encoded(counts, _newest(self._told)))
+            raws = await self._store.exchange(encoded(counts, _newest(self._told)))
         except LinkError:
             return
         now_s = self._monotonic_s()
@@ -183,8 +192,14 @@ class FleetExchange:
             peers = self.peers()
             self._heard(dict.fromkeys(told, (0, 0)) | peers)
             told = set(peers)
-            period_s = PERIOD_S if self._messages else ALONE_PERIOD_S
-            await asyncio.sleep(max(0.0, period_s - (self._monotonic_s() - began_s)))
+            await asyncio.sleep(max(0.0, period_s(self.others) - (self._monotonic_s() - began_s)))
+
+
+def period_s(others: int) -> float:
+    """How often a router exchanges beside this number of others."""
+    if not others:
+        return ALONE_PERIOD_S
+    return PERIOD_S * min(max(1.0, (others + 1) / QUICK_ROUTERS), _SLOWEST)
 
 
 def _busiest(counts: Counts) -> dict[str, tuple[int, int]]:
@@ -206,7 +221,7 @@ def _newest(told: Sequence[Sequence[_Piece]]) -> list[_Piece]:
     return kept[::-1]
 
 
-def _encoded(counts: Counts, pieces: Sequence[_Piece]) -> bytes:
+def encoded(counts: Counts, pieces: Sequence[_Piece]) -> bytes:
     return orjson.dumps({"counts": _busiest(counts), "prefixes": [tuple(piece) for piece in pieces]})
 
 

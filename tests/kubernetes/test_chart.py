@@ -334,6 +334,41 @@ def test_engines_are_scaled_within_their_bounds_by_the_model_and_the_region() ->
     assert selectors == [["model=org/m-1,region=eu"], ["model=n,region=us"]]
 
 
+# The cluster's API.
+
+
+def _rights(found: list[Object]) -> dict[tuple[str, str], list[str]]:
+    """(namespace, resource) -> verbs, of what the service account of the routers is given."""
+    rights = {}
+    for binding in (o for o in found if o["kind"] in ("RoleBinding", "ClusterRoleBinding")):
+        (subject,) = binding["subjects"]
+        assert (subject["kind"], subject["name"], subject["namespace"]) == ("ServiceAccount", "meridian", "llm")
+        role = pick(
+            [o for o in found if o["metadata"].get("namespace") == binding["metadata"].get("namespace")],
+            binding["roleRef"]["kind"],
+            binding["roleRef"]["name"],
+        )
+        for rule in role["rules"]:
+            for resource in rule["resources"]:
+                named = "/".join([*rule["apiGroups"], resource, *rule.get("resourceNames", ())])
+                rights[binding["metadata"].get("namespace", ""), named] = rule["verbs"]
+    return rights
+
+
+def test_routers_may_scale_the_workloads_that_they_wake_and_no_others() -> None:
+    wake = {
+        "x": {"min": 0, "target_ttft_s": 1, "wake": {"scale": "engines/deployments/vllm-x"}},
+        "y": {"min": 0, "target_ttft_s": 1, "wake": {"scale": "llm/statefulsets/vllm-y"}},
+        "z": {"min": 0, "target_ttft_s": 1, "wake": {"url": "https://hook.example.com/z"}},
+    }
+    found = objects(values={"config": {"models": wake}})
+    assert _rights(found) == {
+        ("engines", "apps/deployments/scale/vllm-x"): ["get", "patch"],
+        ("llm", "apps/statefulsets/scale/vllm-y"): ["get", "patch"],
+    }
+    assert _pod(found)["automountServiceAccountToken"] is True
+
+
 # What is refused.
 
 

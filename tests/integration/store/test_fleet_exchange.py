@@ -10,7 +10,7 @@ import orjson
 
 from router.config import Config, Plan
 from router.core.params import Params
-from router.store.fleet_exchange import BLOCKS_MAX, FleetExchange
+from router.store.fleet_exchange import ALONE_PERIOD_S, BLOCKS_MAX, PERIOD_S, QUICK_ROUTERS, FleetExchange, period_s
 from router.store.open import open_store
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, router
@@ -194,3 +194,12 @@ async def test_alone_there_is_nothing_to_exchange() -> None:
     await exchange.publish({"eu/x": (1, 1)})
     assert exchange.peers() == {}
     await exchange.stop()
+
+
+def test_few_routers_exchange_quickly_and_many_before_what_they_read_fades() -> None:
+    periods = [period_s(others) for others in range(1000)]
+    assert periods[0] == ALONE_PERIOD_S
+    assert set(periods[1:QUICK_ROUTERS]) == {PERIOD_S}
+    assert periods[1:] == sorted(periods[1:])
+    assert periods[-1] <= Params().peers_full_s
+    assert periods[99] > 2 * PERIOD_S, "the reading of a hundred routers by each other is bounded"

@@ -1,6 +1,6 @@
 {{/*
 What the routers ask of the API of the cluster they run in, as JSON: {"namespaces": {NAMESPACE: [rules]}, "nodes": bool}.
-[[sources]] of kind "kubernetes" read EndpointSlices, and nodes if they say so; [models.X.wake] scale sets the replicas of
+[[sources]] of kind "kubernetes" read EndpointSlices and the annotations of their Services, and nodes if they say so; [models.X.wake] scale sets the replicas of
 one workload. None of it counts where an address of another API is given.
 */}}
 {{- define "meridian.cluster" -}}
@@ -24,7 +24,10 @@ one workload. None of it counts where an address of another API is given.
 {{- end -}}
 {{- $namespaces := dict -}}
 {{- range $slices | uniq -}}
-{{- $_ := set $namespaces . (list (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch"))) -}}
+{{- $read := list "get" "list" "watch" -}}
+{{- $_ := set $namespaces . (list
+    (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" $read)
+    (dict "apiGroups" (list "") "resources" (list "services") "verbs" $read)) -}}
 {{- end -}}
 {{- range $scales | uniq | sortAlpha -}}
 {{- $place := splitList "/" . -}}
