@@ -100,7 +100,9 @@ objects, its router label, its whole configuration, and the values that `routers
     "router.name" "router.listen" "router.admin" "router.workers" "router.share_port"
     "router.tls_cert" "router.tls_key" "router.tls_client_ca"
     "store.redis" "store.snapshot" "store.wait"
-    "auth.admin_token_env" "continuation.breaks" "limits.connections"
+    "auth.admin_token_env" "auth.operators"
+    "autoscaling.listen" "autoscaling.tls_cert" "autoscaling.tls_key" "autoscaling.tls_client_ca" "autoscaling.keda"
+    "continuation.breaks" "limits.connections"
     "journal.records" "journal.path" "journal.file_bytes" "journal.files" -}}
 {{- $place := splitList "." . -}}
 {{- $section := get $config (first $place) | default dict -}}
