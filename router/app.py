@@ -16,19 +16,15 @@ from typing import TYPE_CHECKING, Any
 from router import __version__, clock
 from router.config import AutoscalingSection, Config, secret
 from router.control.admin import start_admin
-from router.control.autoscalers import Autoscalers
 from router.control.burn_ins import BurnIns
-from router.control.capacity import CensusTaker, goals_of
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.operators import Operators
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.control.scaling import Scaling
 from router.control.shared_faults import SharedFaults
-from router.control.sleepers import Sleepers
-from router.control.starting import Starting
-from router.control.waking import Waker
 from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
 from router.core.backend import Backend
@@ -122,15 +118,10 @@ class App:
         self._drains = Drains(self.fleet, self.store)
         self._notices = Notices(self.fleet, self.store)
         self._burn_ins = BurnIns(self.fleet, self.store, self._observer, router=name, now_s=clock.monotonic_s)
-        self._capacity = CensusTaker(
-            self.fleet, lambda: goals_of(self.reloader.config), self._queued, now_s=clock.monotonic_s
-        )
-        self._waker = self._new_waker()
+        self._scaling = self._new_scaling(config)
         self._chronicle = Chronicle(
             History(name), self.fleet, self.store, last_error=self._observer.last_error, now_s=clock.monotonic_s
         )
-        asking = config.autoscaling if worker is None else AutoscalingSection()
-        self._autoscalers = Autoscalers(asking, self._capacity.told, shared=config.router.share_port)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -154,19 +145,21 @@ class App:
         self.lifecycle.ask_models = observer.ask_models
         return observer
 
-    def _new_waker(self) -> Waker:
+    def _new_scaling(self, config: Config) -> Scaling:
         holding = self.lifecycle.holding
-        waker = Waker(
+        scaling = Scaling(
             self.fleet,
             self.store,
-            Sleepers(self.fleet, self.store),
-            Starting(self._observer),
+            self._observer,
             lambda: self.reloader.config,
-            lambda: holding.by_model,
+            waiting=self._queued,
+            held=lambda: holding.by_model,
+            asking=config.autoscaling if self._worker is None else AutoscalingSection(),
+            shared=config.router.share_port,
             now_s=clock.monotonic_s,
         )
-        holding.wake, holding.wait_s = waker.wake, waker.wait_s
-        return waker
+        holding.wake, holding.wait_s = scaling.waker.wake, scaling.waker.wait_s
+        return scaling
 
     def _queued(self) -> Mapping[str, int]:
         """Requests that wait for a place or for a backend, by model."""
@@ -194,11 +187,11 @@ class App:
             burn_ins=self._burn_ins,
             chronicle=self._chronicle,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
-            capacity=self._capacity,
+            capacity=self._scaling.capacity,
             explain=explain,
             ready=self.not_ready,
             queued=self._queued,
-            wakes=lambda: self._waker.calls,
+            wakes=lambda: self._scaling.waker.calls,
             now_s=clock.monotonic_s,
             started_s=clock.monotonic_s(),
             version=__version__,
@@ -253,7 +246,7 @@ class App:
         if self._tls is not None:
             self._tls.renew()
         self._pools.renew_tls()
-        self._autoscalers.renew()
+        self._scaling.autoscalers.renew()
         self._observer.renew_tls()
 
     def _announce(self, generation: int) -> None:
@@ -275,14 +268,17 @@ class App:
         return [known] if issuer.age_s is None else [known, GaugeSample("router_jwks_age_seconds", (), issuer.age_s)]
 
     def _counts(self) -> dict[str, tuple[int, int]]:
-        """What this router has in flight, for the others."""
-        return {name: (b.inflight, b.prompts.tokens) for name, b in self.fleet.backends.items()}
+        """What this router has in flight, for the others, and by model what waits in it."""
+        counts = {name: (b.inflight, b.prompts.tokens) for name, b in self.fleet.backends.items()}
+        return counts | self._scaling.counts()
 
     def _heard(self, counts: Counts) -> None:
         now_s = clock.monotonic_s()
         for name, (inflight, uncached_tokens) in counts.items():
             if name in self.fleet.backends:
                 self.fleet.observe_peers(name, inflight, uncached_tokens, now_s)
+            else:
+                self._scaling.heard(name, inflight)
 
     def not_ready(self) -> str | None:
         """Why this router should get no traffic, or None."""
@@ -319,10 +315,8 @@ class App:
         stack.push_async_callback(self._burn_ins.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
-        await self._waker.start()
-        stack.push_async_callback(self._waker.stop)
-        await self._capacity.start()
-        stack.push_async_callback(self._capacity.stop)
+        await self._scaling.start()
+        stack.push_async_callback(self._scaling.stop)
         await self._start_control(config)
         stack.callback(self._pools.close)
         await self._survey()
@@ -342,8 +336,6 @@ class App:
             self.reloader.start()
             stack.push_async_callback(self.reloader.stop)
             runner = await start_admin(self._control, admin, operators_of(config))
-            await self._autoscalers.start()
-            stack.push_async_callback(self._autoscalers.stop)
         else:
             runner = await start_admin(self._control, admin, Operators(), more=WORKER_ROUTES)
         stack.push_async_callback(runner.cleanup)

@@ -35,6 +35,8 @@ class Stabilised:
 
     def __call__(self, deployment: Deployment, now_s: float) -> int:
         wish = max(1, self.wish(deployment, now_s))
+        if not self.wishes:  # as the autoscaler does when it begins
+            self.wishes.append((now_s, deployment.wished))
         self.wishes = [(at_s, n) for at_s, n in self.wishes if at_s >= now_s - STABLE_S]
         self.wishes.append((now_s, wish))
         highest = max(n for _, n in self.wishes)

@@ -20,6 +20,7 @@ wishes          wishes of operators about backends and regions
 notices         which backends and regions go away at a known time
 drains          which backends and regions are drained, shared through the store
 shared_faults   faults on purpose, shared through the store
+scaling         how many backends run: the owner of what follows
 capacity        how many backends there are and how many are needed, kept up to date
 autoscalers     the listeners of autoscalers, which have no admin token
 keda            the external scaler of KEDA, over gRPC

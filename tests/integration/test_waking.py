@@ -209,3 +209,18 @@ async def test_an_engine_that_can_sleep_is_asked_itself(http: aiohttp.ClientSess
         answers = await asyncio.gather(*(ask(http, r) for _ in range(20)))
         assert {status for status, _, _ in answers} == {200}
         assert said == ["/sleep?level=1", "/wake_up"]
+
+
+async def test_workers_of_one_router_call_once() -> None:
+    async with starting(2.0) as starter:
+        text = model(starter) + '\n[store]\nredis = "embedded"\n'
+        head = "workers = 2\n" + text
+        async with (
+            RouterProcess([site(starter)], head=head) as r,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http,
+        ):
+            answers = await asyncio.gather(*(ask(http, r) for _ in range(40)))
+            assert {status for status, _, _ in answers} == {200}
+            assert starter.did("wake") == 1
+            shown = (await asyncio.to_thread(lambda: r.ask_admin("/admin/v1/capacity")))["data"]
+            assert [(g["model"], g["there"]) for g in shown] == [("m", 1)]

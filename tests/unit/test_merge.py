@@ -167,3 +167,15 @@ def test_orders_survive_the_way_to_the_worker() -> None:
     line = orders.encode()
     assert line.count(b"\n") == 1
     assert Orders.decode(line) == orders
+
+
+def test_of_what_is_needed_the_worker_that_sees_most_is_right() -> None:
+    def group(region: str, needed: int | None, waiting: float) -> dict[str, Any]:
+        return {"region": region, "model": "m", "needed": needed, "there": 2, "waiting": waiting, "idle_usd_hour": 1.0}
+
+    one = {"data": [group("us", 2, 3.0), group("eu", None, 0.0)]}
+    other = {"data": [group("us", 4, 1.0)]}
+    merged = merge.capacity([one, other])
+    assert [(g["region"], g["needed"], g["waiting"]) for g in merged["data"]] == [("us", 4, 3.0), ("eu", None, 0.0)]
+    assert merged["idle_usd_hour"] == 2.0
+    assert merge.capacity([]) == {"data": [], "idle_usd_hour": 0}

@@ -76,7 +76,7 @@ def regions(lists: Sequence[Sequence[Document]]) -> list[Document]:
 
 
 def capacity(answers: Sequence[Document]) -> Document:
-    """Each worker counts the requests of all; those that wait in it only it knows."""
+    """Each worker counts the requests of all, and some may be late with news: the one that sees most is right."""
     groups: dict[tuple[str, str], list[Document]] = {}
     for answer in answers:
         for group in answer["data"]:
@@ -84,7 +84,7 @@ def capacity(answers: Sequence[Document]) -> Document:
     merged = []
     for found in groups.values():
         most = max(found, key=lambda g: (g["needed"] or 0, g["there"]))
-        merged.append(most | {"waiting": sum(g["waiting"] for g in found)})
+        merged.append(most | {"waiting": max(g["waiting"] for g in found)})
     return {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
 
 

@@ -1,0 +1,70 @@
+"""How many backends run: counted, told to autoscalers, woken and put to sleep. The owner of all of that in one router.
+
+Routers of one store tell each other how many requests wait in them, beside their counts of what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from router.config import AutoscalingSection, Config
+from router.control.autoscalers import Autoscalers
+from router.control.capacity import CensusTaker, goals_of
+from router.control.sleepers import Sleepers
+from router.control.starting import Starting
+from router.control.waking import Waker
+from router.core.fleet import Fleet
+from router.observe.observer import Observer
+from router.store.base import Store
+
+#: Beside the names of backends, which have no blank, stands the model for which requests wait.
+_WAITING = "waiting "
+
+
+class Scaling:
+    """``waiting`` counts the requests that wait in this router, for a place or for a backend, by model; ``held`` the
+    latter. ``asking``: where autoscalers ask this process."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        store: Store,
+        observer: Observer,
+        config: Callable[[], Config],
+        *,
+        waiting: Callable[[], Mapping[str, int]],
+        held: Callable[[], Mapping[str, int]],
+        asking: AutoscalingSection,
+        shared: bool,
+        now_s: Callable[[], float],
+    ) -> None:
+        """Raises ConfigError for a bad certificate."""
+        self._waiting = waiting
+        self._elsewhere: Counter[str] = Counter()
+        self._stack = AsyncExitStack()
+        self.capacity = CensusTaker(fleet, lambda: goals_of(config()), self._waiting_anywhere, now_s=now_s)
+        sleepers, starting = Sleepers(fleet, store), Starting(observer)
+        self.waker = Waker(fleet, store, sleepers, starting, config, held, now_s=now_s)
+        self.autoscalers = Autoscalers(asking, self.capacity.told, shared=shared)
+
+    async def start(self) -> None:
+        for part in (self.waker, self.capacity, self.autoscalers):
+            await part.start()
+            self._stack.push_async_callback(part.stop)
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """For the other routers."""
+        return {_WAITING + model: (count, 0) for model, count in self._waiting().items()}
+
+    def heard(self, name: str, count: int) -> None:
+        """All other routers together have told this."""
+        if name.startswith(_WAITING):
+            self._elsewhere[name.removeprefix(_WAITING)] = count
+
+    def _waiting_anywhere(self) -> Mapping[str, int]:
+        return Counter(self._waiting()) + self._elsewhere
