@@ -29,6 +29,7 @@ from cli.commands import (
     replay,
     serve,
     sim,
+    sources,
     status,
     top,
     traffic,
@@ -82,6 +83,7 @@ def build() -> typer.Typer:
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
     regions.group.command("drain")(drain.command)
     regions.group.command("burn-in")(burn_in.command)
+    regions.group.command("sources")(sources.command)
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
     app.add_typer(operators.group, name="operators", rich_help_panel="Operate")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cli import charts, units
@@ -23,6 +24,8 @@ def backend_state(backend: Json) -> str:
         return state("asleep")
     if backend["leaving"]:
         return _leaving(backend["leaving"])
+    if not backend.get("ready", True):
+        return state("leaving", text="not ready")
     if backend["burning_in_s"] is not None:
         return state("probation", text=f"burning in, since {units.age(backend['burning_in_s'])}")
     return state(backend["state"], text=backend["state"] if backend["usable"] else f"{backend['state']}, unusable")
@@ -60,6 +63,42 @@ def drain_story(drain: Json | None) -> str | None:
         f"by {escape(drain['by'])}" if drain["by"] else None,
         escape(drain["reason"]) if drain["reason"] else None,
     )
+
+
+def any_found(backends: Iterable[Json]) -> tuple[str, ...]:
+    """The title of a column for sources, if it would say more than "file"."""
+    return ("source",) if any(b.get("source") and b["source"]["name"] != "file" for b in backends) else ()
+
+
+def sources_of(backends: Iterable[Json]) -> str:
+    """How many backends each source has brought: ``file 2, gpus 5``."""
+    counts = Counter(b["source"]["name"] for b in backends if b.get("source"))
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def source_words(backend: Json) -> str:
+    """The source of a backend, and what it says, unless that is what one expects."""
+    source = backend["source"]
+    return str(source["name"]) + ("" if source["says"] == "ready" else f": {_SAYS[source['says']]}")
+
+
+def source_story(backend: Json) -> str | None:
+    """All that the source of a backend says; None: the file, which says what it says."""
+    source = backend.get("source")
+    if not source or source["name"] == "file":
+        return None
+    facts = [f"{name} {escape(value)}" for name, value in source["facts"].items()]
+    lease = source["lease_s"]
+    return dotted(
+        f"{_SAYS[source['says']]}, says {source['kind']} {source['name']}",
+        f"heard {units.ago(source['heard_s'])}" if source["heard_s"] is not None else None,
+        f"on the roll since {units.age(source['since_s'])}" if source["since_s"] is not None else None,
+        f"lease ends in {units.seconds(lease)}" if lease is not None else None,
+        *facts,
+    )
+
+
+_SAYS = {"ready": "ready", "not_ready": "not ready", "leaving": "leaving", "not_listed": "not listed any more"}
 
 
 def goes_on(found: Json | None) -> str:

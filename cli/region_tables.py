@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from cli import units
 from cli.output import Output, Table, dotted, escape, facts, state
-from cli.region_states import backend_state, drain_story, gauge, goes_on, leaving_story, region_state, since, story, why
+from cli.region_states import (
+    any_found,
+    backend_state,
+    drain_story,
+    gauge,
+    goes_on,
+    leaving_story,
+    region_state,
+    since,
+    source_story,
+    source_words,
+    sources_of,
+    story,
+    why,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -17,8 +31,9 @@ Json = dict[str, Any]
 def regions_table(regions: list[Json]) -> Table:
     columns = ("region", "state", "since", "backends", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
     right = ("since", "backends", "rtt", "in flight", "queue", "tokens/s", "age")
-    drop = ("age", "tokens/s", "kv cache", "backends", "queue", "since")
-    made = Table((*columns, "why"), right=right, drop=drop, empty=("why",))
+    drop = ("age", "tokens/s", "kv cache", "source", "backends", "queue", "since")
+    found = any_found(b for region in regions for b in region["backends"])
+    made = Table((*columns, *found, "why"), right=right, drop=drop, empty=("why",))
     for region in regions:
         usable = sum(b["usable"] for b in region["backends"])
         made.add_row(
@@ -32,6 +47,7 @@ def regions_table(regions: list[Json]) -> Table:
             gauge(region["kv_ratio"]),
             units.rate(region["output_tokens_per_s"]),
             units.age(region["age_s"]),
+            *(sources_of(region["backends"]) for _ in found),
             why(region),
         )
     return made
@@ -39,10 +55,11 @@ def regions_table(regions: list[Json]) -> Table:
 
 def backends_table(backends: list[Json]) -> Table:
     columns = ("backend", "state", "since", "engine", "rtt", "in flight", "queue", "kv cache", "tokens/s", "age")
-    more = ("requests", "failed", "continues", "url", "why")
+    found = any_found(backends)
+    more = ("requests", "failed", "continues", *found, "url", "why")
     right = ("since", "rtt", "in flight", "queue", "tokens/s", "age", "requests", "failed")
-    drop = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache", "queue", "since")
-    made = Table((*columns, *more), right=right, drop=drop, empty=("why",))
+    less = ("continues", "engine", "age", "requests", "tokens/s", "failed", "url", "kv cache")
+    made = Table((*columns, *more), right=right, drop=(*less, "source", "queue", "since"), empty=("why",))
     for backend in backends:
         made.add_row(
             f"[bold]{backend['name']}[/]",
@@ -58,6 +75,7 @@ def backends_table(backends: list[Json]) -> Table:
             units.count(backend["requests_total"]),
             units.count(backend["failures_total"]),
             backend["continues"]["how"] if backend["continues"] else units.UNKNOWN,
+            *(source_words(backend) for _ in found),
             f"[dim]{backend['url']}[/]",
             why(backend),
         )
@@ -96,6 +114,7 @@ def backend_facts(backend: Json) -> Grid:
             "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
             "drained": drain_story(backend.get("drain")),
             "leaves": leaving_story(backend["leaving"]),
+            "source says": source_story(backend),
             "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",
         }
     )

@@ -8,6 +8,7 @@ wire/      HTTP/1.1 for both
 identity/  who the bearer of a JWT is
 store/     what routers share
 observe/   probes and scrapes
+discovery/ backends that no table of the file names
 control/   the admin API and reload
 telemetry/ metrics, journal, log
 config/    regions.toml

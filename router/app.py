@@ -9,29 +9,31 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from router import __version__, clock
-from router.config import AutoscalingSection, Config, secret
+from router.config import AutoscalingSection, Config, part_of, secret
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
+from router.control.muster import Muster
 from router.control.notices import Notices
 from router.control.operators import Operators
 from router.control.plane import ControlPlane
+from router.control.readiness import why_nobody_is_served
+from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.scaling import Scaling
 from router.control.shared_faults import SharedFaults
 from router.control.worker_routes import WORKER_ROUTES
 from router.core.admission import WaitQueue
-from router.core.backend import Backend
 from router.core.fleet import Fleet
-from router.core.health import State
 from router.core.params import Params
 from router.core.policy import POLICIES
+from router.discovery.sources import Sources
 from router.errors import ConfigError
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
@@ -117,6 +119,10 @@ class App:
         self._observer = self._new_observer(config, rng)
         self._drains = Drains(self.fleet, self.store)
         self._notices = Notices(self.fleet, self.store)
+        self._sources = self._new_sources(config, worker)
+        forget = self.telemetry.metrics.forget
+        self._muster = Muster(self.fleet, self._pools, self._observer, self._chaos, self._sources, forget=forget)
+        self._registrations = Registrations(self.fleet, self.store, self._sources, router=name)
         self._burn_ins = BurnIns(self.fleet, self.store, self._observer, router=name, now_s=clock.monotonic_s)
         self._scaling = self._new_scaling(config)
         self._chronicle = Chronicle(
@@ -137,6 +143,13 @@ class App:
             teller.note = self._chronicle.history.note
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
+
+    def _new_sources(self, config: Config, worker: int | None) -> Sources:
+        workers = config.router.workers
+        return Sources(
+            busy=lambda name: (b := self.fleet.backends.get(name)) is not None and b.inflight > 0,
+            share=lambda most: most if worker is None else part_of(most, worker, workers),
+        )
 
     def _new_observer(self, config: Config, rng: random.Random) -> Observer:
         refused = self.lifecycle.backend_refused
@@ -186,6 +199,8 @@ class App:
             notices=self._notices,
             burn_ins=self._burn_ins,
             chronicle=self._chronicle,
+            sources=self._sources,
+            registrations=self._registrations,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._scaling.capacity,
             explain=explain,
@@ -223,23 +238,18 @@ class App:
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
         self.fleet.dormant = {name: model.wake.wait_s for name, model in config.models.items() if not model.least}
-        self.fleet.apply(config.backends, clock.monotonic_s())
         self._network.names.age_s = config.timeouts.name_age
         self._network.connection_age_s = config.timeouts.connection_age
-        self._pools.apply(config.backends)
         if not config.router.chaos:
             self._chaos.stop_all()
-        self._chaos.arrange()
+        self._muster.apply(config)
 
     def _apply(self, old: Config, new: Config) -> None:
         """Put a new configuration in force. Synchronous: no request sees half of it."""
         self.store.set_plans(new.plans)
         self._configure(new)
-        self._observer.reload(new)
         self.lifecycle.force.settings = self._settings(new)
         self.server.reload(new)
-        gone = {b.name for b in old.backends} - {b.name for b in new.backends}
-        self.telemetry.metrics.forget(gone)
 
     def _renew_tls(self) -> None:
         """Certificates may have been renewed in their files. Raises ConfigError."""
@@ -284,10 +294,14 @@ class App:
         """Why this router should get no traffic, or None."""
         if self.server.gate.closing:
             return "shutting down"
-        why = why_nobody_is_served(self.fleet.backends.values(), clock.monotonic_s())
+        config = self.reloader.config
+        backends = self.fleet.backends.values()
+        why = why_nobody_is_served(backends, clock.monotonic_s())
+        if not backends and config.sources:
+            why = "no usable backend: no source names one"
         if why is not None and not self.fleet.dormant:
             return why
-        if self.reloader.config.auth.mode == "keys" and not self.store.keys.loaded:
+        if config.auth.mode == "keys" and not self.store.keys.loaded:
             return f"no API key can be checked: {self.store.notice}, and was away since the start"
         return None
 
@@ -313,6 +327,10 @@ class App:
         stack.push_async_callback(self._observer.stop)
         await self._burn_ins.start()
         stack.push_async_callback(self._burn_ins.stop)
+        await self._sources.start()
+        stack.push_async_callback(self._sources.stop)
+        await self._registrations.start()
+        stack.push_async_callback(self._registrations.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
         await self._scaling.start()
@@ -320,6 +338,7 @@ class App:
         await self._start_control(config)
         stack.callback(self._pools.close)
         await self._survey()
+        self._muster.serving = True
         self.server.start(self._listeners.clients if self._worker is None else None, self._tls)
         _collect_seldom()
 
@@ -327,8 +346,12 @@ class App:
         """Let no client in before the backends are known, or their time is up: a request in the first moments would
         be refused for a model or a jurisdiction that is there."""
         deadline_s = clock.monotonic_s() + _SURVEY_S
-        while not self._observer.surveyed and not self.stopping.is_set() and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
+        while not self._surveyed and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+    @property
+    def _surveyed(self) -> bool:
+        return self.stopping.is_set() or (self._sources.heard and self._observer.surveyed)
 
     async def _start_control(self, config: Config) -> None:
         admin, stack = self._listeners.admin, self._stack
@@ -374,28 +397,6 @@ class App:
         self.stopping.set()
 
 
-def why_nobody_is_served(backends: Collection[Backend], now_s: float) -> str | None:
-    """What is wrong with all of them; None when one of them may be sent requests, and has answered before."""
-    if not backends:
-        return "no usable backend: the configuration names none"
-    reasons = Counter(filter(None, (_why_not(backend, now_s) for backend in backends)))
-    if sum(reasons.values()) < len(backends):
-        return None
-    return "no usable backend: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-
-
-def _why_not(backend: Backend, now_s: float) -> str | None:
-    if backend.withdrawn:
-        return "draining" if backend.draining else "asleep" if backend.asleep else "leaving"
-    if backend.burning_in_since_s is not None:
-        return "burning in"
-    if not backend.usable(now_s):
-        return backend.state.value if backend.state is State.EJECTED else "asked to be left alone"
-    if backend.rtt.mean_s is None and not backend.requests_total:
-        return "not heard of yet"
-    return None if backend.models else "without a model"
-
-
 def _collect_seldom() -> None:
     """Requests leave no cycles behind: what they leave is freed at once. So what was loaded is never looked at again,
     and young objects not at every turn of a busy router, whose requests in flight alone are more than the usual 700."""
@@ -414,9 +415,10 @@ def greeting(config: Config) -> str:
     router = config.router
     scheme = "https" if router.tls_cert is not None else "http"
     workers = f" by {router.workers} workers" if router.workers > 1 else ""
+    sources = f" and those of {len(config.sources)} source(s)" if config.sources else ""
     return (
         f"router {router.name} serves clients on {scheme}://{router.listen} and operators on http://{router.admin} "
-        f"with {len(config.backends)} backends in {len(config.regions)} regions{workers}"
+        f"with {len(config.backends)} backends in {len(config.regions)} regions{sources}{workers}"
     )
 
 

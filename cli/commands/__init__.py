@@ -12,6 +12,7 @@ capacity  how many backends there are, and how many are needed
 regions   regions and backends
 drain     no new requests to one of them
 burn_in   whether a backend is fit for traffic
+sources   where backends come from, and how each source is
 policies  the policies to choose from
 config    the file, and what is in force
 keys      API keys

@@ -11,6 +11,7 @@ loader        from a text to a Config: the files below in order
 reader        checks parsed TOML against the schema and collects every problem
 places        finds the line of each key
 checks        problems between keys: names, secrets, settings that clash
+sources       the same for sources of backends
 advice        settings that are allowed and probably not meant
 address       checks of addresses and URLs
 certificates  checks of certificate files
@@ -51,11 +52,13 @@ from router.config.model import (
     Region,
     ResponsesSection,
     RouterSection,
+    Source,
     StoreSection,
     Tenant,
     TimeoutsSection,
     TokensSection,
     WakeSection,
+    part_of,
 )
 from router.config.present import diff, dump
 from router.config.price_list import price_list
@@ -81,6 +84,7 @@ __all__ = [
     "Region",
     "ResponsesSection",
     "RouterSection",
+    "Source",
     "StoreSection",
     "Tenant",
     "TimeoutsSection",
@@ -94,6 +98,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "part_of",
     "price_list",
     "secret",
     "split_address",

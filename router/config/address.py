@@ -96,6 +96,32 @@ def url_problem(text: str) -> str | None:
     return _host_problem(parts.hostname) or _path_problem(parts)
 
 
+def api_problem(text: str) -> str | None:
+    """The fault of a Kubernetes API's address, or None."""
+    if (problem := _plain_problem(text)) is not None:
+        return problem
+    parts = urlsplit(text)
+    return "must not hold a query or a fragment" if parts.query or parts.fragment else None
+
+
+def notice_problem(text: str) -> str | None:
+    """The fault of an address that is asked for notices, or None. A machine's own metadata service may be asked."""
+    return _plain_problem(text.replace("{host}", "host"))
+
+
+def _plain_problem(text: str) -> str | None:
+    if any(c <= " " or c == "\x7f" for c in text):
+        return "holds a space or a control character"
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        return "must be an http:// or https:// address"
+    return "must not hold credentials" if parts.username is not None or parts.password is not None else None
+
+
 def _path_problem(parts: SplitResult) -> str | None:
     if parts.query or parts.fragment or "?" in parts.geturl() or "#" in parts.geturl():
         return "must not hold a query or a fragment"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from router import clock
 from router.config.address import is_loopback
 from router.config.checks import secret
-from router.config.model import Config, Limited
+from router.config.model import Config, Limited, Region
 from router.config.price_list import price_list
 from router.config.redis_url import PATH_OPTIONS, has_password, parse_redis_url, redis_problem
 from router.config.suggest import did_you_mean
@@ -32,7 +32,7 @@ def warnings(config: Config) -> list[str]:
 
 
 def _general(config: Config) -> Iterator[str]:
-    if not config.backends:
+    if not config.backends and not config.sources:
         yield "no backends: every request will be answered 404 or 503"
     if "*" in config.cors.origins and config.auth.mode == "open":
         yield (
@@ -57,7 +57,7 @@ def _plans(config: Config) -> Iterator[str]:
         yield "[plans.default] is missing: keys that name no plan, and open mode, have no limits and no residency"
     if config.auth.mode == "open" and any(not plan.unlimited for name, plan in plans.items() if name != "default"):
         yield '[auth] mode = "open": clients without a key have the plan default; no other plan applies to them'
-    jurisdictions = {r.spec.jurisdiction for r in config.regions if r.spec.jurisdiction and r.backends}
+    jurisdictions = {r.spec.jurisdiction for r in _peopled(config) if r.spec.jurisdiction}
     for plan in plans.values():
         if missing := [j for j in plan.residency if j not in jurisdictions]:
             hint = did_you_mean(missing[0], jurisdictions)
@@ -73,7 +73,7 @@ def _plans(config: Config) -> Iterator[str]:
 
 def alarms(config: Config) -> list[str]:
     """Errors that do not stop a router from starting: keys whose requests are all refused. Check refuses most."""
-    served = {r.spec.jurisdiction for r in config.regions if r.backends}
+    served = {r.spec.jurisdiction for r in _peopled(config)}
     return [
         f"every request of a key of the plan {plan.name} is refused (503 residency_unsatisfiable): no region with a "
         f"backend has a jurisdiction of its residency, {', '.join(plan.residency)}"
@@ -164,9 +164,14 @@ _PARTS: tuple[Callable[[Config], Iterator[str]], ...] = (_general, _plans, _back
 
 def _served(config: Config) -> set[str] | None:
     """Every model that is served; None: backends must be asked first."""
-    if not all(backend.models for backend in config.backends):
-        return None
-    return {model for backend in config.backends for model in backend.models}
+    named = [*(backend.models for backend in config.backends), *(source.models for source in config.sources)]
+    return {model for models in named for model in models} if all(named) else None
+
+
+def _peopled(config: Config) -> list[Region]:
+    """The regions that have backends, or where some may be found."""
+    sourced = {source.region.name for source in config.sources}
+    return [region for region in config.regions if region.backends or region.spec.name in sourced]
 
 
 def _is_public(host: str) -> bool:

@@ -17,6 +17,7 @@ from router.config.model import Config, ModelAlias
 from router.config.model_keys import SCALED_KEYS
 from router.config.reader import Reader
 from router.config.redis_url import redis_problem
+from router.config.sources import check_sources
 from router.config.suggest import did_you_mean
 from router.core.policy import POLICIES
 
@@ -31,6 +32,7 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
     _check_router(reader, config)
     _check_open(reader, config)
     _check_names(reader, config)
+    check_sources(reader, document, config)
     _check_models(reader, config)
     _check_jwt(reader, config)
     _check_urls(reader, config)
@@ -45,7 +47,7 @@ def check(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapp
 def check_whole(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
     """A file that was cut off can be valid TOML: a file without backends must say that this is meant."""
     regions = document.get("regions")
-    if config.backends or reader.problems or regions == []:
+    if config.backends or config.sources or reader.problems or regions == []:
         return
     if isinstance(regions, list) and any(isinstance(r, dict) and r.get("backends") == [] for r in regions):
         return
@@ -248,6 +250,9 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
         for position, backend in enumerate(region.backends):
             if backend.key_env is not None and (problem := _secret_problem(backend.key_env, env)):
                 reader.problem(("regions", index, "backends", position, "key_env"), problem)
+    for index, source in enumerate(config.sources):
+        if source.key_env is not None and (problem := _secret_problem(source.key_env, env)):
+            reader.problem(("sources", index, "key_env"), problem)
 
 
 def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config) -> None:
@@ -261,6 +266,7 @@ def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config
         tables.append((("regions", index), table))
         for position, backend in enumerate(table["backends"] if region.backends else ()):
             tables.append((("regions", index, "backends", position), backend))
+    tables += [(("sources", index), table) for index, table in enumerate(document.get("sources", ()))]
     for path, table in tables:
         if isinstance(table, dict):
             _check_tls_table(reader, path, {k: v for k, v in table.items() if isinstance(v, str)})

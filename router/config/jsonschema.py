@@ -7,6 +7,7 @@ from typing import Any
 from router.config.names import MODEL, NAME
 from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS
 from router.config.setting import Section, Setting, default
+from router.config.sources import SOURCE_KEYS, SOURCES_DOC
 from router.core.policy import POLICIES
 
 _PATTERNS = {"plans": NAME, "models": MODEL}
@@ -20,6 +21,11 @@ def json_schema() -> dict[str, Any]:
         "type": "array",
         "description": "Sites with their own network and failure domain.",
         "items": _table(REGION_KEYS, INNER_MODELS["regions"]),
+    }
+    properties["sources"] = {
+        "type": "array",
+        "description": SOURCES_DOC,
+        "items": _table(SOURCE_KEYS, INNER_MODELS["sources"]),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -74,6 +80,8 @@ def _type(key: Setting, model: type) -> dict[str, Any]:
             return {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
         case "table":
             return _table(key.inner, INNER_MODELS.get(key.name, model))
+        case "port":
+            return {"type": ["string", "integer"]}
         case "tables":
             return {"type": "array", "items": _table(key.inner, INNER_MODELS[key.name])}
         case "tables or table":

@@ -32,6 +32,7 @@ from router.config.model import (
     Region,
     ResponsesSection,
     RouterSection,
+    Source,
     StoreSection,
     Tenant,
     TimeoutsSection,
@@ -44,6 +45,7 @@ from router.config.plan_keys import PRICE_KEYS
 from router.config.reader import Reader
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS, SHARED_KEYS
 from router.config.setting import Section
+from router.config.sources import SOURCE_KEYS
 from router.core.prices import Price
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
@@ -123,13 +125,14 @@ def _syntax_problem(source: str, text: str, message: str) -> str:
 
 
 def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[str, str]) -> Config:
-    reader.unknown_keys(document, [*_BY_NAME, "regions"], ())
+    reader.unknown_keys(document, [*_BY_NAME, "regions", "sources"], ())
 
     def values(name: str) -> dict[str, Any]:
         return reader.table(document[name], _BY_NAME[name].keys, (name,)) if name in document else {}
 
     router = values("router")
     router.setdefault("name", _host_name())
+    regions = _regions(reader, document)
     return Config(
         source=source,
         router=RouterSection(**router),
@@ -151,7 +154,8 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         tokens=TokensSection(**values("tokens")),
         journal=JournalSection(**values("journal")),
         probes=ProbesSection(**values("probes")),
-        regions=_regions(reader, document),
+        regions=regions,
+        sources=_sources(reader, document, regions),
     )
 
 
@@ -241,8 +245,31 @@ def _regions(reader: Reader, document: dict[str, Any]) -> tuple[Region, ...]:
         backends = values.pop("backends", [])
         shared = {key.name: values.pop(key.name) for key in SHARED_KEYS if key.name in values}
         spec = RegionSpec(**({"name": f"#{index + 1}"} | values))
-        regions.append(Region(spec, _backends(reader, backends, spec, index, shared)))
+        regions.append(Region(spec, _backends(reader, backends, spec, index, shared), tuple(shared.items())))
     return tuple(regions)
+
+
+def _sources(reader: Reader, document: dict[str, Any], regions: tuple[Region, ...]) -> tuple[Source, ...]:
+    tables = document.get("sources", [])
+    if not isinstance(tables, list):
+        reader.problem(("sources",), "must be written as [[sources]], with two brackets")
+        return ()
+    known = {region.spec.name: region for region in regions}
+    sources = []
+    for index, table in enumerate(tables):
+        values = reader.table(table, SOURCE_KEYS, ("sources", index))
+        if not {"name", "kind", "region"} <= values.keys():
+            continue
+        name = values.pop("region")
+        region = known.get(name) or Region(RegionSpec(name))
+        sources.append(Source(region=region.spec, **(inherited(region, values) | values)))
+    return tuple(sources)
+
+
+def inherited(region: Region, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a region gives to its backends and ``values`` leaves out: a certificate and its key go together."""
+    own = ("tls_cert", "tls_key")
+    return {k: v for k, v in region.shared if k not in own or not any(name in values for name in own)}
 
 
 def _backends(
@@ -253,10 +280,9 @@ def _backends(
         values = reader.table(table, BACKEND_KEYS, ("regions", index, "backends", position))
         short = values.pop("name", f"#{position + 1}")
         url = values.pop("url", "").rstrip("/")
-        own = ("tls_cert", "tls_key")
         values = _tariff(reader, values, "prices", ("regions", index, "backends", position, "price_usd_per_mtok"))
-        inherited = {k: v for k, v in shared.items() if k not in own or not any(name in values for name in own)}
-        backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **(inherited | values)))
+        given = inherited(Region(region, shared=tuple(shared.items())), values) | values
+        backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **given))
     return tuple(backends)
 
 

@@ -246,6 +246,65 @@ class ProbesSection:
 class Region:
     spec: RegionSpec
     backends: tuple[BackendSpec, ...] = ()
+    #: keys of the region that hold for each of its backends
+    shared: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where backends of one region are found, and what those that are found are like."""
+
+    name: str
+    kind: str  # dns | srv | kubernetes
+    region: RegionSpec
+    host: str = ""  # dns: HOST:PORT · srv: a name
+    nameserver: str | None = None  # HOST:PORT; None: those of /etc/resolv.conf
+    refresh: float = 30.0  # seconds between two look-ups at most; a shorter TTL holds
+    selector: str = ""
+    namespace: str | None = None  # None: that of this pod
+    port: str = ""  # name or number; empty: the first one
+    api: str | None = None  # URL; None: that of the cluster this router runs in
+    token_file: str | None = None
+    ca_file: str | None = None
+    nodes: bool = False  # watch the nodes for taints that announce their end
+    scheme: str = "http"
+    prefix: str = ""
+    grace: float = 30.0  # seconds for which a source that suddenly names nobody is not believed
+    leaves_in: float = 30.0  # seconds that a backend has from the word that it ends
+    engine: str = "openai"
+    models: tuple[str, ...] = ()
+    max_inflight: int = 256
+    cost_usd_hour: float = 0.0
+    key_env: str | None = None
+    notice_url: str | None = None
+    probation: str = "trials"
+    continues: str = "auto"
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_server_name: str | None = None
+
+    def backend(self, short: str, host: str, port: int, *, server_name: str | None = None) -> BackendSpec:
+        """The backend at an address. ``server_name``: the name of its certificate, if none is configured."""
+        bracketed = f"[{host}]" if ":" in host else host
+        notice_url = self.notice_url
+        return BackendSpec(
+            name=f"{self.region.name}/{self.prefix}{short}",
+            region=self.region,
+            url=f"{self.scheme}://{bracketed}:{port}",
+            engine=self.engine,
+            models=self.models,
+            max_inflight=self.max_inflight,
+            cost_usd_hour=self.cost_usd_hour,
+            key_env=self.key_env,
+            probation=self.probation,
+            continues=self.continues,
+            tls_ca=self.tls_ca,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+            tls_server_name=self.tls_server_name or (server_name if self.scheme == "https" else None),
+            notice_url=notice_url.replace("{host}", bracketed) if notice_url is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +332,13 @@ class Config:
     journal: JournalSection = field(default_factory=JournalSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     @property
     def backends(self) -> tuple[BackendSpec, ...]:
         return tuple(b for r in self.regions for b in r.backends)
+
+
+def part_of(whole: int, worker: int, workers: int) -> int:
+    """The part of a number of places that one of several workers may fill; at least one."""
+    return max(1, whole // workers + (worker < whole % workers))

@@ -16,6 +16,7 @@ _EPOCH = dt.date(1970, 1, 1).toordinal()
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_PORT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -89,6 +90,13 @@ def location_problem(values: list[float]) -> str | None:
 
 def file_problem(text: str) -> str | None:
     return None if text and text.isprintable() and not text.endswith("/") else "must be the path of a file"
+
+
+def port_problem(text: str | int) -> str | None:
+    """A port of a Service: its number or its name."""
+    if _PORT.fullmatch(str(text)) and not (str(text).isdigit() and not 0 < int(text) <= 65535):
+        return None
+    return "must be a number from 1 to 65535, or a name"
 
 
 def scale_problem(text: str) -> str | None:

@@ -11,6 +11,7 @@ from router.config.names import date_of
 from router.config.redis_url import without_password
 from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
 from router.config.setting import Section
+from router.config.sources import SOURCE_KEYS, foreign_keys
 from router.core.prices import Price
 
 #: Settings that are read once, at start.
@@ -68,6 +69,11 @@ def dump(config: Config) -> dict[str, Any]:
         }
         for region in config.regions
     ]
+    document["sources"] = [
+        {key.name: _told(getattr(source, key.name)) for key in SOURCE_KEYS if key.name not in foreign_keys(source.kind)}
+        | {"region": source.region.name}
+        for source in config.sources
+    ]
     return document
 
 
@@ -93,6 +99,10 @@ def _section(section: Section, value: Any) -> dict[str, Any]:
     return document
 
 
+def _told(value: Any) -> Any:
+    return None if value == "" else _plain(value)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         prices = [_price(part) for part in value if isinstance(part, Price)]
@@ -111,7 +121,7 @@ def _by_name(document: dict[str, Any]) -> dict[str, Any]:
         region["name"]: region | {"backends": {b["name"]: b for b in region["backends"]}}
         for region in document["regions"]
     }
-    return document | {"regions": regions}
+    return document | {"regions": regions, "sources": {source["name"]: source for source in document["sources"]}}
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ _KIND_NAMES = {
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
+    "port": "a number or a name",
     "strings": "a list of strings",
     "numbers": "a list of numbers",
     "table": "a table",
@@ -77,6 +78,8 @@ class Reader:
             return None
         if key.kind == "number":
             return float(value)
+        if key.kind == "port":
+            return str(value)
         if key.kind == "numbers":
             return tuple(float(v) for v in value)
         return tuple(value) if key.kind == "strings" else value
@@ -85,8 +88,8 @@ class Reader:
         """The path in words: ``[[regions]] "us-east" backends "a": url``."""
         if not path:
             return ""
-        if path[0] == "regions" and len(path) > 1:
-            label, rest, node = "[[regions]]", path[1:], self._document.get("regions")
+        if path[0] in ("regions", "sources") and len(path) > 1:
+            label, rest, node = f"[[{path[0]}]]", path[1:], self._document.get(str(path[0]))
         elif path[0] in ("plans", "tenants", "models") and len(path) > 1:
             label, rest, node = f"[{path[0]}.{_key_text(path[1])}]", path[2:], None
         elif len(path) > 1 or isinstance(self._document.get(str(path[0])), dict):
@@ -115,6 +118,8 @@ def _is_kind(value: Any, key: Setting) -> bool:
             return _is_number(value)
         case "boolean":
             return isinstance(value, bool)
+        case "port":
+            return isinstance(value, (str, int)) and not isinstance(value, bool)
         case "strings":
             return isinstance(value, list) and all(isinstance(v, str) for v in value)
         case "numbers":

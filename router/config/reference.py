@@ -7,12 +7,14 @@ from typing import Any
 
 from router.config.schema import INNER_MODELS, REGION_KEYS, SECTIONS
 from router.config.setting import Setting, default
+from router.config.sources import SOURCE_KEYS, SOURCES_DOC
 
 _KINDS = {
     "string": "string",
     "integer": "integer",
     "number": "number",
     "boolean": "boolean",
+    "port": "number or name",
     "strings": "list of strings",
     "numbers": "list of numbers",
     "table": "table",
@@ -30,6 +32,7 @@ def reference() -> str:
     parts.append(
         _part("[[regions]]", "Sites with their own network and failure domain.", REGION_KEYS, INNER_MODELS["regions"])
     )
+    parts.append(_part("[[sources]]", SOURCES_DOC, SOURCE_KEYS, INNER_MODELS["sources"]))
     return "\n\n".join(parts)
 
 

@@ -5,7 +5,7 @@ Defaults stand in ``model.py``.
 
 from __future__ import annotations
 
-from router.config.address import listen_problem, url_problem
+from router.config.address import listen_problem, notice_problem, url_problem
 from router.config.jwt_schema import JWT_INNER, JWT_SECTION
 from router.config.model import (
     AuthSection,
@@ -20,6 +20,7 @@ from router.config.model import (
     ProbesSection,
     ResponsesSection,
     RouterSection,
+    Source,
     StoreSection,
     TimeoutsSection,
     TokensSection,
@@ -392,6 +393,13 @@ BACKEND_KEYS: tuple[Setting, ...] = (
         problem=env_problem,
         secret=True,
     ),
+    Setting(
+        "notice_url",
+        "string",
+        "http:// address that is asked every two seconds whether the backend's machine is to go away, as clouds tell "
+        "spot machines: 404 means no, a time or `TRUE` is a notice. See [Spot machines](runbook.md#spot-machines).",
+        problem=notice_problem,
+    ),
     *SHARED_KEYS,
 )
 
@@ -411,5 +419,6 @@ INNER_MODELS: dict[str, type] = {
     "regions": RegionSpec,
     "price_usd_per_mtok": Price,
     "default": Price,
+    "sources": Source,
     **JWT_INNER,
 }

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-Kind = Literal["string", "integer", "number", "boolean", "strings", "numbers", "table", "tables", "tables or table"]
+Kind = Literal[
+    "string", "integer", "number", "boolean", "port", "strings", "numbers", "table", "tables", "tables or table"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ inputs          checks of query parameters and JSON bodies
 replies         JSON answers and errors
 views           fleet, keys and records as JSON
 last_minute     what keys used and backends answered in the last minute
+source_views    sources of backends as JSON, and what they say of each
 gauges          values that are read when metrics are scraped
 chronicle       writes the history, and shares it with the other routers
 operators       tokens with a name and a role
@@ -18,6 +19,9 @@ callers         who has asked, and what is noted of it
 shared_entries  entries of the store that every router comes in line with: wishes and faults on purpose
 wishes          wishes of operators about backends and regions
 notices         which backends and regions go away at a known time
+muster          puts the backends of all sources in force
+readiness       why nobody could be served
+registrations   backends that say themselves where they are, for a time
 drains          which backends and regions are drained, shared through the store
 shared_faults   faults on purpose, shared through the store
 scaling         how many backends run: the owner of what follows

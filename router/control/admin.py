@@ -26,6 +26,10 @@ _log = logging.getLogger("router.control")
 _BODY_BYTES_MAX = 1024 * 1024
 _GUARD: web.AppKey[Guard] = web.AppKey("guard", Guard)
 
+_NO_SUCH_PATH = "There is no such path; /admin/v1/openapi.json lists them all."
+#: What can only be deleted is not there for anything else: backends/nope/resume looks like a backend's name.
+_ONLY_DELETE = frozenset({"DELETE"})
+
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -118,11 +122,13 @@ async def _errors(request: web.Request, handler: WebHandler) -> web.StreamRespon
     except web.HTTPRequestEntityTooLarge:
         return failure("body_too_large", "The body is over 1 MiB.")
     except web.HTTPMethodNotAllowed as exc:
+        if exc.allowed_methods == _ONLY_DELETE:
+            return failure("not_found", _NO_SUCH_PATH)
         response = failure("method_not_allowed")
         response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
         return response
     except web.HTTPNotFound:
-        return failure("not_found", "There is no such path; /admin/v1/openapi.json lists them all.")
+        return failure("not_found", _NO_SUCH_PATH)
     except web.HTTPException as exc:
         return failure("invalid_request", exc.reason)
     except Exception:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
+from router.control.source_views import sources
 from router.core.backend import Backend
 from router.core.census import Group
 from router.core.health import State
@@ -33,6 +34,11 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_events_total", (kind,), events)
     for labels, times in control.chronicle.transitions.items():
         yield GaugeSample("router_backend_transitions_total", labels, times)
+    for source in sources(control):
+        place = (source["name"], source["kind"])
+        yield GaugeSample("router_source_up", place, source["state"] != "away")
+        yield GaugeSample("router_source_backends", place, source["backends"])
+        yield GaugeSample("router_source_backends_in_use", place, source["in_use"])
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
         found = control.observer.continues(backend.name)
@@ -70,6 +76,7 @@ def _backend_samples(backend: Backend, now_s: float) -> Iterator[GaugeSample]:
     yield GaugeSample("router_backend_usable", labels, backend.usable(now_s))
     yield GaugeSample("router_backend_draining", labels, backend.draining)
     yield GaugeSample("router_backend_leaving", labels, backend.leaving is not None)
+    yield GaugeSample("router_backend_ready", labels, not backend.unready)
     for state in State:
         yield GaugeSample("router_backend_state", (*labels, state.value), state is backend.state)
     if backend.rtt.mean_s is not None:

@@ -92,7 +92,7 @@ class Notices(Wishes):
         """The changes that end notices whose backends are back, or which nobody needs."""
         now_s, changes = clock.monotonic_s(), dict[str, str | None]()
         for b in self._fleet.leaving():
-            if self._is_back(b, now_s):
+            if (b.name in self._wished or b.region in self._wished) and self._is_back(b, now_s):
                 _log.info("%s is back", b.name)
                 self.note(self.kind, b.name, before="gone", after="back", why="it answers its probes again")
                 changes |= self.ending(b.name)

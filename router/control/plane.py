@@ -11,9 +11,11 @@ from router.control.capacity import CensusTaker
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
 from router.control.notices import Notices
+from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
 from router.core.fleet import Fleet
+from router.discovery.sources import Sources
 from router.observe.observer import Observer
 from router.store.base import Store
 from router.telemetry.sink import Telemetry
@@ -36,6 +38,8 @@ class ControlPlane:
     notices: Notices
     capacity: CensusTaker
     chronicle: Chronicle
+    sources: Sources
+    registrations: Registrations
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

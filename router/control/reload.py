@@ -237,7 +237,7 @@ def _refuse_losses(old: Config, new: Config) -> None:
     The plan default is always there: gone from the file, it would let its keys go where they may not.
     """
     problems = []
-    if old.backends and not new.backends:
+    if (old.backends or old.sources) and not (new.backends or new.sources):
         problems.append("would remove every backend; restart the router if that is meant")
     if old.plans["default"].residency and not new.plans["default"].written:
         problems.append("would lose the residency of [plans.default]; write that table without one if that is meant")

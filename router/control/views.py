@@ -12,6 +12,7 @@ from router.config import Config, Region, dump, warnings
 from router.control.last_minute import Use, requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader, Reloaded
+from router.control.source_views import source_of
 from router.core.backend import Backend
 from router.core.health import State
 from router.core.limits import KINDS as LIMIT_KINDS
@@ -80,6 +81,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
     return {
         "name": b.name,
         "region": b.region,
+        "source": source_of(control, b),
         "url": b.spec.url,
         "engine": b.spec.engine,
         "models": sorted(b.models or ()),
@@ -87,6 +89,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "draining": b.draining,
         "drain": _drain(control, b),
         "asleep": b.asleep,
+        "ready": not b.unready,
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
         "usable": b.usable(now_s),
@@ -159,7 +162,7 @@ def burn_in(control: ControlPlane, backend: str) -> dict[str, Any]:
 
 def region(control: ControlPlane, configured: Region) -> dict[str, Any]:
     spec = configured.spec
-    members = [control.fleet.backends[s.name] for s in configured.backends if s.name in control.fleet.backends]
+    members = [b for b in control.fleet.backends.values() if b.region == spec.name]
     place = {
         "name": spec.name,
         "jurisdiction": spec.jurisdiction,

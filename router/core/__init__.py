@@ -37,6 +37,7 @@ capacity        how many requests it may have in flight, as learned
 lane            one model on one backend
 prompts         its prompts that are not computed yet
 others          what peers and scrapes add to our counts
+roll            every backend that the file and other sources name, and who of them goes away
 leaving         backends that go away at a known time, and how their requests are handed over
 bulletin        what backends announce to their fleet
 common          what all backends share

@@ -57,6 +57,8 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
             struck.append((b.name, Struck.ASLEEP))
         elif b.leaving is not None:
             struck.append((b.name, Struck.LEAVING))
+        elif b.unready:
+            struck.append((b.name, Struck.NOT_READY))
         elif b.burning_in_since_s is not None:
             struck.append((b.name, Struck.BURNING_IN))
         elif now_s < b.capacity.not_before_s:  # holds for one that is ejected and tried all the same, too
@@ -142,9 +144,10 @@ def _put_last(kept: list[Backend], struck: list[Strike], params: Params, now_s: 
 
 
 def _hold_back(kept: list[Backend], struck: list[Strike], rng: Rng, now_s: float) -> None:
-    """Slow start: a backend that has just returned takes part in a share of the decisions, or if it is the only one."""
+    """Slow start: a backend that is new or back takes part in a share of the decisions, or if it is the only one. A new
+    one takes part in all of them until its first request, which shows whether it serves."""
     for b in list(kept):
-        share = b.health.share(now_s)
+        share = b.health.share(now_s) if b.requests_total else 1.0
         if share < 1.0 and rng.random() >= share and len(kept) > 1:
             kept.remove(b)
             struck.append((b.name, Struck.PROBATION))

@@ -27,6 +27,7 @@ class Configured:
         "rtt_prior_s",
         "seed",
         "spec",
+        "unready",
     )
 
     def __init__(self, spec: BackendSpec) -> None:
@@ -35,6 +36,8 @@ class Configured:
         self.asleep = False
         #: it goes away at a known time, or has gone and is not back
         self.leaving: Notice | None = None
+        #: its source says that it is not ready
+        self.unready = False
         #: it gets no requests before it has proved itself; None: it has, or need not
         self.burning_in_since_s: float | None = None
         self.install(spec)
@@ -71,10 +74,16 @@ class Configured:
         self.leaving = notice
         return changed
 
+    def hold(self, unready: bool) -> bool:
+        """Its source says that it is not ready, or is again. Returns whether that changes anything."""
+        changed = self.unready != unready
+        self.unready = unready
+        return changed
+
     @property
     def withdrawn(self) -> bool:
         """Gets no new requests, because somebody said so."""
-        return self.draining or self.asleep or self.leaving is not None
+        return self.draining or self.asleep or self.unready or self.leaving is not None
 
     def forget_engine(self) -> None:
         """Another engine stands behind the name."""

@@ -141,6 +141,15 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * 6371.0 * asin(sqrt(min(h, 1.0)))
 
 
+def prior_rtt_s(
+    home: tuple[float, float] | None, there: tuple[float, float] | None, params: Params, *, local: bool
+) -> float | None:
+    """The round trip before one was measured, by the map; None: nobody knows where it is."""
+    if local:
+        return params.rtt_same_region_s
+    return None if home is None or there is None else distance_rtt_s(home, there, params)
+
+
 def distance_rtt_s(a: tuple[float, float], b: tuple[float, float], params: Params) -> float:
     """The round trip to expect over that distance, before anything was measured."""
     return params.rtt_access_s + distance_km(a, b) * params.rtt_s_per_km

@@ -21,6 +21,7 @@ class Struck(Enum):
     DRAINING = "draining"
     ASLEEP = "asleep"  # its engine sleeps, until a request wakes it
     LEAVING = "leaving"  # goes away at a known time, or has gone
+    NOT_READY = "not_ready"  # its source says so
     EJECTED = "ejected"
     PROBATION = "probation"  # on its way back, trial places taken
     BURNING_IN = "burning_in"  # new, and has not proved itself

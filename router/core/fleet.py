@@ -8,14 +8,14 @@ changes, and everything that ages is brought up to date once per tick, whoever c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from router.core.audit import audit
 from router.core.backend import Backend
 from router.core.bulletin import Bulletin, FleetChange
 from router.core.candidates import Roster, Strike, doing_better, next_return_s, sort_out, strike, who_serves
 from router.core.common import Common
-from router.core.cost import distance_rtt_s, predicted_ttft_s, prompt_pairs
+from router.core.cost import predicted_ttft_s, prior_rtt_s, prompt_pairs
 from router.core.decisions import Decision, Dispatch, Wait
 from router.core.explain import Candidates
 from router.core.gray import find_gray
@@ -68,10 +68,11 @@ class Fleet:
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
-    def apply(self, specs: Sequence[BackendSpec], now_s: float) -> FleetChange:
-        """Make the fleet consist of ``specs``. Those that stay keep what was learned, unless their engine changed."""
+    def apply(self, specs: Sequence[BackendSpec], now_s: float, *, slowly: Collection[str] = ()) -> FleetChange:
+        """Make the fleet consist of ``specs``. Those that stay keep what was learned, unless their engine changed. Of
+        those that are new, the ones named in ``slowly`` begin with a slow start."""
         wanted = {spec.name: spec for spec in specs}
-        added, updated = [], []
+        added, updated = [name for name in wanted if name not in self.backends], list[str]()
         removed = [name for name in self.backends if name not in wanted]
         for name in removed:
             backend = self.backends.pop(name)
@@ -80,18 +81,16 @@ class Fleet:
             else:
                 del self._by_name[name]
         for name, spec in wanted.items():
-            backend_or_none = self.backends.get(name) or self.retired.pop(name, None)
-            if backend_or_none is None:
-                backend = self._by_name[name] = Backend(spec, self.params, self.bulletin, self.common.neutral, now_s)
-                added.append(name)
-            else:
-                backend = backend_or_none
-                if backend.spec != spec:
-                    backend.reconfigure(spec, now_s)
-                    updated.append(name)
-                if name not in self.backends:
-                    added.append(name)
-            self.backends[name] = backend
+            known = self.backends.get(name) or self.retired.pop(name, None)
+            if known is None:
+                known = self._by_name[name] = Backend(spec, self.params, self.bulletin, self.common.neutral, now_s)
+                if name in slowly:
+                    known.health.welcome(now_s)
+                    self.bulletin.returns(now_s + self.params.slow_start_s)
+            elif known.spec != spec:
+                known.reconfigure(spec, now_s)
+                updated.append(name)
+            self.backends[name] = known
         self.backends = {name: self.backends[name] for name in wanted}
         self._place()
         self.tick(now_s, everywhere=True)
@@ -110,13 +109,8 @@ class Fleet:
         """Tell each backend what follows from the whole list: whether it is local, how far away it is."""
         home = next((b.spec.region.location for b in self.backends.values() if b.region == self.router_region), None)
         for b in self.backends.values():
-            local, location = b.region == self.router_region, b.spec.region.location
-            rtt_prior_s = None
-            if local:
-                rtt_prior_s = self.params.rtt_same_region_s
-            elif home is not None and location is not None:
-                rtt_prior_s = distance_rtt_s(home, location, self.params)
-            b.stand(local=local, rtt_prior_s=rtt_prior_s)
+            local = b.region == self.router_region
+            b.stand(local=local, rtt_prior_s=prior_rtt_s(home, b.spec.region.location, self.params, local=local))
             self._withdrawals.tell(b)
             self.bulletin.note(b)
             self._budgets.setdefault(b.region, RetryBudget(self.params))
@@ -158,6 +152,11 @@ class Fleet:
                 b.capacity.begin_small()
                 self.bulletin.note(b)
 
+    def set_sourced(self, notices: Mapping[str, Notice], unready: Collection[str]) -> list[str]:
+        """Sources say which of their backends go away at a known time, and which are not ready."""
+        self._withdrawals.source(notices, unready)
+        return self._withdraw()
+
     def _withdraw(self) -> list[str]:
         changed = [b.name for b in self.backends.values() if self._withdrawals.tell(b)]
         if changed:
@@ -166,7 +165,7 @@ class Fleet:
 
     def leaving(self) -> list[Backend]:
         """Those that go away at a known time, or have gone."""
-        return [b for b in self.backends.values() if b.leaving is not None] if self._withdrawals.notices else []
+        return [b for b in self.backends.values() if b.leaving is not None] if self._withdrawals.any_notice else []
 
     # -- the decision -----------------------------------------------------------------------------------------------
 

@@ -305,6 +305,10 @@ class Health:
             self._probes_good = 0
             self.until_s = now_s + min(params.ejection_base_s * self.ejections, params.ejection_max_s)
 
+    def welcome(self, now_s: float) -> None:
+        """A new backend begins with the slow start, like one that is back."""
+        self.welcome_s = now_s
+
     def share(self, now_s: float) -> float:
         """The part of the decisions this backend takes part in: 1, or less during the slow start."""
         age_s = now_s - self.welcome_s

@@ -6,6 +6,7 @@ handed over in the last part of it, one after the other, so that those who take 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.params import Params
@@ -29,15 +30,17 @@ class Notice(NamedTuple):
 
 
 class Withdrawals:
-    """Who gets no new requests because somebody said so: names of backends and regions. It holds for those that are
-    configured later, too."""
+    """Who gets no new requests because somebody said so. Operators name backends and regions, and mean those that are
+    configured later, too. The words of sources are kept apart: neither ends what the other has said."""
 
-    __slots__ = ("_asleep", "_drained", "notices")
+    __slots__ = ("_asleep", "_drained", "_sourced", "_unready", "notices")
 
     def __init__(self) -> None:
         self._drained: set[str] = set()
         self._asleep: set[str] = set()
         self.notices: dict[str, Notice] = {}
+        self._sourced: Mapping[str, Notice] = {}
+        self._unready: Collection[str] = ()
 
     def drain(self, name: str, draining: bool) -> None:
         (self._drained.add if draining else self._drained.discard)(name)
@@ -50,12 +53,22 @@ class Withdrawals:
         if notice is not None:
             self.notices[name] = notice
 
+    def source(self, notices: Mapping[str, Notice], unready: Collection[str]) -> None:
+        """All that sources say now, by names of backends."""
+        self._sourced, self._unready = notices, unready
+
     def tell(self, b: Configured) -> bool:
         """Bring ``b`` in line. Returns whether that changes anything."""
         found = [self.notices[name] for name in (b.name, b.region) if name in self.notices]
+        if b.name in self._sourced:
+            found.append(self._sourced[b.name])
         leaves = b.leave(min(found, key=lambda notice: notice.until_s, default=None))
-        sleeps = b.sleep(b.name in self._asleep)
-        return b.drain(not self._drained.isdisjoint((b.name, b.region))) or sleeps or leaves
+        sleeps, holds = b.sleep(b.name in self._asleep), b.hold(b.name in self._unready)
+        return b.drain(not self._drained.isdisjoint((b.name, b.region))) or sleeps or leaves or holds
+
+    @property
+    def any_notice(self) -> bool:
+        return bool(self.notices or self._sourced)
 
 
 class Pace:

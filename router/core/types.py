@@ -65,6 +65,7 @@ class BackendSpec:
     tls_cert: str | None = None  # path of the certificate that we show it, and its key
     tls_key: str | None = None
     tls_server_name: str | None = None  # the name its certificate is for; None: that of the url
+    notice_url: str | None = None  # who is asked whether its machine is to go away
     #: of its tokens, whichever model; none: those of the models. A new price does not close connections.
     prices: Tariff = field(default=(), compare=False)
 

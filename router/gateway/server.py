@@ -61,8 +61,14 @@ def limits_of(config: Config) -> ClientLimits:
     )
 
 
+#: More connections to backends than a process can have.
+_UNKNOWN = 2**31
+
+
 def _descriptors_of(config: Config) -> Descriptors:
-    return Descriptors(sum(backend.max_inflight for backend in config.backends))
+    """Nobody knows how many backends a source will find: then clients get half."""
+    most = _UNKNOWN if config.sources else sum(backend.max_inflight for backend in config.backends)
+    return Descriptors(most)
 
 
 class Server:

@@ -58,6 +58,7 @@ class Observer:
     ) -> None:
         self._fleet = fleet
         self._config = config
+        self._specs = config.backends
         self._now_s = now_s
         self._rng = rng if rng is not None else random.Random()
         self._refused = refused
@@ -71,7 +72,7 @@ class Observer:
     async def start(self) -> None:
         """Begin to watch; the first probes go out at once."""
         self._client = EngineClient(self._names)
-        self.reload(self._config)
+        self.reload(self._config, self._specs)
 
     async def stop(self) -> None:
         watches = self._watches.values()
@@ -82,13 +83,17 @@ class Observer:
             await self._client.close()
             self._client = None
 
-    def reload(self, config: Config) -> None:
-        """Watch the backends of ``config``. Those that did not change are watched on undisturbed.
+    def reload(self, config: Config, specs: tuple[BackendSpec, ...] | None = None) -> None:
+        """Watch these backends as ``config`` says; without ``specs`` those of the file. Those that did not change are
+        watched on undisturbed.
 
         Call it after the fleet knows the backends.
         """
         self._config = config
-        wanted = {spec.name: spec for spec in config.backends}
+        self._specs = config.backends if specs is None else specs
+        if self._client is None:
+            return
+        wanted = {spec.name: spec for spec in self._specs}
         for name, watch in list(self._watches.items()):
             if wanted.get(name) != watch.spec or watch.probes != config.probes:
                 for task in watch.tasks:

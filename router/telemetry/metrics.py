@@ -166,6 +166,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "How it can continue answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
     ),
     MetricSpec("router_backend_leaving", "gauge", ("region", "backend"), "1 from its notice on, until it is back."),
+    MetricSpec("router_backend_ready", "gauge", ("region", "backend"), "0 while its source says that it is not ready."),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
     MetricSpec(
         "router_backend_scrape_age_seconds", "gauge", ("region", "backend"), "Age of the last reading of its metrics."
@@ -231,6 +232,11 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("router_jwks_keys", "gauge", (), "Public keys of the issuer of JWTs that are known."),
     MetricSpec("router_jwks_age_seconds", "gauge", (), "Since these keys were last read."),
     MetricSpec("router_store_up", "gauge", (), "1 when the shared store answers, 0 while it is away."),
+    MetricSpec("router_source_up", "gauge", ("source", "kind"), "0 while a source of backends cannot be heard."),
+    MetricSpec("router_source_backends", "gauge", ("source", "kind"), "Backends that are there because of a source."),
+    MetricSpec(
+        "router_source_backends_in_use", "gauge", ("source", "kind"), "Those of them that are ready and do not leave."
+    ),
     MetricSpec("router_loop_lag_seconds", "gauge", (), "Longest delay of the event loop within the last 10 s."),
     MetricSpec(
         "router_config_generation", "gauge", (), "How many configurations have been in force, this one included."
@@ -269,6 +275,10 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_draining": max,
     "router_backend_continues": min,
     "router_backend_leaving": max,
+    "router_backend_ready": min,
+    "router_source_up": min,
+    "router_source_backends": max,
+    "router_source_backends_in_use": max,
     "router_backend_rtt_seconds": max,
     "router_backend_scrape_age_seconds": max,
     "router_backend_running": max,

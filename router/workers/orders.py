@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from router.config import Config
+from router.config import Config, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,8 @@ def share_of(config: Config, worker: int, *, redis: str | None) -> Config:
     regions = tuple(
         replace(
             region,
-            backends=tuple(replace(b, max_inflight=_part(b.max_inflight, worker, workers)) for b in region.backends),
+            backends=tuple(replace(b, max_inflight=part_of(b.max_inflight, worker, workers)) for b in region.backends),
         )
         for region in config.regions
     )
     return replace(config, regions=regions, store=replace(config.store, redis=redis))
-
-
-def _part(whole: int, worker: int, workers: int) -> int:
-    return max(1, whole // workers + (worker < whole % workers))

@@ -26,6 +26,7 @@ from cli.commands import (
     regions,
     serve,
     sim,
+    sources,
     status,
     top,
     traffic,
@@ -93,6 +94,7 @@ CASES = [
     ("keys revoke me --force", "run_revoke", keys.KeyOptions("me", as_json=False, force=True)),
     ("quota reset me --minute", "run_reset", quota.ResetOptions("me", as_json=False, minute=True)),
     ("quota reset me --month --force", "run_reset", quota.ResetOptions("me", as_json=False, month=True, force=True)),
+    ("regions sources --json", "run_sources", sources.SourcesOptions(as_json=True)),
     ("regions resume us-east/a", "run_verb", regions.VerbOptions("resume", "us-east/a", as_json=False)),
     (
         "regions notice us-east --in 2m",

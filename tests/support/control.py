@@ -19,14 +19,17 @@ from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
+from router.control.muster import Muster
 from router.control.notices import Notices
 from router.control.operators import Operators
 from router.control.plane import ControlPlane
+from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
 from router.core.decisions import Candidate
 from router.core.fleet import Fleet
 from router.core.params import Params
+from router.discovery.sources import Sources
 from router.errors import RouterError
 from router.observe.observer import Observer
 from router.store.open import open_store
@@ -116,19 +119,18 @@ async def administering(
     """The file must exist. Probes run only when asked for."""
     config = load(path)
     fleet = Fleet(Params(), router_region=config.router.region)
-    fleet.apply(config.backends, clock.monotonic_s())
     store = open_store(config, router_name=config.router.name)
     labels = Labels(fleet.models, clock.monotonic_s)
     telemetry = Telemetry(Journal(100), Metrics(labels), Stats(labels, clock.monotonic_s))
     observer = Observer(fleet, config)
+    sources = Sources(busy=lambda name: name in fleet.backends and fleet.backends[name].inflight > 0)
 
     pools = Pools(Network.new(clock.monotonic_s))
-    pools.apply(config.backends)
+    chaos = Chaos(pools, clock.monotonic_s)
 
     def put_in_force(old: Config, new: Config) -> None:
         store.set_plans(new.plans)
-        fleet.apply(new.backends, clock.monotonic_s())
-        observer.reload(new)
+        muster.apply(new)
 
     def explain(body: dict[str, Any]) -> dict[str, Any]:
         if body["model"] not in fleet.models():
@@ -138,6 +140,8 @@ async def administering(
     reloader = ConfigReloader(config, [put_in_force], poll_s=0.05)
     history = History(config.router.name)
     chronicle = Chronicle(history, fleet, store, last_error=observer.last_error, now_s=clock.monotonic_s)
+    muster = Muster(fleet, pools, observer, chaos, sources, forget=lambda names: None)
+    muster.apply(config)
     control = ControlPlane(
         reloader=reloader,
         fleet=fleet,
@@ -146,10 +150,12 @@ async def administering(
         observer=observer,
         drains=Drains(fleet, store),
         burn_ins=BurnIns(fleet, store, observer, router=config.router.name, now_s=clock.monotonic_s),
-        faults=SharedFaults(Chaos(pools, clock.monotonic_s), store, lambda: reloader.config.router.chaos),
+        faults=SharedFaults(chaos, store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
         capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
         chronicle=chronicle,
+        sources=sources,
+        registrations=Registrations(fleet, store, sources, router=config.router.name),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
@@ -162,6 +168,8 @@ async def administering(
         teller.note = history.note
     await store.start()
     await observer.start()
+    await sources.start()
+    await control.registrations.start()
     runner = await start_admin(control, listener(), operators or Operators(token))
     host, port = runner.addresses[0][:2]
     async with aiohttp.ClientSession(headers={"X-Router-Admin": "1"}) as session:
@@ -170,6 +178,8 @@ async def administering(
             yield admin
         finally:
             await runner.cleanup()
+            await control.registrations.stop()
+            await sources.stop()
             await observer.stop()
             await store.stop()
             # aiohttp ends its handlers in tasks of their own

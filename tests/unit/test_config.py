@@ -29,6 +29,7 @@ from router.config import (
 from router.config.places import line_of, locate
 from router.config.present import AT_START_ONLY
 from router.config.reference import reference
+from router.config.sources import SOURCE_KEYS
 from router.core.prices import Price
 from router.core.types import BackendSpec, RegionSpec
 from router.errors import ConfigError
@@ -307,6 +308,8 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
             item = properties["regions"]["items"]["properties"]
             assert set(table[0]) == set(item)
             assert set(table[0]["backends"][0]) == set(item["backends"]["items"]["properties"])
+        elif name == "sources":  # each has the keys of its kind: test_config_sources.py
+            assert set(properties[name]["items"]["properties"]) == {key.name for key in SOURCE_KEYS}
         else:
             assert set(table) == set(properties[name]["properties"])
     assert properties["router"]["properties"]["workers"]["default"] == 1

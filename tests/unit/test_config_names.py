@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "backends.engine": (ONE.format('engine = "none"'), "must be one of"),
     "backends.continues": (ONE.format('continues = "maybe"'), "must be one of"),
     "backends.probation": (ONE.format('probation = "none"'), "must be one of"),
+    "backends.notice_url": (ONE.format('notice_url = "10.0.0.1/n"'), "must be an http"),
     "backends.models": (ONE.format('models = ["m", "m"]'), "twice"),
     "backends.key_env": (ONE.format('key_env = "NONE"'), "NONE is not set"),
     **{

@@ -43,6 +43,7 @@ def view(**over: Any) -> dict[str, Any]:
         "requests_total": 7,
         "failures_total": 1,
         "continues": None,
+        "ready": True,
         "last_error": None,
     }
     return document | over

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.app import why_nobody_is_served
+from router.control.readiness import why_nobody_is_served
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.types import BackendSpec, RegionSpec

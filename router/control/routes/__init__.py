@@ -4,6 +4,7 @@ page           the page for a browser
 process        this process: alive, ready, its metrics and figures
 fleet          regions and backends: how they are, drained, given notice, resumed, probed
 capacity       how many backends there are and how many are needed, also as Kubernetes asks for it
+sources        where backends come from, and backends that register themselves
 requests       requests that ended, and why a request goes where it goes
 events         the history: what changed for all requests
 keys           API keys, and how far their limits are used
@@ -26,6 +27,7 @@ from router.control.routes import (
     page,
     process,
     requests,
+    sources,
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -33,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *process.ROUTES,
     *fleet.ROUTES,
     *capacity.ROUTES,
+    *sources.ROUTES,
     *requests.ROUTES,
     *events.ROUTES,
     *keys.ROUTES,

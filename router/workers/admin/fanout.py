@@ -380,9 +380,10 @@ async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _withdraw(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    documents = [answer.document for _, answer in await fanout.one_by_one(request)]
+    answers = [answer for _, answer in await fanout.one_by_one(request)]
+    documents = [answer.document for answer in answers]
     shared = all(document["shared"] for document in documents)
-    return reply(merged(documents) | views.reach(shared))
+    return reply(merged(documents) | views.reach(shared), max(answer.status for answer in answers))
 
 
 async def _probe(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -399,6 +400,7 @@ async def _chaos(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return _passed_on(answers[0][1])
 
 
+_ONE = ("drainBackend", "resumeBackend", "noticeBackend", "cancelBackendNotice", "registerBackend", "deregisterBackend")
 _ANSWERS: dict[str, _Answer] = {
     "healthz": _healthz,
     "readyz": _readyz,
@@ -440,10 +442,7 @@ _ANSWERS: dict[str, _Answer] = {
     "noticeRegion": partial(_withdraw, merge.region),
     "cancelRegionNotice": partial(_withdraw, merge.region),
     "probeRegion": partial(_probe, merge.region),
-    "drainBackend": partial(_withdraw, merge.backend),
-    "resumeBackend": partial(_withdraw, merge.backend),
-    "noticeBackend": partial(_withdraw, merge.backend),
-    "cancelBackendNotice": partial(_withdraw, merge.backend),
+    **dict.fromkeys(_ONE, partial(_withdraw, merge.backend)),
     "beginBurnIn": _any,
     "showBurnIn": _any,
     "probeBackend": partial(_probe, merge.backend),

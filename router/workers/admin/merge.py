@@ -55,6 +55,7 @@ def backend(views: Sequence[Document]) -> Document:
     merged["leaving"] = next((v["leaving"] for v in views if v["leaving"] is not None), None)
     merged["burning_in_s"] = max((s for v in views if (s := v["burning_in_s"]) is not None), default=None)
     merged["draining"] = any(v["draining"] for v in views)
+    merged["ready"] = all(v["ready"] for v in views)
     for name in ("prefill_tokens_per_s", "ttft_error_s"):
         known = [v[name] for v in views if v[name] is not None]
         merged[name] = fmean(known) if known else None
