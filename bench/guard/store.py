@@ -91,7 +91,7 @@ class StandIn:
             )
             reply = [1]
         standing = account.standing()
-        return [*reply, standing.now_us, *standing.used]
+        return [*reply, standing.now_us, standing.born_us, *standing.used]
 
     def _plain(self, verb: Word, *words: Any) -> Any:
         key, rest = str(words[0]), words[1:]
@@ -108,6 +108,8 @@ class StandIn:
                 return 1
             case "HGET":
                 return self._hashes[key].get(str(rest[0]).encode())
+            case "HMGET":
+                return [self._hashes[key].get(str(field).encode()) for field in rest]
             case "HSCAN":
                 return 0, dict(self._hashes[key])
             case "HGETALL":

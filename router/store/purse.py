@@ -169,13 +169,18 @@ class Purse:
 
     def take(self, cost: Units, request_id: str, now_s: float) -> Reservation | None:
         """Spend from what is held. None: it does not suffice."""
-        if self.slotted and not self.slots.ready(now_s):
-            return None
+        slot = None
+        if self.slotted:  # Slots.ready, without a call
+            slots = self.slots
+            if not slots.idle or slots.held[slot := slots.idle[-1]] <= now_s:
+                return None
         balance = list(map(sub, self.balance, cost))
         if min(balance) < 0 or (self._floored and any(map(lt, map(sub, balance, self.exposed), map(neg, self.room)))):
             return None
         self.balance = balance
-        return self.reservation("allowance", cost, request_id, self.slots.idle.pop() if self.slotted else None, now_s)
+        if slot is not None:
+            slots.idle.pop()
+        return self.reservation("allowance", cost, request_id, slot, now_s)
 
     def by_exposure(self, usual: Units, most: Units) -> tuple[Units, Units | None]:
         """What to take, and how much more may be used than that."""
@@ -225,8 +230,8 @@ class Purse:
         """A request is over: take back what it reserved less what it used, and its slot."""
         self.balance = list(map(add, self.balance, map(sub, reserved, used)))
         self.denied_until_s = 0.0
-        if slot is not None:
-            self.slots.back(slot)
+        if slot is not None and slot in (slots := self.slots).held:
+            slots.idle.append(slot)
 
     def slot(self, now_s: float) -> tuple[str | None, bool]:
         """A slot for a request that asks the store, and whether it is new to the store."""

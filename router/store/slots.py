@@ -9,6 +9,7 @@ Pure: time is handed in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 #: An idle slot with less of its lease left than this part is given up, not renewed: the renewal could come too late.
@@ -19,7 +20,7 @@ class Slots:
     """``held`` are all slots, in use or not, with the time at which the lease of each is over: 0.0 for one that the
     store has not heard of. ``idle`` are those not in use; ``doomed`` are to be released."""
 
-    __slots__ = ("_new", "doomed", "held", "idle", "renew_s")
+    __slots__ = ("_new", "_over_s", "doomed", "held", "idle", "renew_s")
 
     def __init__(self, new: Callable[[], str], now_s: float) -> None:
         self._new = new
@@ -27,6 +28,7 @@ class Slots:
         self.idle: list[str] = []
         self.doomed: list[str] = []
         self.renew_s = now_s  # when to renew all
+        self._over_s = math.inf  # no lease is over before this
 
     def __repr__(self) -> str:
         return f"<Slots {len(self.idle)} idle of {len(self.held)}>"
@@ -59,12 +61,14 @@ class Slots:
         """The store has these until then."""
         for slot in slots:
             self.held[slot] = until_s
+            self._over_s = min(self._over_s, until_s)
 
     def renewed(self, slots: Iterable[str], until_s: float) -> None:
         """As ``leased``, for those that are still here."""
         for slot in slots:
             if slot in self.held:
                 self.held[slot] = until_s
+        self._over_s = min(self.held.values(), default=math.inf)
 
     def back(self, slot: str) -> None:
         """A request is over."""
@@ -77,7 +81,7 @@ class Slots:
 
     def give_up(self, now_s: float, keep: int | None = None) -> None:
         """Release idle slots: those whose lease may be over at that time, and all beyond the first ``keep``."""
-        if not self.idle:
+        if not self.idle or (now_s < self._over_s and (keep is None or len(self.idle) <= keep)):
             return
         stay = [slot for slot in self.idle if self.held[slot] > now_s][:keep]
         if len(stay) == len(self.idle):
@@ -86,6 +90,7 @@ class Slots:
             del self.held[slot]
             self.doomed.append(slot)
         self.idle = stay
+        self._over_s = min(self.held.values(), default=math.inf)
 
     def all_over(self) -> None:
         """No request is in progress any more."""
