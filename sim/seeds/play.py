@@ -288,6 +288,8 @@ class Play:
 
     def _stalled(self, attempt: Attempt, now_s: float) -> None:
         """No token for too long."""
+        if attempt.lease.first_token_s is None:  # still on its way to a client that waits: see ``_late``
+            return
         if not attempt.lease.ended and (attempt.machine.frozen or attempt.life != attempt.machine.life):
             self._abandon(attempt, now_s)
             self.fail(attempt, Outcome.TRUNCATED, {}, now_s)
