@@ -212,6 +212,30 @@ def test_top_in_a_terminal_until_q(site: Site) -> None:
     os.close(theirs)
 
 
+def test_why_was_it_slow(site: Site) -> None:
+    """In a terminal of 80 columns, with what the router really recorded."""
+    site("chat", "hi", "--max-tokens", "5")
+    narrow = {"COLUMNS": "80", "TERM": "dumb"}
+    for command in (("traffic", "show", "last"), ("explain", "last")):
+        shown = site(*command, **narrow).out
+        lines = shown.splitlines()
+        assert lines[0].startswith(("Nothing was slow", "First token after"))
+        assert "…" not in shown
+        assert max(map(len, lines)) <= 80
+        for word in ("auth and limits", "first token", "last byte", "▶"):
+            assert word in shown, word
+    newest = site.ask("traffic", "list", "-n", "1")["data"][0]["request_id"]
+    assert site.ask("traffic", "show", "last")["request_id"] == newest
+    found = site.ask("traffic", "list", "--sort", "ttft", "--slower-than", "0.0001", "-n", "3")
+    ttfts = [r["ttft_s"] for r in found["data"]]
+    assert ttfts == sorted(ttfts, reverse=True)
+    assert found["matching"] >= len(ttfts) > 0
+    assert "There is no model" in site("traffic", "list", "--model", "nope", code=2).err
+    assert 'did you mean "us-east"?' in site("traffic", "list", "--region", "us-eats", code=2).err
+    site("traffic", "list", "--status", "9xx", code=2)
+    assert site.ask("traffic", "list", "--slower-than", "1h")["data"] == []
+
+
 def test_drain_and_resume(site: Site) -> None:
     assert "gets no new requests" in site("regions", "drain", "us-east").out
     assert "● draining" in site("regions", "list").out
