@@ -39,8 +39,10 @@ class _Cluster:
         self._following = following
         self._source = source = following.source
         self._failures: dict[str, str] = {}
+        #: the slices cannot be read: news of the others do not make up for them
+        self._is_away = False
         make = partial(Mirror, cluster)
-        self._slices = make(_slices(source, cluster.namespace), changed=self._heard, failed=following.fail)
+        self._slices = make(_slices(source, cluster.namespace), changed=self._listed, failed=self._away)
         self._others = {"Services": self._beside("Services", make, _services(cluster.namespace), annotations_of)}
         if source.nodes:
             self._others["nodes"] = self._beside("nodes", make, Resource("/api/v1/nodes", "nodes"), node_of)
@@ -59,6 +61,14 @@ class _Cluster:
         finally:
             await stop(*tasks)
 
+    def _listed(self) -> None:
+        self._is_away = False
+        self._heard()
+
+    def _away(self, why: str) -> None:
+        self._is_away = True
+        self._following.fail(why)
+
     def _known(self, what: str) -> None:
         self._failures.pop(what, None)
         self._heard()
@@ -70,7 +80,7 @@ class _Cluster:
     def _heard(self) -> None:
         """Tell what is known, once everything is known that can be."""
         waiting = [what for what, m in self._others.items() if m.objects is None and what not in self._failures]
-        if self._slices.objects is None or waiting:
+        if self._slices.objects is None or self._is_away or waiting:
             return
         told = read_slices(
             self._source,
