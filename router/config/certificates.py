@@ -13,6 +13,8 @@ def certificate_files(config: Config) -> tuple[str, ...]:
     named = [router.tls_cert, router.tls_key, router.tls_client_ca]
     for backend in config.backends:
         named += [backend.tls_ca, backend.tls_cert, backend.tls_key]
+    for source in config.sources:
+        named += [source.tls_ca, source.tls_cert, source.tls_key]
     return tuple(dict.fromkeys(path for path in named if path is not None))
 
 

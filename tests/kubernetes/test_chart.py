@@ -106,7 +106,7 @@ def test_every_configuration_is_one_that_the_router_takes(example: Path) -> None
     assert maps
     for each in maps:
         config = parse(each["data"]["regions.toml"], "regions.toml", secrets=False, whole=True)
-        assert config.backends
+        assert config.backends or config.sources
         assert config.router.region in {region.spec.name for region in config.regions}
 
 
@@ -353,6 +353,35 @@ def _rights(found: list[Object]) -> dict[tuple[str, str], list[str]]:
                 named = "/".join([*rule["apiGroups"], resource, *rule.get("resourceNames", ())])
                 rights[binding["metadata"].get("namespace", ""), named] = rule["verbs"]
     return rights
+
+
+READ = ["get", "list", "watch"]
+
+
+def test_routers_may_ask_the_cluster_for_what_their_sources_need() -> None:
+    source = {"kind": "kubernetes", "region": "a", "selector": "app=vllm"}
+    config = {
+        "regions": [{"name": "a"}],
+        "sources": [
+            source | {"name": "here"},
+            source | {"name": "there", "namespace": "engines", "nodes": True},
+            source | {"name": "far", "namespace": "elsewhere", "api": "https://other:6443", "token_file": "/t"},
+            {"name": "names", "kind": "dns", "region": "a", "host": "vllm:8000"},
+        ],
+    }
+    found = objects(values={"config": config})
+    assert _rights(found) == {
+        ("llm", "discovery.k8s.io/endpointslices"): READ,
+        ("llm", "/services"): READ,
+        ("engines", "discovery.k8s.io/endpointslices"): READ,
+        ("engines", "/services"): READ,
+        ("", "/nodes"): READ,
+    }
+    assert _pod(found)["automountServiceAccountToken"] is True
+    config["sources"] = config["sources"][2:]
+    found = objects(values={"config": config})
+    assert _rights(found) == {}
+    assert _pod(found)["automountServiceAccountToken"] is False
 
 
 def test_routers_may_scale_the_workloads_that_they_wake_and_no_others() -> None:
