@@ -27,6 +27,7 @@ from cli.commands import (
     quota,
     regions,
     replay,
+    routers,
     serve,
     sim,
     sources,
@@ -80,6 +81,7 @@ def build() -> typer.Typer:
     app.command("capacity", rich_help_panel="Look")(capacity.command)
     app.command("events", rich_help_panel="Look")(events.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
+    app.add_typer(routers.group, name="routers", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
     regions.group.command("drain")(drain.command)
     regions.group.command("burn-in")(burn_in.command)

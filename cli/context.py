@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -28,6 +28,10 @@ AdminUrl = Annotated[
 AdminToken = Annotated[
     str | None,
     typer.Option("--admin-token", metavar="TOKEN", help="The admin token.", rich_help_panel="Connection"),
+]
+Router = Annotated[
+    str | None,
+    typer.Option("--router", metavar="NAME", help="Only this router. Default: all that share the store."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConfigPath = Annotated[
@@ -81,6 +85,15 @@ class Context:
         """One line from the person at the terminal; the question goes to stderr."""
         self.out.prompt(question)
         return sys.stdin.readline()
+
+    def scope(self, answer: Mapping[str, Any]) -> None:
+        """Say whom an answer is about, as a remark."""
+        fleet = answer.get("fleet")
+        if not fleet:
+            return
+        names = ", ".join(fleet["routers"])
+        text = fleet["scope"] if fleet["scope"] != "all routers" else f"{len(fleet['routers'])} routers: {names}"
+        self.out.note(text + (f"; no answer from {', '.join(fleet['silent'])}" if fleet["silent"] else ""))
 
     def run(self, command: Callable[[Context, Options], Exit | None], options: Options) -> None:
         """Run the command and leave with its exit code. The one place where errors become words and codes."""

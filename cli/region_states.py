@@ -139,6 +139,13 @@ def story(thing: Json) -> str | None:
     )
 
 
+def elsewhere(backend: Json) -> str | None:
+    """How routers see it that do not see it as the first one does."""
+    seen = backend.get("routers") or []
+    others = [s for s in seen[1:] if (s["state"], s["usable"]) != (seen[0]["state"], seen[0]["usable"])]
+    return dotted(*(f"{escape(s['state'])} for {escape(s['router'])}" for s in others)) or None
+
+
 def gauge(share: float | None) -> str:
     """A small bar and its number, coloured by how full it is."""
     if share is None:

@@ -10,6 +10,7 @@ from cli.region_states import (
     any_found,
     backend_state,
     drain_story,
+    elsewhere,
     gauge,
     goes_on,
     leaving_story,
@@ -100,6 +101,7 @@ def backend_facts(backend: Json) -> Grid:
         {
             "backend": f"[bold]{backend['name']}[/]  {backend_state(backend)}",
             "since": story(backend),
+            "elsewhere": elsewhere(backend),
             "address": f"{backend['url']}  [dim]{backend['engine']}[/]",
             "models": escape(", ".join(backend["models"])) or units.UNKNOWN,
             "round trip": f"{rtt}, at best {best}  [dim]{units.ago(backend['rtt_age_s'])}[/]",

@@ -11,24 +11,26 @@ import signal
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from router import __version__, clock
-from router.config import AutoscalingSection, Config, part_of, secret
+from router.config import AutoscalingSection, Config, part_of
 from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
+from router.control.fleetwide import card_of, respond
 from router.control.muster import Muster
 from router.control.notices import Notices
-from router.control.operators import Operators
+from router.control.operators import Operators, operators_of
 from router.control.plane import ControlPlane
 from router.control.readiness import why_nobody_is_served
 from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.scaling import Scaling
 from router.control.shared_faults import SharedFaults
-from router.control.worker_routes import WORKER_ROUTES
+from router.control.worker_routes import ANSWERED, WORKER_ROUTES
 from router.core.admission import WaitQueue
 from router.core.fleet import Fleet
 from router.core.params import Params
@@ -139,6 +141,7 @@ class App:
         )
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
+        self._exchange.answer(partial(respond, self._control, ANSWERED))
         for teller in (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader):
             teller.note = self._chronicle.history.note
         self.telemetry.metrics.add_source(self._gauges)
@@ -201,6 +204,7 @@ class App:
             chronicle=self._chronicle,
             sources=self._sources,
             registrations=self._registrations,
+            exchange=self._exchange,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._scaling.capacity,
             explain=explain,
@@ -238,6 +242,7 @@ class App:
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
         self.fleet.dormant = {name: model.wake.wait_s for name, model in config.models.items() if not model.least}
+        self._exchange.card = card_of(config, version=__version__)
         self._network.names.age_s = config.timeouts.name_age
         self._network.connection_age_s = config.timeouts.connection_age
         if not config.router.chaos:
@@ -403,12 +408,6 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-
-
-def operators_of(config: Config) -> Operators:
-    """Who may operate. Makes the file of the first start. Raises ConfigError."""
-    auth = config.auth
-    return Operators(secret(auth.admin_token_env) if auth.admin_token_env else None, auth.operators)
 
 
 def greeting(config: Config) -> str:

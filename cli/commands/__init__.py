@@ -9,6 +9,7 @@ traffic   the requests
 events    the history: what changed, when, why and by whom
 explain   why a request went where it went
 capacity  how many backends there are, and how many are needed
+routers   the routers that share the store
 regions   regions and backends
 drain     no new requests to one of them
 burn_in   whether a backend is fit for traffic

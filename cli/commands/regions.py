@@ -13,7 +13,7 @@ from cli.client import segment
 from cli.commands.events import print_history
 from cli.commands.traffic import span_s
 from cli.confirm import Force
-from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, context, operator
+from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, Router, context, operator
 from cli.errors import CliError, Exit, StatusError
 from cli.region_states import leaving_words
 from cli.region_tables import backend_facts, print_region, probes_table, regions_table
@@ -29,12 +29,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A region, or a backen
 @dataclass(frozen=True, slots=True)
 class ListOptions:
     as_json: bool
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NameOptions:
     name: str
     as_json: bool
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +78,27 @@ class SetOptions:
 
 @group.command("list")
 def list_(
-    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+    ctx: typer.Context,
+    router: Router = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
 ) -> None:
     """Every region: its state, how far it is, and how busy."""
-    context(ctx, admin_url, admin_token).run(run_list, ListOptions(as_json))
+    context(ctx, admin_url, admin_token).run(run_list, ListOptions(as_json, router))
 
 
 @group.command("show")
 def show(
     ctx: typer.Context,
     name: Name,
+    router: Router = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """One region and its backends in detail."""
-    context(ctx, admin_url, admin_token).run(run_show, NameOptions(name, as_json))
+    context(ctx, admin_url, admin_token).run(run_show, NameOptions(name, as_json, router))
 
 
 @group.command("add")
@@ -193,18 +200,19 @@ def _given(values: Json) -> Json:
 
 
 def run_list(ctx: Context, options: ListOptions) -> None:
-    answer = ctx.admin.get("/admin/v1/regions")
+    answer = ctx.admin.get("/admin/v1/regions", router=options.router)
     if options.as_json:
         ctx.out.json(answer)
     elif answer["data"]:
         ctx.out.line(regions_table(answer["data"]))
+        ctx.scope(answer)
     else:
         ctx.out.note("No regions. Add one with `router regions add NAME --url http://…`.")
 
 
 def run_show(ctx: Context, options: NameOptions) -> None:
     name, _, backend = options.name.partition("/")
-    regions = ctx.admin.get("/admin/v1/regions")["data"]
+    regions = ctx.admin.get("/admin/v1/regions", router=options.router)["data"]
     region = next((r for r in regions if r["name"] == name), None)
     if region is None:
         known = ", ".join(r["name"] for r in regions) or "none"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli import units
-from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.context import AdminToken, AdminUrl, AsJson, Context, Router, context
 from cli.errors import Exit
 from cli.output import dotted, escape, facts, state
 from cli.region_tables import regions_table
@@ -22,21 +22,26 @@ Json = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class StatusOptions:
     as_json: bool
+    router: str | None = None
 
 
 def command(
-    ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
+    ctx: typer.Context,
+    router: Router = None,
+    as_json: AsJson = False,
+    admin_url: AdminUrl = None,
+    admin_token: AdminToken = None,
 ) -> None:
     """The router and its fleet at a glance. Exit code 4 when it is not ready for traffic."""
-    context(ctx, admin_url, admin_token).run(run_status, StatusOptions(as_json))
+    context(ctx, admin_url, admin_token).run(run_status, StatusOptions(as_json, router))
 
 
 def run_status(ctx: Context, options: StatusOptions) -> Exit:
-    status = ctx.admin.get("/admin/v1/status")
+    status = ctx.admin.get("/admin/v1/status", router=options.router)
     if options.as_json:
         ctx.out.json(status)
     else:
-        regions = ctx.admin.get("/admin/v1/regions")["data"]
+        regions = ctx.admin.get("/admin/v1/regions", router=options.router)["data"]
         ctx.out.line(title(status))
         ctx.out.line("")
         ctx.out.line(about(status))
@@ -68,6 +73,7 @@ def about(status: Json) -> Table:
     rtt = f"round trip {units.seconds(store['rtt_s'])}" if store["rtt_s"] is not None else None
     return facts(
         {
+            "routers": routers(status),
             "traffic": dotted(*traffic_facts(traffic)),
             "first token": dotted(*ttft_facts(traffic)),
             "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
@@ -76,6 +82,20 @@ def about(status: Json) -> Table:
             "": refused_config(router),
         }
     )
+
+
+def routers(status: Json) -> str | None:
+    """Whom the figures are about, and how configurations differ."""
+    fleet = status.get("fleet")
+    if not fleet:
+        return None
+    several = fleet["scope"] == "all routers"
+    who = dotted(*map(escape, fleet["routers"])) if several and len(fleet["routers"]) > 1 else escape(fleet["scope"])
+    if several and len(fleet["routers"]) == 1:
+        who = f"{escape(fleet['routers'][0])}, the only one of its store"
+    silent = [f"[red]no answer from {escape(name)}[/]" for name in fleet["silent"]]
+    differ = [f"[yellow]{escape(line)}[/]" for line in status.get("differences", ())[:5]]
+    return dotted(who, *silent, *differ)
 
 
 def _not_ready(router: Json) -> str:

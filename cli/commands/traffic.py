@@ -13,7 +13,7 @@ from cli import units
 from cli.client import segment
 from cli.commands.explain import print_decision, refused, request_id_of
 from cli.commands.keys import find_key
-from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.context import AdminToken, AdminUrl, AsJson, Context, Router, context
 from cli.errors import CliError, Exit
 from cli.output import Table, dotted, escape, facts
 from cli.waterfall import waterfall
@@ -65,6 +65,7 @@ class ListOptions:
     since: str | None
     as_json: bool
     sort: str | None = None
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,14 @@ class TailOptions:
 class ShowOptions:
     request_id: str
     as_json: bool
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatsOptions:
     window: str
     as_json: bool
+    router: str | None = None
 
 
 @group.command("list")
@@ -100,13 +103,14 @@ def list_(
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="SPAN", help="Only the last 30s, 5m, 2h, 1d.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most this many.")] = 20,
+    router: Router = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """The last requests, the newest at the bottom; with --sort the largest at the top."""
     filters = Filters(model, tenant, backend, status, region, key, slower_than)
-    options = ListOptions(filters, limit, since, as_json, sort)
+    options = ListOptions(filters, limit, since, as_json, sort, router)
     context(ctx, admin_url, admin_token).run(run_list, options)
 
 
@@ -133,29 +137,31 @@ def tail(
 def show(
     ctx: typer.Context,
     request_id: Annotated[str, typer.Argument(metavar="ID", help="Its x-request-id, or 'last'.")],
+    router: Router = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """One request: why it went where it went, what happened there, and how long each part took."""
-    context(ctx, admin_url, admin_token).run(run_show, ShowOptions(request_id, as_json))
+    context(ctx, admin_url, admin_token).run(run_show, ShowOptions(request_id, as_json, router))
 
 
 @group.command("stats")
 def stats(
     ctx: typer.Context,
     window: Annotated[str, typer.Option(metavar="SPAN", help="How far to look back: 30s, 5m; at most 15m.")] = "60s",
+    router: Router = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Requests, tokens and first tokens by region, model, tenant and cause."""
-    context(ctx, admin_url, admin_token).run(run_stats, StatsOptions(window, as_json))
+    context(ctx, admin_url, admin_token).run(run_stats, StatsOptions(window, as_json, router))
 
 
 def run_list(ctx: Context, options: ListOptions) -> None:
     since_s = time.time() - span_s(options.since) if options.since is not None else None
-    query = options.filters.query(ctx)
+    query = options.filters.query(ctx) | {"router": options.router}
     answer = ctx.admin.get("/admin/v1/requests", limit=options.limit, since_s=since_s, sort=options.sort, **query)
     if options.as_json:
         ctx.out.json(answer)
@@ -164,6 +170,7 @@ def run_list(ctx: Context, options: ListOptions) -> None:
         for summary in answer["data"] if options.sort else reversed(answer["data"]):
             made.add_row(*request_cells(summary))
         ctx.out.line(made)
+        ctx.scope(answer)
         shown, matching = len(answer["data"]), answer.get("matching", 0)
         if matching > shown:
             ctx.out.note(f"{shown} of {units.count(matching)} matching requests; -n {min(1000, matching)} shows more")
@@ -191,7 +198,9 @@ def run_tail(ctx: Context, options: TailOptions) -> None:
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:
-    record = ctx.admin.get(f"/admin/v1/requests/{segment(request_id_of(ctx, options.request_id))}")
+    record = ctx.admin.get(
+        f"/admin/v1/requests/{segment(request_id_of(ctx, options.request_id))}", router=options.router
+    )
     if options.as_json:
         ctx.out.json(record)
         return
@@ -215,7 +224,7 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
     window_s = span_s(options.window)
     if not 1 <= window_s <= _WINDOW_S_MAX:
         raise CliError(f"--window must be between 1s and 15m, not {options.window}", code=Exit.USAGE)
-    answer = ctx.admin.get("/admin/v1/stats", window_s=window_s)
+    answer = ctx.admin.get("/admin/v1/stats", window_s=window_s, router=options.router)
     if options.as_json:
         ctx.out.json(answer)
         return
@@ -232,6 +241,7 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
             made.add_row(f"[dim]{label}[/]", entry["name"] or units.UNKNOWN, *_stat_cells(entry))
             label = ""  # once for each group
     ctx.out.line(made)
+    ctx.scope(answer)
 
 
 def span_s(text: str) -> float:

@@ -60,7 +60,7 @@ from router.config.model import (
     WakeSection,
     part_of,
 )
-from router.config.present import diff, dump
+from router.config.present import diff, dump, fingerprint
 from router.config.price_list import price_list
 
 __all__ = [
@@ -94,6 +94,7 @@ __all__ = [
     "diff",
     "dump",
     "exposed",
+    "fingerprint",
     "is_loopback",
     "json_schema",
     "load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -75,6 +76,19 @@ def dump(config: Config) -> dict[str, Any]:
         for source in config.sources
     ]
     return document
+
+
+#: of one router alone, which may well differ from router to router
+_OWN = ("router", "journal")
+
+
+def fingerprint(config: Config) -> str:
+    """Twelve digits that are the same where routers of a fleet run the same configuration: without what is of a router
+    alone, as its name and its files are."""
+    document = {name: value for name, value in dump(config).items() if name not in _OWN}
+    document["auth"] = document["auth"] | {"operators": None, "admin_token_env": None}
+    document["store"] = document["store"] | {"snapshot": None}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def diff(old: Config, new: Config) -> list[str]:

@@ -13,6 +13,7 @@ views           fleet, keys and records as JSON
 last_minute     what keys used and backends answered in the last minute
 source_views    sources of backends as JSON, and what they say of each
 gauges          values that are read when metrics are scraped
+fleetwide       what all routers that share the store know together
 chronicle       writes the history, and shares it with the other routers
 operators       tokens with a name and a role
 callers         who has asked, and what is noted of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from router.config.suggest import did_you_mean
 from router.control.inputs import float_of
@@ -30,6 +31,15 @@ ORDERS: Mapping[str, Callable[[Record], float]] = {
     "wait": lambda r: r.wait_s,
     "tokens": lambda r: r.prompt_tokens + r.output_tokens,
     "attempts": lambda r: len(r.attempts),
+}
+#: the same of requests as the admin API lists them, when several routers or workers have told theirs
+SUMMARY_ORDERS: Mapping[str, Callable[[dict[str, Any]], float]] = {
+    "time": lambda r: float(r["arrival_s"] + r["duration_s"]),
+    "ttft": lambda r: -1.0 if r["ttft_s"] is None else float(r["ttft_s"]),
+    "duration": lambda r: float(r["duration_s"]),
+    "wait": lambda r: float(r["wait_s"]),
+    "tokens": lambda r: float(r["prompt_tokens"] + r["output_tokens"]),
+    "attempts": lambda r: float(r["attempts"]),
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from router import clock
 from router.complaint import Complaint
+from router.config import Config, secret
 from router.config.names import name_problem
 from router.config.suggest import did_you_mean
 from router.errors import ConfigError
@@ -155,6 +156,12 @@ class Operators:
         finally:
             beside.unlink(missing_ok=True)
         self._read(path)
+
+
+def operators_of(config: Config) -> Operators:
+    """Who may operate. Makes the file of the first start. Raises ConfigError."""
+    auth = config.auth
+    return Operators(secret(auth.admin_token_env) if auth.admin_token_env else None, auth.operators)
 
 
 def _checked(document: dict[str, Any], taken: Iterable[bytes]) -> tuple[dict[str, dict[str, Any]], list[Operator]]:

@@ -18,6 +18,7 @@ from router.core.fleet import Fleet
 from router.discovery.sources import Sources
 from router.observe.observer import Observer
 from router.store.base import Store
+from router.store.fleet_exchange import FleetExchange
 from router.telemetry.sink import Telemetry
 
 
@@ -40,6 +41,7 @@ class ControlPlane:
     chronicle: Chronicle
     sources: Sources
     registrations: Registrations
+    exchange: FleetExchange
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

@@ -44,6 +44,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "workers": config.router.workers,
             "policy": config.router.policy,
             "config_generation": control.reloader.generation,
+            "config_hash": control.exchange.card.get("config_hash"),
             "config_source": os.path.abspath(config.source),
             "ready": (why_not := control.ready()) is None,
             "not_ready": why_not,
@@ -54,7 +55,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
         "traffic": {"inflight": sum(b.inflight for b in backends), "queued": sum(control.queued().values())}
         | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
         "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
-        "backends": {"total": len(backends), "usable": len(usable)},
+        "backends": {"total": len(backends), "usable": len(usable), "names": [b.name for b in backends]},
     }
 
 

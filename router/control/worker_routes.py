@@ -8,10 +8,12 @@ import msgspec
 from aiohttp import web
 
 from router.config import Config
+from router.control.fleetwide import ASKED
 from router.control.inputs import number
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import Route
+from router.control.routes import ROUTES
 from router.telemetry.history import Note
 from router.telemetry.stats import WINDOW_S_MAX
 
@@ -52,3 +54,6 @@ WORKER_ROUTES: tuple[Route, ...] = (
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )
+
+#: How the questions of other routers are answered.
+ANSWERED = {route.name: route.handler for route in (*ROUTES, *WORKER_ROUTES) if route.name in ASKED}

@@ -14,12 +14,13 @@ import struct
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from router.core.cost import peers_share
 from router.core.params import Params
+from router.store.asking import Asking, Question, Responder
 from router.store.base import Store
 from router.store.courier import LinkError
 from router.store.shared import SharedStore
@@ -88,6 +89,17 @@ def _gathered(news: Iterable[News]) -> Iterator[tuple[str, list[int]]]:
 class _Message(NamedTuple):
     counts: dict[str, tuple[int, int]]
     pieces: list[_Piece]
+    card: dict[str, Any] | None = None
+    questions: Sequence[Sequence[Any]] = ()
+
+
+class Peer(NamedTuple):
+    """Another router. ``card`` is its word about itself; ``age_s``: how long ago it was last heard."""
+
+    id: str
+    name: str
+    age_s: float
+    card: dict[str, Any]
 
 
 class FleetExchange:
@@ -121,6 +133,13 @@ class FleetExchange:
         self._told: deque[list[_Piece]] = deque(maxlen=TOLD_TIMES)
         self._number = 0
         self._read: dict[str, int] = {}  # router -> the number of its last piece that was handed over
+        #: this router's word about itself to the others; it has a ``name``
+        self.card: dict[str, Any] = {}
+        self._cards: dict[str, dict[str, Any]] = {}
+        self._wake = asyncio.Event()
+        self._asking = None
+        if self._store is not None:
+            self._asking = Asking(self._store, monotonic_s=monotonic_s, hasten=self._wake.set)
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -152,19 +171,42 @@ class FleetExchange:
                 total[backend] = (so_far[0] + round(weight * inflight), so_far[1] + round(weight * tokens))
         return total
 
+    def known(self) -> list[Peer]:
+        """The other routers that can be asked, by name."""
+        now_s = self._monotonic_s()
+        found = [
+            Peer(id_, str(card["name"]), max(0.0, now_s - self._messages[id_][0]), card)
+            for id_, card in self._cards.items()
+        ]
+        return sorted(found, key=lambda peer: (peer.name, peer.id))
+
+    def answer(self, respond: Responder) -> None:
+        """Have ``respond`` answer the others' questions."""
+        if self._asking is not None:
+            self._asking.respond = respond
+
+    async def ask(self, what: str, about: dict[str, str], routers: Sequence[str]) -> dict[str, bytes]:
+        """The answers of other routers, by their id. Those that do not answer in time are not in it."""
+        return {} if self._asking is None else await self._asking.ask(what, about, routers)
+
     async def publish(self, counts: Counts) -> None:
         """Publish our counts and news, and read those of the others. Does nothing while the store is away."""
         if self._store is None:
             return
         self._told.append([self._piece(*piece) for piece in _gathered(self._news())])
         try:
-            raws = await self._store.exchange(encoded(counts, _newest(self._told)))
+            questions = self._asking.questions if self._asking is not None else []
+            raws = await self._store.exchange(encoded(counts, _newest(self._told), self.card, questions))
         except LinkError:
             return
         now_s = self._monotonic_s()
         messages = {router: (age_s, _decoded(raw)) for router, age_s, raw in raws if peers_share(age_s, self._params)}
         self._messages = {router: (now_s - age_s, message.counts) for router, (age_s, message) in messages.items()}
         self._read = {router: self._learn(router, message.pieces) for router, (_, message) in messages.items()}
+        self._cards = {router: message.card for router, (_, message) in messages.items() if message.card}
+        if self._asking is not None:
+            for _, message in messages.values():
+                self._asking.heard(message.questions)
 
     def _piece(self, backend: str, words: Sequence[int]) -> _Piece:
         self._number += 1
@@ -192,7 +234,13 @@ class FleetExchange:
             peers = self.peers()
             self._heard(dict.fromkeys(told, (0, 0)) | peers)
             told = set(peers)
-            await asyncio.sleep(max(0.0, period_s(self.others) - (self._monotonic_s() - began_s)))
+            pause_s = period_s(self.others) - (self._monotonic_s() - began_s)
+            try:
+                async with asyncio.timeout(max(0.0, pause_s)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
 
 
 def period_s(others: int) -> float:
@@ -221,8 +269,11 @@ def _newest(told: Sequence[Sequence[_Piece]]) -> list[_Piece]:
     return kept[::-1]
 
 
-def encoded(counts: Counts, pieces: Sequence[_Piece]) -> bytes:
-    return orjson.dumps({"counts": _busiest(counts), "prefixes": [tuple(piece) for piece in pieces]})
+def encoded(
+    counts: Counts, pieces: Sequence[_Piece], card: Mapping[str, Any] | None = None, questions: Sequence[Question] = ()
+) -> bytes:
+    told = {"counts": _busiest(counts), "prefixes": [tuple(piece) for piece in pieces], "card": card or {}}
+    return orjson.dumps(told | ({"questions": [tuple(q) for q in questions]} if questions else {}))
 
 
 def _decoded(raw: bytes) -> _Message:
@@ -231,6 +282,9 @@ def _decoded(raw: bytes) -> _Message:
         told = orjson.loads(raw)
         counts = {str(name): (max(0, int(pair[0])), max(0, int(pair[1]))) for name, pair in told["counts"].items()}
         pieces = [_Piece(int(number), str(backend), str(packed)) for number, backend, packed in told["prefixes"]]
+        card = told.get("card")
+        known = card if isinstance(card, dict) and card.get("name") else None
+        questions = [(str(id_), str(what), dict(about)) for id_, what, about in told.get("questions", ())]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return _Message({}, [])
-    return _Message(counts, pieces)
+    return _Message(counts, pieces, known, questions)

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from operator import add, sub
+from typing import Any
 
 from router.config import Plan
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
@@ -359,6 +360,10 @@ class SharedStore:
         except LinkError:
             return None
         return self._monotonic_s() - began_s
+
+    async def call(self, command: Command) -> Any:
+        """The reply to one command. Raises LinkError."""
+        return await self._courier.post(command)
 
     async def exchange(self, payload: bytes) -> list[tuple[str, float, bytes]]:
         """Leave a message for the other routers; get theirs as (router, age in seconds, message). Raises LinkError."""

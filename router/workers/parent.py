@@ -9,10 +9,11 @@ import signal
 from contextlib import AsyncExitStack
 
 from router import __version__, clock
-from router.app import STOP_S, greeting, operators_of
+from router.app import STOP_S, greeting
 from router.config import Config
 from router.control.admin import serve
 from router.control.autoscalers import Autoscalers
+from router.control.operators import operators_of
 from router.control.reload import ConfigReloader
 from router.gateway.tls import ServerTls
 from router.store.embedded import EmbeddedValkey

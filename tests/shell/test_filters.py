@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.control.filters import ORDERS
-from router.workers.admin.merge import _ORDERS
+from router.control.filters import ORDERS, SUMMARY_ORDERS
 from tests.support.control import Admin, record
 
 LIST = "/admin/v1/requests"
@@ -67,4 +66,4 @@ async def test_it_says_how_many_there_are(admin: Admin) -> None:
 
 
 def test_workers_are_put_together_in_the_same_orders() -> None:
-    assert set(_ORDERS) == set(ORDERS)
+    assert set(SUMMARY_ORDERS) == set(ORDERS)

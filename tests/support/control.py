@@ -32,6 +32,7 @@ from router.core.params import Params
 from router.discovery.sources import Sources
 from router.errors import RouterError
 from router.observe.observer import Observer
+from router.store.fleet_exchange import FleetExchange
 from router.store.open import open_store
 from router.telemetry.counters import Metrics
 from router.telemetry.history import History
@@ -156,6 +157,7 @@ async def administering(
         chronicle=chronicle,
         sources=sources,
         registrations=Registrations(fleet, store, sources, router=config.router.name),
+        exchange=FleetExchange(store, dict, lambda _: None, monotonic_s=clock.monotonic_s, params=fleet.params),
         explain=explain,
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},

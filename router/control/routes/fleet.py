@@ -8,12 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from router.control import views
+from router.control import fleetwide, views
 from router.control.callers import NAME, noting, who_of
 from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
+from router.control.routes.process import ROUTER
 from router.errors import RouterError
 
 #: Of a region or a backend, by its name. Raises RouterError.
@@ -26,7 +27,12 @@ NOTICE_S_MAX = 86_400.0
 
 
 async def list_regions(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return listing([views.region(control, r) for r in control.reloader.config.regions])
+    me = control.reloader.config.router.name
+    heard = await fleetwide.ask(control, request, "listRegions")
+    own = [views.region(control, r) for r in control.reloader.config.regions] if heard.own else None
+    others = [(name, document["data"]) for name, document in heard.documents()]
+    found = fleetwide.regions(me, own, others) if others else own or []
+    return reply({"data": found, "fleet": heard.about(me)})
 
 
 async def list_backends(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -131,7 +137,7 @@ _NOTICE: dict[str, Any] = {
 }
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", f"{V1}/regions", "listRegions", "Every region with its backends.", list_regions),
+    Route("GET", f"{V1}/regions", "listRegions", "Every region with its backends.", list_regions, query=(ROUTER,)),
     Route("GET", f"{V1}/backends", "listBackends", "Every backend.", list_backends),
     Route(
         "GET",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from router.control import views
+from router.control import fleetwide, views
 from router.control.inputs import number
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import DOCUMENT, V1, Param, Route
 from router.telemetry.metrics import CONTENT_TYPE
-from router.telemetry.stats import WINDOW_S_MAX
+from router.telemetry.stats import WINDOW_S_MAX, Window
 
 
 async def healthz(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -43,14 +45,64 @@ async def describe(request: web.Request, control: ControlPlane) -> web.StreamRes
 
 async def status(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     control.telemetry.flush()
-    return reply(views.status(control, await control.store.ping()))
+    me = control.reloader.config.router.name
+    heard, (_, window) = await asyncio.gather(
+        fleetwide.ask(control, request, "status"), _window(request, control, views.TRAFFIC_WINDOW_S)
+    )
+    documents = [(me, views.status(control, await control.store.ping()))] if heard.own else []
+    merged = fleetwide.status([*documents, *heard.documents()])
+    merged["traffic"] |= views.traffic(window)
+    return reply(merged | {"fleet": heard.about(me)})
 
 
 async def stats(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    control.telemetry.flush()
-    return reply(control.telemetry.stats.window(number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)))
+    heard, window = await _window(request, control, number(request, "window_s", 60, low=1, high=WINDOW_S_MAX))
+    return reply(window.document() | {"fleet": heard.about(control.reloader.config.router.name)})
 
 
+async def _window(request: web.Request, control: ControlPlane, window_s: float) -> tuple[fleetwide.Heard, Window]:
+    """The counts of the last seconds, of all that the request is about."""
+    heard = await fleetwide.ask(control, request, "window", {"window_s": f"{window_s:g}"})
+    merged = Window(window_s, 1.0)
+    if heard.own:
+        control.telemetry.flush()
+        merged.merge(control.telemetry.stats.last(window_s))
+    for _, raw in heard.answers:
+        merged.merge(msgspec.msgpack.decode(raw, type=Window))
+    return heard, merged
+
+
+async def list_routers(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """Every router that shares the store, also those that do not answer."""
+    me = control.reloader.config.router.name
+    heard = await fleetwide.ask(control, request, "status")
+    documents = [(me, views.status(control, await control.store.ping())), *heard.documents()]
+    lines = [_router(document, 0.0, here=number == 0) for number, (_, document) in enumerate(documents)]
+    answering = {name for name, _ in documents}
+    ages = {peer.name: peer.age_s for peer in control.exchange.known()}
+    for line in lines[1:]:
+        line["lag_s"] = ages.get(line["name"])
+    silent = [p for p in control.exchange.known() if p.name not in answering]
+    lines += [_silent(peer.card) | {"lag_s": peer.age_s} for peer in silent]
+    return reply({"data": lines, "differences": fleetwide.differences(documents), "fleet": heard.about(me)})
+
+
+#: what a line of listRouters has of the status of a router
+_OF_ROUTER = ("name", "region", "version", "config_hash", "config_generation", "uptime_s", "ready", "not_ready")
+
+
+def _router(document: dict[str, Any], lag_s: float | None, *, here: bool) -> dict[str, Any]:
+    line = {name: document["router"][name] for name in _OF_ROUTER} | {"this": here, "answers": True, "lag_s": lag_s}
+    inflight, store = document["traffic"]["inflight"], document["store"]["state"]
+    return line | {"inflight": inflight, "store": store, "backends": document["backends"]}
+
+
+def _silent(card: dict[str, Any]) -> dict[str, Any]:
+    line = {name: card.get(name) for name in (*_OF_ROUTER, "inflight", "store", "backends")}
+    return line | {"this": False, "answers": False}
+
+
+ROUTER = Param("router", "string", "Only this router, by its name; `.` is the one that is asked. Without: all.")
 _WINDOW = Param("window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default 60).")
 
 
@@ -59,6 +111,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/readyz", "readyz", "Should this router get traffic? 503 if not.", readyz, open=True),
     Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", metrics, content_type="text/plain"),
     Route("GET", f"{V1}/openapi.json", "openapi", "This document.", describe),
-    Route("GET", f"{V1}/status", "status", "The router and its fleet at a glance.", status),
-    Route("GET", f"{V1}/stats", "stats", "Requests by region, model, tenant and cause.", stats, query=(_WINDOW,)),
+    Route("GET", f"{V1}/status", "status", "The router and its fleet at a glance.", status, query=(ROUTER,)),
+    Route("GET", f"{V1}/routers", "listRouters", "Every router that shares the store.", list_routers),
+    Route(
+        "GET", f"{V1}/stats", "stats", "Requests by region, model, tenant and cause.", stats, query=(_WINDOW, ROUTER)
+    ),
 )

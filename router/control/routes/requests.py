@@ -10,12 +10,13 @@ import orjson
 from aiohttp import web
 
 from router.config.suggest import did_you_mean
-from router.control import views
-from router.control.filters import ORDERS, RequestFilter, filter_of, take
+from router.control import fleetwide, views
+from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, take
 from router.control.inputs import document_of, number, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
+from router.control.routes.process import ROUTER
 from router.errors import RouterError
 from router.telemetry.journal import Record
 
@@ -31,11 +32,26 @@ async def list_requests(request: web.Request, control: ControlPlane) -> web.Stre
         hint = did_you_mean(order, ORDERS) or "."
         raise RouterError("invalid_request", f"Sort by one of {', '.join(ORDERS)}{hint}", param="sort")
     found, matching = take(control.telemetry.journal.newest_first(), match, order, limit)
-    return reply({"data": [views.request_summary(r) for r in found], "matching": matching})
+    me = control.reloader.config.router.name
+    heard = await fleetwide.ask(control, request, "listRequests")
+    data = [views.request_summary(r) | {"router": me} for r in found] if heard.own else []
+    told = heard.documents()
+    if told:
+        data += [entry for _, document in told for entry in document["data"]]
+        data = sorted(data, key=SUMMARY_ORDERS[order], reverse=True)[:limit]
+    matching = matching * heard.own + sum(document["matching"] for _, document in told)
+    return reply({"data": data, "matching": matching, "fleet": heard.about(me)})
 
 
 async def show_request(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return reply(views.request(_find_record(control, request.match_info["request_id"])))
+    me, request_id = control.reloader.config.router.name, request.match_info["request_id"]
+    record = control.telemetry.journal.find(request_id)
+    if record is not None and request.query.get("router") in (None, fleetwide.THIS, me):
+        return reply(views.request(record) | {"router": me})
+    heard = await fleetwide.ask(control, request, "showRequest")
+    for _, document in heard.documents():
+        return reply(document)
+    return reply(views.request(_find_record(control, request_id)))
 
 
 async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -122,7 +138,7 @@ ROUTES: tuple[Route, ...] = (
         "listRequests",
         "The last requests.",
         list_requests,
-        query=(_LIMIT, *_FILTERS, _SINCE, _SORT),
+        query=(_LIMIT, *_FILTERS, _SINCE, _SORT, ROUTER),
     ),
     Route(
         "GET",
@@ -156,7 +172,7 @@ async def _filter(request: web.Request, control: ControlPlane) -> RequestFilter:
     return filter_of(request.query, control, await control.store.list_keys())
 
 
-_NOT_FOUND = "Request not found: it may have been served by another router, or is older than the last {:,}."
+_NOT_FOUND = "Request not found: no router that answers has it, or it is older than the last {:,}."
 
 
 def _find_record(control: ControlPlane, request_id: str) -> Record:

@@ -19,6 +19,7 @@ from router.control import views
 from router.control.admin import add_route, bare_app
 from router.control.autoscalers import metric_answer
 from router.control.callers import ECHO_HEADER, passed_on, who_of
+from router.control.fleetwide import ASKED, THIS
 from router.control.gauges import reload_samples
 from router.control.guard import Guard
 from router.control.inputs import number
@@ -163,8 +164,11 @@ async def _ask(
 ) -> WorkerAnswer | None:
     """``echo``: another worker writes into the history what is done."""
     headers = passed_on(request) | ({ECHO_HEADER: "1"} if echo else {})
+    asked = path or request.rel_url.raw_path_qs
+    if request.match_info.route.name in ASKED:  # of this router alone
+        asked += f"{'&' if '?' in asked else '?'}router={THIS}"
     try:
-        return await link.ask(request.method, path or request.rel_url.raw_path_qs, body, request.content_type, headers)
+        return await link.ask(request.method, asked, body, request.content_type, headers)
     except WorkerGoneError:
         return None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from router.control.filters import SUMMARY_ORDERS
 from router.control.views import region_summary
 from router.core.health import State
 from router.core.traits import Continues
@@ -35,6 +36,8 @@ def status(answers: Sequence[Document]) -> Document:
         "router": max((a["router"] for a in answers), key=lambda r: bool(r["ready"])),
         "store": store | {"rtt_s": max(rtts_s, default=None)},
         "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
+        "fleet": first["fleet"],
+        "differences": [],
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
         "backends": max((a["backends"] for a in answers), key=lambda b: b["usable"]),
     }
@@ -92,18 +95,8 @@ def capacity(answers: Sequence[Document]) -> Document:
 def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time") -> list[Document]:
     """The requests of all workers, the largest first in the order of ``control/filters``; ``time``: the newest."""
     every = [entry for entries in lists for entry in entries]
-    every.sort(key=_ORDERS[order], reverse=True)
+    every.sort(key=SUMMARY_ORDERS[order], reverse=True)
     return every[:limit]
-
-
-_ORDERS: dict[str, Callable[[Document], float]] = {
-    "time": lambda r: float(r["arrival_s"] + r["duration_s"]),
-    "ttft": lambda r: -1.0 if r["ttft_s"] is None else float(r["ttft_s"]),
-    "duration": lambda r: float(r["duration_s"]),
-    "wait": lambda r: float(r["wait_s"]),
-    "tokens": lambda r: float(r["prompt_tokens"] + r["output_tokens"]),
-    "attempts": lambda r: float(r["attempts"]),
-}
 
 
 def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:

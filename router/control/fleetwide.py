@@ -1,0 +1,150 @@
+"""What all routers that share the store know together: a question goes to all of them, or to one by its name.
+
+Another router answers with the handler of its own admin API, for itself alone (``router=.``); nothing that can be asked
+in this way changes anything. Where there is no shared store this router answers alone, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from aiohttp import web
+
+from router.config import Config, fingerprint
+from router.control.plane import ControlPlane
+from router.control.views import region_summary
+from router.errors import RouterError
+
+Document = dict[str, Any]
+
+#: Names of routes that routers ask each other for.
+ASKED = frozenset({"status", "listRegions", "listRequests", "showRequest", "window"})
+#: As the name of a router: the one that is asked.
+THIS = "."
+#: Counts of a backend that each router has of its own.
+_SUMMED = ("inflight", "max_inflight", "uncached_tokens", "output_tokens_per_s", "requests_total", "failures_total")
+_SEEN = ("state", "usable", "since", "since_s", "why")
+
+
+@dataclass(frozen=True, slots=True)
+class Enquiry:
+    """A question of another router, with what handlers look at in a request."""
+
+    query: dict[str, str]
+    match_info: dict[str, str]
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Heard:
+    """``own``: this router is asked, too. ``answers``: names of other routers and what they say."""
+
+    own: bool
+    answers: list[tuple[str, bytes]] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    scope: str = ""
+
+    def documents(self) -> list[tuple[str, Any]]:
+        return [(name, orjson.loads(raw)) for name, raw in self.answers]
+
+    def about(self, me: str) -> Document:
+        """For the reader: whom the answer is about."""
+        names = [*([me] if self.own else []), *dict.fromkeys(name for name, _ in self.answers)]
+        return {"scope": self.scope, "routers": names, "silent": self.silent}
+
+
+def card_of(config: Config, *, version: str) -> dict[str, Any]:
+    """The word of a router about itself to the others."""
+    router = config.router
+    return {"name": router.name, "region": router.region, "version": version, "config_hash": fingerprint(config)}
+
+
+async def respond(
+    control: ControlPlane,
+    handlers: Mapping[str, Callable[[web.Request, ControlPlane], Awaitable[web.StreamResponse]]],
+    what: str,
+    about: dict[str, str],
+) -> bytes | None:
+    """The answer to another router's question: empty if there is nothing to say, None if this version cannot tell."""
+    if what not in ASKED:
+        return None
+    path = {name[1:]: value for name, value in about.items() if name.startswith(":")}
+    query = {name: value for name, value in about.items() if not name.startswith(":")} | {"router": THIS}
+    try:
+        response = await handlers[what](cast(web.Request, Enquiry(query, path)), control)
+    except RouterError:
+        return b""
+    return bytes(cast(bytes, cast(web.Response, response).body))
+
+
+async def ask(control: ControlPlane, request: web.Request, what: str, more: Mapping[str, str] | None = None) -> Heard:
+    """Ask those that the query of ``request`` means: the one that ``router`` names, or all. Raises RouterError when
+    there is no such router, or it does not answer."""
+    me, router = control.reloader.config.router.name, request.query.get("router")
+    peers = [p for p in control.exchange.known() if router is None or (router == p.name and router != me)]
+    if router is not None:
+        if router not in (THIS, me) and not peers:
+            known = ", ".join(dict.fromkeys([me, *(p.name for p in control.exchange.known())]))
+            raise RouterError("not_found", f"There is no router {router!r}. There are: {known}.")
+        heard = Heard(router in (THIS, me), scope=f"{me if router in (THIS, me) else router} only")
+    else:
+        heard = Heard(True, scope="all routers" if control.store.streams is not None else "this router only")
+    if not peers:
+        return heard
+    about = {name: value for name, value in request.query.items() if name != "router"}
+    about |= {f":{name}": value for name, value in request.match_info.items()} | dict(more or {})
+    told = await control.exchange.ask(what, about, [peer.id for peer in peers])
+    for peer in peers:
+        if (raw := told.get(peer.id)) is None:
+            heard.silent.append(peer.name)
+        elif raw:
+            heard.answers.append((peer.name, raw))
+    if heard.silent and not heard.own and not heard.answers:
+        raise RouterError("no_worker", f"The router {router} does not answer.")
+    return heard
+
+
+# putting answers together
+
+
+def status(documents: Sequence[tuple[str, Document]]) -> Document:
+    """The first one, with the traffic of all, and how their configurations differ."""
+    merged = dict(documents[0][1])
+    counts = {name: sum(d["traffic"][name] for _, d in documents) for name in ("inflight", "queued")}
+    return merged | {"traffic": merged["traffic"] | counts, "differences": differences(documents)}
+
+
+def differences(documents: Sequence[tuple[str, Document]]) -> list[str]:
+    """In words; empty when all run the same configuration."""
+    having: dict[str, list[str]] = {}
+    for router, document in documents:
+        for backend in document["backends"]["names"]:
+            having.setdefault(backend, []).append(router)
+    lines = [f"{b} only on {', '.join(who)}" for b, who in having.items() if len(who) < len(documents)]
+    hashes = {router: document["router"]["config_hash"] for router, document in documents}
+    if not lines and len(set(hashes.values())) > 1:
+        lines.append("configurations differ: " + ", ".join(f"{router} runs {h}" for router, h in hashes.items()))
+    return lines
+
+
+def regions(me: str, own: Sequence[Document] | None, others: Sequence[tuple[str, list[Document]]]) -> list[Document]:
+    """As this router sees them, with the counts of all; ``routers`` of a backend says how each router sees it."""
+    seen = [*([(me, own)] if own is not None else []), *others]
+    merged: dict[str, Document] = {}
+    members: dict[str, dict[str, Document]] = {}
+    for router, views in seen:
+        for region in views:
+            merged.setdefault(region["name"], region)
+            known = members.setdefault(region["name"], {})
+            for view in region["backends"]:
+                sight = {"router": router} | {name: view[name] for name in _SEEN}
+                if (backend := known.get(view["name"])) is None:
+                    known[view["name"]] = view | {"routers": [sight]}
+                    continue
+                backend |= {name: backend[name] + view[name] for name in _SUMMED} | {"inflight_peers": 0}
+                backend["routers"].append(sight)
+    return [region | region_summary(list(members[name].values())) for name, region in merged.items()]

@@ -1,0 +1,102 @@
+"""Two routers on one store are one fleet to an operator, whichever of them is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.support.backends import ScriptedBackend
+from tests.support.router import RouterProcess, Site
+from tests.support.valkey import Valkey
+
+V1 = "/admin/v1"
+
+
+def until(there: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def send(router: RouterProcess) -> str:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+    request = urllib.request.Request(f"{router.url}/v1/chat/completions", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answer.read()
+        return str(answer.headers["x-request-id"])
+
+
+def head(valkey: Valkey) -> str:
+    return f'[store]\nredis = "{valkey.url}"\n[auth]\nmode = "open"\n'
+
+
+class Named(RouterProcess):
+    """A router with a name of its own."""
+
+    def write_config(self) -> None:
+        super().write_config()
+        self.file.write_text(self.file.read_text().replace('name = "test"', f'name = "{self.env["NAME"]}"'))
+
+
+async def test_whichever_router_is_asked_the_answer_is_about_all() -> None:
+    async with ScriptedBackend() as a, ScriptedBackend() as b:
+        east, west = Site("us", "a", a.url, models=["m"]), Site("eu", "b", b.url, models=["m"])
+        await asyncio.to_thread(_ask_both, east, west)
+
+
+def _ask_both(east: Site, west: Site) -> None:
+    with Valkey() as valkey:
+        one = Named([east, west], head=head(valkey), env={"NAME": "edge-1"})
+        two = Named([east], head=head(valkey), env={"NAME": "edge-2"})
+        with one:
+            alone = one.ask_admin(f"{V1}/status")
+            assert alone["fleet"] == {"scope": "all routers", "routers": ["edge-1"], "silent": []}
+            with two:
+                until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 2, "they know each other")
+                until(lambda: len(two.ask_admin(f"{V1}/routers")["data"]) == 2, "both ways")
+                _check(one, two)
+            until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 1, "one that stops is gone")
+
+
+def _has(asked: RouterProcess, *requests: str) -> bool:
+    return {r["request_id"] for r in asked.ask_admin(f"{V1}/requests")["data"]} >= set(requests)
+
+
+def _check(one: RouterProcess, two: RouterProcess) -> None:
+    first, second = send(one), send(two)
+    for asked in (one, two):
+        until(partial(_has, asked, first, second), "the requests of both")
+        found = asked.ask_admin(f"{V1}/requests")["data"]
+        assert {r["request_id"]: r["router"] for r in found} == {first: "edge-1", second: "edge-2"}
+        assert asked.ask_admin(f"{V1}/requests/{first}")["router"] == "edge-1"
+        assert asked.ask_admin(f"{V1}/requests/{second}")["router"] == "edge-2"
+        assert asked.ask_admin(f"{V1}/stats?window_s=900")["requests"] == 2
+        (only,) = asked.ask_admin(f"{V1}/requests?router=edge-2")["data"]
+        assert only["request_id"] == second
+        assert asked.ask_admin(f"{V1}/stats?window_s=900&router=edge-1")["requests"] == 1
+        status = asked.ask_admin(f"{V1}/status")
+        assert sorted(status["fleet"]["routers"]) == ["edge-1", "edge-2"]
+        assert status["differences"] == ["eu/b only on edge-1"]
+        assert asked.ask_admin(f"{V1}/status?router=edge-2")["router"]["name"] == "edge-2"
+        regions = {r["name"]: r for r in asked.ask_admin(f"{V1}/regions")["data"]}
+        assert set(regions) == {"us", "eu"}
+        assert sum(b["requests_total"] for r in regions.values() for b in r["backends"]) == 2
+        (shared,) = regions["us"]["backends"]
+        assert sorted(sight["router"] for sight in shared["routers"]) == ["edge-1", "edge-2"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked.ask_admin(f"{V1}/status?router=edge-9")
+        assert refused.value.code == 404
+        refused.value.close()
+    lines = {r["name"]: r for r in one.ask_admin(f"{V1}/routers")["data"]}
+    assert lines["edge-1"]["this"]
+    assert lines["edge-1"]["config_hash"] != lines["edge-2"]["config_hash"]
+    assert 0 <= lines["edge-2"]["lag_s"] < 5
+    assert lines["edge-2"]["ready"]
