@@ -141,6 +141,7 @@ class App:
         )
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
+        self.telemetry.minutes.charge = self.lifecycle.charge
         self._exchange.answer(partial(respond, self._control, ANSWERED))
         for teller in (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader):
             teller.note = self._chronicle.history.note

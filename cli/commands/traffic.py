@@ -86,6 +86,9 @@ class StatsOptions:
     window: str
     as_json: bool
     router: str | None = None
+    since: str | None = None
+    by: str | None = None
+    sort: str | None = None
 
 
 @group.command("list")
@@ -150,13 +153,19 @@ def show(
 def stats(
     ctx: typer.Context,
     window: Annotated[str, typer.Option(metavar="SPAN", help="How far to look back: 30s, 5m; at most 15m.")] = "60s",
+    since: Annotated[str | None, typer.Option(metavar="SPAN", help="The same by the minute: 1h, 24h at most.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Some of region,model,key,tenant,backend,outcome. Default: model."),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="The largest first: requests, cost, errors, tokens or ttft.")] = None,
     router: Router = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Requests, tokens and first tokens by region, model, tenant and cause."""
-    context(ctx, admin_url, admin_token).run(run_stats, StatsOptions(window, as_json, router))
+    context(ctx, admin_url, admin_token).run(run_stats, StatsOptions(window, as_json, router, since, by, sort))
 
 
 def run_list(ctx: Context, options: ListOptions) -> None:
@@ -221,6 +230,9 @@ def print_story(ctx: Context, record: Json) -> None:
 
 
 def run_stats(ctx: Context, options: StatsOptions) -> None:
+    if options.since or options.by or options.sort:
+        run_usage(ctx, options)
+        return
     window_s = span_s(options.window)
     if not 1 <= window_s <= _WINDOW_S_MAX:
         raise CliError(f"--window must be between 1s and 15m, not {options.window}", code=Exit.USAGE)
@@ -228,7 +240,7 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
     if options.as_json:
         ctx.out.json(answer)
         return
-    ctx.out.note(f"the last {options.window}, this router only ({ctx.admin.url})")
+    ctx.out.note(f"the last {options.window}")
     if not answer["requests"]:
         ctx.out.note("No requests; --window 15m looks back farther.")
         return
@@ -240,6 +252,34 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
         for entry in answer[f"by_{group_name}"]:
             made.add_row(f"[dim]{label}[/]", entry["name"] or units.UNKNOWN, *_stat_cells(entry))
             label = ""  # once for each group
+    ctx.out.line(made)
+    ctx.scope(answer)
+
+
+def run_usage(ctx: Context, options: StatsOptions) -> None:
+    """The same for up to a day, by what one likes."""
+    since = options.since or "1h"
+    query = {"since_s": span_s(since), "by": options.by, "sort": options.sort, "router": options.router}
+    answer = ctx.admin.get("/admin/v1/usage", **query)
+    if options.as_json:
+        ctx.out.json(answer)
+        return
+    ctx.out.note(f"the last {since}, by the minute")
+    columns = (*answer["by"], "requests", "failed", "tokens", "cost", "first token p50", "p99")
+    made = Table(columns, right=columns[len(answer["by"]) :], drop=("p99",))
+    for row in [*answer["data"], dict.fromkeys(answer["by"], "all") | answer["total"]]:
+        names = [escape(str(row[name] or units.UNKNOWN)) for name in answer["by"]]
+        tokens = f"{units.count(row['prompt_tokens'])} → {units.count(row['output_tokens'])}"
+        ttft = row["ttft_s"]
+        made.add_row(
+            *names,
+            units.count(row["requests"]),
+            units.count(row["errors"]),
+            tokens,
+            units.usd(row["cost_usd"]),
+            units.seconds(ttft["p50"]),
+            units.seconds(ttft["p99"]),
+        )
     ctx.out.line(made)
     ctx.scope(answer)
 

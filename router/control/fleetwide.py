@@ -1,4 +1,4 @@
-"""What all routers that share the store know together: a question goes to all of them, or to one by its name.
+"""One answer of all routers that share the store: a question goes to all of them, or to one by its name.
 
 Another router answers with the handler of its own admin API, for itself alone (``router=.``); nothing that can be asked
 in this way changes anything. Where there is no shared store this router answers alone, and says so.
@@ -21,7 +21,7 @@ from router.errors import RouterError
 Document = dict[str, Any]
 
 #: Names of routes that routers ask each other for.
-ASKED = frozenset({"status", "listRegions", "listRequests", "showRequest", "window"})
+ASKED = frozenset({"status", "listRegions", "listRequests", "showRequest", "window", "minutes", "usage"})
 #: As the name of a router: the one that is asked.
 THIS = "."
 #: Counts of a backend that each router has of its own.

@@ -12,6 +12,7 @@ from aiohttp import web
 from router.config.suggest import did_you_mean
 from router.errors import RouterError
 from router.moments import moment_s, span_s
+from router.telemetry.minutes import GROUPS, KEPT_S
 
 _KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "integer": int, "number": (int, float), "array": list}
 
@@ -94,3 +95,13 @@ def span_in(document: dict[str, Any], name: str, default_s: float, *, most_s: fl
         detail = f"{name} must be a span such as 30s, 24h or 7d, of {most_s / 86_400:.0f} days at most."
         raise RouterError("invalid_request", detail, param=name)
     return found_s
+
+
+def usage_of(request: web.Request) -> tuple[float, tuple[str, ...]]:
+    """How far to look back, and what to count by."""
+    by = tuple(filter(None, request.query.get("by", "model").split(",")))
+    for name in by:
+        if name not in GROUPS:
+            hint = did_you_mean(name, GROUPS) or "."
+            raise RouterError("invalid_request", f"Count by some of {', '.join(GROUPS)}{hint}", param="by")
+    return number(request, "since_s", 3600.0, low=60, high=KEPT_S), tuple(dict.fromkeys(by))

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from router.config import Config
 from router.control.fleetwide import ASKED
-from router.control.inputs import number
+from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import Route
@@ -49,7 +49,15 @@ async def note_event(request: web.Request, control: ControlPlane) -> web.StreamR
     return reply({})
 
 
+async def minutes(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """The counts of the last minutes, to be merged with those of other workers and routers."""
+    control.telemetry.flush()
+    usage = control.telemetry.minutes.usage(*usage_of(request))
+    return web.Response(body=msgspec.msgpack.encode(usage), content_type="application/msgpack")
+
+
 WORKER_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/worker/v1/minutes", "minutes", "Counts by the minute that can be merged.", minutes),
     Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),

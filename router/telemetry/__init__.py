@@ -7,6 +7,7 @@ counters  the counters and histograms of this process, and the page that Prometh
 labels    bounds the values of labels
 kinds     groups equal requests so that they are counted at once
 history   events: what changed for all requests, when, why and by whom
+minutes   counts of the last day, by the minute
 stats     counts of the last seconds and minutes
 logs      formats log lines
 text      cleans text of clients and backends before it is written

@@ -17,6 +17,7 @@ from router.telemetry.journal import Journal, Record
 from router.telemetry.kinds import kinds_of
 from router.telemetry.logs import access_json, access_text
 from router.telemetry.metrics import GaugeSample
+from router.telemetry.minutes import Minutes
 from router.telemetry.stats import Stats
 from router.telemetry.writer import LineWriter
 
@@ -46,6 +47,7 @@ class Telemetry:
         self.journal = journal
         self.metrics = metrics
         self.stats = stats
+        self.minutes = Minutes(now_s)
         self.generation = 1
         self._access = access
         self._access_line = access_text if human else access_json
@@ -85,6 +87,7 @@ class Telemetry:
         for kind in dict.fromkeys(kinds):
             self.metrics.fold(kind)
             self.stats.fold(kind)
+            self.minutes.fold(kind)
         if self._access is not None:
             self._access.put(b"".join(map(self._access_line, records, kinds, repeat(self.generation))))
         self.journal.settle(records, rush=rush)

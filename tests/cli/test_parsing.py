@@ -74,6 +74,11 @@ CASES = [
         "run_follow",
         events.EventsOptions(True, "1h", "us-east", "us-east/a", "health,drain", "edge-1", 5, as_json=True),
     ),
+    (
+        "traffic stats --since 24h --by key,model --sort cost --router edge-1",
+        "run_stats",
+        traffic.StatsOptions("60s", False, "edge-1", "24h", "key,model", "cost"),
+    ),
     ("routers list --json", "run_list", routers.ListOptions(as_json=True)),
     ("status --router edge-2", "run_status", status.StatusOptions(as_json=False, router="edge-2")),
     ("operators list", "run_list", operators.ListOptions(as_json=False)),

@@ -82,6 +82,9 @@ def _check(one: RouterProcess, two: RouterProcess) -> None:
         (only,) = asked.ask_admin(f"{V1}/requests?router=edge-2")["data"]
         assert only["request_id"] == second
         assert asked.ask_admin(f"{V1}/stats?window_s=900&router=edge-1")["requests"] == 1
+        usage = asked.ask_admin(f"{V1}/usage?since_s=86400&by=region,backend&sort=cost")
+        assert usage["total"]["requests"] == 2 == sum(row["requests"] for row in usage["data"])
+        assert usage["fleet"]["scope"] == "all routers"
         status = asked.ask_admin(f"{V1}/status")
         assert sorted(status["fleet"]["routers"]) == ["edge-1", "edge-2"]
         assert status["differences"] == ["eu/b only on edge-1"]

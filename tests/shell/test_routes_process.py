@@ -95,3 +95,18 @@ async def test_metrics(admin: Admin) -> None:
     assert families["router_store_up"].samples[0].value == 1
     assert families["router_queue_length"].samples[0].value == 3
     assert "process_resident_memory_bytes" in families
+
+
+async def test_usage_of_a_day_by_what_one_likes(admin: Admin) -> None:
+    admin.control.telemetry.minutes.charge = lambda model, served, backend, prompt, output: 100 * output
+    admin.control.telemetry.request_done(record(1, key_id="key_1"))
+    admin.control.telemetry.request_done(record(2, key_id="key_2", output_tokens=90))
+    usage = await admin.get("/admin/v1/usage?since_s=86400&by=key,region&sort=cost")
+    assert [(row["key"], row["region"], row["cost_usd"]) for row in usage["data"]] == [
+        ("key_2", "us-east", 0.009),
+        ("key_1", "us-east", 0.002),
+    ]
+    assert usage["total"]["requests"] == 2
+    for query, text in (("by=kye", 'did you mean "key"'), ("sort=price", "Sort by one of"), ("since_s=1", "since_s")):
+        wrong = await admin.get(f"/admin/v1/usage?{query}", 400)
+        assert text in wrong["error"]["message"]

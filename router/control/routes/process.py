@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from router.config.suggest import did_you_mean
 from router.control import fleetwide, views
-from router.control.inputs import number
+from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import DOCUMENT, V1, Param, Route
+from router.errors import RouterError
+from router.telemetry import minutes
 from router.telemetry.metrics import CONTENT_TYPE
 from router.telemetry.stats import WINDOW_S_MAX, Window
 
@@ -72,6 +75,19 @@ async def _window(request: web.Request, control: ControlPlane, window_s: float) 
     return heard, merged
 
 
+async def usage(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    since_s, by = usage_of(request)
+    if (sort := request.query.get("sort", "requests")) not in minutes.SORTS:
+        hint = did_you_mean(sort, minutes.SORTS) or "."
+        raise RouterError("invalid_request", f"Sort by one of {', '.join(minutes.SORTS)}{hint}", param="sort")
+    heard = await fleetwide.ask(control, request, "minutes", {"since_s": f"{since_s:g}", "by": ",".join(by)})
+    control.telemetry.flush()
+    own = [control.telemetry.minutes.usage(since_s, by)] if heard.own else []
+    told = [msgspec.msgpack.decode(raw, type=dict[tuple[str, ...], minutes.Spent]) for _, raw in heard.answers]
+    about = heard.about(control.reloader.config.router.name)
+    return reply(minutes.document(minutes.merged([*own, *told]), since_s, by, sort) | {"fleet": about})
+
+
 async def list_routers(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     """Every router that shares the store, also those that do not answer."""
     me = control.reloader.config.router.name
@@ -103,6 +119,9 @@ def _silent(card: dict[str, Any]) -> dict[str, Any]:
 
 
 ROUTER = Param("router", "string", "Only this router, by its name; `.` is the one that is asked. Without: all.")
+_BACK = Param("since_s", "number", f"How far to look back, in seconds (60 to {minutes.KEPT_S}, default 3600).")
+_BY = Param("by", "string", f"Some of {', '.join(minutes.GROUPS)}, separated by commas. Default: model.")
+_SORT = Param("sort", "string", f"The largest first: {', '.join(minutes.SORTS)}. Default: requests.")
 _WINDOW = Param("window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default 60).")
 
 
@@ -112,6 +131,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", metrics, content_type="text/plain"),
     Route("GET", f"{V1}/openapi.json", "openapi", "This document.", describe),
     Route("GET", f"{V1}/status", "status", "The router and its fleet at a glance.", status, query=(ROUTER,)),
+    Route(
+        "GET",
+        f"{V1}/usage",
+        "usage",
+        "Requests, tokens, first tokens and cost of up to a day, by what one likes.",
+        usage,
+        query=(_BACK, _BY, _SORT, ROUTER),
+    ),
     Route("GET", f"{V1}/routers", "listRouters", "Every router that shares the store.", list_routers),
     Route(
         "GET", f"{V1}/stats", "stats", "Requests by region, model, tenant and cause.", stats, query=(_WINDOW, ROUTER)

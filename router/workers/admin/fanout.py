@@ -22,7 +22,7 @@ from router.control.callers import ECHO_HEADER, passed_on, who_of
 from router.control.fleetwide import ASKED, THIS
 from router.control.gauges import reload_samples
 from router.control.guard import Guard
-from router.control.inputs import number
+from router.control.inputs import number, usage_of
 from router.control.operators import Operators
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
@@ -31,6 +31,7 @@ from router.control.routes import ROUTES, operators
 from router.control.routes.events import EVENTS_MAX
 from router.control.routes.requests import REQUESTS_MAX
 from router.tasks import spawn
+from router.telemetry import minutes
 from router.telemetry.metrics import CONTENT_TYPE, SPECS, GaugeSample
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
@@ -79,10 +80,6 @@ class Fanout:
             add_route(app, route, partial(_handle, self, answer, route))
         return app
 
-    @property
-    def uptime_s(self) -> float:
-        return self._now_s() - self._started_s
-
     async def all(
         self, request: web.Request, *, path: str | None = None, lenient: bool = False
     ) -> list[tuple[WorkerLink, WorkerAnswer]]:
@@ -103,19 +100,9 @@ class Fanout:
             answers += [(link, answer)] if answer is not None else []
         return _checked(answers)
 
-    def note(
-        self,
-        kind: str,
-        subject: str,
-        *,
-        before: str | None = None,
-        after: str | None = None,
-        why: str | None = None,
-        who: str | None = None,
-    ) -> None:
+    def note(self, kind: str, subject: str, **told: str | None) -> None:
         """Have a worker write into the history what this process has seen."""
-        told = {"kind": kind, "subject": subject, "before": before, "after": after, "why": why, "who": who}
-        spawn(self._note(told), name="history")
+        spawn(self._note({"kind": kind, "subject": subject, **told}), name="history")
 
     async def _note(self, told: dict[str, str | None]) -> None:
         for link in self.links():
@@ -243,7 +230,7 @@ async def _status(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     answers = await fanout.documents(request)
     merged = merge.status(answers)
     merged["router"] |= {
-        "uptime_s": fanout.uptime_s,
+        "uptime_s": fanout._now_s() - fanout._started_s,
         "workers_serving": len(answers),
         "config_generation": fanout.reloader.generation,
         "config_refused": views.config_refused(fanout.reloader),
@@ -297,6 +284,14 @@ async def _tail_events(fanout: Fanout, request: web.Request) -> web.StreamRespon
 async def _stats(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     window_s = number(request, "window_s", 60, low=1, high=WINDOW_S_MAX)
     return reply((await fanout.window(window_s)).document())
+
+
+async def _usage(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    (first, *_) = await fanout.documents(request)
+    since_s, by = usage_of(request)
+    told = await asyncio.gather(*(link.minutes(since_s, by) for link in fanout.links()), return_exceptions=True)
+    merged = minutes.merged([usage for usage in told if isinstance(usage, dict)])
+    return reply(minutes.document(merged, since_s, by, first["sort"]) | {"fleet": first["fleet"]})
 
 
 async def _create_key(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -366,14 +361,11 @@ async def _keys(fanout: Fanout) -> list[Any]:
 
 
 def _own(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> _Answer:
-    """For what this process knows and the workers do not."""
-
     async def answer(fanout: Fanout, request: web.Request) -> web.StreamResponse:
         response = await handler(request)
         if request.method != "GET":
-            route = request.match_info.route.name
-            told = f"{request.method} {request.path}"
-            fanout.note("operator", told, after=str(response.status), why=route, who=who_of(request))
+            about = {"after": str(response.status), "why": request.match_info.route.name, "who": who_of(request)}
+            fanout.note("operator", f"{request.method} {request.path}", **about)
         return response
 
     return answer
@@ -421,6 +413,7 @@ _ANSWERS: dict[str, _Answer] = {
     "tailEvents": _tail_events,
     "showRequest": _any,
     "stats": _stats,
+    "usage": _usage,
     "listKeys": _any,
     "createKey": _create_key,
     "showKey": _any,

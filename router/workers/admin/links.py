@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from router.config import Config
 from router.control.guard import ADMIN_HEADER
 from router.control.worker_routes import Adoption
 from router.store.insist import WAIT_S
+from router.telemetry.minutes import Spent
 from router.telemetry.stats import Window
 
 #: A worker that does not answer an operator within this time is left out of the answer. It may wait for the store.
@@ -84,6 +85,11 @@ class WorkerLink:
         """The worker's counts of the last seconds. Raises WorkerGoneError."""
         answer = await self.ask("GET", f"/worker/v1/window?window_s={window_s:g}")
         return msgspec.msgpack.decode(answer.body, type=Window)
+
+    async def minutes(self, since_s: float, by: Sequence[str]) -> dict[tuple[str, ...], Spent]:
+        """The worker's counts by the minute. Raises WorkerGoneError."""
+        answer = await self.ask("GET", f"/worker/v1/minutes?since_s={since_s:g}&by={','.join(by)}")
+        return msgspec.msgpack.decode(answer.body, type=dict[tuple[str, ...], Spent])
 
     async def note(self, told: Mapping[str, str | None]) -> None:
         """Write an event of the process in front into the history. Raises WorkerGoneError."""

@@ -1,0 +1,142 @@
+"""Counts of the last day by the minute, for ``router traffic stats --since 24h --by ...``.
+
+Each minute has a row for each region, model, key, tenant, backend and outcome that was in it; beyond ROWS_MAX rows the
+rest of a minute is counted together, as ``other``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from router.telemetry.journal import Record
+from router.telemetry.kinds import RequestKind
+from router.telemetry.labels import OTHER
+from router.telemetry.stats import Packed, Tally, is_error
+
+KEPT_S = 86_400
+ROWS_MAX = 200
+_MINUTE_S = 60
+
+#: Requests can be counted by these; the names of a row are in this order.
+GROUPS = ("region", "model", "key", "tenant", "backend", "outcome")
+#: Counts can be ordered by these, the largest first.
+SORTS: Mapping[str, Callable[[dict[str, Any]], float]] = {
+    "requests": lambda row: float(row["requests"]),
+    "cost": lambda row: float(row["cost_usd"]),
+    "errors": lambda row: float(row["errors"]),
+    "tokens": lambda row: float(row["prompt_tokens"] + row["output_tokens"]),
+    "ttft": lambda row: float(row["ttft_s"]["p50"] or 0.0),
+}
+
+_Names = tuple[str, ...]
+_OTHERS: _Names = (OTHER,) * len(GROUPS)
+
+#: (model asked for, model that answered, backend, prompt tokens, output tokens) -> millionths of a dollar
+Charge = Callable[[str, str, str, int, int], int]
+
+
+def _free(model: str, served: str, backend: str, prompt_tokens: int, output_tokens: int) -> int:
+    return 0
+
+
+@dataclass(slots=True)
+class Spent:
+    """Counts of some requests, and what they cost in millionths of a dollar."""
+
+    tally: Tally = field(default_factory=Tally)
+    microusd: int = 0
+
+    def merge(self, other: Spent) -> None:
+        self.tally.merge(other.tally)
+        self.microusd += other.microusd
+
+
+class Minutes:
+    """``charge`` says what an answer costs. ``now_s`` is of a clock that never goes back."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self.charge: Charge = _free
+        self._now_s = now_s
+        self._minute = -1
+        self._rows: dict[_Names, Spent] = {}  # of that minute
+        self._past: deque[tuple[int, dict[_Names, tuple[Packed, int]]]] = deque(maxlen=KEPT_S // _MINUTE_S)
+
+    def fold(self, kind: RequestKind) -> None:
+        """Count finished requests of one kind in the current minute."""
+        minute = int(self._now_s() // _MINUTE_S)
+        if minute != self._minute:
+            self._begin(minute)
+        by_key: dict[str | None, list[Record]] = {}
+        for record in kind.records:
+            by_key.setdefault(record.key_id, []).append(record)
+        served = kind.served_model or kind.model or ""
+        for key_id, records in by_key.items():
+            spent = self._row((kind.region, served, key_id or "", kind.tenant, kind.backend, kind.cause))
+            prompt, output = sum(r.prompt_tokens for r in records), sum(r.output_tokens for r in records)
+            tally = spent.tally
+            tally.requests += len(records)
+            tally.errors += len(records) if is_error(kind) else 0
+            tally.prompt_tokens += prompt
+            tally.output_tokens += output
+            tally.noted_ttft_s += [r.ttft_s for r in records if r.ttft_s is not None]
+            if kind.backend:
+                spent.microusd += self.charge(kind.model or "", served, kind.backend, prompt, output)
+
+    def _row(self, names: _Names) -> Spent:
+        spent = self._rows.get(names)
+        if spent is None:
+            if len(self._rows) >= ROWS_MAX:
+                names = _OTHERS
+            spent = self._rows.setdefault(names, Spent())
+        return spent
+
+    def _begin(self, minute: int) -> None:
+        if self._rows:
+            packed = {names: (spent.tally.packed(), spent.microusd) for names, spent in self._rows.items()}
+            self._past.append((self._minute, packed))
+        self._minute, self._rows = minute, {}
+
+    def usage(self, since_s: float, by: Sequence[str]) -> dict[_Names, Spent]:
+        """Counts of the last ``since_s`` seconds, in whole minutes, by these of GROUPS."""
+        first = int((self._now_s() - since_s) // _MINUTE_S)
+        places = [GROUPS.index(name) for name in by]
+        found: dict[_Names, Spent] = {}
+        if self._minute >= first:
+            for names, spent in self._rows.items():
+                found.setdefault(tuple(names[i] for i in places), Spent()).merge(spent)
+        for minute, rows in reversed(self._past):
+            if minute < first:
+                break
+            for names, (packed, microusd) in rows.items():
+                total = found.setdefault(tuple(names[i] for i in places), Spent())
+                total.tally.add(packed)
+                total.microusd += microusd
+        return found
+
+
+def merged(several: Sequence[dict[_Names, Spent]]) -> dict[_Names, Spent]:
+    found: dict[_Names, Spent] = {}
+    for usage in several:
+        for names, spent in usage.items():
+            found.setdefault(names, Spent()).merge(spent)
+    return found
+
+
+def document(usage: dict[_Names, Spent], since_s: float, by: Sequence[str], sort: str) -> dict[str, Any]:
+    """As the admin API shows it, the largest first."""
+    total = Spent()
+    for spent in usage.values():
+        total.merge(spent)
+    rows = [
+        dict(zip(by, (name or None for name in names), strict=True)) | _row(s, since_s) for names, s in usage.items()
+    ]
+    rows.sort(key=SORTS[sort], reverse=True)
+    return {"since_s": since_s, "by": list(by), "sort": sort, "total": _row(total, since_s), "data": rows}
+
+
+def _row(spent: Spent, since_s: float) -> dict[str, Any]:
+    spent.tally.settle()
+    return spent.tally.document(since_s) | {"cost_usd": spent.microusd / 1e6}
