@@ -225,7 +225,7 @@ class Rules:
             and b.state in (State.HEALTHY, State.SUSPECT)
             and b.health.share(now_s) == 1.0
             and not b.doubtful
-            and now_s >= b.capacity.not_before_s
+            and now_s >= b.capacity.not_before_s + self._params.tick_s  # it is asked again from the next tick on
             and b.inflight < b.capacity.limit
             and unfit(b, request, course.tried) is None
         )
