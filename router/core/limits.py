@@ -168,10 +168,9 @@ NOTHING: Final[Units] = (0,) * len(KINDS)
 _by_kind = itemgetter(*(COUNTED.index(kind.counts) for kind in KINDS))
 
 
-def cost(amounts: Amounts) -> Units:
+def cost(a: Amounts) -> Units:
     """What these amounts take of each kind."""
-    prompt, output = amounts.prompt_tokens, amounts.output_tokens
-    return _by_kind((amounts.requests, prompt + output, prompt, output, amounts.microusd))  # type: ignore[no-any-return]
+    return _by_kind((a.requests, a.prompt_tokens + a.output_tokens, a.prompt_tokens, a.output_tokens, a.microusd))  # type: ignore[no-any-return]
 
 
 class Limits:

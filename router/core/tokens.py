@@ -110,8 +110,11 @@ def guessed(output_tokens: int, prompt_tokens: int, rates: Sequence[tuple[int, b
     """The tokens of an answer whose length nobody has asked for, as far as they are reserved: a guess refuses nobody
     for good, and is settled anyway. ``rates``: limits on output tokens, see ``Limits.answers``."""
     for per_minute, with_prompt in rates:
-        most = per_minute - prompt_tokens if with_prompt else per_minute
-        output_tokens = min(output_tokens, max(0, min(per_minute // GUESS_DIVISOR, most)))
+        most = per_minute // GUESS_DIVISOR
+        if with_prompt and per_minute - prompt_tokens < most:
+            most = max(0, per_minute - prompt_tokens)
+        if most < output_tokens:
+            output_tokens = most
     return output_tokens
 
 

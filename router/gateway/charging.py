@@ -51,14 +51,15 @@ class Charging:
     def _amounts(self, x: Exchange, key: Key, need: Request) -> tuple[Amounts, Amounts | None]:
         """The amounts that it is expected to use, and those that it may use if they are more and count."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
-        limits, company, price = key.plan.limits, x.company, None
+        limits, company, ask = key.plan.limits, x.company, x.ask
+        price = None
         if limits.money or (company is not None and company.money):  # whoever answers in the end
             price = self._force.settings.prices.on(x.record.arrival_s).most(need.model, x.models)
         usual = Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
-        if need.light or x.ask is None or not (limits.counts_output or (company is not None and company.counts_output)):
+        if need.light or ask is None or not (limits.counts_output or (company is not None and company.counts_output)):
             return usual, None
         rates = limits.answers if company is None else limits.answers + company.answers
-        output = longest(x.ask.max_tokens, x.ask.choices, output, prompt, rates)
+        output = longest(ask.max_tokens, ask.choices, output, prompt, rates)
         if output <= need.max_output_tokens:
             return usual, None
         return usual, Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
@@ -122,12 +123,14 @@ class Charging:
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
         company = x.company
-        money = key is not None and (key.plan.limits.money or (company is not None and company.money))
-        spent = self._price(x, prompt, output) if money else 0
-        used = Amounts(1, prompt, output, spent)
+        money = key is not None and key.plan.limits.money
+        if company is None:
+            spent = self._price(x, prompt, output) if money else 0
+            self._store.settle(reservation, Amounts(1, prompt, output, spent))
+            return
+        used = Amounts(1, prompt, output, self._price(x, prompt, output) if money or company.money else 0)
         self._store.settle(reservation, used)
-        if company is not None:
-            self._settle_company(x, company, reservation, used)
+        self._settle_company(x, company, reservation, used)
 
     def _settle_company(self, x: Exchange, company: Company, reservation: Reservation, used: Amounts) -> None:
         """Charge the groups. A model that was to be tried first and did not answer gets its reservation back; the one

@@ -34,23 +34,23 @@ class Demand:
     def understand(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Turn the ask into the core's words and note it in the record. Raises RouterError (invalid_request,
         forbidden)."""
-        envelope, record = ask.envelope, x.record
+        envelope, record, plan = ask.envelope, x.record, key.plan
         if envelope.policy is not None and not self._may_choose(envelope.policy):
             raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
-        x.models = models = self.models_of(ask, x.keeper)
-        groups = self._force.settings.groups
-        if groups.any:
-            x.company = groups.company(key.tenant, ask.model, models[0])
+        settings = self._force.settings
+        x.models = self.models_of(ask, x.keeper) if x.keeper else settings.aliases.route(ask.model, self._rng)
+        if settings.groups.any:
+            x.company = settings.groups.company(key.tenant, ask.model, x.models[0])
         need = self.need_of(key, ask, record.request_id, x.arrival_s, x.company)
-        record.key_id, record.tenant, record.plan = key.id, key.tenant, key.plan.name
+        record.key_id, record.tenant, record.plan = key.id, key.tenant, plan.name
         record.model, record.stream = ask.model, ask.stream
-        record.priority = key.plan.priority if envelope.priority is None else need.priority.name.lower()
+        record.priority = plan.priority if envelope.priority is None else need.priority.name.lower()
         if need.residency is not None:
             record.residency = tuple(sorted(need.residency))
         record.prompt_tokens, record.max_output_tokens = need.prompt_tokens, need.max_output_tokens
         record.prefix_blocks, record.tokens_per_block = ask.blocks, need.tokens_per_block
-        if key.plan.models and not key.plan.permits(ask.model) and (ask.kept is None or ask.kept.param is not None):
-            raise not_in_plan(key.plan, ask.model)
+        if plan.models and not plan.permits(ask.model) and (ask.kept is None or ask.kept.param is not None):
+            raise not_in_plan(plan, ask.model)
         return need
 
     async def follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
