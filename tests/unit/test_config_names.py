@@ -16,6 +16,7 @@ from router.errors import ConfigError
 ONE = '[[regions]]\nname = "a"\njurisdiction = "us"\nbackends = [{{name = "x", url = "http://10.0.0.1", {0}}}]\n'
 FLEET = ONE.format('models = ["m"]')
 
+JWT = '[jwt]\nissuer = "i"\naudience = ["a"]\njwks = "https://i.example/jwks"\n'
 #: Every key that holds text: a file in which it names what is not there, and words of the problem that refuses it.
 REFUSED: dict[str, tuple[str, str]] = {
     "router.name": ('[router]\nname = "a b"\n' + FLEET, "may hold only"),
@@ -39,6 +40,21 @@ REFUSED: dict[str, tuple[str, str]] = {
     "models.wake.api": ('[models.m.wake]\napi = "nowhere"\n' + FLEET, "must begin with http"),
     "auth.mode": ('[auth]\nmode = "none"\n' + FLEET, "must be one of"),
     "auth.admin_token_env": ('[auth]\nadmin_token_env = "EMPTY"\n' + FLEET, "EMPTY is empty"),
+    "auth.operators": ('[auth]\noperators = "operators/"\n' + FLEET, "must be the path of a file"),
+    "jwt.jwks": (JWT.replace("https://i.example/jwks", "ftp://i.example/jwks") + FLEET, "must be the path of a file"),
+    "jwt.issuer": (JWT.replace('issuer = "i"', 'issuer = ""') + FLEET, "printable characters"),
+    "jwt.audience": (JWT.replace('["a"]', "[]") + FLEET, "needs audience beside it"),
+    "jwt.algorithms": (JWT + 'algorithms = ["HS256"]\n' + FLEET, "can make one"),
+    "jwt.tenant_claim": (JWT + 'tenant_claim = ""\n' + FLEET, "printable characters"),
+    "jwt.plan_claim": (JWT + 'plan_claim = ""\n' + FLEET, "printable characters"),
+    "jwt.plan_map.value": (
+        JWT + 'plan_claim = "p"\nplan_map = [{value = "", plan = "default"}]\n' + FLEET,
+        "printable",
+    ),
+    "jwt.plan_map.plan": (JWT + 'plan_claim = "p"\nplan_map = [{value = "v", plan = "none"}]\n' + FLEET, "no plan"),
+    "jwt.default_plan": (JWT + 'default_plan = "none"\n' + FLEET, "no plan"),
+    "jwt.tls_ca": (JWT + 'tls_ca = "/none.pem"\n' + FLEET, "no such file"),
+    "plans.loop_guard": ('[plans.p]\nloop_guard = "maybe"\n' + FLEET, "must be one of"),
     "cors.origins": ('[cors]\norigins = ["chat.example.com"]\n' + FLEET, "must be"),
     "plans.priority": ('[plans.p]\npriority = "none"\n' + FLEET, "must be one of"),
     "plans.residency": ('[plans.p]\nresidency = ["eu", "uk"]\n' + FLEET, 'no region has the jurisdiction "eu"'),
