@@ -20,5 +20,5 @@ def test_a_fixed_path_comes_before_the_parameter_that_would_match_it() -> None:
         assert not hidden, f"{route.path} hides {hidden}"
 
 
-def test_only_the_probes_of_balancers_need_no_token() -> None:
-    assert {route.path for route in ROUTES if route.open} == {"/healthz", "/readyz"}
+def test_only_the_probes_of_balancers_and_the_empty_page_need_no_token() -> None:
+    assert {route.path for route in ROUTES if route.open} == {"/", "/healthz", "/readyz"}
