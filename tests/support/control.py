@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def listener() -> socket.socket:
     return made
 
 
+def _explain(fleet: Fleet, body: dict[str, Any]) -> dict[str, Any]:
+    if body["model"] not in fleet.models():
+        raise RouterError("unknown_model", param="model")
+    return {"decision": {"asked": body}}
+
+
 @asynccontextmanager
 async def administering(
     path: Path, token: str | None = None, *, operators: Operators | None = None
@@ -132,11 +139,6 @@ async def administering(
     def put_in_force(old: Config, new: Config) -> None:
         store.set_plans(new.plans)
         muster.apply(new)
-
-    def explain(body: dict[str, Any]) -> dict[str, Any]:
-        if body["model"] not in fleet.models():
-            raise RouterError("unknown_model", param="model")
-        return {"decision": {"asked": body}}
 
     reloader = ConfigReloader(config, [put_in_force], poll_s=0.05)
     history = History(config.router.name)
@@ -158,7 +160,7 @@ async def administering(
         sources=sources,
         registrations=Registrations(fleet, store, sources, router=config.router.name),
         exchange=FleetExchange(store, dict, lambda _: None, monotonic_s=clock.monotonic_s, params=fleet.params),
-        explain=explain,
+        explain=partial(_explain, fleet),
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
         wakes=dict,
