@@ -93,6 +93,7 @@ class Fleet:
             self.backends[name] = known
         self.backends = {name: self.backends[name] for name in wanted}
         self._place()
+        self.bulletin.next_return_s = now_s  # those that are back may have a pause to end
         self.tick(now_s, everywhere=True)
         return FleetChange(tuple(added), tuple(removed), tuple(updated))
 

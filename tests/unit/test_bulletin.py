@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from router.core.bulletin import CHANGES_MAX
-from router.core.decisions import Dispatch
+from router.core.decisions import Dispatch, Wait
 from router.core.health import Event, State
 from router.core.outcomes import Outcome
-from tests.support.fleets import Driver, ask, fleet_of
+from tests.support.fleets import Driver, ask, fleet_of, spec
 
 A, B = "us-east/a", "us-west/a"
 
@@ -76,3 +76,17 @@ def test_changes_that_nobody_asks_for_do_not_pile_up() -> None:
     changes = fleet.bulletin.take_changes()
     assert len(changes) == CHANGES_MAX
     assert changes[-1].at_s == CHANGES_MAX + 99
+
+
+def test_a_backend_that_is_put_back_while_it_pauses_returns_when_the_pause_is_over() -> None:
+    driver = Driver(fleet_of(A), policy="round_robin")
+    fleet = driver.fleet
+    first, second, _ = (driver.send(0.0) for _ in range(3))
+    fleet.end(first, Outcome.OVERLOADED, 0.0, retry_after_s=1.0)
+    fleet.end(second, Outcome.OVERLOADED, 0.0, retry_after_s=5.0)
+    fleet.apply([], 0.5)  # the third is in flight, so the backend is remembered
+    for now_s in (2.0, 3.0):
+        fleet.tick(now_s)
+    fleet.apply([spec(A)], 4.9)
+    assert isinstance(fleet.decide(ask(), driver.policy, 4.95, driver.rng), Wait)
+    assert isinstance(fleet.decide(ask(), driver.policy, 5.2, driver.rng), Dispatch)
