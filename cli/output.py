@@ -221,7 +221,8 @@ class Table:
         for name in self._drop:
             if _whole(widths.values()) <= room or (self._wrap and self._squeeze(widths, texts, room)):
                 break
-            widths.pop(self._columns.index(name), None)
+            if name in self._columns:
+                widths.pop(self._columns.index(name), None)
         if not self._squeeze(widths, texts, room):
             yield from self._blocks(widths, texts, room)
             return

@@ -250,17 +250,13 @@ def _undrain(play: Play, trouble: Trouble, now_s: float) -> None:
 
 
 def _notice(play: Play, trouble: Trouble, now_s: float) -> None:
-    """Spot machines: they go when the notice is over, and are replaced a moment later."""
+    """Spot machines: they go when the notice is over, and are replaced."""
     for router in play.routers:
         router.site.fleet.set_notice(trouble.where, Notice(now_s, now_s + trouble.for_s, "play"))
 
 
 def _gone(play: Play, trouble: Trouble, now_s: float) -> None:
     _kill(play, trouble, now_s)
-    play.at(now_s + trouble.amount, _replaced, play, trouble)
-
-
-def _replaced(play: Play, trouble: Trouble, now_s: float) -> None:
     _start(play, trouble, now_s)
     for router in play.routers:
         router.site.fleet.set_notice(trouble.where, None)
@@ -300,7 +296,7 @@ KINDS: dict[str, Kind] = {
     "other engine": Kind("box", _reload(_change_url), _reload(_change_url_back)),
     "drain": Kind("box", _drain, _undrain),
     "region drain": Kind("region", _drain, _undrain),
-    "notice": Kind("box", _notice, _gone, (0.5, 3.0)),
-    "region notice": Kind("region", _notice, _gone, (0.5, 3.0)),
+    "notice": Kind("box", _notice, _gone),
+    "region notice": Kind("region", _notice, _gone),
     "reset": Kind("box", _reset, _nothing, weight=1),
 }

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from router.control.external_metrics import METRICS
 from router.control.routes import ROUTES
 from router.telemetry.journal import Record
 from tests.support.control import Admin, administering
 from tests.support.raw import statuses, talk
 
 TOKEN = "an-admin-token-of-some-length"
-PATHS = ("/metrics", "/admin/v1/status", "/admin/v1/keys", "/admin/v1/openapi.json", "/admin/v1/nope", "/")
+PATHS = ("/metrics", "/admin/v1/status", "/admin/v1/keys", "/admin/v1/openapi.json", "/admin/v1/nope", "/nope")
 
 
 @pytest.fixture
@@ -119,7 +120,9 @@ async def test_no_spelling_gets_past_the_token(guarded: Admin, request_bytes: by
 
 def _filled(path: str, key_id: str) -> str:
     """The path of a route with names in its places."""
-    for place, name in (("request_id", "id"), ("key_id", key_id), ("region", "r"), ("backend", "a")):
+    names = {"request_id": "id", "key_id": key_id, "region": "r", "backend": "a"}
+    names |= {"namespace": "default", "metric": next(iter(METRICS))}
+    for place, name in names.items():
         path = path.replace(f"{{{place}}}", name)
     return path
 

@@ -68,7 +68,7 @@ async def test_regions_and_backends(admin: Admin) -> None:
 def _ages(region: dict[str, Any], name: str) -> dict[str, Any]:
     """What differs between two readings: ages."""
     view = next(b for b in region["backends"] if b["name"] == name)
-    return {field: view[field] for field in ("rtt_age_s", "load_age_s")}
+    return {field: view[field] for field in ("rtt_age_s", "load_age_s", "since", "since_s")}
 
 
 async def test_a_notice_is_answered_with_what_is_in_force(admin: Admin) -> None:

@@ -29,7 +29,7 @@ def state(play: Play) -> object:
         play.configured,
         play.store_paused,
         (router.nameless, router.short),
-        [(b.name, b.draining, b.spec) for b in sorted(fleet.backends.values(), key=lambda b: b.name)],
+        [(b.name, b.draining, b.leaving, b.spec) for b in sorted(fleet.backends.values(), key=lambda b: b.name)],
     )
 
 
