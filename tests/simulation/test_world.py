@@ -120,7 +120,8 @@ def test_a_region_that_goes_down_costs_no_request() -> None:
     assert all(f.region != "us-east" for f in during)
     assert percentile(ttfts(during), 0.5) < 0.5
     after = [f for f in flows if f.site.region == "us-east" and f.started_s > 55]
-    assert sum(f.region == "us-east" for f in after) / len(after) > 0.5
+    share = sum(f.region == "us-east" for f in after) / len(after)
+    assert share > 0.3, "half of the slow start is over: three of five requests, give or take one"
 
 
 def test_a_frozen_engine_is_left_after_a_few_requests() -> None:
