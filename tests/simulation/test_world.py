@@ -31,7 +31,7 @@ def play(trace: Trace, policy: str = "ttft", plan: WorldPlan = PLAN, script: Scr
     assert len(flows) == len(trace.arrivals)
     for flow in flows:
         assert flow.ended_s is not None
-        assert flow.attempts <= flow.site.fleet.params.attempts_max
+        assert flow.attempts <= flow.site.fleet.params.attempts_max * (1 + flow.course.breaks), "for each leg"
         assert (flow.error is None) == (flow.lease is not None and flow.lease.ended and flow.error is None)
     for site in world.sites.values():
         assert not site.fleet.leases
