@@ -86,7 +86,7 @@ class Operators:
 
     def add(self, name: str, role: str) -> str:
         """A new operator; returns the token, which the file has too. Raises ValueError, and OSError."""
-        self._refresh()
+        self._read_latest()
         if self.path is None:
             raise ValueError("This router has no file of operators: set [auth] operators.")
         if any(operator.name == name for operator in self.all()):
@@ -99,7 +99,7 @@ class Operators:
 
     def remove(self, name: str) -> bool:
         """False: there is none in the file. Raises ValueError for the last one who may everything, and OSError."""
-        self._refresh()
+        self._read_latest()
         if self.path is None or name not in self._entries:
             return False
         rest = {other: entry for other, entry in self._entries.items() if other != name}
@@ -133,6 +133,15 @@ class Operators:
         else:
             self._complaint.settled()
             _log.info("%s is in force: %d operators", self.path, len(self._of_file))
+
+    def _read_latest(self) -> None:
+        """Before a change. Raises ValueError for a file that is wrong: what somebody has written there is not lost."""
+        if self.path is None or _signature(self.path) == self._signature:
+            return
+        try:
+            self._read(self.path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The file of operators is left as it is: {_told(self.path, error)}.") from None
 
     def _read(self, path: Path) -> None:
         with path.open("rb") as file:

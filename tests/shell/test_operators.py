@@ -150,3 +150,18 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) ->
 @pytest.mark.parametrize("needs", ROLES)
 def test_a_role_may_what_those_below_it_may(has: str, needs: str) -> None:
     assert Operator("x", has, b"").may(needs) is (ROLES.index(has) >= ROLES.index(needs))
+
+
+@pytest.mark.parametrize("wrong", ['[operators."hand"]\nrole = "read"\ntoken = "short"\n', "[operators\n", None])
+def test_a_file_that_somebody_has_spoilt_is_not_written_over(path: Path, wrong: str | None) -> None:
+    operators = Operators(path=written(path, ADMIN))
+    if wrong is None:
+        path.unlink()
+    else:
+        written(path, ADMIN + wrong)
+    with pytest.raises(ValueError, match="left as it is"):
+        operators.add("alice", "read")
+    with pytest.raises(ValueError, match="left as it is"):
+        operators.remove("root")
+    assert path.exists() is (wrong is not None)
+    assert wrong is None or path.read_text() == ADMIN + wrong

@@ -64,7 +64,7 @@ def event_filter(request: web.Request) -> Callable[[Occurrence], bool]:
     region, backend, router = (query.get(name) for name in ("region", "backend", "router"))
     since_s = number(request, "since_s", 0.0, low=0.0, high=1e12)
     for kind in sorted(kinds - KINDS.keys()):
-        text = f"There is no kind {kind!r}{did_you_mean(kind, KINDS)} The kinds are {', '.join(KINDS)}."
+        text = f"There is no kind {kind!r}{did_you_mean(kind, KINDS) or '.'} The kinds are {', '.join(KINDS)}."
         raise RouterError("invalid_request", text, param="kind")
 
     def match(o: Occurrence) -> bool:
