@@ -41,7 +41,7 @@ def _app_routes(admin: Admin) -> Any:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nope", 404, "not_found"),
         ("GET", "/admin/v1/nope", 404, "not_found"),
         ("POST", "/admin/v1/status", 405, "method_not_allowed"),
         ("DELETE", "/admin/v1/regions", 405, "method_not_allowed"),

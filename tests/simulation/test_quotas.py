@@ -196,7 +196,6 @@ async def story(seed: int, events: list[tuple[str, int, float]]) -> World:
 @given(st.integers(0, 1000), st.lists(EVENT, min_size=1, max_size=8))
 def test_no_limit_is_exceeded_and_the_ledger_adds_up(seed: int, events: list[tuple[str, int, float]]) -> None:
     world = run(story(seed, events))
-    assert world.requests > 0
     if any(what == "crash" for what, _, _ in events):
         assert world.charged >= world.microusd
     else:
