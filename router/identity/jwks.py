@@ -85,7 +85,8 @@ def _key(entry: Mapping[str, Any]) -> PublicKey | str:
         return "is of a kind that is not used"
     said = entry.get("alg")
     if said is not None:
-        algorithms = tuple(name for name in algorithms if name == _SAME.get(said, said))
+        named = _SAME.get(said, said) if isinstance(said, str) else None
+        algorithms = tuple(name for name in algorithms if name == named)
         if not algorithms:
             return "is for another algorithm than its kind has"
     public = {name: value for name, value in entry.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}

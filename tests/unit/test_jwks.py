@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("jwt")
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
@@ -112,6 +112,8 @@ entries = st.dictionaries(
 
 
 @given(st.lists(entries, max_size=4))
+@example([{"kty": "RSA", "alg": []}])
+@example([{"kty": "EC", "crv": [], "use": {}}])
 def test_no_document_is_a_fault(documents: list[dict[str, Any]]) -> None:
     try:
         found = keys_of(*documents, EC.document)
