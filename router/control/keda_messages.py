@@ -15,7 +15,7 @@ _VARINT_BYTES_MAX = 10
 
 
 class MessageError(ValueError):
-    """The bytes are no message."""
+    """The bytes are not a message."""
 
 
 @dataclass(frozen=True, slots=True)

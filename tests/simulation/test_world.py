@@ -107,7 +107,7 @@ def test_whatever_breaks_every_request_ends_and_no_count_is_wrong(
 
 
 def test_a_region_that_goes_down_costs_no_request() -> None:
-    trace = conversations(EVEN, 60, seed=2)
+    trace = conversations(EVEN, 75, seed=2)
     long = tuple(Arrival(19.5 + i * 0.05, 6000, 20, session=f"long {i}", region="us-east") for i in range(10))
     trace = replace(trace, arrivals=tuple(sorted((*trace.arrivals, *long), key=lambda a: a.at_s)))
     flows = play(trace, script=[(20, all_of("us-east", "kill")), (40, all_of("us-east", "restore"))])
@@ -119,9 +119,8 @@ def test_a_region_that_goes_down_costs_no_request() -> None:
     assert during
     assert all(f.region != "us-east" for f in during)
     assert percentile(ttfts(during), 0.5) < 0.5
-    after = [f for f in flows if f.site.region == "us-east" and f.started_s > 55]
-    share = sum(f.region == "us-east" for f in after) / len(after)
-    assert share > 0.3, "half of the slow start is over: three of five requests, give or take one"
+    after = [f for f in flows if f.site.region == "us-east" and f.started_s > 60]
+    assert sum(f.region == "us-east" for f in after) / len(after) > 0.5
 
 
 def test_a_frozen_engine_is_left_after_a_few_requests() -> None:
