@@ -23,8 +23,9 @@ import socket
 import sys
 import threading
 from collections import Counter
-from functools import cache
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from router.app import App
 from router.config import load
@@ -64,14 +65,6 @@ def _census() -> dict[str, int]:
     return dict(found)
 
 
-@cache
-def _app() -> App:
-    gc.unfreeze()
-    (app,) = (thing for thing in gc.get_objects() if isinstance(thing, App))
-    gc.freeze()
-    return app
-
-
 class _Mallinfo(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -79,8 +72,7 @@ class _Mallinfo(ctypes.Structure):
     ]
 
 
-def _sizes() -> dict[str, int]:
-    app = _app()
+def _sizes(app: App) -> dict[str, int]:
     journal, pools = app.telemetry.journal, app._pools._pools.values()
     mallinfo = ctypes.CDLL(None).mallinfo2
     mallinfo.restype = _Mallinfo
@@ -106,11 +98,21 @@ def _sizes() -> dict[str, int]:
     }
 
 
-def _answer(listener: socket.socket) -> None:
+def _answer(listener: socket.socket, running: Future[tuple[App, asyncio.AbstractEventLoop]]) -> None:
+    app, loop = running.result()
+
+    async def look(what: bytes) -> dict[str, int]:
+        """On the router's loop, because looking must not meet it in the middle of a step.
+
+        A tuple that is being built from a generator is known to the collector already, and CPython refuses to resize a
+        tuple that somebody else holds (SystemError).
+        """
+        return _sizes(app) if what == b"sizes" else _census()
+
     while True:
         client, _ = listener.accept()
         with client:
-            found = _sizes() if client.recv(16) == b"sizes" else _census()
+            found = asyncio.run_coroutine_threadsafe(look(client.recv(16)), loop).result()
             client.sendall(json.dumps(found).encode())
 
 
@@ -157,6 +159,19 @@ def _hold_few(most_blocks: int) -> None:
     PrefixIndex.__init__, PrefixIndex.resize = small, capped  # type: ignore[method-assign]
 
 
+def _told_when_running() -> Future[tuple[App, asyncio.AbstractEventLoop]]:
+    """The router of this process and its loop, as soon as there is one."""
+    begin = App.__init__
+    running: Future[tuple[App, asyncio.AbstractEventLoop]] = Future()
+
+    def told(app: App, *args: Any, **named: Any) -> None:
+        begin(app, *args, **named)
+        running.set_result((app, asyncio.get_running_loop()))
+
+    App.__init__ = told  # type: ignore[method-assign]
+    return running
+
+
 def main() -> int:
     stats.WINDOW_S_MAX = int(os.environ.get("STATS_WINDOW_S", stats.WINDOW_S_MAX))
     if (blocks := os.environ.get("PREFIX_BLOCKS")) is not None:
@@ -164,7 +179,7 @@ def main() -> int:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{sys.argv[1]}.watch")
         listener.listen()
-        threading.Thread(target=_answer, args=(listener,), daemon=True).start()
+        threading.Thread(target=_answer, args=(listener, _told_when_running()), daemon=True).start()
         return run(load(sys.argv[1]))
 
 
