@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.chart import examples
 from tests.support.helm import NEEDS_HELM, NEEDS_SCHEMAS, SCHEMAS, objects, render
+from tests.tidy.tree import ROOT
 
 pytestmark = [NEEDS_HELM, NEEDS_SCHEMAS]
 
@@ -36,6 +37,12 @@ def validate(text: str, version: str, folder: Path) -> subprocess.CompletedProce
 def test_every_object_is_one_that_kubernetes_takes(version: str, tmp_path: Path) -> None:
     text = "\n---\n".join([render(kube=version), *(render(example, kube=version) for example in examples())])
     done = validate(text, version, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_the_example_of_engines_is_one_that_kubernetes_takes(version: str, tmp_path: Path) -> None:
+    done = validate((ROOT / "deploy" / "examples" / "vllm.yaml").read_text(), version, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -121,6 +121,20 @@ def test_compose_has_a_configuration_that_loads(monkeypatch: pytest.MonkeyPatch)
     assert str(config.store.redis).split("/")[2].split(":")[0] in services
 
 
+def test_the_example_for_bare_hosts_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERIDIAN_REDIS", "redis://10.1.0.5:6379/0")
+    monkeypatch.setenv("ENGINES_KEY", "a key")
+    config = load(str(EXAMPLES / "regions.toml"))
+    assert [backend.name for backend in config.backends] == ["us-east/gpu-1", "us-east/gpu-2", "eu-central/gpu-1"]
+
+
+def test_the_engines_of_both_examples_serve_one_name() -> None:
+    """Clients ask for one model, wherever it runs."""
+    name = r"--served-model-name[ =](\S+)"
+    names = {tuple(re.findall(name, (EXAMPLES / file).read_text())) for file in ("vllm.service", "vllm.yaml")}
+    assert names == {("llama-3.1-8b",)}
+
+
 def test_compose_publishes_on_this_machine_only() -> None:
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
     assert ports
@@ -132,6 +146,7 @@ def test_the_regions_file_is_the_example() -> None:
 
 
 SYSTEMD = ROOT / "deploy" / "systemd"
+EXAMPLES = ROOT / "deploy" / "examples"
 
 
 def _unit(name: str) -> dict[str, list[str]]:
