@@ -147,7 +147,8 @@ def _tell_share(ctx: Context, quotas: list[Json]) -> None:
 
 
 def quota_table(quotas: list[Json]) -> Table:
-    """Of a rate, *used* is what was asked for in the last minute: its account empties while requests keep coming."""
+    """Used and left are the limit together. The account of a rate empties while requests keep coming, so what was
+    asked for in the last minute stands beside it."""
     columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", "counted by")
     made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "id", "left"))
     for quota in quotas:
@@ -192,10 +193,12 @@ def _cells(entry: Json, minute: Json) -> list[str]:
     share = entry["used"] / entry["max"] if entry["max"] else 1.0
     colour = "green" if share < 0.7 else "yellow" if share < 1 else "red"
     rate = kind is not None and kind.shape is Shape.RATE
+    recent = minute.get(kind.counts) if kind is not None and rate else None
+    lately = f" [dim]({amount(recent)} in the last)[/]" if recent else ""
     most, whole = amount(entry["max"]), entry.get("plan_max") or entry["max"]
     return [
-        str(entry["limit"]) if kind is None else kind.label,
-        amount(minute.get(kind.counts, entry["used"]) if kind is not None and rate else entry["used"]),
+        str(entry["limit"]) if kind is None else kind.label + lately,
+        amount(entry["used"]),
         f"[{colour}]{charts.bar(share, 12)}[/]",
         most if whole <= entry["max"] else f"{most} of {amount(whole)}",
         amount(entry["remaining"]),

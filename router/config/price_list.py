@@ -13,6 +13,6 @@ def price_list(config: Config) -> PriceList:
             alias.name: (*(target.model for target in alias.targets), *alias.fallbacks)
             for alias in config.models.values()
         },
-        backends={b.name: (b.prices, b.models or None) for b in config.backends if b.prices},
+        backends={b.name: b.prices for b in config.backends if b.prices},
         default=config.prices.default,
     )

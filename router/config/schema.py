@@ -117,7 +117,8 @@ SECTIONS: tuple[Section, ...] = (
                 "snapshot",
                 "string",
                 "File in which this router keeps the API keys as the store does, hashed, for itself alone (mode 0600). "
-                "A router that starts while the store is away serves them. Without it such a router is not ready.",
+                "A router that starts while the store is away serves them. Without it such a router is not ready. "
+                "Beside it, in a file of the same name and `.quotas`, stands what was used of limits.",
             ),
             Setting(
                 "wait",

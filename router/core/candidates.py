@@ -172,6 +172,14 @@ def who_serves(backends: Collection[Backend], model: str) -> tuple[Backend, ...]
     return tuple(b for b in listed if not b.denials.holds(model)) or listed
 
 
+def may_answer(backends: Collection[Backend], request: Request, model: str) -> list[Backend]:
+    """Those that may answer ``request`` with ``model``, at once or after a wait. Those that get nothing new count only
+    where no others are left: they may be back by then."""
+    serving = who_serves(backends, model) or tuple(b for b in backends if b.models is None)
+    fit = [b for b in serving if unfit(b, request) is None]
+    return [b for b in fit if not b.withdrawn and b.burning_in_since_s is None] or fit
+
+
 def may_yet_be_told(backends: Collection[Backend], params: Params, now_s: float) -> bool:
     """Whether a model that nobody lists may be one of a backend that has never listed any.
 

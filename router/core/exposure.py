@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from router.core.limits import Limits, Units
+from router.core.limits import Limits, Shape, Units
 
 
 def may_break(usual: Units, most: Units, exposed: Sequence[int], room: Sequence[int], counted: Iterable[int]) -> bool:
@@ -21,12 +21,18 @@ def may_break(usual: Units, most: Units, exposed: Sequence[int], room: Sequence[
     return False
 
 
-def capped(usual: Units, most: Units, limits: Limits) -> Units:
-    """The most, but of no limit more than the whole: a maximum beyond it is seldom meant, and habit says otherwise."""
-    capped = list(most)
-    for i, _, limit in limits.active:
-        capped[i] = min(most[i], max(limit, usual[i]))
-    return tuple(capped)
+def beyond(most: Units, limits: Limits) -> bool:
+    """Does it ask for more than the whole of a limit? Then it is refused, whatever habit says: an answer to "can this
+    ever be served" must not change with what was answered before."""
+    return any(most[i] > limit for i, shape, limit in limits.active if shape is not Shape.SLOTS)
+
+
+def cut(guess: Units, least: Units, room: Iterable[tuple[int, int]]) -> Units:
+    """A guess is cut to what there is room for, as (kind, units), so that it refuses nobody; what is certain is not."""
+    cut = list(guess)
+    for i, units in room:
+        cut[i] = max(least[i], min(guess[i], units))
+    return tuple(cut)
 
 
 def needed(most: Units, uncovered: Sequence[int], limits: Limits) -> Units:

@@ -29,12 +29,14 @@ class Shape(Enum):
 
 
 class Amounts(Value):
-    """What one request uses, before it is known which of it is limited."""
+    """What one request uses, before it is known which of it is limited. ``least``: that much is certain, the rest is a
+    guess; None: all of it is."""
 
     requests: int = 1
     prompt_tokens: int = 0
     output_tokens: int = 0
     microusd: int = 0
+    least: Amounts | None = None
 
 
 #: Names of what a kind may count. ``cost`` makes them from amounts.
@@ -179,7 +181,7 @@ class Limits:
     Sums of money are in millionths of a dollar.
     """
 
-    __slots__ = ("active", "answers", "counts_output", "limits", "money", "slots", "unlimited")
+    __slots__ = ("active", "answers", "budgets", "counts_output", "limits", "money", "slots", "unlimited")
 
     def __init__(self, *limits: int | None, **named: int | None) -> None:
         given = dict(zip(NAMES, limits, strict=False)) | named
@@ -189,7 +191,8 @@ class Limits:
         #: (index, shape, limit) of every kind that is limited
         self.active = tuple((i, KINDS[i].shape, limit) for i, limit in enumerate(self.limits) if limit is not None)
         self.slots = self.limits[SLOTS]
-        self.money = any(KINDS[i].money for i, _, _ in self.active)
+        self.budgets = tuple(limit for i, _, limit in self.active if KINDS[i].money)
+        self.money = bool(self.budgets)
         self.counts_output = any(KINDS[i].counts not in ("requests", "prompt_tokens") for i, _, _ in self.active)
         #: of every rate that counts output tokens: how many per minute, and whether the prompt counts, too
         self.answers = tuple(

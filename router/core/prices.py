@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 DAY_S = 86_400
-#: Names that clients ask for are their own choice: no more of them are remembered.
-_ASKED_MAX = 1024
 _DAYS_MAX = 3
 
 
@@ -57,13 +55,13 @@ def dearest(prices: Iterable[Price | None]) -> Price | None:
 
 class PriceList:
     """``models``: tariffs by name. ``leads_to``: the models that may answer for a name. ``backends``: the tariffs of
-    backends that have one, and the models that each serves, None if only the engine knows."""
+    backends that have one."""
 
     def __init__(
         self,
         models: Mapping[str, Tariff] | None = None,
         leads_to: Mapping[str, Collection[str]] | None = None,
-        backends: Mapping[str, tuple[Tariff, Collection[str] | None]] | None = None,
+        backends: Mapping[str, Tariff] | None = None,
         default: Tariff = (),
     ) -> None:
         self._models = dict(models or {})
@@ -91,9 +89,7 @@ class PriceList:
                 reached.setdefault(model, []).append(price)
         by_name = {model: most for model, prices in reached.items() if (most := dearest(prices)) is not None}
         backends = {
-            name: (price, served)
-            for name, (tariff, served) in self._backends.items()
-            if (price := in_force(tariff, day)) is not None
+            name: price for name, tariff in self._backends.items() if (price := in_force(tariff, day)) is not None
         }
         return DayPrices(models, by_name, backends, in_force(self._default, day))
 
@@ -101,20 +97,19 @@ class PriceList:
 class DayPrices:
     """The prices of one day."""
 
-    __slots__ = ("_backends", "_by_name", "_default", "_models", "_most")
+    __slots__ = ("_backends", "_by_name", "_default", "_models")
 
     def __init__(
         self,
         models: Mapping[str, Price],
         by_name: Mapping[str, Price],
-        backends: Mapping[str, tuple[Price, Collection[str] | None]],
+        backends: Mapping[str, Price],
         default: Price | None,
     ) -> None:
         self._models = models
         self._by_name = by_name
         self._backends = backends
         self._default = default
-        self._most: dict[tuple[str, ...], Price | None] = {}
 
     def of_model(self, asked: str, model: str) -> Price | None:
         """The price of a model that answers for ``asked``, wherever the backend has none of its own."""
@@ -123,24 +118,12 @@ class DayPrices:
 
     def of(self, asked: str, model: str, backend: str) -> Price | None:
         """The price of what this backend answers. None: nobody has said one."""
-        own = self._backends.get(backend)
-        return own[0] if own is not None else self.of_model(asked, model)
+        return self._backends.get(backend) or self.of_model(asked, model)
 
-    def most(self, asked: str, models: Sequence[str]) -> Price | None:
-        """The most that a request may be charged which one of these models answers, on any backend."""
-        key = (asked, *models)
-        if key in self._most:
-            return self._most[key]
-        if len(self._most) >= _ASKED_MAX:
-            self._most.clear()
-        prices = [self.of_model(asked, model) for model in models]
-        prices += [
-            price
-            for price, served in self._backends.values()
-            if served is None or any(model in served for model in models)
-        ]
-        most = self._most[key] = dearest(prices)
-        return most
+    def most(self, asked: str, places: Iterable[tuple[str, str]]) -> Price | None:
+        """The most that a request may be charged which one of these answers: a model, and a backend that serves it. An
+        empty name stands for any backend without a price of its own."""
+        return dearest(self.of(asked, model, backend) for model, backend in places)
 
     def charge(self, asked: str, prompt_tokens: int, legs: Sequence[Leg]) -> tuple[int, str | None]:
         """The price of an answer in millionths of a dollar, whoever gave its parts; and a model whose part has no

@@ -6,6 +6,12 @@ A rate is GCRA with costs of N units (redis_rate, redis-cell), kept in relative 
 any time t at most ``limit + limit/60 s * t`` units are admitted, there is no window edge, and the wait until a charge
 fits is exact. Relative form survives a clock that is set back: a negative step counts as no time.
 
+A deficit is the same share of a limit whatever the limit is. When the limit is raised, the deficit is made as much
+shorter as keeps the units: what was used stays used, and the new room is there at once. When it is lowered, the units
+are kept, too, but no more of them than the new limit has, so that nobody pays for minutes at the old one. Routers may
+have both limits for a while, and what one of them forgets the other must not give out again: for a minute after a limit
+was lowered, raising it keeps the deficit as it is.
+
 Charges round up to the microsecond and refunds round down: never in the client's favour, by less than 1 us each.
 
 The same arithmetic runs inside Redis (``store/lua``), where every number is a double. All numbers here are integers
@@ -15,6 +21,7 @@ runs both on the same sequences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -69,6 +76,10 @@ class Account:
     #: What was put back: per rate when it would be full by it, per sum how much, and how many slots.
     back: list[int] = field(default_factory=lambda: [0] * len(KINDS))
     unknown: int = 0  # slots that were put back and have not been renewed yet by those who hold them
+    #: The limits in whose terms the deficits are; of each rate as one was last set, 0: never.
+    limits: Limits | None = None
+    per_minute: list[int] = field(default_factory=lambda: [0] * len(KINDS))
+    lowered_us: int = 0  # when one of them was
 
     @classmethod
     def seen(cls, now_us: int, used: Sequence[int]) -> Account:
@@ -77,6 +88,10 @@ class Account:
         advance(account, now_us, 0)
         account.used = list(used)
         return account
+
+    def forget_limits(self) -> None:
+        """The deficits hold as they are for whatever limits come next."""
+        self.limits, self.per_minute = None, [0] * len(KINDS)
 
     @property
     def slots_used(self) -> int:
@@ -133,6 +148,32 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
                 account.periods[i], account.used[i] = number, 0
 
 
+def take_over(account: Account, limits: Limits) -> None:
+    """Express the deficits in terms of these limits, which may be others than before."""
+    account.limits = limits
+    since_us = account.at_us - account.lowered_us
+    recently, per_minute, used = 0 <= since_us < MINUTE_US, account.per_minute, account.used
+    for i, shape, limit in limits.active:
+        before = per_minute[i]
+        if shape is not _RATE or before == limit:
+            continue
+        per_minute[i] = limit
+        same_units = math.ceil(float(used[i]) * before / limit)  # in doubles, as Lua has them
+        if 0 < before < limit and not recently:
+            used[i] = min(used[i], same_units)
+        elif before > limit:
+            used[i] = min(same_units, max(used[i], MINUTE_US))
+            account.lowered_us = account.at_us
+
+
+def under(standing: Standing, before: Limits, limits: Limits) -> Standing:
+    """A standing that was seen under other limits."""
+    account = Account.seen(standing.now_us, standing.used)
+    take_over(account, before)
+    take_over(account, limits)
+    return standing._replace(used=tuple(account.used))
+
+
 def put_back(account: Account, limits: Limits, now_us: int, seen: Standing, *, lease_us: int) -> None:
     """Restore what somebody saw used before this account was lost and began at nothing, or at an earlier state: a
     replica that is promoted may not have heard the last.
@@ -143,6 +184,8 @@ def put_back(account: Account, limits: Limits, now_us: int, seen: Standing, *, l
     seen_us = seen.now_us
     went_back = account.day >= 0 and account.at_us < seen_us
     advance(account, now_us, lease_us)
+    if account.limits is not limits:
+        take_over(account, limits)
     if went_back:
         account.born_us = account.at_us
         seen_us = min(seen_us, account.at_us - 1)
@@ -172,6 +215,8 @@ def reserve(
     The number of slots counts, not the cost's entry for them.
     """
     advance(account, now_us, lease_us)
+    if account.limits is not limits:
+        take_over(account, limits)
     used = account.used.copy()
     refusing, longest_us = -1, 0
     for i, shape, limit in limits.active:
@@ -217,6 +262,8 @@ def settle(
     within the period in which it was taken: ``taken_us`` lies in that.
     """
     advance(account, now_us, lease_us)
+    if account.limits is not limits:
+        take_over(account, limits)
     used = account.used
     for i, shape, limit in limits.active:
         units = back[i]
@@ -252,6 +299,8 @@ def grant(
     first are held, as many as the answer says.
     """
     advance(account, now_us, lease_us)
+    if account.limits is not limits:
+        take_over(account, limits)
     used = account.used
     want = (*want[:SLOTS], len(slots), *want[SLOTS + 1 :])
     n = requests = want[REQUESTS]

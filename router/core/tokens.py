@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from router.core.params import Params
+from router.core.prices import Price, microusd
 from router.core.types import Usage
 
 K = TypeVar("K")
@@ -31,13 +32,13 @@ class _Tokenizer:
 
 
 class _Habit:
-    """Bytes per token in the requests of one key to one model, and tokens of their answers."""
+    """Bytes per token in the requests of one key to one model, and tokens of their answers: None before the first."""
 
     __slots__ = ("answers", "bytes_per_token", "output_tokens")
 
-    def __init__(self, bytes_per_token: float, output_tokens: float) -> None:
+    def __init__(self, bytes_per_token: float) -> None:
         self.bytes_per_token = bytes_per_token
-        self.output_tokens = output_tokens
+        self.output_tokens: float | None = None
         self.answers = 0
 
 
@@ -61,7 +62,7 @@ class TokenEstimator:
         The latter is what such answers run to for this key, and never more than was asked for.
         """
         habit = self._habits.get((key_id, model))
-        if habit is None:
+        if habit is None or habit.output_tokens is None:
             prompt_tokens = int(text_bytes / self.bytes_per_token(key_id, model)) + 1
             return prompt_tokens, self._params.output_tokens_prior if max_tokens is None else max_tokens
         prompt_tokens = int(text_bytes / habit.bytes_per_token) + 1
@@ -75,14 +76,19 @@ class TokenEstimator:
         known = self._habits.get((key_id, model)) or self._tokenizers.get(model)
         return self._params.bytes_per_token_prior if known is None else known.bytes_per_token
 
-    def learn(self, key_id: str, model: str, text_bytes: int | None, usage: Usage) -> None:
-        """Take in what an engine reported. ``text_bytes``: of a prompt that was nothing but text, else None."""
+    def learn(self, key_id: str, model: str, text_bytes: int | None, usage: Usage, *, writes: bool = True) -> None:
+        """Take in what an engine reported. ``text_bytes``: of a prompt that was nothing but text, else None.
+        ``writes``: the request was for an answer of tokens."""
         habit = self._habits.get((key_id, model))
         if habit is None:
-            habit = _Habit(self.bytes_per_token(key_id, model), float(usage.output_tokens))
+            habit = _Habit(self.bytes_per_token(key_id, model))
             _put(self._habits, (key_id, model), habit)
         params = self._params
-        habit.output_tokens += params.tokens_weight * (usage.output_tokens - habit.output_tokens)
+        if writes:
+            known = habit.output_tokens
+            if known is None:
+                known = float(usage.output_tokens)
+            habit.output_tokens = known + params.tokens_weight * (usage.output_tokens - known)
         answers = habit.answers = habit.answers + 1
         if answers > params.answers_all and answers & 7:
             return
@@ -116,6 +122,15 @@ def guessed(output_tokens: int, prompt_tokens: int, rates: Sequence[tuple[int, b
         if most < output_tokens:
             output_tokens = most
     return output_tokens
+
+
+def guessed_microusd(price: Price | None, prompt_tokens: int, output_tokens: int, budgets: Sequence[int]) -> int:
+    """The same in millionths of a dollar: what is reserved for a prompt and an answer whose length nobody has asked
+    for."""
+    whole, prompt = microusd(price, prompt_tokens, output_tokens), microusd(price, prompt_tokens, 0)
+    for budget in budgets:
+        whole = min(whole, prompt + max(0, min(budget // GUESS_DIVISOR, budget - prompt)))
+    return whole
 
 
 def longest(

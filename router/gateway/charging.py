@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
+from router.core.candidates import may_answer
+from router.core.fleet import Fleet
 from router.core.limits import Amounts
 from router.core.outcomes import Charge
-from router.core.prices import Leg, microusd
-from router.core.tokens import TokenEstimator, charged, longest
+from router.core.prices import DayPrices, Leg, Price, microusd
+from router.core.tokens import TokenEstimator, charged, guessed_microusd, longest
 from router.core.types import Request, Usage
 from router.errors import RouterError
 from router.gateway import responses
@@ -26,16 +29,22 @@ _log = logging.getLogger("router.gateway")
 
 _ACTUAL, _DELIVERED, _REFUND = Charge.ACTUAL, Charge.DELIVERED, Charge.REFUND
 _NO_TOKENS = Usage()
+#: Names and pins are what clients choose: no more combinations of them are remembered.
+_WHERE_MAX = 1024
 
 
 class Charging:
     """Reserves and settles, and learns from what engines report how many tokens requests take."""
 
-    def __init__(self, force: InForce, store: Store, tokens: TokenEstimator) -> None:
+    def __init__(self, force: InForce, store: Store, fleet: Fleet, tokens: TokenEstimator) -> None:
         self._force = force
         self._store = store
+        self._fleet = fleet
         self._tokens = tokens
         self._unpriced: set[str] = set()  # models that were told to have no price
+        #: the dearest price, by name, models, residency and pins of a request; of these prices and this fleet
+        self._dearest_of: dict[tuple[object, ...], Price | None] = {}
+        self._dearest_as_of: tuple[DayPrices | None, int] = (None, 0)
 
     def reserve_now(self, x: Exchange, key: Key, need: Request) -> Reservation | None:
         """Take it from what this router may give by itself. None: the store must be asked. Raises RouterError
@@ -52,17 +61,34 @@ class Charging:
         """The amounts that it is expected to use, and those that it may use if they are more and count."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
         limits, company, ask = key.plan.limits, x.company, x.ask
-        price = None
-        if limits.money or (company is not None and company.money):  # whoever answers in the end
-            price = self._force.settings.prices.on(x.record.arrival_s).most(need.model, x.models)
-        usual = Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
-        if need.light or ask is None or not (limits.counts_output or (company is not None and company.counts_output)):
-            return usual, None
+        budgets = limits.budgets if company is None else limits.budgets + company.budgets
+        price = self._dearest(x, need) if budgets else None
+        counts_output = limits.counts_output or (company is not None and company.counts_output)
+        if need.light or ask is None or not ask.envelope.generates or not counts_output:
+            return Amounts(1, prompt, output, microusd(price, prompt, output)), None
+        least = None if ask.max_tokens is not None else Amounts(1, prompt, 0, microusd(price, prompt, 0))
+        usual = Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
         rates = limits.answers if company is None else limits.answers + company.answers
         output = longest(ask.max_tokens, ask.choices, output, prompt, rates)
         if output <= need.max_output_tokens:
             return usual, None
-        return usual, Amounts(1, prompt, output, 0 if price is None else microusd(price, prompt, output))
+        return usual, Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
+
+    def _dearest(self, x: Exchange, need: Request) -> Price | None:
+        """The most that a token may cost at the backends that this request may go to."""
+        fleet, prices = self._fleet, self._force.settings.prices.on(x.record.arrival_s)
+        now = (prices, fleet.bulletin.generation)
+        if now != self._dearest_as_of:
+            self._dearest_as_of = now
+            self._dearest_of.clear()
+        where = (need.model, x.models, need.residency, need.pin_region, need.pin_backend)
+        if where not in self._dearest_of:
+            if len(self._dearest_of) >= _WHERE_MAX:
+                self._dearest_of.clear()
+            backends = fleet.backends.values()
+            places = [(model, b.name) for model in x.models for b in may_answer(backends, need, model)]
+            self._dearest_of[where] = prices.most(need.model, places or [(model, "") for model in x.models])
+        return self._dearest_of[where]
 
     async def reserve(self, x: Exchange, key: Key, need: Request) -> Reservation:
         """One script call in a task of its own. If the client leaves meanwhile, what was taken is given back. Raises
@@ -109,7 +135,8 @@ class Charging:
             elif usage is None or not usage.reported or not usage.prompt_tokens:
                 usage = self._counted(key, ask, record, usage)
             elif charge is _ACTUAL:
-                self._tokens.learn(key.id, ask.model, None if ask.item_tokens else ask.prompt_bytes, usage)
+                text_bytes = None if ask.item_tokens else ask.prompt_bytes
+                self._tokens.learn(key.id, ask.model, text_bytes, usage, writes=ask.envelope.generates)
         if usage is not None:
             record.output_tokens, record.usage_reported = usage.output_tokens, usage.reported
             record.cached_tokens = usage.cached_tokens
@@ -164,6 +191,13 @@ class Charging:
         if ask.max_tokens is not None and not found.reported:  # there cannot be more
             found.output_tokens = min(found.output_tokens, ask.choices * ask.max_tokens)
         return found
+
+
+def _reserved(price: Price | None, prompt: int, output: int, budgets: Sequence[int], least: Amounts | None) -> int:
+    """The most that these tokens may cost, in millionths of a dollar."""
+    if least is None:
+        return microusd(price, prompt, output)
+    return guessed_microusd(price, prompt, output, budgets)
 
 
 def _legs(x: Exchange, output_tokens: int) -> list[Leg]:

@@ -112,7 +112,7 @@ class Demand:
         else:
             prompt_tokens, output_tokens = self._tokens.estimate(key.id, ask.model, ask.prompt_bytes, ask.max_tokens)
             prompt_tokens += ask.item_tokens
-            output_tokens *= ask.choices
+            output_tokens *= ask.choices if envelope.generates else 0
             if ask.max_tokens is None:
                 rates = plan.limits.answers if company is None else plan.limits.answers + company.answers
                 output_tokens = guessed(output_tokens, prompt_tokens, rates)

@@ -41,6 +41,10 @@ _KINDS = {
 _HEARING = (b"/v1/audio/transcriptions", b"/v1/audio/translations")
 #: These count tokens and infer nothing.
 _COUNTING = (b"/tokenize", b"/detokenize", b"/v1/messages/count_tokens", b"/v1/responses/input_tokens")
+#: Paths that end so read a prompt and write no token.
+_WRITE_NOTHING = frozenset(
+    {b"embeddings", b"embedding", b"embed", b"rerank", b"reranking", b"score", b"classify", b"pooling", b"moderations"}
+)
 _PRIORITIES = {b"interactive": Priority.INTERACTIVE, b"standard": Priority.STANDARD, b"batch": Priority.BATCH}
 
 
@@ -60,6 +64,7 @@ class Envelope:
     counting: bool = False  # it asks for a number of tokens, and uses none
     dialect: Dialect = Dialect.OPENAI  # of its errors
     writes: bool = True  # its answer is text, of which every byte was generated
+    generates: bool = True  # its answer is made of tokens
     shows_legs: bool = False  # the client is told which backend continues its stream
     #: the client's id if it is harmless in logs and headers
     request_id: bytes | None = None
@@ -115,6 +120,7 @@ def _understand(head: RequestHead) -> Envelope:
         counting=path in _COUNTING,
         dialect=dialect_of(path, headers),
         writes=path in _KINDS or path in _HEARING,
+        generates=path[path.rfind(b"/") + 1 :] not in _WRITE_NOTHING,
     )
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):

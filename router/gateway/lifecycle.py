@@ -82,7 +82,7 @@ class Lifecycle:
         self._turns = Turns(loop)
         self._deadlines = Deadlines()
         self.demand = Demand(force, fleet, self._keepers, self.tokens, rng)
-        self._charging = Charging(force, store, self.tokens)
+        self._charging = Charging(force, store, fleet, self.tokens)
         self._pings = Pings()
         self._continuing = Continuing(force, self._turns, rng)
         self._attempts = Attempts(

@@ -24,6 +24,7 @@ purse           the allowances of one key, spent without asking
 appetite        how much a key has used here lately
 slots           places for requests in progress, each leased
 taken           what answers that were lost had given
+quota_file      the use of each account in a file, for a start while the store is away
 ledger          all purses of a router and their traffic with the store
 answers         limits of an account as clients and operators see them
 keys            API keys: made, hashed, looked up

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from router.core.exposure import beyond
 from router.core.limits import NAMES, SLOTS, Units
 from router.core.quota import CONCURRENT_WAIT_US, Shortfall
 from router.store.answers import refusal, shown, with_slots
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.purse import Purse
+from router.store.quota_file import QuotaFile
 
 RETRY_S = 1.0
 
@@ -19,12 +21,17 @@ class Sharers(Protocol):
 
     routers: int
 
+    @property
+    def ever_up(self) -> bool:
+        """Was the store ever reached since the start?"""
+
     def server_us(self, now_s: float) -> int: ...
 
 
 class Alone:
-    def __init__(self, on_down: str, sharers: Sharers, *, lease_s: float) -> None:
+    def __init__(self, on_down: str, sharers: Sharers, file: QuotaFile, *, lease_s: float) -> None:
         self._on_down = on_down
+        self._file = file
         self._lease_s = lease_s
         self._sharers = sharers
 
@@ -32,14 +39,38 @@ class Alone:
         return f"<Alone {self._on_down}>"
 
     def share(self, purse: Purse, now_s: float) -> Share:
+        if purse.share is not None:
+            return purse.share
         now_us, routers = self._sharers.server_us(now_s), self._sharers.routers
-        return purse.open_share(now_us, now_s, routers=routers, unlimited=self._on_down == "allow")
+        known = None if self._sharers.ever_up else self._file.recall(purse.account, now_us)
+        return purse.open_share(now_us, now_s, routers=routers, unlimited=self._on_down == "allow", known=known)
 
-    def decide(self, purse: Purse, units: Units, request_id: str, now_s: float) -> Reservation | Refusal:
-        """The store is away."""
+    def must_claim(self, purse: Purse, units: Units, now_s: float, least: Units | None) -> bool:
+        """Before this is given out, it has to be written down."""
+        if self._file.path is None or self._on_down != "share":
+            return False
+        now_us, share = self._sharers.server_us(now_s), self.share(purse, now_s)
+        return share.claim(units if least is None else share.fitting(units, least, now_us), now_us) is not None
+
+    async def decide_soon(
+        self, purse: Purse, units: Units, request_id: str, now_s: float, least: Units | None
+    ) -> Reservation | Refusal:
+        """Like ``decide``, once it is written down."""
+        if self._on_down == "share":
+            now_us, share = self._sharers.server_us(now_s), self.share(purse, now_s)
+            cost = units if least is None else share.fitting(units, least, now_us)
+            await self._file.cover(purse.account, share, cost, now_us)
+        return self.decide(purse, units, request_id, now_s, least)
+
+    def decide(
+        self, purse: Purse, units: Units, request_id: str, now_s: float, least: Units | None = None
+    ) -> Reservation | Refusal:
+        """The store is away. ``least``: that much is certain, the rest of ``units`` a guess."""
         if self._on_down == "deny":
             return Refusal("store", "Quotas cannot be checked: the shared store is away.", RETRY_S)
         now_us, share = self._sharers.server_us(now_s), self.share(purse, now_s)
+        if least is not None:
+            units = share.fitting(units, least, now_us)
         slot, new = purse.slot(now_s)
         if slot is not None and new:
             held = len(purse.slots.held)
@@ -53,7 +84,7 @@ class Alone:
             if slot is not None:
                 purse.slots.back(slot)
             answer = refusal(share.limits, shortfall, share.account.standing(), units)
-            if shortfall.never:  # of the share; the whole limit may well allow it
+            if shortfall.never and not beyond(units, purse.limits):  # above the share, not above the limit
                 answer.retry_after_s = RETRY_S
             answer.detail += f" (The shared store is away: {self._sharers.routers} router(s) share the limit.)"
             return answer
@@ -62,11 +93,13 @@ class Alone:
         taken.shown = ShownRates([Shown(rate.limit, rate.most, part.remaining, rate.reset_s) for rate, part in parts])
         return taken
 
-    def late(self, purse: Purse, units: Units, request_id: str, now_s: float, *, busy: bool) -> Reservation | Refusal:
+    def late(
+        self, purse: Purse, units: Units, request_id: str, now_s: float, least: Units | None = None, *, busy: bool
+    ) -> Reservation | Refusal:
         """The store is up and has not answered in time. That gives nobody a share: an account far from its limits gets
         a little on credit, as a debt, and one near them nothing. ``busy``: it may be this router that is too slow."""
         if self._on_down != "share":
-            return self.decide(purse, units, request_id, now_s)
+            return self.decide(purse, units, request_id, now_s, least)
         share, slots = self.share(purse, now_s), purse.limits.slots
         if (shortfall := share.near()) is not None:
             answer = refusal(share.limits, shortfall, share.account.standing(), units)
@@ -80,7 +113,7 @@ class Alone:
             afforded = 4 * used <= slots and purse.slots.unknown < most
         if not afforded:
             return Refusal("store", "Quotas cannot be checked: the shared store is slow to answer.", RETRY_S)
-        return self.decide(purse, units, request_id, now_s)
+        return self.decide(purse, units, request_id, now_s, least)
 
     def _places(self, purse: Purse, now_s: float) -> int:
         """How many requests may be in progress here. Until the leases are over of those that others had when the

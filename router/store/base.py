@@ -210,7 +210,7 @@ class Store(Protocol):
 
     async def change_key(self, key_id: str, changes: Mapping[str, str | float | None]) -> Key | None:
         """Give a key another ``name``, ``plan``, ``tenant`` or ``expires_s``; None: there is none. In force on every
-        router within about a second; the share of its limits that it has used stays used."""
+        router within about a second; what it has used stays used, as far as the new limits go."""
 
     async def rotate_key(self, key_id: str, overlap_s: float) -> tuple[Key, str] | None:
         """Give a key a new secret, which is returned this once; None: there is none. All its older secrets work for

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import neg
+from typing import NamedTuple
 
-from router.core.limits import NAMES, NOTHING, RATES, Limits, Shape, Units
+from router.core.exposure import cut
+from router.core.limits import KINDS, NAMES, NOTHING, RATES, SUMS, Limits, Shape, Units
 from router.core.quota import (
     CONCURRENT_WAIT_US,
     MINUTE_US,
     Account,
     Shortfall,
+    Standing,
     advance,
     charge_us,
     reserve,
     settle,
 )
+from router.core.tokens import GUESS_DIVISOR
 
 #: The store counts as away after this many failed pipelines in a row.
 FAILURES = 2
@@ -73,24 +77,57 @@ class Breaker:
         return away_s
 
 
+class Recalled(NamedTuple):
+    """Where an account stood, and up to where a share of each sum goes that was claimed of it; None: none was."""
+
+    standing: Standing
+    ends: Units | None = None
+
+
 class Share:
     """One router's share of an account's limits while the store is away, and its debt afterwards.
 
     ``routers`` divide the limits; the account continues from where it was last seen. With ``unlimited`` nothing is
-    refused, only counted.
+    refused, only counted. ``known``: this router was started again, and goes on with the share that it had before.
+    ``claimed``: what is in the file as used (``store/quota_file``), whether it is or not.
     """
 
-    __slots__ = ("_account", "_before", "_limits", "_opened_us", "_periods", "_routers", "_unlimited", "slots")
+    __slots__ = (
+        "_account",
+        "_before",
+        "_limits",
+        "_opened_us",
+        "_periods",
+        "_routers",
+        "_unlimited",
+        "claimed",
+        "slots",
+    )
 
-    def __init__(self, limits: Limits, account: Account, now_us: int, *, routers: int, unlimited: bool) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        account: Account,
+        now_us: int,
+        *,
+        routers: int,
+        unlimited: bool,
+        known: Recalled | None = None,
+    ) -> None:
         advance(account, now_us, _LEASE_US)
+        account.forget_limits()  # of a share as much is used as of the whole
         self._limits = _divided(limits, account.used, 1 if unlimited else routers)
+        self._periods = tuple(account.periods)
+        self.claimed: Standing | None = None
+        if known is not None:
+            self.claimed = known.standing
+            if known.ends is not None and not unlimited:
+                self._go_on(known.standing.now_us, known.ends)
         self._account = account
         self._unlimited = unlimited
         self._routers = routers
         self._opened_us = now_us
         self._before = tuple(account.used)
-        self._periods = tuple(account.periods)
         self.slots = 0  # that the store has not heard of
 
     @property
@@ -101,6 +138,12 @@ class Share:
     def account(self) -> Account:
         return self._account
 
+    def _go_on(self, then_us: int, ends: Units) -> None:
+        """Of a sum, no more than the share that was divided before."""
+        for i, period in SUMS:
+            if self._limits[i] is not None and period.number(then_us) == self._periods[i]:
+                self._limits = self._limits.replaced(i, ends[i])
+
     def reserve(self, cost: Units, now_us: int) -> Shortfall | None:
         if not self._unlimited:
             return reserve(self._account, self._limits, now_us, cost, lease_us=_LEASE_US)
@@ -109,6 +152,46 @@ class Share:
         for i in RATES:
             used[i] = min(used[i], MINUTE_US)
         return None
+
+    def fitting(self, guess: Units, least: Units, now_us: int) -> Units:
+        """A guess that may be right for the whole limit, cut for this part of it."""
+        if self._unlimited:
+            return guess
+        advance(self._account, now_us, _LEASE_US)
+        used = self._account.used
+        rates = ((i, limit // GUESS_DIVISOR) for i, shape, limit in self._limits.active if shape is Shape.RATE)
+        sums = ((i, limit - used[i]) for i, shape, limit in self._limits.active if shape is Shape.SUM)
+        return cut(guess, least, (*rates, *sums))
+
+    def known(self) -> Recalled:
+        """The state of this share, without its claims."""
+        ends = tuple(limit or 0 for limit in self._limits.limits)
+        return Recalled(self._account.standing(), None if self._unlimited else ends)
+
+    def claim(self, cost: Units, now_us: int) -> Recalled | None:
+        """The claim that is needed before this is given out: with half of the rest, so that it is seldom. None: enough
+        is claimed, or there is not room for this anyway."""
+        if self._unlimited:
+            return None
+        advance(self._account, now_us, _LEASE_US)
+        used, wanted, missing = self._account.used, self._account.used.copy(), False
+        for i, shape, limit in self._limits.active:
+            most = MINUTE_US if shape is Shape.RATE else limit
+            need = used[i] + (charge_us(cost[i], limit) if shape is Shape.RATE else cost[i])
+            if cost[i] and need > most:
+                return None
+            have = self._has_claimed(i)
+            missing = missing or need > have
+            wanted[i] = max(have, need, (used[i] + most) // 2)
+        return self.known()._replace(standing=Standing(self._account.at_us, tuple(wanted))) if missing else None
+
+    def _has_claimed(self, i: int) -> int:
+        if self.claimed is None:
+            return -1
+        then_us, period = self.claimed.now_us, KINDS[i].period
+        if period is None:
+            return max(0, self.claimed.used[i] - max(0, self._account.at_us - then_us))
+        return self.claimed.used[i] if period.number(then_us) == self._account.periods[i] else 0
 
     def settle(self, back: Units, now_us: int) -> None:
         settle(self._account, self._limits, now_us, back, taken_us=self._account.at_us, lease_us=_LEASE_US)

@@ -28,14 +28,18 @@ class LimitGroup:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """The groups that a request belongs to. ``money``, ``counts_output``, ``answers``: as of Limits, of any of them.
+    """The groups that a request belongs to. ``budgets``, ``counts_output``, ``answers``: as of Limits, of any of them.
     ``model``: the account of the model that is tried first, unless it was asked for by this name."""
 
     groups: tuple[LimitGroup, ...]
-    money: bool
+    budgets: tuple[int, ...]
     counts_output: bool
     answers: tuple[tuple[int, bool], ...]
     model: str | None = None
+
+    @property
+    def money(self) -> bool:
+        return bool(self.budgets)
 
 
 class Groups:
@@ -97,7 +101,7 @@ class Groups:
         limits = [group.plan.limits for group in groups]
         return Company(
             groups,
-            any(each.money for each in limits),
+            tuple(limit for each in limits for limit in each.budgets),
             any(each.counts_output for each in limits),
             tuple(rate for each in limits for rate in each.answers),
             None if behind is None else behind.id,

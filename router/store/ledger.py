@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from router.core.quota import Standing
 from router.core.scopes import KEY
 from router.store.base import Holder
 from router.store.courier import Command, Courier, LinkError, call
+from router.store.degraded import Recalled
 from router.store.purse import Purse, Settlement
 from router.store.scripts import (
     Scripts,
@@ -241,6 +242,18 @@ class Ledger:
             for m in (*known, *self._memories.values())
             if m.matters(now_s)
         ]
+
+    def known(self) -> Iterator[tuple[str, Recalled]]:
+        """Where accounts stand of which something was used that time has not given back."""
+        now_s = self._monotonic_s()
+        for account, memory in self._memories.items():
+            yield account, Recalled(memory.standing._replace(born_us=0))
+        for account, purse in self.purses.items():
+            seen = purse.standing
+            if purse.share is not None:
+                yield account, purse.share.known()
+            elif seen is not None and Memory(account, purse.limits, seen, purse.standing_s).matters(now_s):
+                yield account, Recalled(seen._replace(born_us=0))
 
     def renew_all(self) -> None:
         """The store may have lost its slots: hold them again."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import add, neg, sub
 from typing import Any
 
 from router.config import Limited, Plan
-from router.core.exposure import capped, may_break, needed
+from router.core.exposure import beyond, cut, may_break, needed
 from router.core.limits import MICRO, NAMES, NOTHING, Amounts, Shape, Units, cost
-from router.core.quota import Account, advance, reserve, settle
+from router.core.quota import Account, advance, reserve, settle, take_over
 from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Holder, Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper, rotated
@@ -103,6 +103,10 @@ class MemoryStore:
         charged, exposed = units, None
         if most is not None:
             charged, exposed = self._by_exposure(purse, units, cost(most), now_us)
+        least = (most or amounts).least
+        if least is not None and limits.money and exposed is None:
+            advance(account, now_us, _LEASE_US)
+            charged = cut(charged, cost(least), _rest(purse))
         needs = needed(charged, purse.exposed, limits) if exposed is None and any(purse.exposed) else charged
         shortfall = reserve(account, limits, now_us, needs, slots=slots, lease_us=_LEASE_US)
         if shortfall is not None:
@@ -119,12 +123,13 @@ class MemoryStore:
     def _by_exposure(self, purse: _Purse, usual: Units, most: Units, now_us: int) -> tuple[Units, Units | None]:
         """What to take, and how much more may be used than that."""
         advance(purse.account, now_us, _LEASE_US)
+        take_over(purse.account, purse.limits)
         room = list(NOTHING)
         for i, shape, limit in purse.limits.active:
             used = purse.account.used[i]
             room[i] = (remaining(used, limit) if shape is Shape.RATE else limit - used) - usual[i]
-        if may_break(usual, most, purse.exposed, room, purse.counted):
-            return capped(usual, most, purse.limits), None
+        if beyond(most, purse.limits) or may_break(usual, most, purse.exposed, room, purse.counted):
+            return most, None
         return usual, tuple(map(sub, most, usual))
 
     async def reserve(
@@ -182,6 +187,7 @@ class MemoryStore:
     async def quota(self, holder: Holder) -> list[LimitState]:
         purse = self._purse(holder)
         advance(purse.account, self._us(self._monotonic_s()), _LEASE_US)
+        take_over(purse.account, purse.limits)
         return limit_states(purse.limits, purse.account.standing(), _SCOPE)
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
@@ -238,3 +244,10 @@ class MemoryStore:
         elif purse.plan is not holder.plan:
             purse.adopt(holder.plan)
         return purse
+
+
+def _rest(purse: _Purse) -> Iterator[tuple[int, int]]:
+    """The rest of each sum that nothing in flight may still use."""
+    for i, shape, limit in purse.limits.active:
+        if shape is Shape.SUM and not purse.exposed[i]:
+            yield i, limit - purse.account.used[i]

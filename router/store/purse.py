@@ -16,13 +16,13 @@ from operator import add, gt, le, lt, neg, sub
 from typing import NamedTuple
 
 from router.config import Limited
-from router.core.exposure import capped, may_break, needed
-from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Shape, Units
-from router.core.quota import UNITS_MAX, Account, Standing, settle
+from router.core.exposure import beyond, cut, may_break, needed
+from router.core.limits import KINDS, MICRO, NOTHING, REQUESTS, SLOTS, Limits, Shape, Units
+from router.core.quota import UNITS_MAX, Account, Standing, settle, under
 from router.store.answers import SHOWN, remaining
 from router.store.appetite import QUIET_S, SUM_PARTS, Appetite
 from router.store.base import Refusal, Reservation, Shown, ShownRates
-from router.store.degraded import Share
+from router.store.degraded import Recalled, Share
 from router.store.slots import Slots
 from router.store.taken import Taken
 
@@ -44,8 +44,6 @@ TOLD_S = 0.02
 #: Stands for the balance of a limit that the plan does not have: whatever is taken from it, it stays above the half.
 _UNBOUNDED = 1 << 60
 _HALF_UNBOUNDED = 1 << 59
-
-
 #: The balance below which nothing is asked for: of a purse that is not busy, and of what has no demand.
 _NEVER_LOW = -1
 
@@ -151,8 +149,11 @@ class Purse:
 
     def adopt(self, plan: Limited) -> None:
         """Go by this plan from now on."""
+        limits = plan.limits
+        if self.standing is not None:
+            self.standing = under(self.standing, self.limits, limits)
         self.plan = plan
-        self.limits = limits = plan.limits
+        self.limits: Limits = limits
         self.unlimited = limits.unlimited
         self.slotted = limits.slots is not None
         self._shown = [(i, name, limit) for i, name in SHOWN if (limit := limits[i]) is not None]
@@ -184,9 +185,16 @@ class Purse:
 
     def by_exposure(self, usual: Units, most: Units) -> tuple[Units, Units | None]:
         """What to take, and how much more may be used than that."""
-        if may_break(usual, most, self.exposed, self.room, self._counted):
-            return capped(usual, most, self.limits), None
+        if beyond(most, self.limits) or may_break(usual, most, self.exposed, self.room, self._counted):
+            return most, None
         return usual, tuple(map(sub, most, usual))
+
+    def rest(self, guess: Units, least: Units) -> Units | None:
+        """A guess that was refused, cut to what is left of the sums; None: that does not help."""
+        used, exposed = self.standing.used if self.standing is not None else guess, self.exposed
+        sums = ((i, limit - used[i]) for i, shape, limit in self.limits.active if shape is Shape.SUM and not exposed[i])
+        found = cut(guess, least, sums) if self.standing is not None else guess
+        return found if found != guess else None
 
     def expose(self, exposed: Units, times: int) -> None:
         """A request that was reserved by habit begins (1), or is over (-1)."""
@@ -385,14 +393,18 @@ class Purse:
 
     # while the store is away
 
-    def open_share(self, now_us: int, now_s: float, *, routers: int, unlimited: bool) -> Share:
-        """The router's own part of the limits, from where the account was last seen."""
-        if self.share is None:
-            used = NOTHING if self.standing is None else self.standing.used
-            seen_us = now_us if self.standing is None else now_us - int((now_s - self.standing_s) * MICRO)
-            account = Account.seen(seen_us, used)
-            settle(account, self.limits, now_us, self._debts(), taken_us=now_us, lease_us=0)
-            self.share = Share(self.limits, account, now_us, routers=routers, unlimited=unlimited)
+    def open_share(
+        self, now_us: int, now_s: float, *, routers: int, unlimited: bool, known: Recalled | None = None
+    ) -> Share:
+        """The router's own part of the limits, from where the account was last seen, also before it was started."""
+        used, seen_us = NOTHING, now_us
+        if self.standing is not None:
+            used, seen_us = self.standing.used, now_us - int((now_s - self.standing_s) * MICRO)
+        elif known is not None:
+            used, seen_us = known.standing.used, min(now_us, known.standing.now_us)
+        account = Account.seen(seen_us, used)
+        settle(account, self.limits, now_us, self._debts(), taken_us=now_us, lease_us=0)
+        self.share = Share(self.limits, account, now_us, routers=routers, unlimited=unlimited, known=known)
         return self.share
 
     def _debts(self) -> Units:

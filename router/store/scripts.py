@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from router.core.limits import KINDS, NAMES, REQUESTS, Limits, Units
+from router.core.limits import KINDS, NAMES, REQUESTS, Limits, Shape, Units
 from router.core.quota import Shortfall, Standing
 
 _FOLDER = Path(__file__).with_name("lua")
@@ -51,7 +51,8 @@ def lua_kinds() -> str:
             row += f", period = '{kind.period.name}', period_field = '{kind.period.field}'"
         rows.append(f"  {{ {row} }}, -- {kind.name}\n")
     periods = dict.fromkeys(kind.period.field for kind in KINDS if kind.period is not None)
-    fields = ", ".join(f"'{field}'" for field in ("at", "n", "+u", *USED_FIELDS, *periods))
+    limits = [f"l{kind.field}" for kind in KINDS if kind.shape is Shape.RATE]
+    fields = ", ".join(f"'{field}'" for field in ("at", "n", "+u", "+l", *USED_FIELDS, *periods, *limits))
     names = {
         "FIELDS": fields,
         "USED_FIELDS": ", ".join(f"'{field}'" for field in USED_FIELDS),

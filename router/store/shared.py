@@ -28,6 +28,7 @@ from router.store.keysync import KeySync
 from router.store.ledger import Ledger
 from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
+from router.store.quota_file import PAUSE_S, QuotaFile
 from router.store.scripts import (
     account_keys,
     load_scripts,
@@ -89,7 +90,8 @@ class SharedStore:
             monotonic_s=monotonic_s,
             wall_s=wall_s,
         )
-        self._alone = Alone(on_down, self._heart, lease_s=lease_s)
+        self._file = QuotaFile(snapshot, wall_s=wall_s)
+        self._alone = Alone(on_down, self._heart, self._file, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
         self.streams: Streams | None = Streams(link, self._heart)
         self._ledger = Ledger(
@@ -127,12 +129,15 @@ class SharedStore:
         if self._server is not None:
             await self._server.start()
         self._snapshot.load()
+        self._file.load()
+        self._heart.routers = self._file.routers
         await self._heart.start(self._ledger)
         if not self._heart.ever_up and self._snapshot.saved_s is not None:
             _log.warning("%s", self.notice)
         self._tasks = [
             supervise(self._ledger.run, name="store ledger"),
             supervise(self._snapshot.run, name="snapshot of the keys"),
+            supervise(self._save_standings, name="standings of the quotas"),
         ]
 
     async def stop(self) -> None:
@@ -141,10 +146,19 @@ class SharedStore:
         await self._snapshot.save()
         if self._heart.up:
             await self._ledger.flush()
+        await self._file.save(self._ledger.known(), self._heart.routers)
+        if self._heart.up:
             await self._heart.leave([Command(("HDEL", FLEET, self.router))])
         await self._link.close()
         if self._server is not None:
             await self._server.stop()
+
+    async def _save_standings(self) -> None:
+        """While the store is away, what is given out is written down before it is."""
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            if self._heart.up:
+                await self._file.save(self._ledger.known(), self._heart.routers)
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         self.keys.set_plans(plans)
@@ -174,7 +188,10 @@ class SharedStore:
             return taken
         if (denied := purse.still_denied(units, now_s)) is not None:
             return denied
-        return None if self._heart.up else self._alone.decide(purse, units, request_id, now_s)
+        least = _least(amounts, most)
+        if self._heart.up or self._alone.must_claim(purse, units, now_s, least):
+            return None
+        return self._alone.decide(purse, units, request_id, now_s, least)
 
     async def reserve(
         self, holder: Holder, amounts: Amounts, request_id: str, most: Amounts | None = None
@@ -182,14 +199,18 @@ class SharedStore:
         answer = self.reserve_now(holder, amounts, request_id, self._monotonic_s(), most)
         if answer is not None:
             return answer
-        purse, units, exposed = self._purses[holder.id], cost(amounts), None
+        purse, units, exposed, least = self._purses[holder.id], cost(amounts), None, _least(amounts, most)
         if most is not None:
             units, exposed = purse.by_exposure(units, cost(most))
         if exposed is None:
-            return await self._ask(purse, units, request_id, purse.cover(units, near=most is not None))
+            near = most is not None
+            answer = await self._ask(purse, units, request_id, purse.cover(units, near=near), least)
+            if least is None or not isinstance(answer, Refusal) or (rest := purse.rest(units, least)) is None:
+                return answer
+            return await self._ask(purse, rest, request_id, purse.cover(rest, near=near), least)
         purse.expose(exposed, 1)  # now: others ask at the same time
         try:
-            answer = await self._ask(purse, units, request_id, units)
+            answer = await self._ask(purse, units, request_id, units, least)
         except BaseException:
             purse.expose(exposed, -1)
             raise
@@ -199,7 +220,9 @@ class SharedStore:
             purse.expose(exposed, -1)
         return answer
 
-    async def _ask(self, purse: Purse, units: Units, request_id: str, needed: Units) -> Reservation | Refusal:
+    async def _ask(
+        self, purse: Purse, units: Units, request_id: str, needed: Units, least: Units | None
+    ) -> Reservation | Refusal:
         """Ask the store for what is needed: ``units`` for the request, the rest to hold."""
         now_s = self._monotonic_s()
         slot, new = purse.slot(now_s)
@@ -226,8 +249,8 @@ class SharedStore:
             if isinstance(error, LinkError):
                 now_s = self._monotonic_s()
                 if self._heart.up and isinstance(error, LateError):
-                    return self._alone.late(purse, units, request_id, now_s, busy=error.held_up)
-                return self._alone.decide(purse, units, request_id, now_s)
+                    return self._alone.late(purse, units, request_id, now_s, least, busy=error.held_up)
+                return await self._alone.decide_soon(purse, units, request_id, now_s, least)
             raise
         shortfall, standing = read_reserve(reply)
         purse.taken.answered(NOTHING if shortfall else needed)
@@ -404,3 +427,9 @@ class SharedStore:
             purse.slots.leased(slots, until_s)
             purse.put_back(units, NOTHING, slots[0] if slots else None)
             self._ledger.touch(purse)
+
+
+def _least(amounts: Amounts, most: Amounts | None) -> Units | None:
+    """The part of a request that is certain; None: all of it is."""
+    least = (most or amounts).least
+    return None if least is None else cost(least)

@@ -132,12 +132,15 @@ def test_quota(play: Play) -> None:
     ]
 
 
-def test_quota_tells_what_was_used_and_not_what_is_left_of_it(play: Play) -> None:
-    """The account of a rate stands at nothing while requests keep coming."""
-    busy = _quota(0) | {"last_minute": {"requests": 294, "tokens": 9000, "refused": 0}}
+@pytest.mark.parametrize("used", [0, 200, 600])
+def test_used_and_left_are_the_limit_together(play: Play, used: int) -> None:
+    """The account of a rate stands at nothing while requests keep coming: what came lately is said beside it."""
+    busy = _quota(used) | {"last_minute": {"requests": 294, "tokens": 9000, "refused": 0}}
     play.admin.answers = {("GET", "/admin/v1/quotas"): {"data": [busy]}}
     quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
-    assert play.out.splitlines()[1].split()[5] == "294"
+    assert "(294 in the last)" in play.out
+    told = [word for word in play.out.splitlines()[1].split() if word.isdigit()]
+    assert told == [str(used), "600", str(600 - used)]
 
 
 def test_a_key_without_limits_shows_its_requests(play: Play) -> None:

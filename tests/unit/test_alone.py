@@ -12,6 +12,7 @@ from router.core.quota import Standing
 from router.store.alone import Alone
 from router.store.base import Refusal, Reservation
 from router.store.purse import Purse
+from router.store.quota_file import QuotaFile
 
 NOW_US = 1_800_000_000_000_000
 PLAN = Plan("p", requests_per_minute=60, concurrent=8)
@@ -19,6 +20,7 @@ PLAN = Plan("p", requests_per_minute=60, concurrent=8)
 
 class Two:
     routers = 2
+    ever_up = True
 
     def server_us(self, now_s: float) -> int:
         return NOW_US + int(now_s * 1e6)
@@ -35,8 +37,12 @@ def purse(seen: dict[str, int] | None = None) -> Purse:
     return mine
 
 
+def alone_of(on_down: str = "share", sharers: Two | None = None) -> Alone:
+    return Alone(on_down, sharers or Two(), QuotaFile(None, wall_s=lambda: 0.0), lease_s=15.0)
+
+
 def admitted(on_down: str, mine: Purse, now_s: float, times: int = 100) -> int:
-    alone, let_in = Alone(on_down, Two(), lease_s=15.0), 0
+    alone, let_in = alone_of(on_down), 0
     for _ in range(times):
         answer = alone.decide(mine, cost(Amounts(1)), "r", now_s)
         if isinstance(answer, Reservation):
@@ -58,7 +64,7 @@ def test_a_share_continues_from_where_the_account_stood() -> None:
 
 
 def test_places_are_shared_from_where_the_account_stood() -> None:
-    alone = Alone("share", Two(), lease_s=15.0)
+    alone = alone_of()
 
     def at_once(mine: Purse, now_s: float) -> int:
         answers = [alone.decide(mine, cost(Amounts(1)), "r", now_s) for _ in range(20)]

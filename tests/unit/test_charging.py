@@ -8,7 +8,7 @@ import pytest
 from router.core.limits import MICRO
 from router.gateway.auth import anonymous_key
 from tests.support.legs import begun, moved, role, usage
-from tests.support.playbook import DONE, HEAD, Playbook, chat, configuration, event, whole
+from tests.support.playbook import DONE, HEAD, Playbook, chat, configuration, event, post, whole
 
 PLAN = "[plans.default]\nbudget_usd_month = 1000\n"
 MODELS = '["m", "small"]'
@@ -16,9 +16,9 @@ MODELS = '["m", "small"]'
 PROMPT, OUTPUT = 7, 3
 
 
-def book_of(monkeypatch: pytest.MonkeyPatch, text: str, own: str = "") -> Playbook:
+def book_of(monkeypatch: pytest.MonkeyPatch, text: str, own: str = "", models: str = MODELS) -> Playbook:
     """``own``: keys of the last backend, eu-west/a."""
-    return Playbook(monkeypatch, configuration(f"{HEAD}\n{PLAN}\n{text}", models=MODELS) + f"\n{own}\n")
+    return Playbook(monkeypatch, configuration(f"{HEAD}\n{PLAN}\n{text}", models=models) + f"\n{own}\n")
 
 
 async def spent(book: Playbook) -> int:
@@ -110,6 +110,145 @@ async def test_the_most_that_it_may_cost_is_reserved(monkeypatch: pytest.MonkeyP
     assert await spent(book) >= 100 * 9000, "the dear backend might have answered"
     book.asked.answers(body=whole())
     assert await spent(book) == ALIAS_COST
+
+
+@pytest.mark.parametrize(
+    ("headers", "dear"),
+    [
+        ({}, True),
+        ({"x_router_region": "us-east"}, False),
+        ({"x_router_region": "eu-west"}, True),
+        ({"x_router_residency": "us"}, False),
+        ({"x_router_residency": "eu"}, True),
+    ],
+)
+@pytest.mark.parametrize("told", [True, False])
+async def test_only_backends_that_may_answer_count(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], dear: bool, told: bool
+) -> None:
+    """A dollar at the dear backend is not needed by a request that cannot go there, whether the file names the models of
+    backends or they were asked."""
+    own = "price_usd_per_mtok = { input = 7, output = 9000 }"
+    book = book_of(monkeypatch, "[prices]\ndefault = { input = 1, output = 2 }\n", own, models=MODELS if told else "[]")
+    for backend in book.app.fleet.backends if not told else ():
+        book.app.fleet.observe_models(backend, ["m", "small"], book.now_s)
+    client = book.client()
+    client.send(chat(model="m", max_tokens=100, headers=headers))
+    await book.turn()
+    assert (await spent(book) >= 100 * 9000) is dear
+    book.asked.answers(body=whole())
+    assert client.answer.status == 200
+
+
+@pytest.mark.parametrize("why", ["drained", "another model", "leaves"])
+async def test_a_backend_that_gets_nothing_does_not_count(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    own = "price_usd_per_mtok = { input = 7, output = 9000 }"
+    if why == "another model":
+        own += '\nmodels = ["other"]'
+    fleet = configuration(f"{HEAD}\n{PLAN}\n[prices]\ndefault = {{ input = 1, output = 2 }}\n", models="[]")
+    fleet = fleet.replace("models = []", "") + f"\n{own}\n"
+    book = Playbook(monkeypatch, fleet)
+    for backend in ("us-east/a", "us-east/b", "eu-west/a"):
+        if backend != "eu-west/a" or why != "another model":
+            book.app.fleet.observe_models(backend, ["m"], book.now_s)
+    if why == "drained":
+        book.app.fleet.set_draining("eu-west/a", True)
+    elif why == "leaves":
+        book.app.fleet.set_draining("eu-west", True)
+    client = book.client()
+    client.send(chat(model="m", max_tokens=100))
+    await book.turn()
+    assert await spent(book) < 1000
+    book.asked.answers(body=whole())
+    if why == "drained":
+        book.app.fleet.set_draining("eu-west/a", False)
+        client = book.client()
+        client.send(chat(model="m", max_tokens=100))
+        await book.turn()
+        assert await spent(book) >= 9000, "it is back"
+        book.asked.answers(body=whole())
+
+
+async def test_a_small_budget_is_not_refused_for_the_price_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "price_usd_per_mtok = { input = 7, output = 9000 }"
+    text = f"{HEAD}\n[plans.default]\nbudget_usd_day = 0.1\n[prices]\ndefault = {{ input = 1, output = 2 }}\n"
+    book = Playbook(monkeypatch, configuration(text, models=MODELS) + f"\n{own}\n")
+    for headers, status in (({"x_router_residency": "us"}, 200), ({}, 429)):
+        client = book.client()
+        client.send(chat(model="m", max_tokens=100, headers=headers))
+        await book.turn()
+        if status == 200:
+            book.asked.answers(body=whole())
+        assert client.answer.status == status
+    assert await spent(book) == PROMPT * 1 + OUTPUT * 2
+
+
+@pytest.mark.parametrize("kind", ["budget_usd_month", "budget_usd_day"])
+@pytest.mark.parametrize("whose", ["plans.default", "tenants.default", "all"])
+async def test_a_guess_never_makes_a_request_impossible(monkeypatch: pytest.MonkeyPatch, kind: str, whose: str) -> None:
+    text = f"{HEAD}\n[{whose}]\n{kind} = 0.01\n[prices]\ndefault = {{ input = 1, output = 100 }}\n"
+    if whose != "plans.default":
+        text += "[plans.default]\n"
+    book = Playbook(monkeypatch, configuration(text, models=MODELS))
+    for number in range(30):  # each costs 307 of 10 000 millionths; a guess of 256 tokens is 25 600
+        client = book.client()
+        client.send(chat(model="m", max_tokens=None))
+        await book.turn()
+        assert not client.heard, f"request {number} was refused"
+        book.asked.answers(body=whole())
+        assert client.answer.status == 200
+
+
+PATHS = ["/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/score", "/classify", "/pooling", "/v1/moderations"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_who_writes_nothing_reserves_no_answer(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    plan = "[plans.default]\ntokens_per_minute = 100\noutput_tokens_per_minute = 1\nbudget_usd_day = 0.0001\n"
+    prices = "[prices]\ndefault = { input = 1, output = 1000 }\n"
+    book = Playbook(monkeypatch, configuration(f"{HEAD}\n{plan}{prices}"))
+    for _ in range(5):
+        client = book.client()
+        client.send(post(path, b'{"model": "m", "input": "Hi", "query": "Hi", "documents": ["Ho"], "max_tokens": 500}'))
+        await book.turn()
+        await at_most(book, {"output_tokens": 0, "budget_day": 100e-6})
+        book.asked.answers(body=NOTHING_WRITTEN)
+        assert client.answer.status == 200
+    await at_most(book, {"output_tokens": 0, "tokens": 100, "budget_day": 100e-6})
+
+
+NOTHING_WRITTEN = (
+    b'{"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.5], "score": 0.5}],'
+    b' "results": [{"index": 0, "relevance_score": 0.5}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}'
+)
+
+
+async def at_most(book: Playbook, most: dict[str, float]) -> None:
+    key = anonymous_key(book.app.lifecycle.force.settings.config.plans["default"])
+    used = {state.limit: state.used for state in await book.app.store.quota(key)}
+    assert {name: used[name] for name in most if used[name] > most[name] + 1e-9} == {}
+
+
+@pytest.mark.parametrize(
+    "limit", ["tokens_per_minute = 300", "output_tokens_per_minute = 300", "budget_usd_day = 0.0003"]
+)
+async def test_short_answers_do_not_make_an_impossible_request_possible(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    text = f"{HEAD}\n[plans.default]\n{limit}\n[prices]\ndefault = {{ input = 0, output = 1 }}\n"
+    book = Playbook(monkeypatch, configuration(text))
+    for number in range(6):
+        client = book.client()
+        client.send(chat(max_tokens=400))
+        await book.turn()
+        assert client.answer.status == 429, f"after {number} short answers"
+        assert "waiting does not help" in client.answer.error["message"]
+        assert "retry-after" not in client.answer.headers
+        client = book.client()
+        client.send(chat(max_tokens=20))
+        await book.turn()
+        book.asked.answers(body=whole())
+        assert client.answer.status == 200
 
 
 async def test_what_costs_more_than_is_left_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

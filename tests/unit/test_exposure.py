@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import Plan
-from router.core.exposure import capped, may_break, needed
+from router.core.exposure import beyond, cut, may_break, needed
 from router.core.limits import Amounts, Limits, cost
 from router.core.params import Params
-from router.core.tokens import TokenEstimator, longest
+from router.core.tokens import GUESS_DIVISOR, OUTPUT_TOKENS_LONGEST, TokenEstimator, guessed, longest
 from router.core.types import Usage
-from router.store.base import Key, Reservation
+from router.store.base import Key, Refusal, Reservation
 from router.store.memory import MemoryStore
 
 WALL_S = 1_800_000_000.0
@@ -65,11 +65,67 @@ def test_habit_serves_far_from_the_limit() -> None:
     assert all(isinstance(each, Reservation) and each.cost[1] == 20 for each in taken)
 
 
-def test_a_maximum_above_the_limit_takes_the_whole_and_refuses_nobody_for_good() -> None:
-    store, key, _ = store_of(Plan("default", tokens_per_minute=2000))
-    taken = store.reserve_now(key, tokens(20), "r", 0.0, tokens(4096))
-    assert isinstance(taken, Reservation)
-    assert taken.cost[1] == 2000
+@pytest.mark.parametrize("usual", [20, 1500, 4096])
+@pytest.mark.parametrize("plan", [Plan("default", tokens_per_minute=2000), Plan("default", budget_usd_month=0.02)])
+def test_whether_a_request_can_ever_be_served_does_not_depend_on_habit(plan: Plan, usual: int) -> None:
+    store, key, _ = store_of(plan)
+    for most, possible in ((2000, True), (2001, False), (4096, False)):
+        expected = min(usual, most)
+        asked = tokens(most) if most > expected else None
+        taken = store.reserve_now(key, tokens(expected), "r", 0.0, asked)
+        assert isinstance(taken, Reservation) is possible
+        if isinstance(taken, Reservation):
+            store.settle(taken, None)
+        else:
+            assert taken.retry_after_s is None
+            assert "waiting does not help" in taken.detail
+
+
+@given(
+    st.sampled_from([400, 2000, 100_000]),
+    st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 30_000), st.integers(0, 12), st.floats(0, 5.0))),
+)
+def test_answers_of_unknown_length_overrun_a_limit_by_no_more_than_themselves(
+    limit: int, steps: list[tuple[int, int, int, float]]
+) -> None:
+    """Nobody has set a maximum, and answers run to whatever they like: beyond the limit goes no more than the answers in
+    flight, of which there are few, and what they used beyond it is paid before anybody is let in again."""
+    store, key, clock = store_of(Plan("default", output_tokens_per_minute=limit))
+    rates, running, used, longest_seen = ((limit, False),), list[tuple[Reservation, int]](), 0, 0
+    for habit, length, at_once, pause_s in steps:
+        clock.now_s += pause_s
+        usual = guessed(habit, 0, rates)
+        most = longest(None, 1, usual, 0, rates)
+        answer = store.reserve_now(key, tokens(usual), "r", clock.now_s, tokens(most) if most > usual else None)
+        if isinstance(answer, Reservation):
+            running.append((answer, length))
+            longest_seen = max(longest_seen, length)
+        else:
+            assert answer.retry_after_s is not None, "a guess refuses nobody for good"
+        assert len(running) <= max(GUESS_DIVISOR, limit // OUTPUT_TOKENS_LONGEST) + limit * clock.now_s / 60 / most + 1
+        while len(running) > at_once:
+            reservation, uses = running.pop(0)
+            used += uses
+            store.settle(reservation, tokens(uses))
+        within = limit + limit * clock.now_s / 60 + 1
+        over = used + sum(uses for _, uses in running) - within
+        assert over <= max(GUESS_DIVISOR, limit // OUTPUT_TOKENS_LONGEST) * longest_seen
+
+
+def test_a_guess_takes_what_is_left_of_a_budget_and_no_other_request_beside_it() -> None:
+    store, key, _ = store_of(Plan("default", budget_usd_month=1.0))
+    spent = store.reserve_now(key, Amounts(1, 0, 0, 900_000), "r", 0.0)
+    assert isinstance(spent, Reservation)
+    store.settle(spent, Amounts(1, 0, 0, 900_000))
+    certain = Amounts(1, 10, 0, 60_000)
+    guess = Amounts(1, 10, 4096, 250_000, certain)
+    for usual, most in ((guess, None), (Amounts(1, 10, 9, 70_000, certain), guess)):
+        taken = store.reserve_now(key, usual, "r", 0.0, most)
+        assert isinstance(taken, Reservation), "a tenth is left"
+        assert isinstance(store.reserve_now(key, usual, "r", 0.0, most), Refusal)
+        store.settle(taken, None)
+    too_much = Amounts(1, 10, 4096, 250_000, Amounts(1, 10, 0, 100_001))
+    assert isinstance(store.reserve_now(key, too_much, "r", 0.0), Refusal), "the prompt alone costs more"
 
 
 @given(
@@ -108,7 +164,11 @@ def test_the_words_of_exposure() -> None:
     assert not may_break(usual, most, (0, 0, 0, 0), (0, 390, 0, 0), (1,))
     assert may_break(usual, most, (0, 1, 0, 0), (0, 390, 0, 0), (1,))
     assert not may_break(usual, usual, (0, 500, 0, 0), (0, 0, 0, 0), (1,)), "nothing more is exposed by it"
-    assert capped(usual, cost(Amounts(1, 4000)), limits)[1] == 1000
+    assert not beyond(cost(Amounts(1, 1000)), limits)
+    assert beyond(cost(Amounts(1, 1001)), limits)
+    assert cut(most, usual, [(1, 100)])[1] == 100
+    assert cut(most, usual, [(1, 5)])[1] == usual[1]
+    assert cut(most, usual, [(1, 1000)])[1] == most[1]
     assert needed(most, (0, 100, 0, 0), limits)[1] == 500
     assert needed(most, (0, 900, 0, 0), limits)[1] == 1000
 

@@ -21,6 +21,8 @@ from router.core.quota import (
     refund_us,
     reserve,
     settle,
+    take_over,
+    under,
 )
 
 NOW_US = 1_800_000_000_000_000
@@ -263,3 +265,85 @@ def test_an_allowance_is_cut_in_proportion() -> None:
 @pytest.mark.parametrize("limits", [Limits(), Limits(None, 10)])
 def test_only_a_plan_without_any_limit_is_unlimited(limits: Limits) -> None:
     assert limits.unlimited == (limits == Limits())
+
+
+# limits that change
+
+STEP = st.tuples(st.sampled_from([60, 600, 6000]), st.integers(0, 20_000_000), st.integers(1, 3000))
+
+
+def left(account: Account, per_minute: int) -> tuple[int, int]:
+    """Units used and left, as they are shown."""
+    deficit_us = account.used[R]
+    return -(-deficit_us * per_minute // MINUTE_US), max(0, (MINUTE_US - deficit_us) * per_minute // MINUTE_US)
+
+
+def test_the_new_room_of_a_raised_limit_is_there_at_once() -> None:
+    account = Account()
+    assert take(account, Limits(600), NOW_US, units(600)) is None
+    assert name(take(account, Limits(600), NOW_US, units(1))) == "requests"
+    raised = Limits(6000)
+    take_over(account, raised)
+    assert left(account, 6000) == (600, 5400)
+    assert take(account, raised, NOW_US, units(5400)) is None
+    assert name(take(account, raised, NOW_US, units(1))) == "requests"
+
+
+def test_a_debt_stays_as_long_as_its_units() -> None:
+    account = Account.seen(NOW_US, used(90_000_000))
+    take_over(account, Limits(600))
+    take_over(account, Limits(6000))
+    assert left(account, 6000) == (900, 5100)
+
+
+def test_a_lowered_limit_holds_at_once_and_nobody_pays_for_longer_than_a_minute() -> None:
+    for before, after in ((100, (100, 500)), (599, (599, 1)), (5000, (600, 0))):
+        account, lowered = Account(), Limits(600)
+        assert take(account, Limits(6000), NOW_US, units(before)) is None
+        take_over(account, lowered)
+        assert left(account, 600) == after
+        assert take(account, lowered, NOW_US, units(after[1] + 1)) is not None
+        assert take(account, lowered, NOW_US + MINUTE_US, units(600 - after[1])) is None
+
+
+def test_a_standing_is_seen_under_the_limits_of_today() -> None:
+    account = Account.seen(NOW_US, used(60_000_000, 30_000_000))
+    seen = under(account.standing(), Limits(600, 1000), Limits(6000, 1000))
+    assert seen.used[:2] == (6_000_000, 30_000_000)
+    assert under(seen, Limits(6000, None), Limits(6000, 500)).used == seen.used
+
+
+@given(st.lists(STEP, min_size=1, max_size=60))
+def test_routers_that_disagree_about_a_limit_give_out_no_more_than_the_higher_one(
+    steps: list[tuple[int, int, int]],
+) -> None:
+    """While the fleet takes over a change, some have the old limit and some the new one, in any order."""
+    account, now_us, taken = Account(), NOW_US, list[tuple[int, int]]()
+    most = max(per_minute for per_minute, _, _ in steps)
+    for per_minute, pause_us, count in steps:
+        now_us += pause_us
+        if take(account, Limits(per_minute), now_us, units(count)) is None:
+            taken.append((now_us, count))
+    for i, (begin_us, _) in enumerate(taken):
+        total = 0
+        for at_us, count in taken[i:]:
+            total += count
+            assert total <= 2 * most + most * (at_us - begin_us) / MINUTE_US + 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30_000_000), st.integers(1, 50)), max_size=40), st.integers(1, 60_000), st.data()
+)
+def test_a_limit_that_is_raised_once_is_exact(steps: list[tuple[int, int]], rate: int, data: st.DataObject) -> None:
+    """Whatever was used before counts under the new limit, and no unit of it more than once."""
+    raised, at = rate * data.draw(st.integers(1, 100)), data.draw(st.integers(0, len(steps)))
+    account, now_us, taken = Account(), NOW_US, list[tuple[int, int]]()
+    for n, (pause_us, count) in enumerate(steps):
+        now_us += pause_us
+        if take(account, Limits(rate if n < at else raised), now_us, units(count)) is None:
+            taken.append((now_us, count))
+    for i, (begin_us, _) in enumerate(taken):
+        total = 0
+        for at_us, count in taken[i:]:
+            total += count
+            assert total * MINUTE_US <= raised * (MINUTE_US + at_us - begin_us)

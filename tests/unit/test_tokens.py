@@ -7,7 +7,8 @@ import random
 import pytest
 
 from router.core.params import Params
-from router.core.tokens import TokenEstimator, charged
+from router.core.prices import Price
+from router.core.tokens import TokenEstimator, charged, guessed_microusd
 from router.core.types import Usage
 
 PARAMS = Params()
@@ -64,6 +65,26 @@ def test_answers_are_learned_from_also_where_the_prompt_teaches_nothing() -> Non
     for _ in range(50):
         estimator.learn("a", "m", None, Usage(1000, 100, None, True))
     assert estimator.estimate("a", "m", 100, None)[1] == 151
+
+
+def test_requests_that_write_nothing_teach_no_length() -> None:
+    estimator = TokenEstimator(PARAMS)
+    for _ in range(50):
+        estimator.learn("a", "m", 4000, Usage(2000, 0, None, True), writes=False)
+    assert estimator.estimate("a", "m", 4000, None) == (pytest.approx(2000, rel=0.1), PARAMS.output_tokens_prior)
+    assert estimator.estimate("a", "m", 4000, 70)[1] == 70
+    estimator.learn("a", "m", None, Usage(1000, 100, None, True))
+    assert estimator.estimate("a", "m", 100, None)[1] == 151
+
+
+def test_a_guess_costs_no_more_than_a_quarter_of_a_budget() -> None:
+    price = Price(1, 10)
+    assert guessed_microusd(price, 100, 4096, ()) == 100 + 40_960
+    assert guessed_microusd(price, 100, 4096, (1_000_000,)) == 100 + 40_960
+    assert guessed_microusd(price, 100, 4096, (20_000, 1_000_000)) == 100 + 5000
+    assert guessed_microusd(price, 19_000, 4096, (20_000,)) == 20_000
+    assert guessed_microusd(price, 30_000, 4096, (20_000,)) == 30_000, "the prompt alone costs more"
+    assert guessed_microusd(None, 100, 4096, (20_000,)) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 -- All numbers are integers below 2^53. Times are microseconds of this server's clock.
 -- KEYS[1] hash: at, n (since when this hash exists), of each kind its field (a deficit or a sum), of each period its field
 -- (the number of the period that the sums belong to), and 'p' .. field: what was put back (until when a rate was used, or
--- how much of a sum); '+p': the same of slots, and '+u': how many of those nobody has renewed yet   KEYS[2] sorted set: slot -> expiry
+-- how much of a sum); '+p': the same of slots, and '+u': how many of those nobody has renewed yet; 'l' .. field: the limit in
+-- whose terms the deficit is, and '+l': when one was lowered   KEYS[2] sorted set: slot -> expiry
 -- KEYS[3] hash: what one purse has taken of each kind (the field of the kind), n (the number of its last settlement)
 -- ARGV[1] now, or '' for TIME   [2] lease   [3..] the limit of each kind; -1: no limit   then where the caller last saw
 -- the account, as 'at' and a number for each kind, or ''   [FIRST..] the arguments of the script itself
@@ -174,6 +175,26 @@ local function put_back(a)
   a.fresh = true
 end
 
+-- core/quota.take_over
+local function take_over(a)
+  local f = a.stored
+  local since_us = a.at - (f['+l'] or 0)
+  local recently = since_us >= 0 and since_us < MINUTE_US
+  for i, kind in ipairs(KINDS) do
+    if kind.shape == 'rate' and kind.limit then
+      local before, used = f['l' .. kind.field] or 0, a.used[i]
+      local same_units = ceil(used * before / kind.limit)
+      if before > 0 and before < kind.limit and not recently then
+        a.used[i] = min(used, same_units)
+      elseif before > kind.limit then
+        a.used[i] = min(same_units, max(used, MINUTE_US))
+        a.lowered = a.at
+      end
+      a.fresh = a.fresh or before ~= kind.limit
+    end
+  end
+end
+
 -- core/quota.advance
 local function load()
   local now_us = server_us()
@@ -214,6 +235,7 @@ local function load()
       used[i] = 0
     end
   end
+  take_over(a)
   if SEEN ~= '' then
     put_back(a)
   end
@@ -229,6 +251,10 @@ local function save(a)
     if kind.shape == 'rate' and (kind.limit or used > 0 or a.stored[kind.field]) then
       fields[n + 1], fields[n + 2] = kind.field, int(used)
       n = n + 2
+      if kind.limit and a.stored['l' .. kind.field] ~= kind.limit then
+        fields[n + 1], fields[n + 2] = 'l' .. kind.field, int(kind.limit)
+        n = n + 2
+      end
       ttl_ms = max(ttl_ms, ceil(used / 1000) + 60000)
     elseif kind.shape == 'sum' and (kind.limit or a.stored[kind.field]) then
       local number = a.periods[kind.period]
@@ -241,6 +267,10 @@ local function save(a)
   end
   if a.fresh then
     fields[n + 1], fields[n + 2] = 'n', int(a.born)
+  end
+  if a.lowered then
+    fields[#fields + 1] = '+l'
+    fields[#fields + 1] = int(a.lowered)
   end
   if SLOTS_LIMIT and a.unknown ~= (a.stored['+u'] or 0) then
     fields[#fields + 1] = '+u'

@@ -67,3 +67,30 @@ async def test_a_busy_key_far_from_its_limit_is_served_by_habit(shared_valkey: V
         assert min(costs) == 20
         assert sources[100:].count("allowance") >= 150
         assert not any(store._purses["k1"].exposed)
+
+
+@pytest.mark.parametrize("habit", [False, True])
+async def test_a_guess_takes_what_is_left_of_a_budget(shared_valkey: Valkey, habit: bool) -> None:
+    """A quarter of a budget is left at most when it is refused, and that may be for a month. One request gets it."""
+    shared_valkey.command("FLUSHALL")
+    plan = Plan("default", budget_usd_month=1.0)
+    key, certain = key_of(plan), Amounts(1, 10, 0, 1000)
+    guess = Amounts(1, 10, 4096, 250_000, certain)
+    async with router(shared_valkey.url, plan) as store:
+        spent = await store.reserve(key, Amounts(1, 0, 0, 900_000), "r")
+        assert isinstance(spent, Reservation)
+        store.settle(spent, Amounts(1, 0, 0, 900_000))
+        usual, most = (Amounts(1, 10, 9, 2000, certain), guess) if habit else (guess, None)
+        answers = await asyncio.gather(*(store.reserve(key, usual, "r", most) for _ in range(20)))
+        let_in = [taken for taken in answers if isinstance(taken, Reservation)]
+        assert 1 <= len(let_in) <= 3, "one gets the rest, and what an allowance held may serve another"
+        for taken in let_in:
+            store.settle(taken, Amounts(1, 10, 9, 2000))
+
+        async def again() -> bool:
+            taken = await store.reserve(key, usual, "r", most)
+            if isinstance(taken, Reservation):
+                store.settle(taken, None)
+            return isinstance(taken, Reservation)
+
+        await eventually(again)

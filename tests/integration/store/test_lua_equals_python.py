@@ -65,6 +65,11 @@ class Twins:
         self.client.delete(*scripts.account_keys(self.key_id))
         self.account = Account()
 
+    def change(self, limits: Limits) -> None:
+        """Other rates from now on."""
+        given = zip(KINDS, self.limits.limits, limits.limits, strict=True)
+        self.limits = Limits(*(new if kind.shape is Shape.RATE else old for kind, old, new in given))
+
     def reserve(self, now_us: int, cost: Units, slots: list[str]) -> quota.Shortfall | None:
         mine = quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
         reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(cost, slots))
@@ -95,6 +100,7 @@ class Twins:
 
     def look(self, now_us: int) -> None:
         quota.advance(self.account, now_us, LEASE_US)
+        quota.take_over(self.account, self.limits)
         assert scripts.read_standing(self._call(self.scripts.look, now_us, [])) == self.account.standing()
 
 
@@ -134,6 +140,7 @@ OP = st.one_of(
     ),
     st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
     st.tuples(st.just("lose"), STEP_US),
+    st.tuples(st.just("limits"), STEP_US, LIMITS),
 )
 #: Which of the standings so far the caller of each step remembers; most often the last, as a router does.
 MEMORY = st.one_of(st.none(), st.just(-1), st.integers(0, 11))
@@ -150,6 +157,9 @@ def test_the_same_sequences_give_the_same_answers(
         now_us = max(0, now_us + op[1])
         if op[0] == "lose":
             twins.lose()
+            continue
+        if op[0] == "limits":
+            twins.change(op[2])
             continue
         known = standings[memory] if memory is not None and -len(standings) <= memory < len(standings) else None
         twins.remember(known, now_us)
