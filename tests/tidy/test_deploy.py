@@ -23,11 +23,17 @@ from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
 from tests.tidy.test_text import anchors
 from tests.tidy.tree import ROOT
 
+
+def _grouped(expression: str) -> set[str]:
+    return {label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in group.split(",")}
+
+
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-ALERTS = [
-    rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
-]
+RULES = [rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"]: _grouped(rule["expr"]) - {"le"} for rule in RULES if "record" in rule}
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "meridian.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 #: What Prometheus itself adds.
@@ -36,7 +42,7 @@ _FOREIGN = {"up": {"job", "instance"}}
 
 def _series() -> dict[str, set[str]]:
     """Every series of the router's page, with its labels."""
-    out = dict(_FOREIGN)
+    out = _FOREIGN | RECORDED
     for metric in METRICS:
         labels = set(metric.labels)
         if metric.kind == "histogram":
@@ -52,12 +58,10 @@ def _series() -> dict[str, set[str]]:
 
 def _selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     """The series an expression reads, and the labels that it asks of them."""
-    for series, matchers in re.findall(r"\b(router_\w+|up)\b(?:\{([^}]*)\})?", expression):
-        yield series, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
-
-
-def _grouped(expression: str) -> set[str]:
-    return {label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in group.split(",")}
+    names = {label for metric in METRICS for label in metric.labels}
+    for series, matchers in re.findall(r"\b((?:\w+:)?(?:router|gen_ai)_\w+(?::\w+)?|up)\b(?:\{([^}]*)\})?", expression):
+        if series not in names:
+            yield series, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
 
 
 def _check_expression(expression: str) -> None:
@@ -66,27 +70,27 @@ def _check_expression(expression: str) -> None:
     assert read, f"{expression}: reads nothing"
     for metric, labels in read:
         assert metric in series, f"{expression}: the router has no {metric}"
-        assert labels <= series[metric], f"{expression}: {metric} has no {labels - series[metric]}"
+        assert labels <= series[metric] | {"instance"}, f"{expression}: {metric} has no {labels - series[metric]}"
     known = set().union(*(series[metric] for metric, _ in read)) | {"instance"}
     assert _grouped(expression) <= known, f"{expression}: groups by {_grouped(expression) - known}"
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_alerts_read_what_the_router_exports(rule: dict[str, object]) -> None:
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_read_what_the_router_exports(rule: dict[str, object]) -> None:
     _check_expression(str(rule["expr"]))
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_every_alert_has_a_page_and_a_test(rule: dict[str, dict[str, str]]) -> None:
-    file, _, anchor = rule["annotations"]["runbook"].partition("#")
+    file, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     assert anchor == str(rule["alert"]).lower()
     assert anchor in anchors(ROOT / file), f"{file} has no section {rule['alert']}"
     tests = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
-    fired = {t["alertname"] for test in tests for t in test["alert_rule_test"] if t["exp_alerts"]}
+    fired = {t["alertname"] for test in tests for t in test.get("alert_rule_test", ()) if t["exp_alerts"]}
     assert rule["alert"] in fired, "alerts_test.yml does not make it fire"
 
 
-@pytest.mark.parametrize("panel", DASHBOARD["panels"], ids=lambda panel: panel["title"])
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_panels_read_what_the_router_exports(panel: dict[str, list[dict[str, str]]]) -> None:
     for target in panel["targets"]:
         _check_expression(target["expr"])
