@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router import __version__, clock
 from router.config import AutoscalingSection, Config, part_of
@@ -36,7 +36,6 @@ from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.policy import POLICIES
 from router.discovery.sources import Sources
-from router.errors import ConfigError
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.explain import Explainer
@@ -51,14 +50,10 @@ from router.store.base import Store
 from router.store.fleet_exchange import Counts, FleetExchange
 from router.store.open import open_store
 from router.systemd import ServiceManager
-from router.telemetry.counters import Metrics
+from router.telemetry.build import exporter_of, telemetry_of
 from router.telemetry.history import History
-from router.telemetry.journal import Journal
-from router.telemetry.labels import Labels
 from router.telemetry.metrics import GaugeSample
-from router.telemetry.sink import Telemetry
-from router.telemetry.stats import Stats
-from router.telemetry.writer import LineWriter, RotatingFile
+from router.telemetry.writer import LineWriter
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Network, Pools
 from router.wire.listeners import Listeners
@@ -104,7 +99,8 @@ class App:
         self._issuer = Issuer(monotonic_s=clock.monotonic_s)
         self._network = Network.new(clock.monotonic_s)
         self._pools = Pools(self._network)
-        self.telemetry = _telemetry(config, self._models, access=access, human=human)
+        self.telemetry = telemetry_of(config, self._models, access=access, human=human)
+        self._exporter = exporter_of(self.telemetry, config, self.fleet, version=__version__)
         self._queue = WaitQueue[Place](self._params)
         self._policies = {name: make(self._params) for name, make in POLICIES.items()}
         self.lifecycle = Lifecycle(
@@ -243,6 +239,7 @@ class App:
     def _configure(self, config: Config) -> None:
         """What the first load and every reload have in common."""
         self.fleet.dormant = {name: model.wake.wait_s for name, model in config.models.items() if not model.least}
+        self.telemetry.tracing.apply(config.tracing)
         self._exchange.card = card_of(config, version=__version__)
         self._network.names.age_s = config.timeouts.name_age
         self._network.connection_age_s = config.timeouts.connection_age
@@ -264,6 +261,7 @@ class App:
         self._pools.renew_tls()
         self._scaling.autoscalers.renew()
         self._observer.renew_tls()
+        self._exporter.renew_tls()
 
     def _announce(self, generation: int) -> None:
         self.telemetry.generation = generation
@@ -319,6 +317,8 @@ class App:
         stack.push_async_callback(self.store.stop)
         await self._issuer.start()
         stack.push_async_callback(self._issuer.stop)
+        await self._exporter.start()
+        stack.push_async_callback(self._exporter.stop)
         self.telemetry.start()
         stack.callback(self.telemetry.stop)
         await self._chronicle.start(__version__)
@@ -393,6 +393,7 @@ class App:
         self._manager.ready(greeting(config))
         await self.stopping.wait()
         await self.stop()
+        _log.info("router %s has stopped", config.router.name)
 
     def shut_down(self) -> None:
         """Begin to drain; if that has begun already, end the requests at once."""
@@ -419,24 +420,4 @@ def greeting(config: Config) -> str:
     return (
         f"router {router.name} serves clients on {scheme}://{router.listen} and operators on http://{router.admin} "
         f"with {len(config.backends)} backends in {len(config.regions)} regions{sources}{workers}"
-    )
-
-
-def _telemetry(config: Config, models: Any, *, access: LineWriter | None, human: bool) -> Telemetry:
-    labels = Labels(models, clock.monotonic_s)
-    file = None
-    if config.journal.path is not None:
-        journal = config.journal
-        try:
-            sink = RotatingFile(config.journal.path, file_bytes=journal.file_bytes, files=journal.files)
-        except OSError as error:
-            problem = f"{config.source}: [journal] path: {config.journal.path} cannot be written: {error.strerror}"
-            raise ConfigError(config.source, [problem]) from None
-        file = LineWriter(sink, name="journal")
-    return Telemetry(
-        Journal(config.journal.records, file),
-        Metrics(labels),
-        Stats(labels, clock.monotonic_s),
-        access=access,
-        human=human,
     )

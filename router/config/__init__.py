@@ -4,6 +4,7 @@ schema        every key of the file, once
 model_keys    the keys of a model
 jwt_schema    the keys of [jwt]
 plan_keys     those of plans and prices
+tracing_keys  those of [tracing]
 setting       one key, and one table, as the schema describes them
 names         what names, hosts, origins and paths may be
 model         what the file says, as frozen values with their defaults
@@ -57,6 +58,7 @@ from router.config.model import (
     Tenant,
     TimeoutsSection,
     TokensSection,
+    TracingSection,
     WakeSection,
     part_of,
 )
@@ -89,6 +91,7 @@ __all__ = [
     "Tenant",
     "TimeoutsSection",
     "TokensSection",
+    "TracingSection",
     "WakeSection",
     "alarms",
     "diff",

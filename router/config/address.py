@@ -104,6 +104,12 @@ def api_problem(text: str) -> str | None:
     return "must not hold a query or a fragment" if parts.query or parts.fragment else None
 
 
+def collector_problem(text: str) -> str | None:
+    """The fault of the address of a collector of traces, or None."""
+    problem = api_problem(text)
+    return f"{problem}: put them into headers_env" if problem == "must not hold credentials" else problem
+
+
 def notice_problem(text: str) -> str | None:
     """The fault of an address that is asked for notices, or None. A machine's own metadata service may be asked."""
     return _plain_problem(text.replace("{host}", "host"))

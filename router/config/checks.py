@@ -237,6 +237,8 @@ def _check_files(reader: Reader, config: Config) -> None:
 def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapping[str, str]) -> None:
     if (name := config.auth.admin_token_env) is not None and (problem := _secret_problem(name, env)):
         reader.problem(("auth", "admin_token_env"), problem)
+    if (name := config.tracing.headers_env) is not None and (problem := _secret_problem(name, env)):
+        reader.problem(("tracing", "headers_env"), problem)
     store = document.get("store")
     redis = store.get("redis") if isinstance(store, dict) else None
     if isinstance(redis, str) and redis.startswith("env:") and config.store.redis is not None:
@@ -260,6 +262,7 @@ def _check_tls_files(reader: Reader, document: Mapping[str, Any], config: Config
     tables: list[tuple[tuple[str | int, ...], Any]] = [
         (("router",), document.get("router")),
         (("autoscaling",), document.get("autoscaling")),
+        (("tracing",), document.get("tracing")),
     ]
     for index, region in enumerate(config.regions):
         table = document["regions"][index]

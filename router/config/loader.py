@@ -37,6 +37,7 @@ from router.config.model import (
     Tenant,
     TimeoutsSection,
     TokensSection,
+    TracingSection,
     WakeSection,
 )
 from router.config.names import NAME, date_of, day_of, model_problem, name_problem, tenant_problem
@@ -153,6 +154,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         responses=ResponsesSection(**values("responses")),
         tokens=TokensSection(**values("tokens")),
         journal=JournalSection(**values("journal")),
+        tracing=TracingSection(**values("tracing")),
         probes=ProbesSection(**values("probes")),
         regions=regions,
         sources=_sources(reader, document, regions),

@@ -237,6 +237,17 @@ class JournalSection:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSection:
+    #: URL of a collector; None: nothing is traced. A path may be secret, so it is kept out of ``repr``.
+    collector: str | None = field(default=None, repr=False)
+    headers_env: str | None = None  # the environment variable that holds headers for it
+    compression: str = "none"  # none | gzip
+    sample: float = 1.0  # share of the traces that begin here
+    slow_s: float = 5.0
+    tls_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProbesSection:
     interval: float = 1.0  # seconds, jittered
     timeout: float = 1.0
@@ -330,6 +341,7 @@ class Config:
     tokens: TokensSection = field(default_factory=TokensSection)
     continuation: ContinuationSection = field(default_factory=ContinuationSection)
     journal: JournalSection = field(default_factory=JournalSection)
+    tracing: TracingSection = field(default_factory=TracingSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()
     sources: tuple[Source, ...] = ()

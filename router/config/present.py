@@ -79,7 +79,7 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 #: of one router alone, which may well differ from router to router
-_OWN = ("router", "journal")
+_OWN = ("router", "journal", "tracing")
 
 
 def fingerprint(config: Config) -> str:

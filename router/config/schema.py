@@ -41,6 +41,7 @@ from router.config.names import (
 from router.config.plan_keys import ALL, PLANS, PRICES, TENANTS, price_setting
 from router.config.redis_url import redis_problem
 from router.config.setting import Section, Setting
+from router.config.tracing_keys import TRACING
 from router.core.prices import Price
 from router.core.traits import ENGINES, Continues
 from router.core.types import BackendSpec, RegionSpec
@@ -322,6 +323,7 @@ SECTIONS: tuple[Section, ...] = (
             Setting("files", "integer", "Files kept, the current one included.", low=1, high=1000),
         ),
     ),
+    TRACING,
     Section(
         "probes",
         "How often backends are asked for their health, distance and load.",

@@ -42,5 +42,5 @@ def is_echo(request: web.Request) -> bool:
 
 
 def passed_on(request: web.Request) -> dict[str, Any]:
-    """The headers that tell another process who asked."""
-    return {OPERATOR_HEADER: who_of(request)}
+    """The headers that tell another process who asked, and in which format."""
+    return {OPERATOR_HEADER: who_of(request), "Accept": request.headers.get("Accept", "*/*")}

@@ -184,7 +184,9 @@ class Attempts:
         finally:
             x.connect_s = clock.monotonic_s() - began_s
 
-    def _upstream_bytes(self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool) -> tuple[Piece, ...]:
+    def _upstream_bytes(
+        self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool, lease: Lease | None = None
+    ) -> tuple[Piece, ...]:
         """The request for the backend: a head of our own, the client's body as it came. A long one is not copied."""
         body, served = x.request.body, x.record.served_model
         pieces: tuple[Piece, ...] = (body,)
@@ -194,14 +196,15 @@ class Attempts:
             more = rest.edits if rest is not None else as_stream(body) if x.shape is not None else ()
             pieces = body_for(body, ask, served or ask.model, ask_usage=ask_usage, more=more)
             size = sum(map(len, pieces))
-        method = ask.envelope.method
+        method, trace = ask.envelope.method, x.record.trace
+        lines = ask.envelope.lines if trace is None else ask.envelope.untraced + trace.lines(lease or x.lease)
         before, after = pool.head if method == b"POST" else pool.head_of(method)
         long = size > _LONG_BODY_BYTES
         data = b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
             before,
             ask.envelope.target,
             after,
-            ask.envelope.lines,
+            lines,
             size,
             x.request_id,
             b"" if long else b"".join(pieces),
@@ -226,7 +229,8 @@ class Attempts:
         """Send the request a second time, to the backend of ``hedge``. Raises ConnectionResetError."""
         ask, pool = x.ask, hedge.pool
         assert ask is not None
-        data = self._upstream_bytes(x, ask, pool, ask_usage=pool.takes_usage_option is True and asks_for_usage(ask))
+        usage = pool.takes_usage_option is True and asks_for_usage(ask)
+        data = self._upstream_bytes(x, ask, pool, ask_usage=usage, lease=hedge.lease)
         due_s = now_s + self._force.settings.timeouts.first_token
         relay = self._relay(Second, x, ask, pool, outbound, now_s, due_s)
         relay.hedge, hedge.relay = hedge, relay
@@ -322,6 +326,7 @@ class Attempts:
                 pool.fault,
                 None if hedge else x.connect_s,
                 None if head_s is None else head_s - began_s,
+                None if x.record.trace is None else x.record.trace.ended(lease),
             )
         )
         self._waiting.offer_soon()

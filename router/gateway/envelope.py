@@ -14,7 +14,7 @@ from router.errors import RouterError
 from router.gateway.auth import secret_of
 from router.gateway.error_shapes import Dialect, dialect_of
 from router.gateway.paths import kept_id, own, path_of, query_of, takes_posts
-from router.telemetry.traces import trace_id_of
+from router.telemetry.traces import ClientSpan, parent_of
 from router.wire.head import RequestHead, connection_options
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -79,7 +79,8 @@ class Envelope:
     timeout_s: float | None = None
     policy: str | None = None
     client_region: str | None = None  # for the record; None also when it is no word
-    trace_id: str | None = None
+    parent: ClientSpan | None = None  # the span of the client that it belongs to
+    untraced: bytes = b""  # ``lines`` without those of the trace
     #: whether it is for a backend; the router answers everything else by itself
     routed: bool = True
     #: the response that a backend keeps, and that this asks about
@@ -125,9 +126,12 @@ def _understand(head: RequestHead) -> Envelope:
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         envelope.request_id = given
+    envelope.untraced = envelope.lines
     trace = headers.get(b"traceparent")
-    if trace is not None:
-        envelope.trace_id = trace_id_of(trace)
+    if trace is not None or b"tracestate" in headers:
+        envelope.parent = parent_of(trace or b"", passed.get(b"tracestate", b""))
+        others = [line for line in forwarded if not line.startswith((b"traceparent:", b"tracestate:"))]
+        envelope.untraced = b"content-type: %b\r\n%b" % (content_type, b"".join(others))
     try:
         _check(path, headers)
         for name in _ASKS.keys() & headers.keys():

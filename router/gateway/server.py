@@ -81,6 +81,7 @@ class Server:
         self.gate: Gate[Inbound] = Gate(limits_of(config), clock.monotonic_s)
         self._lifecycle = lifecycle
         self._telemetry = telemetry
+        self._tracing = telemetry.tracing
         self._not_ready = not_ready
         self.acceptor: Acceptor | None = None
         self._descriptors = _descriptors_of(config)
@@ -197,11 +198,14 @@ class Server:
         record = Record(
             request_id.decode(),
             clock.wall_s(),
-            envelope.trace_id,
+            None if envelope.parent is None else envelope.parent.trace_id,
             path=envelope.shown_path,
             body_bytes=len(request.body),
             client_region=envelope.client_region,
         )
+        if self._tracing.on:
+            record.trace = self._tracing.begin(envelope.parent)
+            record.trace_id = record.trace.trace_id
         if envelope.kept is not None:
             record.method = envelope.method.decode()
         answer = Answer(connection, request.head)

@@ -66,6 +66,7 @@ class Heartbeat:
         self._offset_s = wall_s() - monotonic_s()  # from our clock to the server's
         self._mark: bytes | None = None  # of the data in the store: another one, and it was lost
         self._complaint = Complaint()
+        self._outages = 0  # since the last line about one
         self._ledger: Ledger | None = None
         self._now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,8 +109,11 @@ class Heartbeat:
     def failed(self, reason: str) -> None:
         now_s = self._monotonic_s()
         if self.breaker.failed(reason, now_s):
-            self._complaint.worth_a_line(reason, now_s)
-            _log.warning("the store is away (%s); until it is back: %s", reason, self._on_down)
+            self._outages += 1
+            if self._complaint.worth_a_line(reason, now_s):
+                again = f", {self._outages} times since this was last said" if self._outages > 1 else ""
+                self._outages = 0
+                _log.warning("the store is away (%s)%s; until it is back: %s", reason, again, self._on_down)
             self._now.set()
 
     # life
@@ -245,8 +249,7 @@ class Heartbeat:
 
     async def _is_back(self) -> None:
         away_s = self.breaker.recovered(self._monotonic_s())
-        self._complaint.settled()
-        if away_s is not None:
+        if self._complaint.settled() and away_s is not None:
             _log.warning("the store is back after %.1f s", away_s)
         if self._ledger is not None:
             self._ledger.reopen(self.server_us(self._monotonic_s()))

@@ -7,15 +7,16 @@ backends and 4 models its writer takes 50 to 100 ms a page, this one 8, in piece
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
 
-from router.telemetry.journal import AttemptRecord
+from router.telemetry.formats import Format, exemplar
+from router.telemetry.gen_ai import GenAi
+from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
 from router.telemetry.metrics import DIRECTIONS, METRICS, REFUSED_BY_NOBODY, SPECS, GaugeSample, MetricSpec
@@ -34,13 +35,18 @@ class Histogram:
     """Counts per bucket, not cumulated. Values are noted as they come, and counted when there are many or somebody
     reads: sorted, a whole batch takes as many steps as there are buckets."""
 
-    __slots__ = ("bounds", "counts", "noted", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "noted", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
         self.noted: list[float] = []
+        self.exemplars: dict[int, tuple[str, float, float]] = {}  # by bucket: trace, value, moment
+
+    def show(self, trace_id: str, value: float, at_s: float) -> None:
+        """Keep the trace as the exemplar of its bucket."""
+        self.exemplars[bisect_left(self.bounds, value)] = (trace_id, value, at_s)
 
     def note(self, values: list[float]) -> None:
         self.noted += values
@@ -109,6 +115,7 @@ class Metrics:
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._series = _Series()
+        self._gen_ai = GenAi(self._series.histogram)
         self._sources: list[Source] = []
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -128,11 +135,17 @@ class Metrics:
         cell.requests += len(records)
         cell.duration.note(list(map(_duration_s, records)))
         cell.ttft.note(kind.ttfts_s)
+        itls_s: list[float] = []
         if kind.stream:
             pauses = [(r.duration_s - r.ttft_s, r.output_tokens - 1) for r in records if r.ttft_s is not None]
-            cell.itl.note([max(0.0, pause_s) / number for pause_s, number in pauses if number > 0])
+            itls_s = [max(0.0, pause_s) / number for pause_s, number in pauses if number > 0]
+            cell.itl.note(itls_s)
             for action in filter(None, map(_repetition, records)):
                 series.repetitions[model, action] = series.repetitions.get((model, action), 0) + 1
+        asked = kind.model if kind.model in self._labels.known else self._labels.model(kind.model)
+        first_tokens = self._gen_ai.fold(kind, asked or "", model, itls_s)
+        for traced in filter(_traced, records) if kind.ttfts_s else ():
+            _show(traced, cell.ttft, first_tokens)
         cell.wait.note(list(filter(None, map(_wait_s, records))))
         tokens = cell.tokens
         tokens[0] += kind.prompt_tokens
@@ -168,7 +181,7 @@ class Metrics:
                 at = labels.index("backend")
                 series.histograms[name] = {k: v for k, v in children.items() if k[at] not in gone}
 
-    def render(self) -> Iterator[bytes]:
+    def render(self, form: Format = Format.TEXT) -> Iterator[bytes]:
         """The page in pieces, one for each metric, so that the caller can let others run in between."""
         scalars: dict[str, list[GaugeSample]] = {}
         for samples in (self._counters(), *(source() for source in self._sources)):
@@ -176,16 +189,15 @@ class Metrics:
                 scalars.setdefault(sample.name, []).append(sample)
         for spec in METRICS:
             if spec.kind == "histogram":
-                lines = self._histogram_lines(spec)
+                lines = self._histogram_lines(spec, exemplars=form is Format.OPENMETRICS)
             else:
                 found = scalars.get(spec.name, ())
                 lines = [f"{spec.name}{_labels(spec.labels, s.labels)} {_number(s.value)}" for s in found]
             if lines:
-                lines = [f"# HELP {spec.name} {spec.help}", f"# TYPE {spec.name} {spec.kind}", *lines, ""]
-                yield "\n".join(lines).encode()
-        yield generate_latest(self._process)
+                yield "\n".join([*form.heading(spec.name, spec.kind, spec.help), *lines, ""]).encode()
+        yield form.foreign(self._process)
 
-    def _histogram_lines(self, spec: MetricSpec) -> list[str]:
+    def _histogram_lines(self, spec: MetricSpec, *, exemplars: bool) -> list[str]:
         """Children without any value have no lines."""
         lines: list[str] = []
         name = spec.name
@@ -196,9 +208,10 @@ class Metrics:
             start = f"{name}_bucket{labels[:-1]},"
             count = 0
             before = len(lines)
-            for bound, here in zip(bounds, child.counts, strict=True):
+            shown = {n: exemplar(*found) for n, found in child.exemplars.items()} if exemplars else {}
+            for number, (bound, here) in enumerate(zip(bounds, child.counts, strict=True)):
                 count += here
-                lines.append(f"{start}{bound} {count}")
+                lines.append(f"{start}{bound} {count}{shown.get(number, '')}")
             if count:
                 lines += (f"{name}_sum{labels} {_number(child.total)}", f"{name}_count{labels} {count}")
             else:
@@ -259,6 +272,17 @@ class Metrics:
             tokens=series.tokens.setdefault((model, region), [0, 0, 0]),
         )
         return cell
+
+
+def _traced(record: Record) -> bool:
+    """Its trace can be found: it was exported, or is that of a client."""
+    return record.trace_id is not None and (record.trace is None or record.trace.exported)
+
+
+def _show(record: Record, *first_tokens: Histogram | None) -> None:
+    for histogram in first_tokens:
+        if histogram is not None and record.trace_id is not None and record.ttft_s is not None:
+            histogram.show(record.trace_id, record.ttft_s, record.arrival_s + record.ttft_s)
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from router.core.decisions import Candidate
 from router.core.limits import NAMES
 from router.core.types import Value
 from router.telemetry.text import TEXT_MAX, clean
+from router.telemetry.traces import Trace
 from router.telemetry.writer import LineWriter
 
 #: Records that keep the candidates of their decision: with many backends these take more memory than all the rest.
@@ -31,8 +32,9 @@ RETRIES = ("retry", "continue", "hedge")
 REFUSED = "refused"
 LIMITS = (*NAMES, "store")
 #: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.
-_PART_TEXT_MAX = 96
+_PART_TEXT_MAX = 92
 _PARTS_MAX = 12
+_SPAN_ID = 16
 _BLOCKS_MAX = 1024
 LINE_BYTES_MAX = 64 * 1024
 SUBSCRIBERS_MAX = 32
@@ -57,6 +59,7 @@ class AttemptRecord(Value):
     fault: str | None = None  # that it met on purpose: see upstream/chaos.py
     connect_s: float | None = None  # to open a connection; None: one was open
     first_byte_s: float | None = None  # from its start to the head of the backend's answer
+    span_id: str | None = None  # of its trace, while traces are exported
 
 
 class Record(Value, eq=False):
@@ -104,6 +107,7 @@ class Record(Value, eq=False):
     client_region: str | None = None  # where the client says it is
     admitted_s: float | None = None  # until it was read, its key known, and its cost reserved
     first_byte_s: float | None = None  # until the client was sent the head of an answer of a backend
+    trace: Trace | None = None  # while traces are exported
 
     @property
     def backend(self) -> str | None:
@@ -125,7 +129,10 @@ def as_document(record: Record) -> dict[str, Any]:
     document["region"] = _bounded(record.region)
     document["prefix_blocks"] = list(record.prefix_blocks[:_BLOCKS_MAX])
     document["attempts"] = [
-        {name: _bounded(value, _PART_TEXT_MAX) for name, value in to_builtins(attempt).items()}
+        {
+            name: _bounded(value, _SPAN_ID if name == "span_id" else _PART_TEXT_MAX)
+            for name, value in to_builtins(attempt).items()
+        }
         for attempt in record.attempts[-_PARTS_MAX:]
     ]
     return document
@@ -173,7 +180,7 @@ def _went_as_usual(record: Record) -> bool:
 
 
 _PLAIN_FIELDS = tuple(
-    name for name in Record.__struct_fields__ if name not in ("attempts", "candidates", "prefix_blocks")
+    name for name in Record.__struct_fields__ if name not in ("attempts", "candidates", "prefix_blocks", "trace")
 )
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 

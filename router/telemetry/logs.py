@@ -34,23 +34,28 @@ def redact(text: str) -> str:
     return _SECRETS.sub(lambda m: f"{m.group(1) or m.group(2) or m.group(3)}***", text)
 
 
-def access_json(record: Record, kind: RequestKind, generation: int) -> bytes:
-    """One line for one request."""
+def access_json(record: Record, kind: RequestKind, generation: int, router: str) -> bytes:
+    """One line for one request. ``generation`` of the configuration, and name of the router, are in each."""
     if not kind.line:
-        kind.line = _shared_json(kind, generation)
-    return b'{"ts":%.3f,"id":%b,"ttft_s":%b,"duration_s":%.4f,"prompt_tokens":%d,"output_tokens":%d,%b%b}\n' % (
+        kind.line = _shared_json(kind, generation, router)
+    return (
+        b'{"ts":%.3f,"level":"info","id":%b,"ttft_s":%b,"duration_s":%.4f,"prompt_tokens":%d,"output_tokens":%d,'
+        b'"cached_tokens":%b,"key_id":%b,%b%b}\n'
+    ) % (
         record.arrival_s + record.duration_s,
         orjson.dumps(clean(record.request_id)),
         b"null" if record.ttft_s is None else b"%.4f" % record.ttft_s,
         record.duration_s,
         record.prompt_tokens,
         record.output_tokens,
+        b"null" if record.cached_tokens is None else b"%d" % record.cached_tokens,
+        b"null" if record.key_id is None else orjson.dumps(clean(record.key_id, 64)),
         kind.line,
         _seldom_json(record) if record.wait_s or record.trace_id is not None or record.limit is not None else b"",
     )
 
 
-def _shared_json(kind: RequestKind, generation: int) -> bytes:
+def _shared_json(kind: RequestKind, generation: int, router: str) -> bytes:
     """The part of a line that all requests of one kind have in common."""
     document: dict[str, Any] = {
         "event": "request",
@@ -59,11 +64,13 @@ def _shared_json(kind: RequestKind, generation: int) -> bytes:
         "method": clean(kind.method, 16),
         "path": clean(kind.path),
         "model": clean(kind.model) if kind.model is not None else None,
+        "region": clean(kind.region) or None,
         "backend": clean(kind.backend) or None,
         "attempts": kind.attempts,
         "tenant": clean(kind.tenant),
         "stream": kind.stream,
-        "gen": generation,
+        "router": router,
+        "config_generation": generation,
     }
     if kind.error is not None:
         document["error"] = clean(kind.error)
@@ -78,16 +85,16 @@ def _seldom_json(record: Record) -> bytes:
     if record.wait_s > 0:
         document["wait_s"] = round(record.wait_s, 4)
     if record.limit is not None:
-        named = {"limit": record.limit, "plan": record.plan, "key_id": record.key_id}
-        document |= {name: clean(text, 64) for name, text in named.items() if text is not None}
+        named = {"limit": record.limit, "limit_scope": record.limit_scope, "plan": record.plan}
+        document |= {name: clean(text, 48) for name, text in named.items() if text is not None}
     if record.trace_id is not None:
         document["trace_id"] = clean(record.trace_id, 64)
     return b"," + orjson.dumps(document)[1:-1] if document else b""
 
 
-def access_text(record: Record, kind: RequestKind, generation: int) -> bytes:
+def access_text(record: Record, kind: RequestKind, generation: int, router: str) -> bytes:
     """The same for a terminal."""
-    del kind, generation
+    del kind, generation, router
     at = time.strftime("%H:%M:%S", time.localtime(record.arrival_s + record.duration_s))
     ttft = f" ttft {record.ttft_s * 1000:.0f} ms" if record.ttft_s is not None else ""
     tries = f" attempts {len(record.attempts)}" if len(record.attempts) > 1 else ""

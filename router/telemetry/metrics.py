@@ -10,6 +10,7 @@ from router.core.continuable import REASONS
 from router.core.health import State
 from router.core.outcomes import Outcome
 from router.core.scopes import SCOPES
+from router.telemetry.gen_ai import TOKEN_TYPES
 from router.telemetry.history import KINDS
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
 
@@ -27,8 +28,12 @@ _TOKENS_S = (0.001, *_steps(-3)[3:], *_steps(-2), 0.1, 0.125, 0.16, 0.2, 0.5, 1.
 _OWN_SHARE_S = (*_steps(-4)[::2], *_steps(-3)[::2], 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _ROUGHLY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-#: https://prometheus.io/docs/instrumenting/exposition_formats/
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Those of the conventions.
+_GEN_AI_S = tuple(0.01 * 2**n for n in range(14))
+_GEN_AI_FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_GEN_AI_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_GEN_AI_TOKENS = tuple(float(4**n) for n in range(14))
+_GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
 
 
 class MetricSpec(NamedTuple):
@@ -46,6 +51,8 @@ _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 #: The scope of a refusal that no limit is the reason of.
 REFUSED_BY_NOBODY = "none"
 DIRECTIONS = ("prompt", "output", "cached")
+#: Why spans are lost.
+DROPPED = ("queue_full", "rejected", "refused", "unreachable")
 
 
 METRICS: tuple[MetricSpec, ...] = (
@@ -139,6 +146,35 @@ METRICS: tuple[MetricSpec, ...] = (
         ("limit", "scope"),
         "Requests refused because a limit was used up, by whose it was; store: the store was away and on_down is deny.",
         values=(("limit", LIMITS), ("scope", (*(scope.name for scope in SCOPES), REFUSED_BY_NOBODY))),
+    ),
+    MetricSpec(
+        "gen_ai_server_request_duration_seconds",
+        "histogram",
+        (*_GEN_AI_LABELS, "error_type"),
+        "From arrival to the last byte of the answer. As OpenTelemetry's conventions have it.",
+        _GEN_AI_S,
+    ),
+    MetricSpec(
+        "gen_ai_server_time_to_first_token_seconds",
+        "histogram",
+        _GEN_AI_LABELS,
+        "From arrival to the first content token, of streams that went well. As OpenTelemetry's conventions have it.",
+        _GEN_AI_FIRST_S,
+    ),
+    MetricSpec(
+        "gen_ai_server_time_per_output_token_seconds",
+        "histogram",
+        _GEN_AI_LABELS,
+        "Mean time between two output tokens, of streams that went well. As OpenTelemetry's conventions have it.",
+        _GEN_AI_TOKEN_S,
+    ),
+    MetricSpec(
+        "gen_ai_client_token_usage",
+        "histogram",
+        (*_GEN_AI_LABELS, "gen_ai_token_type"),
+        "Tokens of a request that went well. As OpenTelemetry's conventions have it.",
+        _GEN_AI_TOKENS,
+        values=(("gen_ai_token_type", TOKEN_TYPES),),
     ),
     MetricSpec(
         "router_inflight", "gauge", ("region", "backend"), "Attempts this router has in flight, streams included."
@@ -259,6 +295,14 @@ METRICS: tuple[MetricSpec, ...] = (
         ("file",),
         "Lines lost because writing was too slow, or failed.",
         values=(("file", ("log", "journal")),),
+    ),
+    MetricSpec("router_spans_sent_total", "counter", (), "Spans that the collector of traces has taken."),
+    MetricSpec(
+        "router_spans_dropped_total",
+        "counter",
+        ("reason",),
+        "Spans that were lost: too many waited, the collector took only some of a batch, refused it, or was away.",
+        values=(("reason", DROPPED),),
     ),
     MetricSpec("router_workers", "gauge", (), "Worker processes that serve clients."),
     MetricSpec("router_worker_deaths_total", "counter", (), "Worker processes that died and were replaced."),

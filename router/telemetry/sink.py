@@ -19,6 +19,7 @@ from router.telemetry.logs import access_json, access_text
 from router.telemetry.metrics import GaugeSample
 from router.telemetry.minutes import Minutes
 from router.telemetry.stats import Stats
+from router.telemetry.tracing import Tracing
 from router.telemetry.writer import LineWriter
 
 _FLUSH_S = 0.1
@@ -31,7 +32,8 @@ _LAG_WINDOW_S = 10.0
 class Telemetry:
     """``journal``, ``metrics`` and ``stats`` may be read at any time; ``flush`` first to see the very last requests.
 
-    ``access`` takes a line per request; None: no access log. ``generation`` of the configuration goes into each line.
+    ``access`` takes a line per request; None: no access log. ``generation`` of the configuration and the name of the
+    ``router`` are in each line.
     """
 
     def __init__(
@@ -42,13 +44,16 @@ class Telemetry:
         *,
         access: LineWriter | None = None,
         human: bool = False,
+        router: str = "router",
         now_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self.journal = journal
         self.metrics = metrics
         self.stats = stats
         self.minutes = Minutes(now_s)
+        self.tracing = Tracing()
         self.generation = 1
+        self._router = router
         self._access = access
         self._access_line = access_text if human else access_json
         self._now_s = now_s
@@ -84,12 +89,15 @@ class Telemetry:
         if not records:
             return
         kinds = kinds_of(records)
+        if self.tracing.on:
+            self.tracing.offer(records)
         for kind in dict.fromkeys(kinds):
             self.metrics.fold(kind)
             self.stats.fold(kind)
             self.minutes.fold(kind)
         if self._access is not None:
-            self._access.put(b"".join(map(self._access_line, records, kinds, repeat(self.generation))))
+            about = repeat(self.generation), repeat(self._router)
+            self._access.put(b"".join(map(self._access_line, records, kinds, *about)))
         self.journal.settle(records, rush=rush)
 
     def loop_lag_s(self) -> float:
@@ -110,7 +118,7 @@ class Telemetry:
             self._schedule(loop)
 
     def _samples(self) -> list[GaugeSample]:
-        samples = [GaugeSample("router_loop_lag_seconds", (), self.loop_lag_s())]
+        samples = [GaugeSample("router_loop_lag_seconds", (), self.loop_lag_s()), *self.tracing.samples()]
         if self._access is not None:
             samples.append(GaugeSample("router_log_lines_dropped_total", ("log",), self._access.dropped))
         if self.journal.file is not None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from router.core.outcomes import CONSEQUENCES, OnHealth, Outcome
 from router.errors import CODES, Blame
+from router.telemetry.journal import Record
 from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER, Labels
 
@@ -177,7 +178,7 @@ class Stats:
         return tenant
 
 
-def is_error(kind: RequestKind) -> bool:
+def is_error(kind: RequestKind | Record) -> bool:
     """These requests failed for a reason that is not the client's."""
     if kind.error is None:
         return kind.cause in _FAULTY

@@ -64,6 +64,7 @@ class Parent:
             self._manager.stopping(timeouts.lead + timeouts.drain + STOP_S)
             self._listeners.clients.close()
             _log.info("draining %d worker(s)", len(self._crew.links()))
+        _log.info("router %s has stopped", self._reloader.config.router.name)
 
     async def _start(self) -> None:
         config = self._reloader.config

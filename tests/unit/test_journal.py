@@ -117,7 +117,7 @@ def test_the_document_of_a_record_is_json_and_whole() -> None:
         prefix_blocks=(1, 2),
     )
     document = orjson.loads(orjson.dumps(as_document(record)))
-    assert set(Record.__struct_fields__) - {"candidates"} <= set(document)
+    assert set(Record.__struct_fields__) - {"candidates", "trace"} <= set(document)
     assert (document["backend"], document["region"]) == ("us/a", "us")
     assert document["attempts"][1]["kind"] == "retry"
     assert decision_document(record) == {
@@ -138,20 +138,20 @@ HOSTILE = 'x\n{"event":"request","id":"forged"}\r\x1b[2J\x1b]0;t\x07\x9b31m\u202
 @given(st.text(max_size=300))
 def test_no_text_of_a_client_breaks_a_line(text: str) -> None:
     record = Record(text, 1.0, model=text, path=text, tenant=text, method=text, trace_id=text, served_model=text + "x")
-    line = logs.access_json(record, *kinds_of([record]), 1)
+    line = logs.access_json(record, *kinds_of([record]), 1, "edge-1")
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     document = orjson.loads(line)
     assert all(value.isprintable() for value in document.values() if isinstance(value, str))
     assert len(line) < 6000
-    human = logs.access_text(record, *kinds_of([record]), 1).decode()
+    human = logs.access_text(record, *kinds_of([record]), 1, "edge-1").decode()
     assert human.endswith("\n")
     assert human[:-1].isprintable()
 
 
 def test_a_forged_line_stays_inside_its_field() -> None:
     record = Record(HOSTILE, 1.0)
-    line = logs.access_json(record, *kinds_of([record]), 1)
+    line = logs.access_json(record, *kinds_of([record]), 1, "edge-1")
     assert line.count(b"\n") == 1
     assert b"\x1b" not in line
     assert orjson.loads(line)["id"].startswith("x�{")
@@ -160,7 +160,7 @@ def test_a_forged_line_stays_inside_its_field() -> None:
 def test_a_line_for_a_usual_request_is_short() -> None:
     record = Record("req-1234567890", 1795226300.4, model="llama-3.1-8b", path="/v1/chat/completions", status=200)
     record.attempts = [AttemptRecord("us-east/a", "us-east")]
-    assert len(logs.access_json(record, *kinds_of([record]), 1)) < 400
+    assert len(logs.access_json(record, *kinds_of([record]), 1, "edge-1")) < 450
 
 
 SECRETS = [
@@ -293,11 +293,13 @@ def filled(kind: type[Any], character: str, **given: Any) -> Any:
 @pytest.mark.parametrize("character", ["x", "\0", "\u2028", "ü", "\ud800", "\U0001f600", '"', "\\", "\n"], ids=ascii)
 def test_no_line_is_long_whatever_a_record_holds(character: str) -> None:
     attempts = [filled(AttemptRecord, character)] * 100
-    record = filled(Record, character, attempts=attempts, candidates=(), prefix_blocks=(2**32 - 1,) * 50_000)
+    record = filled(
+        Record, character, trace=None, attempts=attempts, candidates=(), prefix_blocks=(2**32 - 1,) * 50_000
+    )
     line = orjson.dumps(as_document(record))
     assert len(line) <= LINE_BYTES_MAX
     assert orjson.loads(line).keys() == as_document(Record("id", 0.0)).keys()
     (kind,) = kinds_of([record])
-    for made in (logs.access_json(record, kind, 1), logs.access_text(record, kind, 1)):
+    for made in (logs.access_json(record, kind, 1, "edge-1"), logs.access_text(record, kind, 1, "edge-1")):
         assert len(made) <= 8192
         assert made.count(b"\n") == 1

@@ -18,7 +18,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 def test_names_follow_the_rules() -> None:
     assert len(SPECS) == len(METRICS)
     for spec in METRICS:
-        assert re.fullmatch(r"router_[a-z_]+", spec.name), spec.name
+        assert re.fullmatch(r"(router|gen_ai)_[a-z_]+", spec.name), spec.name
         assert spec.name.endswith("_total") == (spec.kind == "counter"), spec.name
         assert bool(spec.buckets) == (spec.kind == "histogram"), spec.name
         assert list(spec.buckets) == sorted(set(spec.buckets)), spec.name
@@ -28,8 +28,8 @@ def test_names_follow_the_rules() -> None:
 def test_the_document_is_the_table() -> None:
     text = (DOCS / "metrics.md").read_text()
     assert table() in text
-    mentioned = set(re.findall(r"router_[a-z_]+", text))
-    known = set(SPECS) | {f"{name}_bucket" for name in SPECS}
+    mentioned = set(re.findall(r"(?:router|gen_ai)_[a-z_]+", text))
+    known = set(SPECS) | {f"{name}_bucket" for name in SPECS} | {label for spec in METRICS for label in spec.labels}
     assert mentioned <= known
 
 

@@ -78,7 +78,7 @@ def test_every_request_has_one_line_and_one_entry_in_the_file(tmp_path: Path) ->
     lines = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
     assert [line["id"] for line in lines] == [f"id-{n}" for n in range(600)]
     assert lines[5]["cause"] == "client_gone"
-    assert all(line["gen"] == 7 for line in lines)
+    assert all(line["config_generation"] == 7 for line in lines)
     entries = [orjson.loads(line) for line in (tmp_path / "journal").read_bytes().splitlines()]
     assert len(entries) == 600
     assert entries[0]["prefix_blocks"] == [1, 2**32 - 1]

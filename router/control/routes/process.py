@@ -16,7 +16,7 @@ from router.control.replies import reply
 from router.control.route import DOCUMENT, V1, Param, Route
 from router.errors import RouterError
 from router.telemetry import minutes
-from router.telemetry.metrics import CONTENT_TYPE
+from router.telemetry.formats import format_for
 from router.telemetry.stats import WINDOW_S_MAX, Window
 
 
@@ -35,11 +35,11 @@ async def readyz(request: web.Request, control: ControlPlane) -> web.StreamRespo
 
 async def metrics(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     control.telemetry.flush()
-    pieces = []
-    for piece in control.telemetry.metrics.render():
+    pieces, form = [], format_for(request.headers.get("Accept", ""))
+    for piece in control.telemetry.metrics.render(form):
         pieces.append(piece)
         await asyncio.sleep(0)
-    return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=b"".join(pieces), headers={"Content-Type": form.value})
 
 
 async def describe(request: web.Request, control: ControlPlane) -> web.StreamResponse:

@@ -32,7 +32,8 @@ from router.control.routes.events import EVENTS_MAX
 from router.control.routes.requests import REQUESTS_MAX
 from router.tasks import spawn
 from router.telemetry import minutes
-from router.telemetry.metrics import CONTENT_TYPE, SPECS, GaugeSample
+from router.telemetry.formats import format_for
+from router.telemetry.metrics import GaugeSample
 from router.telemetry.stats import WINDOW_S_MAX, Window
 from router.workers.admin import merge
 from router.workers.admin.faults import Faults
@@ -209,17 +210,14 @@ async def _readyz(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 async def _metrics(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     answers = await fanout.all(request)
-    pages = {link.index: answer.body.decode() for link, answer in answers}
+    pages, form = (
+        {link.index: answer.body.decode() for link, answer in answers},
+        format_for(request.headers.get("Accept", "")),
+    )
     deaths = GaugeSample("router_worker_deaths_total", (), fanout.deaths())
-    own = "".join(map(_lines, (deaths, *reload_samples(fanout.reloader))))
-    page = await asyncio.to_thread(merge.metrics, pages)
-    return web.Response(body=(page + own).encode(), headers={"Content-Type": CONTENT_TYPE})
-
-
-def _lines(sample: GaugeSample) -> str:
-    """A metric that only the parent knows."""
-    name, spec = sample.name, SPECS[sample.name]
-    return f"# HELP {name} {spec.help}\n# TYPE {name} {spec.kind}\n{name} {sample.value + 0!r}\n"
+    own = (deaths, *reload_samples(fanout.reloader))
+    page = await asyncio.to_thread(merge.metrics, pages, own, form)
+    return web.Response(body=page.encode(), headers={"Content-Type": form.value})
 
 
 async def _describe(fanout: Fanout, request: web.Request) -> web.StreamResponse:

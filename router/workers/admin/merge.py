@@ -10,7 +10,8 @@ from router.control.filters import SUMMARY_ORDERS
 from router.control.views import region_summary
 from router.core.health import State
 from router.core.traits import Continues
-from router.telemetry.metrics import ACROSS_WORKERS
+from router.telemetry.formats import END, Format
+from router.telemetry.metrics import ACROSS_WORKERS, SPECS, GaugeSample
 
 Document = dict[str, Any]
 
@@ -115,14 +116,17 @@ def events(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
     return sorted(every.values(), key=lambda e: float(e["at_s"]), reverse=True)[:limit]
 
 
-def metrics(pages: Mapping[int, str]) -> str:
-    """The pages of the workers, by their number, as one page; see ``ACROSS_WORKERS``."""
+def metrics(pages: Mapping[int, str], own: Iterable[GaugeSample] = (), form: Format = Format.TEXT) -> str:
+    """The pages of the workers, by their number, as one page; see ``ACROSS_WORKERS``. ``own``: what only the process in
+    front of them knows."""
     comments: dict[str, list[str]] = {}
     lines: dict[str, list[str]] = {}
     merged: dict[str, dict[str, float]] = {}
     for worker, page in pages.items():
         family = ""
         for line in page.splitlines():
+            if line.startswith("# EOF"):
+                break
             if line.startswith("# "):
                 kind, family, _ = line[2:].split(" ", 2)
                 known = comments.setdefault(family, [])
@@ -138,7 +142,10 @@ def metrics(pages: Mapping[int, str]) -> str:
     for family, values in merged.items():
         lines[family] = [f"{series} {value!r}" for series, value in values.items()]
     parts = ["\n".join([*comments[family], *lines[family]]) for family in comments if family in lines]
-    return "\n".join(parts) + "\n"
+    for sample in own:
+        spec = SPECS[sample.name]
+        parts += [*form.heading(spec.name, spec.kind, spec.help), f"{spec.name} {sample.value + 0!r}"]
+    return "\n".join(parts) + "\n" + (END if form is Format.OPENMETRICS else "")
 
 
 def _labelled(line: str, worker: int) -> str:
