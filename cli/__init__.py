@@ -6,6 +6,7 @@ client         HTTP towards a running router, standard library only
 output         the terminal: tables, JSON, width, colours
 units          numbers as people read them
 charts         bars and sparklines
+measurements   what a running router knows and has recorded, for replay and plan
 region_states  how regions and backends are, in a word
 region_tables  tables of regions and backends, and all facts about one
 confirm        what a command would take away, and whether that is meant

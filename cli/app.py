@@ -23,6 +23,7 @@ from cli.commands import (
     explain,
     keys,
     operators,
+    plan,
     policies,
     quota,
     regions,
@@ -94,6 +95,7 @@ def build() -> typer.Typer:
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
     app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
     app.command("replay", rich_help_panel="Try out")(replay.command)
+    app.command("plan", rich_help_panel="Try out")(plan.command)
     app.command("bench", rich_help_panel="Try out")(bench.command)
     return app
 

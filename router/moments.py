@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-_SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?([smhdwy]?)", re.ASCII)
+_SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?(ms|[smhdwy]?)", re.ASCII)
 #: The seconds of a unit; none is seconds.
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+_UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 #: A century: who writes more has made a mistake.
 SPAN_S_MAX = 100 * 365 * 86_400.0
 
 
 def span_s(text: str) -> float | None:
-    """``30s``, ``5m``, ``2h``, ``1d``, ``2w``, ``1y`` or plain seconds. None: it is not such a span."""
+    """``500ms``, ``30s``, ``5m``, ``2h``, ``1d``, ``2w``, ``1y`` or plain seconds. None: it is not such a span."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         return None

@@ -25,5 +25,10 @@ world        many engines and the production router core in virtual time
 workloads    made-up traffic
 traces       recorded traffic
 replay       one trace under several policies, with intervals
+recording    what really ran: the attempts in a journal
+calibration  engine profiles fitted to them
+cache_size   the KV cache, by what was found in it
+measured     a world out of what a running router knows, and what if it were another one
+planning     how many backends where, by search
 loadgen      load on any OpenAI endpoint
 """

@@ -34,6 +34,8 @@ class Arrival:
     region: str | None = None  # where its client is; None: anywhere, by session
     tenant: str = "anonymous"
     residency: frozenset[str] | None = None
+    model: str = ""  # empty: the one of the world
+    stream: bool = True  # its first token was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,30 @@ def _read_mooncake(path: Path, lines: Iterable[str], limit: int | None) -> Trace
 
 
 def _read_journal(path: Path, lines: Iterable[str], limit: int | None) -> Trace:
+    return journal_trace(path, _objects(path, lines), limit)
+
+
+def journal_records(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a journal's file. Raises TraceError."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", errors="strict") as file:
+            head = file.readline()
+            file.seek(0)
+            if _reader_for(path, head) is not _read_journal:
+                raise TraceError(f"{path}: no journal of this router")
+            return [value for _, value in _objects(path, file)]
+    except UnicodeDecodeError:
+        raise TraceError(f"{path}: not a text file") from None
+    except OSError as exc:
+        raise TraceError(f"{path}: {exc.strerror}") from None
+
+
+def journal_trace(path: Path, records: Iterable[tuple[int, dict[str, Any]]], limit: int | None = None) -> Trace:
+    """The requests of numbered records. ``path`` is where they are from, for people. Raises TraceError."""
     builder = _Builder(limit)
     sizes = []
-    for number, value in _objects(path, lines):
+    for number, value in records:
         try:
             residency = value.get("residency")
             blocks = tuple(int(b) for b in value.get("prefix_blocks") or ())
@@ -184,6 +207,8 @@ def _read_journal(path: Path, lines: Iterable[str], limit: int | None) -> Trace:
                 session=str(blocks[-1]) if blocks else str(number),
                 tenant=str(value.get("tenant") or "anonymous"),
                 residency=frozenset(residency) if residency is not None else None,
+                model=str(value.get("served_model") or value.get("model") or ""),
+                stream=value.get("ttft_s") is not None,
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise TraceError(f"{path}:{number}: {exc!r}") from None
@@ -192,4 +217,21 @@ def _read_journal(path: Path, lines: Iterable[str], limit: int | None) -> Trace:
     size = max(1, round(median(sizes))) if sizes else 64
     # A block stands for a fixed number of bytes; in tokens that is about the same for all.
     builder.arrivals = [replace(a, blocks=a.blocks[: a.prompt_tokens // size]) for a in builder.arrivals]
-    return builder.trace(path, size, "journal of this router")
+    return _with_answers(builder.trace(path, size, "journal of this router"))
+
+
+def _with_answers(trace: Trace) -> Trace:
+    """A journal tells no blocks of answers. But a later prompt that begins with a whole earlier one goes on with the
+    answer to that: its engine had it in the cache."""
+    arrivals, size = list(trace.arrivals), trace.block_tokens
+    open_: dict[int, int] = {}  # last block of a prompt -> its place
+    for number, arrival in enumerate(trace.arrivals):
+        for i, block in enumerate(arrival.blocks[:-1]):
+            place = open_.get(block)
+            if place is not None and len(arrivals[place].blocks) == i + 1:
+                earlier = arrivals[open_.pop(block)]
+                whole = (earlier.prompt_tokens + earlier.output_tokens) // size
+                arrivals[place] = replace(earlier, answer_blocks=arrival.blocks[i + 1 : whole])
+        if arrival.blocks:
+            open_[arrival.blocks[-1]] = number
+    return replace(trace, arrivals=tuple(arrivals))

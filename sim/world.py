@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Any
+from zlib import crc32
 
 from router.core.course import Course
 from router.core.decisions import Wait
@@ -136,7 +137,7 @@ class World:
         self._open = 0
         self._specs = [m.spec for m in plan.machines]
         self.machines = {m.spec.name: _Machine(m, block_tokens) for m in plan.machines}
-        self.sites = {region: _Router(region, plan, policy, self._rng, self) for region in plan.regions}
+        self.sites = {region: _Router(region, plan, policy, self._rng, self) for region in plan.homes}
         for site in self.sites.values():
             site.fleet.apply(self._specs, 0.0)
 
@@ -179,7 +180,7 @@ class World:
         site = self.sites[self.plan.home_of(arrival.region, arrival.session)]
         request = Request(
             request_id=str(len(self.flows)),
-            model=self.plan.model,
+            model=(arrival.model if self.plan.many_models else "") or self.plan.model,
             tenant=arrival.tenant,
             prompt_tokens=arrival.prompt_tokens,
             max_output_tokens=arrival.output_tokens,
@@ -224,6 +225,9 @@ class World:
         way_s = self._way_s(flow.site, machine)
         if now_s - backend.last_end_s > self.plan.params.warm_s:
             way_s += self.plan.rtt_s[flow.site.region, machine.region]  # a new connection
+        if scatter_s := machine.plan.scatter_s:
+            # The same request meets the same chance in every world, so that worlds can be compared.
+            way_s += scatter_s[crc32(flow.request.request_id.encode()) % len(scatter_s)]
         self._push(now_s + way_s, self._submit, flow, lease)
         self._push(now_s + self.plan.first_token_timeout_s, self._late, flow, lease)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from router.core.cost import distance_rtt_s
@@ -19,6 +19,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class MachinePlan:
     spec: BackendSpec
     profile: Profile
+    #: what first tokens take on top by chance: each request meets one of these
+    scatter_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,23 @@ class WorldPlan:
     params: Params = field(default_factory=Params)
     #: prefixes of other routers are told to every policy, also to those whose original hears of none
     tell_all: bool = False
+    #: where routers stand; empty: one in each region
+    routers: tuple[str, ...] = ()
+    #: requests ask for the model that the trace names, where it names one
+    many_models: bool = False
 
     @property
     def regions(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(m.spec.region.name for m in self.machines))
 
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The places of the routers."""
+        return self.routers or self.regions
+
     def home_of(self, region: str | None, session: str) -> str:
         """The region whose router a client asks: its own if that is known, else one that its session stands for."""
-        regions = self.regions
+        regions = self.homes
         if region in regions:
             return region
         shares = [self.shares.get(r, 0.0 if self.shares else 1.0) for r in regions]
@@ -88,5 +99,7 @@ def configured_world(specs: Sequence[BackendSpec], profile: str | Profile) -> Wo
             far_s = distance_rtt_s(at, to, params) if at is not None and to is not None else params.rtt_unknown_s
             distances[a, b] = params.rtt_same_region_s if a == b else far_s if known else params.rtt_unknown_s
     model = next((m for s in specs for m in s.models), "model")
-    machines = tuple(MachinePlan(s, chosen) for s in specs if not s.models or model in s.models)
+    # One that names no models is taken to have the one that is asked for.
+    serving = [replace(s, models=s.models or (model,)) for s in specs if not s.models or model in s.models]
+    machines = tuple(MachinePlan(s, chosen) for s in serving)
     return WorldPlan(machines, distances, model)

@@ -23,6 +23,7 @@ chaos     injected faults
 chat      one prompt and its answer
 demo      a small world on this machine
 sim       simulated engines
-replay    a trace under other policies
+replay    a trace under other policies, or the journal on another fleet
+plan      how many backends where
 bench     load on an endpoint
 """

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from cli import units
+from cli.commands.replay import Add, Without
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.decision_view import DecisionTable, changes, chosen
+from cli.decision_view import DecisionTable, changes, chosen, in_seconds
 from cli.errors import CliError, Exit
 from cli.output import dotted, escape
 from cli.waterfall import waterfall
@@ -23,6 +24,7 @@ class ExplainOptions:
     request_id: str | None
     dry_run: Json
     as_json: bool
+    what_if: Json = field(default_factory=dict)
 
 
 def command(
@@ -37,16 +39,28 @@ def command(
     ] = None,
     residency: Annotated[list[str] | None, typer.Option(help="Only this jurisdiction; may be repeated.")] = None,
     policy: Annotated[str | None, typer.Option(help="Another policy than the router's.")] = None,
+    without: Without = None,
+    add: Add = None,
+    scale: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="As if there were this many times as many requests.")
+    ] = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Why a request went where it went. With --model: where a prompt would go now; nothing is sent."""
+    """Why a request went where it went. With --model: where a prompt would go now; nothing is sent.
+
+    With --without, --add or --scale the decision is taken again as if that were so. Nothing of the fleet changes.
+    """
     asked: Json = {"model": model, "max_tokens": max_tokens, "region": region, "residency": residency, "policy": policy}
     asked["from"] = from_region
+    what_if: Json = {"without": without, "add": add, "scale": scale}
     dry_run: Json = {name: value for name, value in asked.items() if value}
     dry_run["messages"] = [{"role": "user", "content": prompt}]
-    context(ctx, admin_url, admin_token).run(run_explain, ExplainOptions(request_id, dry_run, as_json))
+    context(ctx, admin_url, admin_token).run(
+        run_explain,
+        ExplainOptions(request_id, dry_run, as_json, {name: value for name, value in what_if.items() if value}),
+    )
 
 
 def run_explain(ctx: Context, options: ExplainOptions) -> None:
@@ -60,7 +74,7 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
     asked = options.dry_run
     if options.request_id is not None:
         asked = {"request_id": request_id_of(ctx, options.request_id)}
-    answer = ctx.admin.post("/admin/v1/explain", asked)
+    answer = ctx.admin.post("/admin/v1/explain", asked | options.what_if)
     if options.as_json:
         ctx.out.json(answer)
         return
@@ -72,6 +86,22 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
             ctx.out.line(waterfall(record))
             ctx.out.line("")
     print_decision(ctx, answer["decision"])
+    if "what_if" in answer:
+        print_what_if(ctx, answer["what_if"])
+
+
+def print_what_if(ctx: Context, what_if: Json) -> None:
+    """The decision as it would have been, and what that would have cost."""
+    again = what_if["decision"]
+    ctx.out.line("")
+    ctx.out.line(f"[bold]{escape(what_if['says'])}[/]")
+    ctx.out.line("")
+    print_decision(ctx, again)
+    if again.get("was") == again.get("backend"):
+        ctx.out.line("It would go where it went.")
+    elif again.get("worse_s") is not None and in_seconds(again):
+        worse_s = again["worse_s"]
+        ctx.out.line(f"That costs {units.seconds(abs(worse_s))} {'more' if worse_s >= 0 else 'less'} than it did.")
 
 
 def request_id_of(ctx: Context, text: str) -> str:

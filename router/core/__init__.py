@@ -29,6 +29,7 @@ cost            the terms of a quote, in seconds
 refusal         whether to wait, else what is missing
 explain         why a decision was made
 elsewhere       the fleet as seen from another region
+what_if         a decision taken again as if the fleet were another one
 
 Backends:
 backend         what is in flight at one backend, what is known of it, what it costs
@@ -41,6 +42,7 @@ roll            every backend that the file and other sources name, and who of t
 leaving         backends that go away at a known time, and how their requests are handed over
 bulletin        what backends announce to their fleet
 common          what all backends share
+knowledge       what a fleet has learned, as plain values
 affinity        which backend knows the beginning of a prompt
 audit           whether counts agree with leases
 

@@ -67,20 +67,14 @@ def explain(decision: Decision) -> dict[str, Any]:
     loses against the chosen one, the worst first. ``to_win`` is what would have to change: see ``changes_to_win``.
     """
     chosen = decision.lease.backend if isinstance(decision, Dispatch) else None
-    candidates = decision.candidates
-    costs = {c.backend: c.cost_s for c in candidates if c.cost_s is not None}
-    best = min(costs.values(), default=0.0)
-    chosen_terms = next((dict(c.terms) for c in candidates if c.backend == chosen), {})
-    body: dict[str, Any] = {"candidates": [_candidate(c, chosen, best, chosen_terms) for c in candidates]}
+    body = explain_choice(decision.candidates, chosen)
     if isinstance(decision, Dispatch):
-        others = [cost for name, cost in costs.items() if name != chosen]
         body |= {
             "kind": "dispatch",
             "policy": decision.policy,
             "backend": chosen,
             "reason": decision.reason,
             "predicted_ttft_s": decision.lease.predicted_ttft_s,
-            "margin_s": _finite(min(others) - costs[chosen]) if others and chosen in costs else None,
         }
     elif isinstance(decision, Wait):
         body |= {
@@ -91,6 +85,19 @@ def explain(decision: Decision) -> dict[str, Any]:
         }
     else:
         body |= _reject(decision)
+    return body
+
+
+def explain_choice(candidates: Sequence[Candidate], chosen: str | None) -> dict[str, Any]:
+    """The candidates of a decision beside the one that was ``chosen``; with one, by how much less it costs than the
+    next."""
+    costs = {c.backend: c.cost_s for c in candidates if c.cost_s is not None}
+    best = min(costs.values(), default=0.0)
+    chosen_terms = next((dict(c.terms) for c in candidates if c.backend == chosen), {})
+    body: dict[str, Any] = {"candidates": [_candidate(c, chosen, best, chosen_terms) for c in candidates]}
+    if chosen is not None:
+        others = [cost for name, cost in costs.items() if name != chosen]
+        body["margin_s"] = _finite(min(others) - costs[chosen]) if others and chosen in costs else None
     return body
 
 

@@ -22,6 +22,7 @@ from cli.commands import (
     explain,
     keys,
     operators,
+    plan,
     quota,
     regions,
     routers,
@@ -184,6 +185,21 @@ CASES = [
         "explain req-1",
         "run_explain",
         explain.ExplainOptions("req-1", {"messages": [{"role": "user", "content": "Hello"}]}, as_json=False),
+    ),
+    (
+        "explain req-1 --without us-east --without eu-west/a --add us-west/z=us-west/a --scale 2 --json",
+        "run_explain",
+        explain.ExplainOptions(
+            "req-1",
+            {"messages": [{"role": "user", "content": "Hello"}]},
+            as_json=True,
+            what_if={"without": ["us-east", "eu-west/a"], "add": ["us-west/z=us-west/a"], "scale": 2.0},
+        ),
+    ),
+    (
+        "plan t.csv --growth 1.5 --target-ttft 300ms --percentile 99 --regions r.toml --limit 9 --most 4 --runs 7 --json",
+        "run_plan",
+        plan.PlanOptions(*("t.csv", 1.5, "300ms", 99.0, "r.toml", "h100-llama-3.1-8b", 9, 4, 7, 1, None), as_json=True),
     ),
     (
         "explain --model m --prompt p --region r --residency eu --residency us --policy p2c --max-tokens 9",

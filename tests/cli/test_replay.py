@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.journals import lived, slow_profile, small_plan, traffic
+
 ROOT = Path(__file__).parents[2]
 TRACES = ROOT / "tests" / "data" / "traces"
 
@@ -94,3 +96,68 @@ def test_refusals_say_what_is_wrong(args: tuple[str, ...], says: str) -> None:
     assert run.returncode == 2
     assert says in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """A journal, and what its router has learned."""
+    folder = tmp_path_factory.mktemp("journal")
+    learned, records = lived(small_plan(slow_profile()), traffic(5.0, 60.0))
+    (folder / "j.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (folder / "learned.json").write_text(json.dumps(learned))
+    return str(folder / "j.jsonl"), "--learned", str(folder / "learned.json")
+
+
+def test_a_journal_on_the_fleet_that_was_measured(files: tuple[str, ...]) -> None:
+    changes = ("--without", "us-east", "--add", "us-east/z=us-east/a", "--scale", "1.5")
+    run = router("replay", *files, *changes, "--json")
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert [row["row"] for row in told["rows"]] == [
+        "as recorded",
+        "replayed",
+        "without us-east",
+        "with us-east/z like us-east/a",
+        "1.5 times the requests",
+        "without us-east, with us-east/z like us-east/a, 1.5 times the requests",
+    ]
+    assert [row["measured"] for row in told["rows"]] == [True] + [False] * 5
+    assert told["error"]["worst"] <= told["error"]["max"] == 0.25
+    assert told["refused"] is None
+
+
+def test_the_table_begins_with_what_was_recorded(files: tuple[str, ...]) -> None:
+    run = router("replay", *files, "--without", "eu-central", "--policy", "nearest")
+    assert run.returncode == 0, run.stderr
+    first, second, *others = [line for line in run.stdout.splitlines() if " ms" in line or " s " in line][:4]
+    assert first.startswith("as recorded")
+    assert second.startswith("replayed")
+    assert others[0].startswith("policy nearest")
+    assert others[1].startswith("without eu-central")
+    for words in ("played again: off by", "± decode", "measured:", "assumed:"):
+        assert words in run.stdout
+
+
+def test_what_is_too_far_off_is_not_compared(files: tuple[str, ...]) -> None:
+    run = router("replay", *files, "--without", "us-east", "--max-error", "0.0001")
+    assert run.returncode == 1
+    assert "nothing is compared: playing what really ran is off by" in run.stderr
+    assert "as recorded" in run.stdout
+    assert "without us-east" not in run.stdout
+    as_json = router("replay", *files, "--max-error", "0.0001", "--json")
+    assert as_json.returncode == 1
+    assert "off by" in json.loads(as_json.stdout)["refused"]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--without", "mars"), "There is no backend or region 'mars'"),
+        (("--add", "us-east/z"), "NEW=LIKE"),
+        (("--regions", "regions.toml"), "assumed engines"),
+    ],
+)
+def test_wrong_changes_are_told(files: tuple[str, ...], args: tuple[str, ...], says: str) -> None:
+    run = router("replay", *files, *args)
+    assert run.returncode == 2
+    assert says in run.stderr

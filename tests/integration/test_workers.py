@@ -145,6 +145,10 @@ async def test_every_answer_is_counted_once_whoever_gave_it(http: aiohttp.Client
         ends = [e["arrival_s"] + e["duration_s"] for e in entries]
         assert ends == sorted(ends, reverse=True)
         assert len((await admin(r, "/admin/v1/requests?limit=7"))["data"]) == 7
+        lines = (await admin(r, "/admin/v1/journal"))["data"]
+        assert {line["request_id"] for line in lines} == ids
+        assert lines == sorted(lines, key=lambda line: float(line["arrival_s"]))
+        assert [b["name"] for b in (await admin(r, "/admin/v1/learned"))["backends"]] == ["a/a"]
         for request_id in list(ids)[:6]:
             assert (await admin(r, f"/admin/v1/requests/{request_id}"))["request_id"] == request_id
             explained = await admin(r, "/admin/v1/explain", {"request_id": request_id})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from router.core.decisions import Candidate
 from tests.support.control import Admin, record
 
 
@@ -96,3 +97,31 @@ async def test_explain(admin: Admin) -> None:
     assert (await admin.post("/admin/v1/explain", {"model": "x"}, 404))["error"]["code"] == "unknown_model"
     for body in ({}, {"model": 5}, {"model": "m", "max_tokens": "many"}, {"model": "m", "polcy": "x"}):
         assert (await admin.post("/admin/v1/explain", body, 400))["error"]["code"] == "invalid_request"
+
+
+async def test_a_recorded_decision_is_taken_again(admin: Admin) -> None:
+    terms = {"us-east/a": (("rtt", 0.05), ("queue", 0.2)), "eu-west/a": (("rtt", 0.3), ("queue", 0.0))}
+    candidates = tuple(Candidate(name, sum(v for _, v in t), t, None) for name, t in terms.items())
+    admin.control.telemetry.request_done(record(0, candidates=candidates))
+    admin.control.telemetry.request_done(record(1, candidates=()))
+    asked = {"request_id": "req-0", "without": ["us-east"]}
+    explained = await admin.post("/admin/v1/explain", asked)
+    assert explained["decision"]["backend"] == "us-east/a", "as it was"
+    again = explained["what_if"]
+    assert again["says"] == "without us-east"
+    assert (again["decision"]["backend"], again["decision"]["policy"]) == ("eu-west/a", "p2c")
+    more = await admin.post("/admin/v1/explain", {"request_id": "req-0", "add": ["us-east/z=us-east/a"], "scale": 2})
+    assert more["what_if"]["decision"]["backend"] == "us-east/z"
+    assert "what_if" not in await admin.post("/admin/v1/explain", {"request_id": "req-0"})
+    for body, param in (
+        ({"without": ["mars"]}, "without"),
+        ({"without": [5]}, "without"),
+        ({"add": ["us-east/z"]}, "add"),
+        ({"add": ["us-east/z=mars/a"]}, "add"),
+        ({"scale": 0}, "scale"),
+    ):
+        refused = await admin.post("/admin/v1/explain", {"request_id": "req-0", **body}, 400)
+        assert refused["error"]["param"] == param, body
+    forgotten = await admin.post("/admin/v1/explain", {"request_id": "req-1", "without": ["us-east"]}, 400)
+    assert "not kept any more" in forgotten["error"]["message"]
+    assert set(admin.control.fleet.backends) == {"us-east/a", "us-east/b", "eu-west/a"}

@@ -180,3 +180,13 @@ def test_of_what_is_needed_the_worker_that_sees_most_is_right() -> None:
     assert [(g["region"], g["needed"], g["waiting"]) for g in merged["data"]] == [("us", 4, 3.0), ("eu", None, 0.0)]
     assert merged["idle_usd_hour"] == 2.0
     assert merge.capacity([]) == {"data": [], "idle_usd_hour": 0}
+
+
+def test_what_was_learned_is_that_of_the_worker_that_saw_most() -> None:
+    def told(samples: float, rtt_s: float) -> dict[str, Any]:
+        lane = {"m": {"samples": samples, "token_s": rtt_s}}
+        return {"router": {"name": "edge"}, "backends": [{"name": "a/a", "rtt_s": rtt_s, "learned": lane}]}
+
+    merged = merge.learned([told(3.0, 0.1), told(90.0, 0.2), told(0.0, 0.3)])
+    assert merged["router"] == {"name": "edge"}
+    assert [b["rtt_s"] for b in merged["backends"]] == [0.2]

@@ -6,6 +6,7 @@ fleet          regions and backends: how they are, drained, given notice, resume
 capacity       how many backends there are and how many are needed, also as Kubernetes asks for it
 sources        where backends come from, and backends that register themselves
 requests       requests that ended, and why a request goes where it goes
+learned        what this router has learned of its fleet, and the records it learned from
 events         the history: what changed for all requests
 keys           API keys, and how far their limits are used
 configuration  the configuration in force, its reload, and the policies
@@ -23,6 +24,7 @@ from router.control.routes import (
     events,
     fleet,
     keys,
+    learned,
     operators,
     page,
     process,
@@ -37,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *capacity.ROUTES,
     *sources.ROUTES,
     *requests.ROUTES,
+    *learned.ROUTES,
     *events.ROUTES,
     *keys.ROUTES,
     *configuration.ROUTES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,11 +13,12 @@ from aiohttp import web
 from router.config.suggest import did_you_mean
 from router.control import fleetwide, views
 from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, take
-from router.control.inputs import document_of, number, text_of
+from router.control.inputs import document_of, number, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
 from router.control.routes.process import ROUTER
+from router.core.what_if import WhatIf, added, decide_again
 from router.errors import RouterError
 from router.telemetry.journal import Record
 
@@ -82,15 +84,44 @@ async def tail_requests(request: web.Request, control: ControlPlane) -> web.Stre
 
 async def explain(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     document = await document_of(request, _EXPLAIN)
+    what = _what_if(document)
     if "request_id" in document:
         record = _find_record(control, text_of(document, "request_id", required=True))
         shown = views.request(record)
-        return reply({"request_id": record.request_id, "decision": shown.pop("decision"), "request": shown})
+        answer = {"request_id": record.request_id, "decision": shown.pop("decision"), "request": shown}
+        return reply(answer | _decided_again(answer["decision"], what, control))
     text_of(document, "model", required=True)
     if isinstance(document.get("residency"), list):
         document["residency"] = ",".join(map(str, document["residency"]))
-    answer = control.explain(document)
-    return reply(await answer if inspect.isawaitable(answer) else answer)
+    explained = control.explain(document)
+    answer = await explained if inspect.isawaitable(explained) else explained
+    return reply(answer | _decided_again(answer["decision"], what, control))
+
+
+def _what_if(document: dict[str, Any]) -> WhatIf:
+    """Takes out of the body what is only thought of."""
+    names, twins = document.pop("without", None) or (), document.pop("add", None) or ()
+    if not all(isinstance(name, str) for name in (*names, *twins)):
+        raise RouterError("invalid_request", "without and add are lists of names.", param="without")
+    try:
+        what = WhatIf(tuple(names), added(twins))
+    except ValueError as error:
+        raise RouterError("invalid_request", str(error), param="add") from None
+    return replace(what, scale=number_in(document, "scale", 1.0, low=0.01, high=1000.0))
+
+
+def _decided_again(decision: dict[str, Any], what: WhatIf, control: ControlPlane) -> dict[str, Any]:
+    """Nothing of the fleet changes: only the candidates of the decision are looked at."""
+    if not what:
+        return {}
+    candidates = decision.get("candidates")
+    if not candidates:
+        detail = "The candidates of this decision are not kept any more; ask with a model how it would be now."
+        raise RouterError("invalid_request", detail, param="request_id")
+    if (problem := what.problem([c["backend"] for c in candidates])) is not None:
+        raise RouterError("invalid_request", problem[1], param=problem[0])
+    again = decide_again(candidates, what, control.fleet.params)
+    return {"what_if": {"says": what.words(), "decision": {"policy": decision.get("policy"), **again}}}
 
 
 _EXPLAIN: dict[str, Any] = {
@@ -107,6 +138,13 @@ _EXPLAIN: dict[str, Any] = {
         "priority": {"type": "string"},
         "tools": {"type": "array", "items": {"type": "object"}},
         "request_id": {"type": "string", "description": "Instead of all else: explain a request that was served."},
+        "without": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "As if these backends or regions were gone.",
+        },
+        "add": {"type": "array", "items": {"type": "string"}, "description": "As if these were there, too: NEW=LIKE."},
+        "scale": {"type": "number", "description": "As if there were this many times as many requests."},
     },
 }
 

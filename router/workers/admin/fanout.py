@@ -29,6 +29,7 @@ from router.control.replies import failure, listing, reply
 from router.control.route import DOCUMENT, Route
 from router.control.routes import ROUTES, operators
 from router.control.routes.events import EVENTS_MAX
+from router.control.routes.learned import JOURNAL_MAX
 from router.control.routes.requests import REQUESTS_MAX
 from router.tasks import spawn
 from router.telemetry import minutes
@@ -262,6 +263,12 @@ async def _requests(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return reply({"data": merged, "matching": matching})
 
 
+async def _journal(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    limit = int(number(request, "limit", JOURNAL_MAX, low=1, high=JOURNAL_MAX))
+    every = [record for document in await fanout.documents(request) for record in document["data"]]
+    return listing(sorted(every, key=lambda record: float(record["arrival_s"]))[-limit:])
+
+
 async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     await fanout.all(
         request, path=f"{_V1}/requests?limit=1&{request.query_string}", lenient=True
@@ -406,20 +413,18 @@ _ANSWERS: dict[str, _Answer] = {
     "showCapacity": _capacity,
     "showExternalMetric": _metric,
     "listRequests": _requests,
+    "showLearned": partial(_probe, merge.learned),
+    "readJournal": _journal,
     "tailRequests": _tail,
     "listEvents": _events,
     "tailEvents": _tail_events,
-    "showRequest": _any,
     "stats": _stats,
     "usage": _usage,
-    "listKeys": _any,
     "createKey": _create_key,
-    "showKey": _any,
     "changeKey": _change_key,
     "rotateKey": _change_key,
     "revokeKey": _change_key,
     "listQuotas": _quotas,
-    "resetQuota": _every,
     "showConfig": _config,
     "reloadConfig": _reload,
     "listPolicies": _policies,
@@ -439,6 +444,5 @@ _ANSWERS: dict[str, _Answer] = {
     "probeRegion": partial(_probe, merge.region),
     **dict.fromkeys(_ONE, partial(_withdraw, merge.backend)),
     "beginBurnIn": _any,
-    "showBurnIn": _any,
     "probeBackend": partial(_probe, merge.backend),
 }

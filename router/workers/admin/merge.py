@@ -93,6 +93,17 @@ def capacity(answers: Sequence[Document]) -> Document:
     return {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
 
 
+def learned(answers: Sequence[Document]) -> Document:
+    """Of each backend what the worker says that has seen the most of it: every one learns from its own requests."""
+    merged = dict(answers[0])
+    merged["backends"] = [max(views, key=_samples) for views in _by_name([a["backends"] for a in answers])]
+    return merged
+
+
+def _samples(view: Document) -> float:
+    return float(sum(lane["samples"] for lane in view["learned"].values()))
+
+
 def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time") -> list[Document]:
     """The requests of all workers, the largest first in the order of ``control/filters``; ``time``: the newest."""
     every = [entry for entries in lists for entry in entries]

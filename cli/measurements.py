@@ -1,0 +1,146 @@
+"""What a running router knows and what it has recorded, for ``router replay`` and ``router plan``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import units
+from cli.context import Context
+from cli.errors import CliError, Exit
+from cli.output import Table
+
+if TYPE_CHECKING:
+    from sim.measured import Measured
+
+Json = dict[str, Any]
+
+#: as the name of a trace: what the running router has recorded
+JOURNAL = "journal"
+
+Learned = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Take this answer of GET /admin/v1/learned, not that of the running router."),
+]
+MaxError = Annotated[
+    float, typer.Option("--max-error", min=0.0, help="Compare nothing when playing what really ran is off by more.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """``needed``: it is an error when there is no router to ask."""
+
+    trace: str
+    learned: str | None
+    limit: int | None
+    needed: bool
+
+
+def measured(ctx: Context, source: Source) -> Measured | None:
+    """The fleet as its router knows it, and the requests that really ran. None: the trace is not a journal, or there is
+    no router to ask and none is needed."""
+    from sim.measured import NotComparableError, measure
+    from sim.traces import TraceError
+
+    records = _records(ctx, source)
+    if records is None:
+        return None
+    learned = _learned(ctx, source)
+    if learned is None:
+        return None
+    try:
+        return measure(learned, records, limit=source.limit)
+    except TraceError as error:
+        raise CliError(str(error), code=Exit.USAGE) from None
+    except NotComparableError as error:
+        if source.needed:
+            raise CliError(f"{error}.", hint="Is it the journal of this router?") from None
+        ctx.out.note(f"Engines are assumed: {error}.")
+        return None
+
+
+def _records(ctx: Context, source: Source) -> list[Json] | None:
+    if source.trace != JOURNAL:
+        from sim.traces import TraceError, journal_records
+
+        try:
+            return journal_records(source.trace)
+        except TraceError as error:
+            if source.needed:
+                raise CliError(str(error), code=Exit.USAGE, hint="Only a journal has what really ran.") from None
+            return None
+    answer = _asked(ctx, source, "/admin/v1/journal", limit=source.limit)
+    if answer is None:
+        return None
+    if not answer["data"]:
+        raise CliError("the router has recorded no request yet", hint="`router chat PROMPT` sends one.")
+    records: list[Json] = answer["data"]
+    return records
+
+
+def _learned(ctx: Context, source: Source) -> Json | None:
+    if source.learned is None:
+        return _asked(ctx, source, "/admin/v1/learned")
+    try:
+        found = json.loads(Path(source.learned).read_text(encoding="utf-8"))
+        if "backends" not in found or "router" not in found:
+            raise ValueError("it has no backends")
+    except (OSError, ValueError, TypeError) as error:
+        why = getattr(error, "strerror", None) or error
+        message = f"{source.learned} is not an answer of GET /admin/v1/learned: {why}"
+        raise CliError(message, code=Exit.USAGE) from None
+    learned: Json = found
+    return learned
+
+
+def _asked(ctx: Context, source: Source, path: str, **query: object) -> Json | None:
+    try:
+        answer: Json = ctx.admin.get(path, **query)
+    except CliError as error:
+        if source.needed or error.code is not Exit.UNREACHABLE:
+            raise
+        ctx.out.note("No router answers, so engines are assumed.")
+        return None
+    return answer
+
+
+def engines_table(engines: list[Json]) -> Table:
+    """How each backend is played."""
+    numbers = ("prefill tok/s", "between tokens", "each other", "KV tokens", "answers", "± first", "± decode")
+    made = Table(
+        ("engine", "from", *numbers[:4], "KV is", *numbers[4:]),
+        right=numbers,
+        drop=("each other", "KV is", "answers", "between tokens"),
+    )
+    for e in engines:
+        made.add_row(
+            f"[bold]{e['backend']}[/]",
+            e["from"],
+            units.count(e["prefill_tokens_per_s"]),
+            units.seconds(e["itl_s"]),
+            units.seconds(e["itl_busy_s"]),
+            units.count(e["kv_tokens"]),
+            e["kv_from"],
+            units.count(e["answers"]),
+            units.ratio(e["first_token_error"]),
+            units.ratio(e["decode_error"]),
+        )
+    return made
+
+
+def say_what_it_rests_on(ctx: Context, result: Json) -> None:
+    ctx.out.line("")
+    for word in ("measured", "assumed"):
+        for text in result[word]:
+            ctx.out.line(f"[dim]{word}:[/] {text}")
+
+
+def error_words(error: Json) -> str:
+    """``off by 4 % at p50 and 11 % at p95``"""
+    parts = [f"{units.ratio(v)} at {k.rpartition('_')[2]}" for k, v in error.items() if "_p" in k and v is not None]
+    return f"off by {' and '.join(parts)}" if parts else "nothing was answered"

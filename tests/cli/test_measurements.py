@@ -1,0 +1,77 @@
+"""Where replay and plan take what is known of the fleet from, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.errors import CliError, Exit
+from cli.measurements import JOURNAL, Source, error_words, measured
+from tests.cli.conftest import Play
+from tests.support.journals import lived, small_plan, traffic
+
+LEARNED, RECORDS = lived(small_plan(), traffic(3.0, 30.0))
+GONE = CliError("cannot reach the router", code=Exit.UNREACHABLE)
+
+
+def answering(play: Play, learned: Any = LEARNED, records: Any = RECORDS) -> Play:
+    play.admin.answers = {
+        ("GET", "/admin/v1/learned"): learned,
+        ("GET", "/admin/v1/journal"): {"data": records} if isinstance(records, list) else records,
+    }
+    return play
+
+
+def test_the_running_router_is_asked_for_both(play: Play) -> None:
+    found = measured(answering(play).context, Source(JOURNAL, None, 30, needed=True))
+    assert found is not None
+    assert found.router["name"] == "edge"
+    assert ("GET", "/admin/v1/journal", {"limit": 30}) in play.admin.calls
+    assert len(found.recording.served) == 30
+
+
+def test_files_in_place_of_the_router(play: Play, tmp_path: Path) -> None:
+    journal, learned = tmp_path / "j.jsonl", tmp_path / "l.json"
+    journal.write_text("".join(json.dumps(r) + "\n" for r in RECORDS))
+    learned.write_text(json.dumps(LEARNED))
+    found = measured(play.context, Source(str(journal), str(learned), None, needed=True))
+    assert found is not None
+    assert len(found.recording.served) == len(RECORDS)
+    assert play.admin.calls == []
+
+
+def test_nobody_to_ask(play: Play) -> None:
+    answering(play, GONE, GONE)
+    assert measured(play.context, Source(JOURNAL, None, None, needed=False)) is None
+    assert "engines are assumed" in play.err
+    with pytest.raises(CliError) as refused:
+        measured(play.context, Source(JOURNAL, None, None, needed=True))
+    assert refused.value.code is Exit.UNREACHABLE
+
+
+def test_other_files_than_journals(play: Play, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    assert measured(play.context, Source(str(trace), None, None, needed=False)) is None
+    with pytest.raises(CliError, match="no journal of this router"):
+        measured(play.context, Source(str(trace), None, None, needed=True))
+    with pytest.raises(CliError, match="no request yet"):
+        measured(answering(play, records=[]).context, Source(JOURNAL, None, None, needed=False))
+    with pytest.raises(CliError, match="is not an answer of GET"):
+        measured(answering(play).context, Source(JOURNAL, str(trace), None, needed=True))
+
+
+def test_the_journal_of_others(play: Play) -> None:
+    other = LEARNED | {"backends": [b | {"name": f"{b['region']}/other"} for b in LEARNED["backends"]]}
+    assert measured(answering(play, other).context, Source(JOURNAL, None, None, needed=False)) is None
+    assert "no backend of the router" in play.err
+    with pytest.raises(CliError, match="no backend of the router"):
+        measured(play.context, Source(JOURNAL, None, None, needed=True))
+
+
+def test_an_error_in_words() -> None:
+    error = {"ttft_s_p50": 0.04, "ttft_s_p95": 0.113, "worst": 0.113, "max": 0.25, "measure": "…"}
+    assert error_words(error) == "off by 4 % at p50 and 11 % at p95"

@@ -1,0 +1,121 @@
+"""How many backends where: the search against brute force, and plans that keep what they say."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import product
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.planning import Counts, Search, Target, fleet_of, places_of, plan_fleet, together
+from tests.support.effort import examples
+from tests.support.journals import played, slow_profile, small_plan, traffic
+
+PLAN = small_plan(slow_profile())
+TRACE = traffic(4.0, 30.0)
+
+
+def brute_force(search: Search, most: int) -> float:
+    """The cost of the cheapest fleet that keeps the target; infinite when none does."""
+    every = product(range(most + 1), repeat=len(search.weights))
+    return min((search.cost(c) for c in every if any(c) and search.time_of(c, True) <= search.target_s), default=inf)
+
+
+@examples(20)
+@given(seed=st.integers(0, 10_000), places=st.integers(1, 3), most=st.integers(1, 4))
+def test_it_finds_what_brute_force_finds_even_where_more_is_not_better(seed: int, places: int, most: int) -> None:
+    """Times that fall with each backend, and now and then rise again."""
+    rng = random.Random(seed)
+    worth = [rng.uniform(0.3, 2.0) for _ in range(places)]
+    bumps: dict[Counts, float] = {}
+
+    def time_of(counts: Counts, in_full: bool) -> float:
+        able = sum(n * w for n, w in zip(counts, worth, strict=True))
+        if not able:
+            return inf
+        return bumps.setdefault(counts, random.Random(f"{seed} {counts}").choice((0.8, 1.0, 1.0, 1.6))) / able
+
+    weights = [rng.choice((1.0, 1.5, 2.5)) for _ in range(places)]
+    search = Search(time_of, weights, rng.uniform(0.15, 1.5), [most] * places, runs_max=10_000)
+    found = search.run()
+    cheapest = brute_force(search, most)
+    if found.kept:
+        assert found.proved
+        assert search.cost(found.counts) == pytest.approx(cheapest)
+        assert time_of(found.counts, True) <= search.target_s
+    else:
+        assert found.counts
+        assert not found.proved
+
+
+def test_a_bounded_search_says_that_it_proved_nothing() -> None:
+    def time_of(counts: Counts, in_full: bool) -> float:
+        return 10.0 / sum(counts)
+
+    played_ones: list[Counts] = []
+    search = Search(time_of, [1.0, 1.0, 1.0], 1.0, [32] * 3, 40, lambda counts, _: played_ones.append(counts))
+    found = search.run()
+    assert found.kept
+    assert not found.proved
+    assert found.runs == len(played_ones) == len(set(played_ones)) == 40
+
+
+@pytest.mark.parametrize("target_s", [0.25, 0.4, 0.8])
+def test_a_plan_for_simulated_engines_is_the_one_of_brute_force(target_s: float) -> None:
+    near, far, _ = PLAN.machines
+    plan = replace(PLAN, machines=(near, replace(far, spec=replace(far.spec, cost_usd_hour=0.6))))
+    (found,) = plan_fleet(plan, TRACE, Target(target_s), most=3, seed=3)
+    places = places_of(plan)
+    costs = []
+    for counts in product(range(4), repeat=2):
+        if any(counts):
+            _, flows = played(fleet_of(plan, places, counts), TRACE, seed=3)
+            time_s = Target(target_s).time_of([inf if f.error or f.ttft_s is None else f.ttft_s for f in flows])
+            if time_s <= target_s:
+                costs.append(sum(n * p.usd_hour for n, p in zip(counts, places, strict=True)))
+    assert found["kept"] == bool(costs)
+    if costs:
+        assert found["proved"]
+        assert found["ttft_s"] <= target_s
+        assert found["usd_month"] == pytest.approx(730 * min(costs))
+
+
+def test_more_traffic_needs_more_and_the_same_seed_says_the_same() -> None:
+    plan = replace(PLAN, machines=PLAN.machines[:1])
+    (now,), (then,) = (plan_fleet(plan, TRACE, Target(0.5), growth=g, most=12) for g in (1.0, 3.0))
+    assert now["kept"]
+    assert then["kept"]
+    assert then["backends"] > now["backends"] >= 1
+    assert plan_fleet(plan, TRACE, Target(0.5), growth=3.0, most=12) == [then]
+    assert then["backends_today"] == 1
+
+
+def test_a_target_that_nobody_can_keep() -> None:
+    (found,) = plan_fleet(replace(PLAN, machines=PLAN.machines[:1]), TRACE, Target(0.01), most=3, runs_max=20)
+    assert not found["kept"]
+    assert found["ttft_s"] > 0.01
+
+
+def test_models_that_share_no_engine_are_planned_apart() -> None:
+    near = PLAN.machines[0]
+    small = replace(near, spec=replace(near.spec, name="us-east/s", models=("small",)))
+    both = replace(near, spec=replace(near.spec, name="us-east/b", models=("small", "tiny")))
+    plan = replace(PLAN, machines=(near, small), many_models=True)
+    assert [len(g) for g in together(places_of(plan))] == [1, 1]
+    assert [len(g) for g in together(places_of(replace(plan, machines=(near, small, both))))] == [1, 2]
+    arrivals = tuple(
+        replace(a, model="small" if i % 4 == 0 else near.spec.models[0]) for i, a in enumerate(TRACE.arrivals)
+    )
+    found = {r["models"]: r for r in plan_fleet(plan, replace(TRACE, arrivals=arrivals), Target(0.9), most=8)}
+    assert found["small"]["requests"] == sum(a.model == "small" for a in arrivals)
+    assert all(r["kept"] for r in found.values())
+
+
+def test_a_request_that_fails_is_late() -> None:
+    target = Target(1.0, 50.0)
+    assert target.time_of([0.1, 0.2, inf, inf]) == 0.2
+    assert target.time_of([0.1, inf, inf, inf]) == inf
