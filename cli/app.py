@@ -36,7 +36,10 @@ from cli.commands import (
     top,
     traffic,
 )
-from cli.context import AdminToken, AdminUrl, Context, context
+from cli.commands import (
+    ctx as contexts,
+)
+from cli.context import AdminToken, AdminUrl, Context, ContextName, context
 from cli.help import Program
 
 
@@ -52,6 +55,7 @@ def _root(
     ctx: typer.Context,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
+    name: ContextName = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -59,7 +63,7 @@ def _root(
     """A global router for LLM traffic: prompts go where the first token comes soonest."""
     if ctx.obj is None:
         ctx.obj = Context()
-    context(ctx, admin_url, admin_token)
+    context(ctx, admin_url, admin_token, name)
 
 
 def build() -> typer.Typer:
@@ -91,6 +95,7 @@ def build() -> typer.Typer:
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
     app.add_typer(operators.group, name="operators", rich_help_panel="Operate")
     app.add_typer(config.group, name="config", rich_help_panel="Operate")
+    app.add_typer(contexts.group, name="ctx", rich_help_panel="Operate")
     app.add_typer(chaos.group, name="chaos", rich_help_panel="Try out")
     app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
     app.add_typer(sim.group, name="sim", rich_help_panel="Try out")

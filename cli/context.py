@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cli.client import HttpRemote, Remote
-from cli.errors import CliError, Exit
+from cli.contexts import Chosen, chosen
+from cli.errors import CliError, Exit, StatusError
 from cli.output import Output
 
 Options = TypeVar("Options")
 
-ADMIN_URL = "http://127.0.0.1:9090"
 CLIENT_URL = "http://127.0.0.1:8080"
 
 AdminUrl = Annotated[
@@ -28,6 +28,12 @@ AdminUrl = Annotated[
 AdminToken = Annotated[
     str | None,
     typer.Option("--admin-token", metavar="TOKEN", help="The admin token.", rich_help_panel="Connection"),
+]
+ContextName = Annotated[
+    str | None,
+    typer.Option(
+        "--context", metavar="NAME", help="The router of this context (`router ctx`).", rich_help_panel="Connection"
+    ),
 ]
 Router = Annotated[
     str | None,
@@ -42,7 +48,7 @@ ConfigPath = Annotated[
 def connect(url: str, token: str | None, *, admin: bool) -> Remote:
     """The real way to a router."""
     if admin:
-        what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL)"
+        what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL) or --context"
         denied = "Give the admin token with --admin-token (ROUTER_ADMIN_TOKEN)."
     else:
         what, flag = "the router", "--url (ROUTER_URL)"
@@ -66,11 +72,16 @@ class Context:
     connect: Callable[..., Remote] = connect
     admin_url: str | None = None
     admin_token: str | None = None
+    context_name: str | None = None
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The router that is asked, and why that one."""
+        return chosen(self.env, url=self.admin_url, token=self.admin_token, context=self.context_name)
 
     @cached_property
     def admin(self) -> Remote:
-        url = self.admin_url or self.env.get("ROUTER_ADMIN_URL") or ADMIN_URL
-        return self.connect(url, self.admin_token or self.env.get("ROUTER_ADMIN_TOKEN"), admin=True)
+        return self.connect(self.chosen.url, self.chosen.token, admin=True)
 
     def api(self, url: str | None, key: str | None) -> Remote:
         """The client surface of a router: where prompts go."""
@@ -100,6 +111,7 @@ class Context:
         try:
             code = command(self, options) or Exit.OK
         except CliError as error:
+            self._say_which(error)
             self.out.error(error)
             code = error.code
         except BrokenPipeError:
@@ -110,11 +122,22 @@ class Context:
             raise typer.Exit(130) from None
         raise typer.Exit(int(code))
 
+    def _say_which(self, error: CliError) -> None:
+        """A router that does not answer, or refuses the token, may be that of a context one has forgotten."""
+        nobody = error.code is Exit.UNREACHABLE or (isinstance(error, StatusError) and error.status == 401)
+        if nobody and "admin" in self.__dict__ and self.chosen.context is not None:
+            error.details = (*error.details, f"this was asked of the context {self.chosen.context} ({self.chosen.why})")
 
-def context(ctx: typer.Context, admin_url: str | None = None, admin_token: str | None = None) -> Context:
-    """The context of this invocation; flags of the command win over flags of the program."""
+
+def context(
+    ctx: typer.Context, admin_url: str | None = None, admin_token: str | None = None, name: str | None = None
+) -> Context:
+    """The context of this invocation; flags of the command win over flags of the program. ``name``: of --context."""
     found = ctx.find_root().obj
     assert isinstance(found, Context)
-    found.admin_url = admin_url or found.admin_url
+    if admin_url:
+        found.admin_url, found.context_name = admin_url, None
+    elif name:
+        found.admin_url, found.context_name = None, name
     found.admin_token = admin_token or found.admin_token
     return found

@@ -10,7 +10,8 @@ from typing import Any
 from typer.main import get_command
 
 from cli.app import build
-from cli.context import ADMIN_URL, CLIENT_URL
+from cli.context import CLIENT_URL
+from cli.contexts import DEFAULT_URL
 from cli.errors import Exit
 
 _EXITS = {
@@ -22,8 +23,10 @@ _EXITS = {
 }
 
 _VARIABLES = {
-    "ROUTER_ADMIN_URL": f"the router's admin address, as `--admin-url`; default `{ADMIN_URL}`",
+    "ROUTER_ADMIN_URL": f"the router's admin address, as `--admin-url`; default `{DEFAULT_URL}`",
     "ROUTER_ADMIN_TOKEN": "the admin token, as `--admin-token`",
+    "ROUTER_CONTEXT": "the name of a context, as `--context`",
+    "XDG_CONFIG_HOME": "where `meridian/contexts.toml` is, instead of `~/.config`",
     "ROUTER_URL": f"where the router serves clients, for `chat`; default `{CLIENT_URL}`",
     "ROUTER_API_KEY": "an API key of the router, for `chat`",
     "ROUTER_CONFIG": "the configuration file, instead of `regions.toml`",
@@ -39,8 +42,21 @@ documents of the admin API. Results go to standard output, remarks and errors to
 This page is made from the program: `python -m cli.docs > docs/cli.md`.
 """
 
+_WHICH = """\
+## Which router is asked
+
+The first of these that is there: a flag (`--admin-url`, or `--context NAME`), the environment (`ROUTER_ADMIN_URL`, or
+`ROUTER_CONTEXT`), the current context (`router ctx use NAME`), the default. On one level the address wins over a name.
+The same order holds for the token: `--admin-token`, then the token file of `--context`, then `ROUTER_ADMIN_TOKEN`, then
+the token file of the current context. The token file of a context is used for the address of that context only.
+`router ctx show` says what is in force, and why. A context chooses the router that answers; `--router NAME` is another
+thing: which routers of one fleet the answer is about.
+
+Contexts stand in `~/.config/meridian/contexts.toml`. A token file must be readable for its owner only (mode 0600).
+"""
+
 #: Shown once for all commands, not with each.
-_COMMON = {"--admin-url", "--admin-token", "--help", "--json"}
+_COMMON = {"--admin-url", "--admin-token", "--context", "--help", "--json"}
 
 
 def markdown() -> str:
@@ -53,7 +69,7 @@ def markdown() -> str:
         "",
         *_table(("variable", "meaning"), [(f"`{n}`", t) for n, t in _VARIABLES.items()]),
     ]
-    lines += ["", "## Commands", ""]
+    lines += ["", *_WHICH.splitlines(), "", "## Commands", ""]
     found = list(_commands(program, "router"))
     rows = [(f"[`{name}`](#{name.replace(' ', '-')})", _first_line(command)) for name, command in found]
     lines += _table(("command", "what it does"), rows)
@@ -75,7 +91,8 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _describe(name: str, command: Any) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
-    own = [p for p in options if p.opts[0] not in _COMMON]
+    common = [p for p in options if p.opts[0] in _COMMON and not p.required]
+    own = [p for p in options if p not in common]
     words = [a.metavar or a.name.upper() for a in arguments]
     if len(options) > len([p for p in options if "--help" in p.opts]):
         words.append("[OPTIONS]")
@@ -89,10 +106,10 @@ def _describe(name: str, command: Any) -> Iterator[str]:
     if rows:
         yield ""
         yield from _table(("", ""), rows)
-    common = [f"`{p.opts[0]}`" for p in options if p.opts[0] in _COMMON - {"--help"}]
-    if common:
+    names = [f"`{p.opts[0]}`" for p in common if p.opts[0] != "--help"]
+    if names:
         yield ""
-        yield f"Also {', '.join(common)}."
+        yield f"Also {', '.join(names)}."
 
 
 def _spelling(option: Any) -> str:

@@ -5,13 +5,28 @@ Typer's other way, boxes drawn by rich, imports Markdown and syntax modules that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
+from typer.main import get_command
+
+from cli.context import ContextName, context
 
 
 class Program(TyperGroup):
-    """The program's commands stand under the headings they were registered with (``rich_help_panel``)."""
+    """The program's commands stand under the headings they were registered with (``rich_help_panel``).
+
+    Each command that takes ``--admin-url`` takes ``--context``, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for command in _inside(self):
+            at = next((i for i, p in enumerate(command.params) if p.name == "admin_url"), None)
+            if at is not None and not any("--context" in p.opts for p in command.params):
+                command.params.insert(at, _context_option())
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
@@ -28,3 +43,26 @@ class Program(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+
+def _inside(group: Any) -> Iterator[Any]:
+    """The commands of a group, and of the groups in it."""
+    for command in group.commands.values():
+        yield from _inside(command) if hasattr(command, "commands") else (command,)
+
+
+def _context_option() -> Any:
+    """As Typer makes it of a command's parameter."""
+
+    def holder(_name: ContextName = None) -> None:
+        pass
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    (option,) = (p for p in get_command(app).params if "--context" in p.opts)
+    option.expose_value, option.callback = False, _choose
+    return option
+
+
+def _choose(ctx: Any, _parameter: Any, name: str | None) -> None:
+    context(ctx, name=name)

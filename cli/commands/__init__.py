@@ -16,6 +16,7 @@ burn_in   whether a backend is fit for traffic
 sources   where backends come from, and how each source is
 policies  the policies to choose from
 config    the file, and what is in force
+ctx       routers by name
 keys      API keys
 operators who may operate the router
 quota     how far limits are used

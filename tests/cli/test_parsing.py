@@ -16,6 +16,7 @@ from cli.commands import (
     chaos,
     chat,
     config,
+    ctx,
     demo,
     drain,
     events,
@@ -35,6 +36,7 @@ from cli.commands import (
 )
 from cli.commands.traffic import Filters
 from cli.context import Context
+from cli.contexts import Place
 from cli.errors import Exit
 from sim.shapes import SHAPES
 
@@ -238,6 +240,15 @@ CASES = [
         sim.FleetOptions("llama-3.1-8b", "vllm", "demo", "us-east", 1, 9000, "127.0.0.1"),
     ),
     ("demo --once --prompts 1", "run_demo", demo.DemoOptions(True, False, None, None, 1)),
+    ("ctx list --json", "run_list", ctx.LookOptions(True)),
+    ("ctx show", "run_show", ctx.LookOptions(False)),
+    ("ctx use edge-2", "run_use", ctx.NameOptions("edge-2")),
+    ("ctx remove edge-2", "run_remove", ctx.NameOptions("edge-2")),
+    (
+        "ctx add edge-2 --admin-url http://e:1 --token-file t --use",
+        "run_add",
+        ctx.AddOptions(Place("edge-2", "http://e:1", "t"), None, False, True),
+    ),
     ("demo --real --port 8081", "run_demo", demo.DemoOptions(False, True, 8081, None, 3)),
 ]
 
@@ -264,6 +275,10 @@ def test_the_connection_may_be_named_before_or_after_the_command() -> None:
     assert (before.admin_url, before.admin_token) == ("http://a:1", "t")
     both = typed("--admin-url", "http://a:1", "status", "--admin-url", "http://b:2")
     assert both.admin_url == "http://b:2"
+    named = typed("--admin-url", "http://a:1", "status", "--context", "b")
+    assert (named.admin_url, named.context_name) == (None, "b")
+    named = typed("--context", "a", "status", "--admin-url", "http://b:2")
+    assert (named.admin_url, named.context_name) == ("http://b:2", None)
 
 
 def test_the_environment_names_file_and_key() -> None:
