@@ -19,12 +19,16 @@ why            why a request was slow, in a sentence
 route          the route of one request in two lines
 completion     one streamed answer as a client sees it
 config_file    edits regions.toml and keeps its comments
+applying       another text in place of the router's file, checked by the router, and the texts before
+asking         asks engines themselves, without a router
+first_file     the first regions.toml for engines that are there
 problems       problems and warnings of a file, taken apart for scripts
 region_edits   the edits behind ``router regions add | remove | set``
 errors         errors with advice and an exit code
 help           how help looks
 docs           makes docs/cli.md
 commands/      one file per command group: parse the flags, run, print
+doctor/        the checks of ``router doctor``
 demo/          the parts of ``router demo``
 
 Start-up is part of the promise (``router --help`` under 300 ms): a module of this package imports

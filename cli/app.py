@@ -17,7 +17,9 @@ from cli.commands import (
     chaos,
     chat,
     config,
+    config_apply,
     demo,
+    doctor,
     drain,
     events,
     explain,
@@ -85,6 +87,7 @@ def build() -> typer.Typer:
     app.command("explain", rich_help_panel="Look")(explain.command)
     app.command("capacity", rich_help_panel="Look")(capacity.command)
     app.command("events", rich_help_panel="Look")(events.command)
+    app.command("doctor", rich_help_panel="Look")(doctor.command)
     app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
     app.add_typer(routers.group, name="routers", rich_help_panel="Look")
     app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
@@ -94,6 +97,8 @@ def build() -> typer.Typer:
     app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
     app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
     app.add_typer(operators.group, name="operators", rich_help_panel="Operate")
+    config.group.command("apply")(config_apply.apply)
+    config.group.command("rollback")(config_apply.rollback)
     app.add_typer(config.group, name="config", rich_help_panel="Operate")
     app.add_typer(contexts.group, name="ctx", rich_help_panel="Operate")
     app.add_typer(chaos.group, name="chaos", rich_help_panel="Try out")

@@ -47,10 +47,10 @@ def missing(path: str) -> CliError:
     )
 
 
-def edit(path: str, change: Callable[[Any], None]) -> Config:
-    """Apply ``change`` to the file's tomlkit document and write it back, if the whole result is right.
+def edited(path: str, change: Callable[[Any], None]) -> tuple[str, Config]:
+    """The text of the file with ``change`` applied to its tomlkit document, and what it says. Nothing is written.
 
-    Returns the new configuration. Raises CliError, and the file is untouched, if the old or the new text is wrong.
+    Raises CliError if the old or the new text is wrong.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -73,8 +73,7 @@ def edit(path: str, change: Callable[[Any], None]) -> Config:
         config = parse(new, path, secrets=False)
     except ConfigError as error:
         raise refused(error, f"{path} would be wrong, so it is left as it is") from error
-    write(path, new)
-    return config
+    return new, config
 
 
 def write(path: str, text: str) -> None:

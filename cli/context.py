@@ -43,6 +43,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConfigPath = Annotated[
     str, typer.Option("--config", "-c", metavar="FILE", envvar="ROUTER_CONFIG", help="The configuration file.")
 ]
+OwnConfigPath = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="ROUTER_CONFIG",
+        help="The configuration file. Default: the running router's, if it is on this machine, else regions.toml.",
+    ),
+]
 
 
 def connect(url: str, token: str | None, *, admin: bool) -> Remote:

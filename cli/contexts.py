@@ -24,7 +24,7 @@ _KEYS = ("admin_url", "token_file")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NamedRouter:
     """A context."""
 
     name: str
@@ -38,9 +38,9 @@ class Contexts:
 
     path: Path | None
     current: str | None = None
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, NamedRouter] = field(default_factory=dict)
 
-    def get(self, name: str) -> Place:
+    def get(self, name: str) -> NamedRouter:
         """Raises CliError for an unknown name."""
         if name in self.places:
             return self.places[name]
@@ -103,7 +103,7 @@ def chosen(
     return Chosen(place.admin_url, given or None, why, told, place.name)
 
 
-def _with_file(place: Place, why: str) -> Chosen:
+def _with_file(place: NamedRouter, why: str) -> Chosen:
     assert place.token_file is not None
     token = private_files.read_secret(Path(place.token_file).expanduser())
     return Chosen(place.admin_url, token, why, place.token_file, place.name)
@@ -156,10 +156,10 @@ def _checked(path: Path, document: dict[str, Any]) -> Contexts:
             raise ValueError(f"[contexts.{name}]: unknown key {sorted(unknown)[0]!r}: there are {', '.join(_KEYS)}")
         if (problem := url_problem(table.get("admin_url", ""))) is not None:
             raise ValueError(f"[contexts.{name}] admin_url: {problem}")
-        places[name] = Place(name, table["admin_url"], table.get("token_file"))
+        places[name] = NamedRouter(name, table["admin_url"], table.get("token_file"))
     return Contexts(path, current, places)
 
 
 def _quoted(text: str) -> str:
-    """JSON writes strings as TOML reads them."""
-    return json.dumps(text)
+    """JSON writes strings as TOML reads them, without surrogates and the control character that TOML alone forbids."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,6 +6,7 @@ serve     the router itself
 status    router and fleet at a glance
 top       fleet and traffic, live
 traffic   the requests
+doctor    what is wrong, and what to do about it
 events    the history: what changed, when, why and by whom
 explain   why a request went where it went
 capacity  how many backends there are, and how many are needed
@@ -16,6 +17,7 @@ burn_in   whether a backend is fit for traffic
 sources   where backends come from, and how each source is
 policies  the policies to choose from
 config    the file, and what is in force
+config_apply  another text in place of the router's file, and back
 ctx       routers by name
 keys      API keys
 operators who may operate the router

@@ -24,6 +24,9 @@ Path_ = Annotated[str, typer.Argument(metavar="[FILE]", envvar="ROUTER_CONFIG", 
 class InitOptions:
     path: str
     force: bool
+    engines: tuple[str, ...] = ()
+    region: str | None = None
+    jurisdictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,23 @@ class SchemaOptions:
 def init(
     ctx: typer.Context,
     path: Path_ = "regions.toml",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="An engine that runs, as URL or REGION=URL; may be repeated. It is asked."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="The region of the engines that are named without one.")] = None,
+    jurisdiction: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose law the data is under, as NAME or REGION=NAME; may be repeated. Without it you are asked.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite; also with engines that do not answer.")] = False,
 ) -> None:
-    """Write an example with comments."""
-    context(ctx).run(run_init, InitOptions(path, force))
+    """Write a first file with comments: for the engines that are named, filled in by asking them, or else an
+    example."""
+    context(ctx).run(run_init, InitOptions(path, force, tuple(engine or ()), region, tuple(jurisdiction or ())))
 
 
 @group.command("check")
@@ -122,9 +138,51 @@ def run_init(ctx: Context, options: InitOptions) -> None:
 
     if Path(options.path).exists() and not options.force:
         raise CliError(f"{options.path} exists", code=Exit.USAGE, hint="Name another file, or say --force.")
+    if options.engines:
+        from router.config import parse
+        from router.errors import ConfigError
+
+        text = _for_engines(ctx, options)
+        try:
+            parse(text, options.path, secrets=False)
+        except ConfigError as error:
+            raise config_file.refused(error, "these flags make no valid file, so nothing was written") from error
+        config_file.write(options.path, text)
+        ctx.out.done(f"wrote {options.path}")
+        ctx.out.note(
+            "No key is needed on this machine, and nothing is shared: see [auth] and [store]. Then `router serve`."
+        )
+        return
     config_file.write(options.path, EXAMPLE)
     ctx.out.done(f"wrote {options.path}")
     ctx.out.note("Put your engines in, then `router config check` and `router serve`.")
+
+
+def _for_engines(ctx: Context, options: InitOptions) -> str:
+    """The text for the engines that were named. Raises CliError if one does not answer, unless by force."""
+    from cli import asking, first_file
+
+    named = list(dict.fromkeys(first_file.named(text, options.region) for text in options.engines))
+    found = asking.survey([asking.spec_of(f"{n.region}/{i}", n.url) for i, n in enumerate(named)], ctx.env)
+    dead = [f"{n.url}: {f.problem}" for n, f in zip(named, found, strict=True) if f.problem is not None]
+    if dead and not options.force:
+        message = f"{units.plural(len(dead), 'engine')} cannot be used, so nothing was written"
+        raise CliError(message, details=dead, hint="Start them, or say --force.")
+    for n, f in zip(named, found, strict=True):
+        ctx.out.note(f"{n.url}: {f.problem or asking.words(f)}")
+    told = dict(first_file.of_region(text) for text in options.jurisdictions)
+    jurisdictions = {}
+    for region in dict.fromkeys(n.region for n in named):
+        if answer := told.get(region) or told.get("") or _asked_jurisdiction(ctx, region):
+            jurisdictions[region] = answer
+    return first_file.text(list(zip(named, found, strict=True)), jurisdictions)
+
+
+def _asked_jurisdiction(ctx: Context, region: str) -> str:
+    """Of the person at the terminal; empty if there is nobody, or no answer."""
+    if not ctx.can_ask:
+        return ""
+    return ctx.ask(f"Jurisdiction of {region}, for plans with a residency (eu, us, …; empty for none): ").strip()
 
 
 def run_check(ctx: Context, options: CheckOptions) -> Exit:
@@ -167,6 +225,7 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
     ctx.out.note(f"# {answer['source']}, generation {answer['generation']}, in force since {loaded}")
     ctx.out.plain(tomlkit.dumps(config_file.known(answer["config"])))
     _warn_refused(ctx, answer)
+    warn_pending(ctx, answer)
 
 
 def run_diff(ctx: Context, options: DiffOptions) -> Exit:
@@ -176,17 +235,19 @@ def run_diff(ctx: Context, options: DiffOptions) -> Exit:
     path = answer["source"] if options.path is None else options.path
     changes = config_file.differences(answer, config_file.read(path, secrets=False))
     if options.as_json:
-        ctx.out.json({"source": path, "running": answer["source"], "changes": changes})
+        pending = answer.get("pending", [])
+        ctx.out.json({"source": path, "running": answer["source"], "changes": changes, "pending": pending})
         return Exit.FAILED if changes else Exit.OK
     if changes:
         from rich.markup import escape
 
         for change in changes:
-            ctx.out.line(_coloured(escape(change)))
+            ctx.out.line(coloured(escape(change)))
         ctx.out.note(_how_to_apply(path, answer["source"]))
     else:
         ctx.out.done(f"the router runs what {path} says, generation {answer['generation']}")
     _warn_refused(ctx, answer)
+    warn_pending(ctx, answer)
     return Exit.FAILED if changes else Exit.OK
 
 
@@ -202,7 +263,7 @@ def run_reload(ctx: Context, options: ReloadOptions) -> None:
     else:
         ctx.out.done(f"nothing has changed, generation {answer['generation']}")
     for change in answer["changes"]:
-        ctx.out.line(f"  {_coloured(escape(change))}")
+        ctx.out.line(f"  {coloured(escape(change))}")
     for warning in answer.get("warnings", ()):
         ctx.out.warn(warning)
 
@@ -216,13 +277,22 @@ def run_schema(ctx: Context, options: SchemaOptions) -> None:
 def _how_to_apply(path: str, source: str) -> str:
     if Path(path).resolve() == Path(source).resolve():
         return "`router config reload` puts this in force."
-    return f"The router reads {source}; put it there, and `router config reload` puts it in force."
+    return f"The router reads {source}; `router config apply {path}` puts it there and in force."
 
 
-def _coloured(change: str) -> str:
+def coloured(change: str) -> str:
     place, colon, text = change.partition(":")
     colour = "green" if text.startswith(" added") else "red" if text.startswith(" removed") else "yellow"
     return f"[{colour}]{place}[/]{colon}{text}"
+
+
+def warn_pending(ctx: Context, answer: Json) -> None:
+    """What the router's file says and the router does not do before it is started again."""
+    waiting = answer.get("pending")
+    if waiting:
+        ctx.out.warn("pending until the router is restarted:")
+        for line in waiting:
+            ctx.out.warn(f"  {line}")
 
 
 def _warn_refused(ctx: Context, answer: Json) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from cli import contexts, private_files, units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.contexts import Contexts, Place
+from cli.contexts import Contexts, NamedRouter
 from cli.errors import CliError, Exit
 from cli.output import Table, escape, facts
 
@@ -31,7 +31,7 @@ class NameOptions:
 
 @dataclass(frozen=True, slots=True)
 class AddOptions:
-    place: Place
+    place: NamedRouter
     token: str | None
     force: bool
     use: bool
@@ -65,7 +65,7 @@ def add(
     use: Annotated[bool, typer.Option("--use", help="Make it the current context.")] = False,
 ) -> None:
     """Add a context. The first one becomes the current one."""
-    place = Place(name, address, token_file)
+    place = NamedRouter(name, address, token_file)
     context(ctx).run(run_add, AddOptions(place, token, force, use))
 
 
@@ -125,11 +125,11 @@ def run_add(ctx: Context, options: AddOptions) -> None:
     if place.token_file is not None:
         path = Path(place.token_file).expanduser().absolute()
         private_files.read_secret(path)
-        place = Place(place.name, place.admin_url, str(path))
+        place = NamedRouter(place.name, place.admin_url, str(path))
     elif options.token is not None:
         path = _made_here(found, place.name)
         private_files.write(path, options.token + "\n")
-        place = Place(place.name, place.admin_url, str(path))
+        place = NamedRouter(place.name, place.admin_url, str(path))
     found.places[place.name] = place
     first = found.current is None
     if first or options.use:
@@ -186,5 +186,5 @@ def _made_here(found: Contexts, name: str) -> Path:
     return found.path.parent / "tokens" / name
 
 
-def _document(place: Place) -> dict[str, object]:
+def _document(place: NamedRouter) -> dict[str, object]:
     return {"name": place.name, "admin_url": place.admin_url, "token_file": place.token_file}

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import confirm, units
+from cli import applying, asking, config_file, confirm, units
 from cli.client import segment
 from cli.commands.events import print_history
 from cli.commands.traffic import span_s
 from cli.confirm import Force
-from cli.context import AdminToken, AdminUrl, AsJson, ConfigPath, Context, Router, context, operator
+from cli.context import AdminToken, AdminUrl, AsJson, Context, OwnConfigPath, Router, context, operator
 from cli.errors import CliError, Exit, StatusError
 from cli.region_states import leaving_words
 from cli.region_tables import backend_facts, print_region, probes_table, regions_table
 from router.core.traits import ENGINES
+
+if TYPE_CHECKING:
+    from router.config import Config
+    from router.core.types import BackendSpec
 
 Json = dict[str, Any]
 
@@ -57,15 +61,16 @@ class NoticeOptions:
 @dataclass(frozen=True, slots=True)
 class AddOptions:
     name: str
-    config: str
+    config: str | None  # None: the running router's
     region: Json
     backend: Json
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveOptions:
     name: str
-    config: str
+    config: str | None
     force: bool = False
 
 
@@ -73,7 +78,7 @@ class RemoveOptions:
 class SetOptions:
     name: str
     assignments: tuple[str, ...]
-    config: str
+    config: str | None
 
 
 @group.command("list")
@@ -115,15 +120,17 @@ def add(
     key_env: Annotated[str | None, typer.Option(help="The environment variable that holds its API key.")] = None,
     jurisdiction: Annotated[str | None, typer.Option(help="Of a new region: whose law the data is under.")] = None,
     location: Annotated[str | None, typer.Option(metavar="LAT,LON", help="Of a new region: where it is.")] = None,
-    config: ConfigPath = "regions.toml",
+    force: Annotated[bool, typer.Option("--force", help="Also an address where no engine answers.")] = False,
+    config: OwnConfigPath = None,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """Add a region, or a backend to one, to the file. A running router picks it up."""
+    """Add a region, or a backend to one, to the file. The backend is asked first what it is; a running router checks
+    the file before it is written, and picks it up."""
     backend: Json = {"url": url, "engine": engine, "models": model or None, "max_inflight": max_inflight}
     backend |= {"cost_usd_hour": cost_usd_hour, "key_env": key_env}
     region = {"jurisdiction": jurisdiction, "location": location}
-    options = AddOptions(name, config, _given(region), _given(backend))
+    options = AddOptions(name, config, _given(region), _given(backend), force)
     context(ctx, admin_url, admin_token).run(run_add, options)
 
 
@@ -132,7 +139,7 @@ def remove(
     ctx: typer.Context,
     name: Name,
     force: Force = False,
-    config: ConfigPath = "regions.toml",
+    config: OwnConfigPath = None,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
@@ -147,7 +154,7 @@ def set_(
     assignments: Annotated[
         list[str], typer.Argument(metavar="KEY=VALUE...", help="max_inflight=64, models=a,b; KEY= removes it.")
     ],
-    config: ConfigPath = "regions.toml",
+    config: OwnConfigPath = None,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
@@ -284,13 +291,38 @@ def run_add(ctx: Context, options: AddOptions) -> None:
         raise CliError("a backend needs an address", code=Exit.USAGE, hint="Say --url http://HOST:PORT.")
     if "/" in options.name and not options.backend:
         raise CliError(f"{options.name} is a backend and needs an address", code=Exit.USAGE, hint="Say --url.")
-    added = ""
+    path = options.config or applying.default_path(ctx)
+    backend, added = dict(options.backend), ""
 
     def change(document: Any) -> None:
         nonlocal added
-        added = region_edits.add(document, options.name, region, options.backend)
+        added = region_edits.add(document, options.name, region, backend)
 
-    _edit(ctx, options.config, change, lambda: f"added {added}")
+    if backend:
+        _, config = config_file.edited(path, change)
+        found = _found(ctx, next(b for b in config.backends if b.name == added), force=options.force)
+        if "engine" not in backend and found is not None:
+            backend["engine"] = found
+    _edit(ctx, path, change, lambda: f"added {added}")
+
+
+def _found(ctx: Context, spec: BackendSpec, *, force: bool) -> str | None:
+    """The engine that answers there, told to the operator. Raises CliError if none does, unless by ``force``."""
+    from router.observe.survey import UNTOLD
+
+    (found,) = asking.survey([spec], ctx.env)
+    if found.problem is not None and not force:
+        where = f"nothing is added: {spec.name} at {asking.host_of(spec.url)}: {found.problem}"
+        raise CliError(where, hint="--force adds it all the same.")
+    if found.problem is not None:
+        ctx.out.warn(f"{spec.name}: {found.problem}")
+    if found.engine is not None:
+        ctx.out.note(f"{spec.name}: {asking.words(found)}")
+    if missing := [model for model in spec.models if found.models and model not in found.models]:
+        ctx.out.warn(f"{spec.name} does not list {', '.join(missing)}")
+    if found.engine not in (None, UNTOLD, spec.engine) and spec.engine != UNTOLD:
+        ctx.out.warn(f"{spec.name} says that it is {found.engine}, not {spec.engine}")
+    return found.engine
 
 
 def run_remove(ctx: Context, options: RemoveOptions) -> None:
@@ -326,22 +358,40 @@ def run_set(ctx: Context, options: SetOptions) -> None:
     )
 
 
-def _edit(ctx: Context, path: str, change: Callable[[Any], None], what: Callable[[], str]) -> None:
-    """Change the file, then have a running router read it."""
-    from cli import config_file
+def _edit(ctx: Context, path: str | None, change: Callable[[Any], None], what: Callable[[], str]) -> None:
+    """Change the file, and have the running router read it; a file of its own the router checks before."""
     from router.config import warnings
 
-    config = config_file.edit(path, change)
+    path = path or applying.default_path(ctx)
+    text, config = config_file.edited(path, change)
+    try:
+        running = ctx.admin.get("/admin/v1/config")
+        if own := applying.is_own(running, path):
+            applying.check(ctx, text, path)
+            running = applying.put(ctx, path, text)
+    except CliError as error:
+        if error.code is not Exit.UNREACHABLE:
+            raise
+        running, own = None, False
+    if not own:
+        config_file.write(path, text)
     ctx.out.done(f"{path}: {what()}")
     for warning in warnings(config):
         ctx.out.warn(warning)
+    if running is None:
+        ctx.out.note(f"No router at {ctx.admin.url}: it reads the file when it starts.")
+    elif own:
+        ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
+    else:
+        _reload_another(ctx, config)
+
+
+def _reload_another(ctx: Context, config: Config) -> None:
+    """The router's file may be this one under a name that cannot be told from here."""
     try:
         ctx.admin.post("/admin/v1/config/reload", {})
         running = ctx.admin.get("/admin/v1/config")
     except CliError as error:
-        if error.code is Exit.UNREACHABLE:
-            ctx.out.note(f"No router at {ctx.admin.url}: it reads the file when it starts.")
-            return
         error.message = f"the file is written, but the router does not take it: {error.message}"
         raise
     if config.regions == config_file.running(running, config).regions:

@@ -79,7 +79,7 @@ def about(status: Json) -> Table:
             "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
             "store": dotted(f"{store['kind']} {state(store['state'])}", rtt, store.get("notice")),
             "config": dotted(escape(router["config_source"]), f"generation {router['config_generation']}"),
-            "": refused_config(router),
+            "": "\n".join(filter(None, (refused_config(router), pending_config(router)))),
         }
     )
 
@@ -111,6 +111,15 @@ def refused_config(router: Json) -> str | None:
     more = f", and {units.plural(len(others), 'more problem')}" if others else ""
     hint = "`router config show` lists them" if others else "the generation above stays in force"
     return f"[red]refused at {units.clock(refused['at_s'])}[/]: {escape(first)}{more}\n[dim]{hint}[/]"
+
+
+def pending_config(router: Json) -> str | None:
+    """Settings of the file that the router follows only after a restart."""
+    waiting = router.get("config_pending")
+    if not waiting:
+        return None
+    more = f" [dim]· {units.plural(len(waiting) - 1, 'more')}: `router config show`[/]" if len(waiting) > 1 else ""
+    return f"[yellow]pending until restart[/]: {escape(waiting[0])}{more}"
 
 
 def traffic_facts(traffic: Json) -> list[str]:

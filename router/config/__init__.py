@@ -62,7 +62,7 @@ from router.config.model import (
     WakeSection,
     part_of,
 )
-from router.config.present import diff, dump, fingerprint
+from router.config.present import diff, dump, fingerprint, pending
 from router.config.price_list import price_list
 
 __all__ = [
@@ -103,6 +103,7 @@ __all__ = [
     "load",
     "parse",
     "part_of",
+    "pending",
     "price_list",
     "secret",
     "split_address",

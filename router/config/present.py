@@ -46,6 +46,10 @@ AT_START_ONLY = frozenset(
 )
 
 
+#: ends the line of a change that a reload cannot make
+_LATE = " (takes effect at the next start)"
+
+
 def dump(config: Config) -> dict[str, Any]:
     """The configuration in the shape of the file, defaults filled in. It holds no secrets: keys are
     references, and a password in the store's URL is replaced. Settings of a region for all its backends are shown at
@@ -95,8 +99,13 @@ def diff(old: Config, new: Config) -> list[str]:
     """One line for each change that a reload from ``old`` to ``new`` makes."""
     lines = list(_changes(_by_name(dump(old)), _by_name(dump(new)), ""))
     if old.store.redis != new.store.redis and not any(line.startswith("store.redis:") for line in lines):
-        lines.append("store.redis: other credentials (takes effect at the next start)")
+        lines.append(f"store.redis: other credentials{_LATE}")
     return lines
+
+
+def pending(started: Config, config: Config) -> list[str]:
+    """What ``config`` says and a router that started with ``started`` does not do before its next start."""
+    return [line.removesuffix(_LATE) for line in diff(started, config) if line.endswith(_LATE)]
 
 
 def _section(section: Section, value: Any) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[st
         elif name not in new:
             yield f"{place}: removed"
         else:
-            late = " (takes effect at the next start)" if place in AT_START_ONLY else ""
+            late = _LATE if place in AT_START_ONLY else ""
             yield f"{place}: {json.dumps(before)} -> {json.dumps(after)}{late}"
 
 

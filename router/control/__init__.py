@@ -11,6 +11,7 @@ inputs          checks of query parameters and JSON bodies
 replies         JSON answers and errors
 views           fleet, keys and records as JSON
 last_minute     what keys used and backends answered in the last minute
+config_views    the configuration in force as JSON, and what of it waits for a restart
 source_views    sources of backends as JSON, and what they say of each
 gauges          values that are read when metrics are scraped
 fleetwide       what all routers that share the store know together

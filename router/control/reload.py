@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from router import clock
-from router.config import Config, diff, load, warnings
+from router.config import Config, diff, load, parse, pending, warnings
 from router.config.certificates import certificate_files
 from router.errors import ConfigError
 from router.tasks import spawn, stop, supervise
@@ -51,6 +51,16 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """The effect of a text in place of the file. ``pending``: the part that would wait for the next start."""
+
+    config: Config
+    generation: int  # that the changes were compared with
+    changes: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The last attempt at a reload that failed."""
 
@@ -77,7 +87,7 @@ class ConfigReloader:
         reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
         poll_s: float = _POLL_S,
     ) -> None:
-        self.config = config
+        self.config = self._started = config
         self.generation = 1
         self.loaded_s = self.tried_s = clock.wall_s()
         self.refused: Refused | None = None
@@ -126,6 +136,19 @@ class ConfigReloader:
             after, told = f"generation {result.generation}", f"{why}: {'; '.join(result.changes)}"
             self.note("config", self.config.source, before=before, after=after, why=told, who=who)
         return result
+
+    async def check(self, text: str) -> Checked:
+        """The effect of a reload if the file held ``text``. Raises ConfigError with all problems."""
+        source = self.config.source
+        new = self._complete(await asyncio.to_thread(parse, text, source, whole=True))
+        _refuse_losses(self.config, new)
+        changes, later = diff(self.config, new), pending(self._started, new)
+        return Checked(new, self.generation, tuple(changes), tuple(later))
+
+    @property
+    def pending(self) -> list[str]:
+        """Settings of the file that this process follows only after its next start."""
+        return pending(self._started, self.config)
 
     async def _read_again(self, why: str) -> Reloaded:
         self._seen = _signature(self.config)

@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from router import clock
-from router.config import Config, Region, dump, warnings
+from router.config import Config, Region
+from router.control import config_views
 from router.control.last_minute import Use, requests_by_backend
 from router.control.plane import ControlPlane
-from router.control.reload import ConfigReloader, Reloaded
 from router.control.source_views import source_of
 from router.core.backend import Backend
 from router.core.health import State
@@ -21,7 +21,6 @@ from router.core.policy import list_policies
 from router.core.scopes import TENANT
 from router.moments import iso_of
 from router.store.base import Holder, Key, LimitState
-from router.store.keys import missing_plans
 from router.telemetry.history import iso
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
@@ -48,7 +47,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
             "config_source": os.path.abspath(config.source),
             "ready": (why_not := control.ready()) is None,
             "not_ready": why_not,
-            "config_refused": config_refused(control.reloader),
+            **config_views.state(control.reloader),
         },
         "store": {"kind": store_kind(config), "state": control.store.state, "rtt_s": store_rtt_s}
         | {"trouble": control.store.trouble, "notice": control.store.notice},
@@ -257,17 +256,6 @@ def key(entry: Key) -> dict[str, Any]:
     }
 
 
-def reloaded(result: Reloaded, config: Config, keys: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """``keys`` as ``key`` shows them."""
-    refused = [(k["plan"], k["id"], k["name"]) for k in keys if k["plan_missing"] and not k["revoked"]]
-    return {
-        "changed": result.changed,
-        "generation": result.generation,
-        "changes": list(result.changes),
-        "warnings": [*warnings(config), *missing_plans(refused)],
-    }
-
-
 def quota(holder: Holder, limits: Iterable[LimitState], use: Use | None = None) -> dict[str, Any]:
     """``key``, ``plan`` and ``last_minute`` are null where the limits are not those of one key. ``use``: of that."""
     key = holder if isinstance(holder, Key) else None
@@ -298,22 +286,6 @@ def _of_plan(holder: Holder, limit: str) -> float | None:
     """The limit as the plan has it. While the store is away a router gives out less."""
     kind = next((k for k in LIMIT_KINDS if k.name == limit), None)
     return getattr(holder.plan, kind.key, None) if kind is not None else None
-
-
-def config(reloader: ConfigReloader) -> dict[str, Any]:
-    return {
-        "source": os.path.abspath(reloader.config.source),
-        "generation": reloader.generation,
-        "loaded_s": reloader.loaded_s,
-        "refused": config_refused(reloader),
-        "config": dump(reloader.config),
-    }
-
-
-def config_refused(reloader: ConfigReloader) -> dict[str, Any] | None:
-    """The last reload, if it was refused: the next start of the router would fail."""
-    refused = reloader.refused
-    return None if refused is None else {"at_s": refused.at_s, "problems": list(refused.problems)}
 
 
 def chaos(control: ControlPlane) -> dict[str, Any]:

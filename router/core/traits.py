@@ -60,6 +60,8 @@ class Traits:
     title: str
     #: answers cheaply and does no inference
     probe_path: str
+    #: what its list of models says owns them; None: that tells nothing about the engine
+    owner: str | None = None
     #: None: the engine has no metrics page
     load: LoadMetrics | None = None
     #: a stream of several choices has one usage for each choice, and they add up
@@ -83,6 +85,7 @@ TRAITS: dict[str, Traits] = {
     "vllm": Traits(
         "vLLM",
         probe_path="/health",
+        owner="vllm",
         load=LoadMetrics(
             running=("vllm:num_requests_running",),
             waiting=("vllm:num_requests_waiting",),
@@ -98,6 +101,7 @@ TRAITS: dict[str, Traits] = {
         "SGLang",
         # /health generates a token: it takes a second and a place, and hangs with the scheduler.
         probe_path="/v1/models",
+        owner="sglang",
         load=LoadMetrics(
             running=("sglang:num_running_reqs",),
             waiting=("sglang:num_queue_reqs",),
@@ -123,6 +127,7 @@ TRAITS: dict[str, Traits] = {
     "llamacpp": Traits(
         "llama.cpp",
         probe_path="/health",
+        owner="llamacpp",
         load=LoadMetrics(
             running=("llamacpp:requests_processing",),
             waiting=("llamacpp:requests_deferred",),
@@ -134,7 +139,7 @@ TRAITS: dict[str, Traits] = {
         prefills=True,
     ),
     "openai": Traits("anything else with OpenAI's API", probe_path="/v1/models", takes_usage_option=None),
-    "router": Traits("another router of ours, one hop away", probe_path="/readyz"),
+    "router": Traits("another router of ours, one hop away", probe_path="/readyz", owner="meridian"),
 }
 
 #: the names that ``engine`` may have in regions.toml

@@ -8,5 +8,6 @@ exposition  reads wanted samples from a Prometheus page
 continuing  whether a live engine can continue an answer that another one began
 proving     when it is asked for that
 measurement a backend that has to prove itself, measured beside another
+survey      what answers at an address: engine, models, distance, size
 client      the bounded HTTP client of all these
 """

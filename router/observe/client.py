@@ -58,6 +58,7 @@ class ProbeAnswer:
     rtt_s: float
     fresh: bool  # the connection was opened for it
     content_type: str = ""
+    date: str = ""  # by the backend's clock, as HTTP writes it
 
 
 class EngineClient:
@@ -141,8 +142,14 @@ class EngineClient:
                 rtt_s = clock.monotonic_s() - ready.at_s
                 chunks: list[bytes] = []
                 await _read(response, bytes_max, chunks.append if feed is None or response.status != 200 else feed)
+                told = response.headers
                 return ProbeAnswer(
-                    response.status, b"".join(chunks), rtt_s, ready.fresh, response.headers.get("Content-Type", "")
+                    response.status,
+                    b"".join(chunks),
+                    rtt_s,
+                    ready.fresh,
+                    told.get("Content-Type", ""),
+                    told.get("Date", ""),
                 )
         except AskFailedError:
             raise

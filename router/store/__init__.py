@@ -12,6 +12,7 @@ cluster         pipelines to a Redis Cluster
 embedded        a private Valkey beside the router
 scripts         the Lua scripts: texts, arguments, replies
 access          checks at the start that the store permits all that is needed
+inspection      looks at a store for somebody who asks what is wrong
 ailments        what is wrong with a store that is away, in words
 courier         sends commands in batches, and lets nobody wait too long
 patience        how long that is: by the measured round trip

@@ -66,7 +66,7 @@ def needs(scripts: Scripts, router: str) -> list[Need]:
 
 def refused(wanted: Sequence[Need], replies: Sequence[Any]) -> str | None:
     """The store's own words for the first command that it does not permit; None: it permits all."""
-    return next(_refusals(wanted, replies), None)
+    return next(refusals(wanted, replies), None)
 
 
 def why(what: str, keys: str, reply: object) -> str:
@@ -84,7 +84,8 @@ def is_refusal(reply: object) -> bool:
 _WORDS = ("NoPermission", "NOPERM", "ACL failure", "no permissions to", "nknown command", "nknown Redis command")
 
 
-def _refusals(wanted: Sequence[Need], replies: Sequence[Any]) -> Iterator[str]:
+def refusals(wanted: Sequence[Need], replies: Sequence[Any]) -> Iterator[str]:
+    """A line for each command that the store does not permit."""
     for need, reply in zip(wanted, replies, strict=True):
         if is_refusal(reply):
             yield why(need.what, need.keys, reply)

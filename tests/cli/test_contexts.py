@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import contexts
-from cli.contexts import DEFAULT_URL, Chosen, Contexts, Place, chosen, load
+from cli.contexts import DEFAULT_URL, Chosen, Contexts, NamedRouter, chosen, load
 from cli.errors import CliError, Exit
 
 ONE, TWO = "http://one:9090", "http://two:9090"
@@ -23,7 +23,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         token = tmp_path / f"{name}.token"
         token.write_text(f"token-of-{name}\n")
         token.chmod(0o600)
-        made.places[name] = Place(name, url, str(token))
+        made.places[name] = NamedRouter(name, url, str(token))
     made.save()
     return {"XDG_CONFIG_HOME": str(tmp_path)}
 
@@ -83,7 +83,7 @@ def test_what_is_saved_is_read_again(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "meridian" / "contexts.toml"
     current = data.draw(st.sampled_from(names)) if names else None
-    made = Contexts(path, current, {n: Place(n, ONE, f"/tokens/{n}") for n in names})
+    made = Contexts(path, current, {n: NamedRouter(n, ONE, f"/tokens/{n}") for n in names})
     made.save()
     assert path.stat().st_mode & 0o777 == 0o600
     assert load({"XDG_CONFIG_HOME": str(path.parent.parent)}) == made

@@ -270,7 +270,7 @@ def test_diff_says_which_file_the_router_reads(play: Play, tmp_path: Path) -> No
     assert config.run_diff(play.context, config.DiffOptions(None, as_json=False)) is Exit.OK
     assert f"runs what {file} says" in play.out
     assert config.run_diff(play.context, config.DiffOptions(str(other), as_json=False)) is Exit.FAILED
-    assert f"The router reads {file}; put it there" in play.err
+    assert f"The router reads {file}; `router config apply" in play.err
     file.write_text(other.read_text())
     assert config.run_diff(play.context, config.DiffOptions(None, as_json=False)) is Exit.FAILED
     assert "\n`router config reload` puts this in force." in play.err

@@ -16,8 +16,10 @@ from cli.commands import (
     chaos,
     chat,
     config,
+    config_apply,
     ctx,
     demo,
+    doctor,
     drain,
     events,
     explain,
@@ -36,7 +38,7 @@ from cli.commands import (
 )
 from cli.commands.traffic import Filters
 from cli.context import Context
-from cli.contexts import Place
+from cli.contexts import NamedRouter
 from cli.errors import Exit
 from sim.shapes import SHAPES
 
@@ -101,7 +103,7 @@ CASES = [
         "run_drain",
         drain.DrainOptions("us-east", "30m", "upgrade", wait=True, force=True),
     ),
-    ("regions remove us-east --force", "run_remove", regions.RemoveOptions("us-east", "regions.toml", force=True)),
+    ("regions remove us-east --force", "run_remove", regions.RemoveOptions("us-east", None, force=True)),
     ("keys revoke me --force", "run_revoke", keys.KeyOptions("me", as_json=False, force=True)),
     ("quota reset me --minute", "run_reset", quota.ResetOptions("me", as_json=False, minute=True)),
     ("quota reset me --month --force", "run_reset", quota.ResetOptions("me", as_json=False, month=True, force=True)),
@@ -123,7 +125,7 @@ CASES = [
         "run_add",
         regions.AddOptions(
             "us-east/b",
-            "regions.toml",
+            None,
             {},
             {"url": "http://h:1", "engine": "vllm", "models": ["m", "n"], "max_inflight": 8},
         ),
@@ -133,11 +135,11 @@ CASES = [
         "run_add",
         regions.AddOptions("eu", "other.toml", {"jurisdiction": "eu", "location": "50.1,8.7"}, {}),
     ),
-    ("regions remove us-east/a", "run_remove", regions.RemoveOptions("us-east/a", "regions.toml")),
+    ("regions remove us-east/a", "run_remove", regions.RemoveOptions("us-east/a", None)),
     (
         "regions set us-east/a max_inflight=4 engine=vllm",
         "run_set",
-        regions.SetOptions("us-east/a", ("max_inflight=4", "engine=vllm"), "regions.toml"),
+        regions.SetOptions("us-east/a", ("max_inflight=4", "engine=vllm"), None),
     ),
     (
         "traffic list --model m --status 5xx --since 5m -n 3",
@@ -176,6 +178,15 @@ CASES = [
         bench.BenchOptions(None, None, None, BENCH | {"requests": 3, "rate": 2.0}, False),
     ),
     ("config init", "run_init", config.InitOptions("regions.toml", force=False)),
+    (
+        "config init r.toml --engine http://h:1 --engine eu=http://h:2 --region us --jurisdiction us",
+        "run_init",
+        config.InitOptions("r.toml", False, ("http://h:1", "eu=http://h:2"), "us", ("us",)),
+    ),
+    ("config apply new.toml --yes", "run_apply", config_apply.ApplyOptions("new.toml", True, False)),
+    ("config rollback 2 -y", "run_rollback", config_apply.RollbackOptions(2, False, True, False)),
+    ("config rollback --list --json", "run_rollback", config_apply.RollbackOptions(1, True, False, True)),
+    ("doctor -c r.toml --json", "run_doctor", doctor.DoctorOptions("r.toml", True)),
     ("config check --strict", "run_check", config.CheckOptions("regions.toml", True, as_json=False, strict=True)),
     ("config check x.toml --no-secrets", "run_check", config.CheckOptions("x.toml", secrets=False, as_json=False)),
     ("config show --json", "run_show", config.ShowOptions(as_json=True)),
@@ -247,7 +258,7 @@ CASES = [
     (
         "ctx add edge-2 --admin-url http://e:1 --token-file t --use",
         "run_add",
-        ctx.AddOptions(Place("edge-2", "http://e:1", "t"), None, False, True),
+        ctx.AddOptions(NamedRouter("edge-2", "http://e:1", "t"), None, False, True),
     ),
     ("demo --real --port 8081", "run_demo", demo.DemoOptions(False, True, 8081, None, 3)),
 ]

@@ -112,7 +112,11 @@ def test_regions_are_edited_with_their_comments(tmp_path: Path) -> None:
     router("config", "init", cwd=tmp_path)
     file = tmp_path / "regions.toml"
     before = file.read_text()
-    done = router("regions", "add", "us-east/b", "--url", "http://10.0.0.12:8000", "--engine", "sglang", cwd=tmp_path)
+    words = ("regions", "add", "us-east/b", "--url", "http://127.0.0.1:1", "--engine", "sglang")
+    dead = router(*words, cwd=tmp_path)
+    assert (dead.code, file.read_text()) == (1, before)
+    assert "--force" in dead.err
+    done = router(*words, "--force", cwd=tmp_path)
     assert done.code == 0, done.err
     assert "reads the file when it starts" in done.err
     assert router("regions", "set", "us-east/b", "max_inflight=32", cwd=tmp_path).code == 0

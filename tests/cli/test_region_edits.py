@@ -20,14 +20,15 @@ CONFIG = ("GET", "/admin/v1/config")
 @pytest.fixture
 def file(tmp_path: Path, play: Play) -> Path:
     """The example, and no router that runs."""
-    play.admin.answers = {RELOAD: CliError("cannot reach it", code=Exit.UNREACHABLE)}
+    nobody = CliError("cannot reach it", code=Exit.UNREACHABLE)
+    play.admin.answers = {RELOAD: nobody, CONFIG: nobody}
     path = tmp_path / "regions.toml"
     path.write_text(EXAMPLE)
     return path
 
 
 def add(play: Play, file: Path, name: str, region: Json | None = None, backend: Json | None = None) -> Config:
-    regions.run_add(play.context, regions.AddOptions(name, str(file), region or {}, backend or {}))
+    regions.run_add(play.context, regions.AddOptions(name, str(file), region or {}, backend or {}, force=True))
     return load(file, secrets=False)
 
 
@@ -213,7 +214,8 @@ def test_a_router_that_runs_another_file(play: Play, file: Path, tmp_path: Path)
 
 
 def test_a_router_that_refuses_the_file(play: Play, file: Path) -> None:
-    play.admin.answers = {RELOAD: StatusError(422, {"message": "no", "problems": ["KEY is not set"]})}
+    refused = StatusError(422, {"message": "no", "problems": ["KEY is not set"]})
+    play.admin.answers = {RELOAD: refused, CONFIG: _runs(file)}  # a router on another machine
     with pytest.raises(CliError) as caught:
         change(play, file, "us-east/a", "max_inflight=64")
     assert caught.value.message == "the file is written, but the router does not take it: no"

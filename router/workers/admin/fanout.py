@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.control import views
+from router.control import config_views, views
 from router.control.admin import add_route, bare_app
 from router.control.autoscalers import metric_answer
 from router.control.callers import ECHO_HEADER, passed_on, who_of
@@ -27,7 +27,7 @@ from router.control.operators import Operators
 from router.control.reload import ConfigReloader
 from router.control.replies import failure, listing, reply
 from router.control.route import DOCUMENT, Route
-from router.control.routes import ROUTES, operators
+from router.control.routes import ROUTES, configuration, operators
 from router.control.routes.events import EVENTS_MAX
 from router.control.routes.learned import JOURNAL_MAX
 from router.control.routes.requests import REQUESTS_MAX
@@ -232,7 +232,7 @@ async def _status(fanout: Fanout, request: web.Request) -> web.StreamResponse:
         "uptime_s": fanout._now_s() - fanout._started_s,
         "workers_serving": len(answers),
         "config_generation": fanout.reloader.generation,
-        "config_refused": views.config_refused(fanout.reloader),
+        **config_views.state(fanout.reloader),
     }
     merged["store"]["kind"] = views.store_kind(fanout.reloader.config)
     merged["traffic"] |= views.traffic(await fanout.window(views.TRAFFIC_WINDOW_S))
@@ -342,14 +342,19 @@ async def _quotas(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _config(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    return reply(views.config(fanout.reloader))
+    return reply(config_views.config(fanout.reloader))
 
 
 async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     who = who_of(request)
     fanout.note("operator", f"{request.method} {request.path}", why="reloadConfig", who=who)
     result = await fanout.reloader.reload("admin API", who=who)
-    return reply(views.reloaded(result, fanout.reloader.config, await _keys(fanout)))
+    return reply(config_views.reloaded(result, fanout.reloader.config, await _keys(fanout)))
+
+
+async def _check(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    result = await fanout.reloader.check(await configuration.config_text(request))
+    return reply(config_views.checked(result, await _keys(fanout)))
 
 
 async def _keys(fanout: Fanout) -> list[Any]:
@@ -374,10 +379,6 @@ def _own(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> _An
         return response
 
     return answer
-
-
-async def _policies(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    return listing(views.policies(fanout.reloader.config.router.policy))
 
 
 async def _withdraw(merged: Callable[[list[Any]], Any], fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -427,7 +428,7 @@ _ANSWERS: dict[str, _Answer] = {
     "listQuotas": _quotas,
     "showConfig": _config,
     "reloadConfig": _reload,
-    "listPolicies": _policies,
+    "checkConfig": _check,
     "whoami": _own(operators.whoami),
     "listOperators": _own(operators.list_operators),
     "addOperator": _own(operators.add_operator),
