@@ -120,7 +120,7 @@ def why(thing: Json) -> str:
     from rich.markup import escape
 
     well = thing["state"] in ("ok", "healthy") and not thing["draining"] and thing.get("usable", True)
-    if well and not thing["leaving"]:
+    if well and not thing["leaving"] and not thing.get("asleep"):
         return ""
     by = thing.get("who")
     return escape("; ".join(filter(None, (thing.get("why"), f"by {by}" if by else None))))

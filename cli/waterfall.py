@@ -46,7 +46,9 @@ def parts(record: Json) -> list[Part]:
         found.append(Part("auth and limits", 0.0, admitted_s, colour="blue"))
     if record["wait_s"] > _NEGLIGIBLE_S:
         began_s = attempts[0]["started_s"] if attempts else record["duration_s"]
-        found.append(Part("wait for a place", max(0.0, began_s - record["wait_s"]), record["wait_s"], colour="yellow"))
+        wait_s, held_s = record["wait_s"], record.get("held_s") or 0.0
+        what = "wait for a place" if held_s < wait_s / 2 else "wait for a wake"
+        found.append(Part(what, max(0.0, began_s - wait_s), wait_s, colour="yellow"))
     for attempt in attempts:
         found += _attempt(attempt)
     return found

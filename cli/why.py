@@ -21,7 +21,9 @@ _SLOW_TOKENS = 15.0
 def sentence(record: Json) -> str:
     """In plain text: where the time went that nobody expected."""
     if record["cause"] == "refused":
-        return f"Refused after {units.seconds(record['duration_s'])}: no backend was asked."
+        held_s = record.get("held_s") or 0.0
+        held = f", held for {units.seconds(held_s)} while nothing of its model ran" if held_s >= _WORTH_S else ""
+        return f"Refused after {units.seconds(record['duration_s'])}: no backend was asked{held}."
     attempts = record["attempts"]
     if not attempts:
         return f"It ended after {units.seconds(record['duration_s'])}, before a backend was asked."
@@ -52,7 +54,10 @@ def _lost(record: Json) -> list[tuple[float, str, str]]:
         took_s, where = attempt["duration_s"] or 0.0, attempt["backend"]
         words = f"{units.seconds(took_s)} went to an attempt at {where} that failed ({attempt['outcome']})"
         found.append((took_s, words, f"in a failed attempt at {where}"))
-    wait_s, admitted_s = record["wait_s"], record.get("admitted_s") or 0.0
+    held_s, admitted_s = record.get("held_s") or 0.0, record.get("admitted_s") or 0.0
+    words = f"{units.seconds(held_s)} of that it was held, as nothing of its model ran and a backend had to be woken"
+    found.append((held_s, words, "until a backend was woken"))
+    wait_s = record["wait_s"] - held_s
     words = f"{units.seconds(wait_s)} of that it waited in the router, as every backend it may use was full"
     found.append((wait_s, words, "waiting for a place"))
     words = f"{units.seconds(admitted_s)} of that passed before its key and limits were checked and its body was read"

@@ -139,7 +139,8 @@ class App:
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
         self.telemetry.minutes.charge = self.lifecycle.charge
         self._exchange.answer(partial(respond, self._control, ANSWERED))
-        for teller in (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader):
+        tellers = (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader)
+        for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
             teller.note = self._chronicle.history.note
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
@@ -166,12 +167,13 @@ class App:
             self._observer,
             lambda: self.reloader.config,
             waiting=self._queued,
-            held=lambda: holding.by_model,
+            held=holding.requests,
             asking=config.autoscaling if self._worker is None else AutoscalingSection(),
             shared=config.router.share_port,
             now_s=clock.monotonic_s,
         )
         holding.wake, holding.wait_s = scaling.waker.wake, scaling.waker.wait_s
+        holding.trouble = scaling.dormants.trouble
         return scaling
 
     def _queued(self) -> Mapping[str, int]:
@@ -204,10 +206,10 @@ class App:
             exchange=self._exchange,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._scaling.capacity,
+            dormants=self._scaling.dormants,
             explain=explain,
             ready=self.not_ready,
             queued=self._queued,
-            wakes=lambda: self._scaling.waker.calls,
             now_s=clock.monotonic_s,
             started_s=clock.monotonic_s(),
             version=__version__,

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from cli import units
+from cli.commands.status import dormant_words
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.output import Table
 
@@ -46,6 +47,12 @@ def run_capacity(ctx: Context, options: CapacityOptions) -> None:
     if capacity["idle_usd_hour"]:
         ctx.out.line("")
         ctx.out.line(f"idle: {units.usd(capacity['idle_usd_hour'])} an hour")
+    for model in capacity.get("dormant", ()):
+        if model["state"] == "failing":
+            ctx.out.line("")
+            ctx.out.line(dormant_words(model))
+        elif model["problem"]:
+            ctx.out.note(model["problem"])
     notable = [(g, e) for g in groups for e in g["engines"] if e["state"] in _WORTH_A_LINE]
     if notable:
         ctx.out.line("")

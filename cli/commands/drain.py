@@ -67,10 +67,8 @@ def run_drain(ctx: Context, options: DrainOptions) -> None:
     left = _inflight(answer)
     rest = f"; {units.plural(left, 'request')} still in flight there" if left else ""
     ctx.out.done(f"{options.name} gets no new requests ({answer['applied']}){rest}")
-    if found is not None and not found["loses"]:
-        for line in (confirm.traffic(found), confirm.jurisdictions(found)):
-            if line:
-                ctx.out.note(line)
+    if found is not None and not found["loses"] and (line := confirm.traffic(found)):
+        ctx.out.note(line)
 
 
 def _until_empty(ctx: Context, options: DrainOptions) -> Json:

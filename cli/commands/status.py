@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,12 @@ def about(status: Json) -> Table:
             "routers": routers(status),
             "traffic": dotted(*traffic_facts(traffic)),
             "first token": dotted(*ttft_facts(traffic)),
-            "fleet": dotted(_of(status["regions"], "region"), _of(status["backends"], "backend")),
+            "fleet": dotted(
+                _of(status["regions"], "region"), _of(status["backends"], "backend"), _asleep(status["backends"])
+            ),
             "store": dotted(f"{store['kind']} {state(store['state'])}", rtt, store.get("notice")),
             "config": dotted(escape(router["config_source"]), f"generation {router['config_generation']}"),
+            "asleep": dormant(status.get("dormant", ())),
             "": "\n".join(filter(None, (refused_config(router), pending_config(router)))),
         }
     )
@@ -122,6 +126,28 @@ def pending_config(router: Json) -> str | None:
     return f"[yellow]pending until restart[/]: {escape(waiting[0])}{more}"
 
 
+def dormant(models: Sequence[Json]) -> str | None:
+    """The models of which nothing runs: those that sleep in a word, those that cannot be woken with the reason."""
+    lines = [words for model in models if model["state"] != "running" and (words := dormant_words(model))]
+    return "\n".join(lines) or None
+
+
+def dormant_words(model: Json) -> str:
+    """How a model is of which nothing need run, with what waits for it."""
+    name = f"[bold]{escape(model['model'])}[/]"
+    held = f"{units.plural(model['held'], 'request')} held" if model["held"] else None
+    if model["state"] == "failing":
+        again = f"next call in {units.seconds(model['again_s'])}" if model["again_s"] else None
+        since = f"for {units.age(model['failing_s'])}"
+        calls = f"{units.plural(model['tries'], 'call')} failed"
+        return dotted(f"[red]{escape(model['problem'])}[/]", since, calls, again, held)
+    if model["state"] == "waking":
+        where = f" in {escape(model['region'])}" if model["region"] else ""
+        took = f"for {units.age(model['waking_s'] or 0.0)}, usually {units.seconds(model['takes_s'])}"
+        return dotted(f"{name} is being woken{where} {took}", held)
+    return dotted(f"{name} sleeps until a request comes", held)
+
+
 def traffic_facts(traffic: Json) -> list[str]:
     return [
         f"{units.rate(traffic['requests_per_s'])} requests/s",
@@ -140,5 +166,11 @@ def ttft_facts(traffic: Json) -> list[str]:
 
 def _of(counts: Json, word: str) -> str:
     usable, total = counts["usable"], counts["total"]
-    colour = "green" if usable == total and total else "yellow" if usable else "red"
+    well = total and usable + counts.get("asleep", 0) >= total
+    colour = "green" if well else "yellow" if usable else "red"
     return f"[{colour}]{usable}[/] of {units.plural(total, word)} usable"
+
+
+def _asleep(counts: Json) -> str | None:
+    asleep = counts.get("asleep", 0)
+    return f"[cyan]{asleep} asleep[/]" if asleep else None

@@ -336,9 +336,17 @@ def remark(summary: Json) -> str:
         said.append(f"[yellow]{summary['cause']}[/]")
     if summary["attempts"] > 1:
         said.append(f"{summary['attempts']} attempts")
-    if summary["wait_s"] > 0.001:
-        said.append(f"waited {units.seconds(summary['wait_s'])}")
+    if (waited := waits(summary)) is not None:
+        said.append(waited)
     return ", ".join(said)
+
+
+def waits(record: Json) -> str | None:
+    """How long it waited, and for what."""
+    held_s = record.get("held_s") or 0.0
+    wait_s = record["wait_s"] - held_s
+    held = f"held {units.seconds(held_s)} for a wake" if held_s > 0.001 else None
+    return dotted(f"waited {units.seconds(wait_s)}" if wait_s > 0.001 else None, held) or None
 
 
 def request_facts(record: Json) -> Grid:
@@ -347,7 +355,6 @@ def request_facts(record: Json) -> Grid:
     other = f"answered by {escape(served)}" if served and served != record["model"] else None
     key = f"key {record['key_id']}" if record["key_id"] else None
     law = f"only in {', '.join(record['residency'])}" if record["residency"] else None
-    wait = f"waited {units.seconds(record['wait_s'])}" if record["wait_s"] > 0.0005 else None
     first = f"first token after {units.seconds(record['ttft_s'])}" if record["ttft_s"] is not None else None
     place = f"from {escape(record['client_region'])}" if record["client_region"] else None
     error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
@@ -359,7 +366,7 @@ def request_facts(record: Json) -> Grid:
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
-            "answer": dotted(status_text(record["status"]), error, cut, loop, wait, first, _lasted(record)),
+            "answer": dotted(status_text(record["status"]), error, cut, loop, waits(record), first, _lasted(record)),
             "why": refused(record),
             "tokens": _tokens(record),
             "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),

@@ -10,6 +10,7 @@ filters         which requests an operator asks for
 inputs          checks of query parameters and JSON bodies
 replies         JSON answers and errors
 views           fleet, keys and records as JSON
+region_views    a region as JSON, made of its backends
 last_minute     what keys used and backends answered in the last minute
 config_views    the configuration in force as JSON, and what of it waits for a restart
 source_views    sources of backends as JSON, and what they say of each
@@ -33,7 +34,9 @@ keda            the external scaler of KEDA, over gRPC
 keda_messages   its messages as bytes
 external_metrics  the same as documents of Kubernetes
 selectors       label selectors of Kubernetes
-waking          models of which nothing need run: when they are woken and put to sleep
+dormants        models of which nothing need run: how each is, and the locks that let one router act for all
+waking          when they are woken
+lulling         when they are put to sleep
 starting        the calls that do it: engines, a webhook, the scale subresource of Kubernetes
 sleepers        backends whose engines sleep, shared through the store
 burn_ins        backends that prove themselves, and who of them is let in

@@ -14,8 +14,9 @@ import orjson
 from aiohttp import web
 
 from router.config import Config, fingerprint
+from router.control.dormants import merged as merged_dormants
 from router.control.plane import ControlPlane
-from router.control.views import region_summary
+from router.control.region_views import region_summary
 from router.errors import RouterError
 
 Document = dict[str, Any]
@@ -115,7 +116,9 @@ def status(documents: Sequence[tuple[str, Document]]) -> Document:
     """The first one, with the traffic of all, and how their configurations differ."""
     merged = dict(documents[0][1])
     counts = {name: sum(d["traffic"][name] for _, d in documents) for name in ("inflight", "queued")}
-    return merged | {"traffic": merged["traffic"] | counts, "differences": differences(documents)}
+    dormant = merged_dormants(d.get("dormant", ()) for _, d in documents)
+    own = {"traffic": merged["traffic"] | counts, "dormant": dormant}
+    return merged | own | {"differences": differences(documents)}
 
 
 def differences(documents: Sequence[tuple[str, Document]]) -> list[str]:

@@ -25,8 +25,7 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     for model in sorted({*control.fleet.models(), *queued}):
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
     yield GaugeSample("router_store_up", (), control.store.state == "up")
-    for (model, action), calls in control.wakes().items():
-        yield GaugeSample("router_wake_calls_total", (model, action), calls)
+    yield from _dormant_samples(control)
     for group in control.capacity.groups():
         yield from _group_samples(group)
     control.chronicle.look()
@@ -41,9 +40,22 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_source_backends_in_use", place, source["in_use"])
     for backend in control.fleet.backends.values():
         yield from _backend_samples(backend, now_s)
+        rests = control.dormants.rests(backend)
+        yield GaugeSample("router_backend_asleep", (backend.region, backend.name), rests)
         found = control.observer.continues(backend.name)
         if found is not None and found.how is not None:
             yield GaugeSample("router_backend_continues", (backend.region, backend.name), found.how)
+
+
+def _dormant_samples(control: ControlPlane) -> Iterator[GaugeSample]:
+    """Of models of which nothing need run."""
+    dormants = control.dormants
+    for labels, calls in dormants.calls.items():
+        yield GaugeSample("router_wake_calls_total", labels, calls)
+    for labels, failures in dormants.failures.items():
+        yield GaugeSample("router_wake_failures_total", labels, failures)
+    for model in dormants.fleet.dormant:
+        yield GaugeSample("router_wake_failing", (model,), dormants.trouble(model) is not None)
 
 
 def _group_samples(group: Group) -> Iterator[GaugeSample]:

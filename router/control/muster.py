@@ -13,6 +13,7 @@ from router.core.roll import RollCall, added
 from router.discovery.sources import Sources
 from router.errors import ConfigError
 from router.observe.observer import Observer
+from router.telemetry.history import Note, say_nothing
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Pools
 
@@ -42,7 +43,8 @@ class Muster:
         self._in_force = RollCall()
         self._config = Config()
         self._complaint = Complaint()
-        sources.changed = self.follow
+        self.note: Note = say_nothing
+        sources.changed, sources.told = self.follow, self._source_told
 
     def apply(self, config: Config) -> None:
         """Put a configuration in force. Raises ConfigError."""
@@ -62,7 +64,7 @@ class Muster:
             if self._complaint.worth_a_line(text := "; ".join(error.problems), clock.monotonic_s()):
                 _log.error("the backends that sources name cannot be used: %s", text)
             return
-        _log_changes(before, call)
+        self._tell_changes(before, call)
 
     def _install(self, call: RollCall) -> None:
         """Raises ConfigError; then nothing has changed."""
@@ -76,11 +78,21 @@ class Muster:
         self._observer.reload(self._config, call.specs)
         self._forget(set(before) - self._fleet.backends.keys())
 
+    def _source_told(self, source: str, before: str | None, after: str, why: str) -> None:
+        self.note("source", source, before=before, after=after, why=why, who=f"source {source}")
 
-def _log_changes(before: RollCall, call: RollCall) -> None:
-    known, now = {s.name: s for s in before.specs}, {s.name: s for s in call.specs}
-    for name, spec in now.items():
-        if known.get(name) != spec:
-            _log.info("%s is at %s, says %s", name, spec.url, call.origins[name].source)
-    for name in known.keys() - now.keys():
-        _log.info("%s is gone, says %s", name, before.origins[name].source)
+    def _tell_changes(self, before: RollCall, call: RollCall) -> None:
+        known, now = {s.name: s for s in before.specs}, {s.name: s for s in call.specs}
+        for name, spec in now.items():
+            if (old := known.get(name)) == spec:
+                continue
+            source = call.origins[name].source
+            _log.info("%s is at %s, says %s", name, spec.url, source)
+            after = "added" if old is None else "changed"
+            self.note("backend", name, after=after, why=f"it is at {spec.url}", who=f"source {source}")
+        for name in sorted(known.keys() - now.keys()):
+            source = before.origins[name].source
+            _log.info("%s is gone, says %s", name, source)
+            told = before.notices.get(name)
+            why = told.by if told is not None and told.by else "it is named no more"
+            self.note("backend", name, after="removed", why=why, who=f"source {source}")

@@ -9,6 +9,7 @@ from typing import Any
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker
 from router.control.chronicle import Chronicle
+from router.control.dormants import Dormants
 from router.control.drains import Drains
 from router.control.notices import Notices
 from router.control.registrations import Registrations
@@ -26,7 +27,7 @@ from router.telemetry.sink import Telemetry
 class ControlPlane:
     """``ready`` says why this router should get no traffic, or None. ``explain`` answers the body of POST explain with
     ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place,
-    by model. ``wakes`` counts the calls that woke models or put them to sleep, by model and action."""
+    by model."""
 
     reloader: ConfigReloader
     fleet: Fleet
@@ -38,6 +39,7 @@ class ControlPlane:
     faults: SharedFaults
     notices: Notices
     capacity: CensusTaker
+    dormants: Dormants
     chronicle: Chronicle
     sources: Sources
     registrations: Registrations
@@ -45,7 +47,6 @@ class ControlPlane:
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]
-    wakes: Callable[[], Mapping[tuple[str, str], int]]
     now_s: Callable[[], float]
     started_s: float  # monotonic
     version: str

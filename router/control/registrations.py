@@ -21,6 +21,7 @@ from router.core.fleet import Fleet
 from router.core.roll import Leaves, Sighting
 from router.core.types import BackendSpec
 from router.discovery.sources import REGISTERED, Sources
+from router.errors import RouterError
 from router.store.base import Store
 
 _log = logging.getLogger("router.control")
@@ -29,6 +30,7 @@ _log = logging.getLogger("router.control")
 _FORGOTTEN_S = 60.0
 #: One that leaves at once is shown leaving for this long.
 _TOLD_S = 3.0
+_LEASE, _ITSELF = "lease", "the backend itself"
 #: What a registration says of a backend; the region's own keys hold besides.
 FIELDS = ("url", "engine", "models", "max_inflight", "cost_usd_hour", "notice_url")
 
@@ -59,6 +61,8 @@ class Registrations(Wishes):
         self._sources = sources
         self._router = router
         self._known: dict[str, Registration] = {}
+        #: those whose end was told
+        self._over: set[str] = set()
 
     def of(self, name: str) -> Registration | None:
         known = self._known.get(name)
@@ -90,7 +94,23 @@ class Registrations(Wishes):
         forgotten = {n: None for n, r in self._known.items() if now_s > r.until_s + _FORGOTTEN_S and self._may_end(r)}
         if forgotten:
             await self.put(forgotten)
+        ended = {name for name, known in self._known.items() if now_s >= known.until_s and self._may_end(known)}
+        for name in sorted(ended - self._over):
+            await self._note_end(name, self._known[name])
+        self._over = ended
         self._tell()
+
+    async def _note_end(self, name: str, known: Registration) -> None:
+        """In the history, once for all routers: the first one that sees it."""
+        try:
+            first = await self._store.claim(f"end of {name}", _FORGOTTEN_S)
+        except RouterError:
+            first = known.by == self._router
+        if first and known.leaves_s is not None:
+            self.note(_LEASE, name, before="leaving", after="left", why="it said good-bye", who=_ITSELF)
+        elif first:
+            why = f"it has not said for {known.lease_s:g} s that it is there"
+            self.note(_LEASE, name, before="registered", after="expired", why=why, who=_ITSELF)
 
     def apply(self, name: str, value: str | None) -> None:
         read = _read(value)

@@ -27,7 +27,11 @@ _WAKE_UP, _SLEEP = "/wake_up", "/sleep?level=1"
 
 
 class StartingError(Exception):
-    """A call failed. The text is for operators."""
+    """A call failed. The text is for operators, ``told`` for clients: without addresses and words of others."""
+
+    def __init__(self, text: str, *, told: str = "") -> None:
+        super().__init__(text)
+        self.told = told or text
 
 
 class Starting:
@@ -60,11 +64,12 @@ class Starting:
                 backend, path, b"", timeout_s=timeout_s, bytes_max=_BYTES_MAX, feed=lambda _: None
             )
         except AskFailedError as error:
-            raise StartingError(f"{backend}{path}: {error}") from None
+            told = "its engine cannot be asked to wake up" if awake else ""
+            raise StartingError(f"{backend}{path}: {error}", told=told) from None
         if answer.status in _NOT_THERE:
             return False
         if answer.status >= 300:
-            raise StartingError(f"{backend}{path}: status {answer.status}")
+            raise StartingError(f"{backend}{path}: status {answer.status}", told=f"its engine answered {answer.status}")
         return True
 
     async def backends(self, wake: WakeSection, model: str, region: str | None, number: int) -> bool:
@@ -120,7 +125,8 @@ class Starting:
                 while len(body) < _BYTES_MAX and (piece := await response.content.read(_BYTES_MAX)):
                     body += piece
                 if response.status >= 300:
-                    raise StartingError(f"{what} answered {response.status}: {body[:200].decode(errors='replace')}")
+                    told = f"{what} answered {response.status}"
+                    raise StartingError(f"{told}: {body[:200].decode(errors='replace')}", told=told)
                 found = orjson.loads(body) if response.content_type == "application/json" and body else {}
                 return found if isinstance(found, dict) else {}
         except TimeoutError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from statistics import fmean
 from typing import Any
 
 from router import clock
@@ -12,16 +11,15 @@ from router.config import Config, Region
 from router.control import config_views
 from router.control.last_minute import Use, requests_by_backend
 from router.control.plane import ControlPlane
+from router.control.region_views import region_summary, told
 from router.control.source_views import source_of
 from router.core.backend import Backend
-from router.core.health import State
 from router.core.limits import KINDS as LIMIT_KINDS
 from router.core.losses import losses as core_losses
 from router.core.policy import list_policies
 from router.core.scopes import TENANT
 from router.moments import iso_of
 from router.store.base import Holder, Key, LimitState
-from router.telemetry.history import iso
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
 from router.upstream.chaos import KINDS, Chaos, InjectedFault
@@ -34,6 +32,7 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
     now_s = control.now_s()
     backends = list(control.fleet.backends.values())
     usable = [b for b in backends if b.usable(now_s)]
+    asleep = [b for b in backends if control.dormants.rests(b)]
     return {
         "router": {
             "name": config.router.name,
@@ -53,8 +52,11 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
         | {"trouble": control.store.trouble, "notice": control.store.notice},
         "traffic": {"inflight": sum(b.inflight for b in backends), "queued": sum(control.queued().values())}
         | traffic(control.telemetry.stats.last(TRAFFIC_WINDOW_S)),
-        "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})},
-        "backends": {"total": len(backends), "usable": len(usable), "names": [b.name for b in backends]},
+        "regions": {"total": len(config.regions), "usable": len({b.region for b in usable})}
+        | {"asleep": len({b.region for b in asleep} - {b.region for b in usable})},
+        "backends": {"total": len(backends), "usable": len(usable), "names": [b.name for b in backends]}
+        | {"asleep": len(asleep)},
+        "dormant": control.dormants.document(),
     }
 
 
@@ -88,7 +90,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "state": b.state.value,
         "draining": b.draining,
         "drain": _drain(control, b),
-        "asleep": b.asleep,
+        "asleep": control.dormants.rests(b),
         "ready": not b.unready,
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),
@@ -171,37 +173,6 @@ def region(control: ControlPlane, configured: Region) -> dict[str, Any]:
     return place | region_summary([backend(control, b) for b in members])
 
 
-def region_summary(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the views of its backends say about a region."""
-    return {
-        "state": region_state(members),
-        "draining": bool(members) and all(b["draining"] for b in members),
-        "leaving": _first_to_leave(members),
-        **_story_of_region(members),
-        "rtt_s": min(_known(members, "rtt_s"), default=None),
-        "inflight": sum(b["inflight"] for b in members),
-        "queue": _sum(_known(members, "queue")),
-        "kv_ratio": _mean(_known(members, "kv_ratio")),
-        "output_tokens_per_s": sum(b["output_tokens_per_s"] for b in members),
-        "age_s": max(_known(members, "load_age_s"), default=None),
-        "backends": members,
-    }
-
-
-def region_state(members: list[dict[str, Any]]) -> str:
-    """``draining``, ``leaving``: all of it; ``down``: none is usable; ``degraded``: some is not, or is watched; else
-    ``ok``."""
-    if members and all(b["draining"] for b in members):
-        return "draining"
-    if members and all(b["draining"] or b["leaving"] for b in members):
-        return "leaving"
-    if not any(b["usable"] for b in members):
-        return "down"
-    if any(b["state"] != State.HEALTHY.value or not b["usable"] for b in members):
-        return "degraded"
-    return "ok"
-
-
 def request_summary(record: Record) -> dict[str, Any]:
     return {
         "request_id": record.request_id,
@@ -223,6 +194,7 @@ def request_summary(record: Record) -> dict[str, Any]:
         "ttft_s": record.ttft_s,
         "duration_s": record.duration_s,
         "wait_s": record.wait_s,
+        "held_s": record.held_s,
         "prompt_tokens": record.prompt_tokens,
         "output_tokens": record.output_tokens,
         "cached_tokens": record.cached_tokens,
@@ -340,35 +312,12 @@ def _story(control: ControlPlane, b: Backend) -> dict[str, Any]:
         since_s, why, who = clock.wall_s() - now_s + b.leaving.since_s, "it goes away", b.leaving.by
     elif b.burning_in_since_s is not None:
         since_s, why, who = clock.wall_s() - now_s + b.burning_in_since_s, "it has to prove itself", None
+    elif not b.usable(now_s) and (story := control.dormants.story(b)) is not None:
+        (since_s, why), who = story, None
     else:
         control.chronicle.look()
         since_s, why, who = control.chronicle.story(b)
-    return _told(since_s, why, who)
-
-
-def _told(since_s: float | None, why: str | None, who: str | None) -> dict[str, Any]:
-    since = None if since_s is None else iso(since_s)
-    return {"since": since, "since_s": since_s, "why": why or None, "who": who or None}
-
-
-def _story_of_region(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same of a region: that of the backend which made it what it is."""
-    state = region_state(members)
-    if state == "down":
-        found = [m for m in members if not m["usable"]]
-    elif state == "degraded":
-        found = [m for m in members if m["state"] != State.HEALTHY.value or not m["usable"]]
-    else:
-        found = members
-    known = [m for m in found if m["since_s"] is not None]
-    if not known:
-        return _told(None, None, None)
-    first = state == "degraded"
-    decisive = min(known, key=lambda m: float(m["since_s"])) if first else max(known, key=lambda m: float(m["since_s"]))
-    told = {name: decisive[name] for name in ("since", "since_s", "why", "who")}
-    if len(members) > 1 and first and told["why"]:
-        told["why"] = f"{decisive['name']}: {told['why']}"
-    return told
+    return told(since_s, why, who)
 
 
 def _leaving(b: Backend, now_s: float) -> dict[str, Any] | None:
@@ -384,26 +333,8 @@ def _leaving(b: Backend, now_s: float) -> dict[str, Any] | None:
     }
 
 
-def _first_to_leave(members: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first notice, if all of them leave."""
-    found: list[dict[str, Any]] = [b["leaving"] for b in members if b["leaving"] is not None]
-    return min(found, key=lambda leaving: float(leaving["in_s"])) if found and len(found) == len(members) else None
-
-
 def _age(at_s: float | None, now_s: float) -> float | None:
     return max(0.0, now_s - at_s) if at_s is not None and at_s > float("-inf") else None
-
-
-def _known(views: list[dict[str, Any]], name: str) -> list[float]:
-    return [view[name] for view in views if view[name] is not None]
-
-
-def _sum(values: list[float]) -> float | None:
-    return sum(values) if values else None
-
-
-def _mean(values: list[float]) -> float | None:
-    return fmean(values) if values else None
 
 
 def reach(shared: bool) -> dict[str, Any]:

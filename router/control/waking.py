@@ -1,296 +1,256 @@
-"""Models of which nothing need run: wakes or starts a backend when a request comes, lets backends sleep when none do.
+"""Wakes models of which nothing runs and nothing need run, when a request comes.
 
 One call wakes a model, however many requests wait and in however many routers: who holds its lock in the store calls,
-the others wait for what comes of it. A call that fails is made again, ever more rarely; one after which nothing runs is
-made again after twice the usual time of a start, half a minute at least.
+the others wait for what comes of it. The lock is kept until a backend runs, and then until every router has seen that.
+A call that fails is made again, ever more rarely; one after which nothing runs is made again after twice the usual time
+of a start, half a minute at least. When several calls in a row have failed, requests are refused until the next one.
 
-A model is put to sleep when no router has seen a request for it for ``idle_s``: its backends get nothing new, what they
-have ends, and then the engine is told to sleep, or else the webhook or the scale subresource to run none. A request
-that comes in between ends the attempt.
+More backends are woken where some sleep and ``core/needed`` asks for more than run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
-from router.complaint import Complaint
-from router.config import Config, ModelAlias
-from router.control.sleepers import Sleepers
+from router.control.dormants import Dormant, Dormants
 from router.control.starting import Starting, StartingError
 from router.core.backend import Backend
-from router.core.fleet import Fleet
-from router.core.traits import TRAITS
-from router.errors import RouterError
-from router.store.base import Store
-from router.tasks import spawn, stop, supervise
+from router.core.dormancy import TRIES, Hindrance, region_to_wake, unserved
+from router.core.types import Request
+from router.tasks import spawn, stop
 
 _log = logging.getLogger("router.control")
 
-_LOOK_S = 0.5
 #: Between two looks at whether a woken model runs, or another router has given up its lock.
 _POLL_S = 0.2
 _AGAIN_S, _AGAIN_S_MAX = 1.0, 15.0
 _RUNS_S_MIN = 30.0
-#: Requests that other routers sent before they heard that a backend sleeps have come by then.
-_QUIET_S = 1.5
-_DRAIN_S = 300.0
-#: A model that nothing puts to sleep is not tried again for this long.
-_CANNOT_S = 3600.0
-_ASKED, _WAKE, _SLEEP = "asked", "wake", "sleep"
-
-
-@dataclass(slots=True)
-class _Model:
-    """One model that may sleep."""
-
-    busy_s: float
-    requests: int = -1
-    told_s: float = float("-inf")
-    #: when the wake began, and how long the last ones took; None: no wake is under way
-    waking_s: float | None = None
-    takes_s: float | None = None
-    cannot_until_s: float = float("-inf")
-    task: asyncio.Task[None] | None = None
-    wakes: int = 0
-    complaint: Complaint | None = None
+#: A call takes no longer than this; that of an engine ends when it has loaded its weights.
+_CALL_S, _ENGINE_CALL_S = 30.0, 330.0
+#: Besides two probes: every router has seen by then that a backend runs.
+_SEEN_S = 2.0
+WAKE = "wake"
 
 
 class Waker:
-    """``held`` counts the requests that are held, by model."""
+    """``needed``: how many backends of a model a region needs, 0 if nobody can say."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        store: Store,
-        sleepers: Sleepers,
-        starting: Starting,
-        config: Callable[[], Config],
-        held: Callable[[], Mapping[str, int]],
-        *,
-        now_s: Callable[[], float],
-    ) -> None:
-        self._fleet = fleet
-        self._store = store
-        self._sleepers = sleepers
+    def __init__(self, dormants: Dormants, starting: Starting, needed: Callable[[str, str], int]) -> None:
+        self._dormants = dormants
         self._starting = starting
-        self._config = config
-        self._held = held
-        self._now_s = now_s
-        self._models: dict[str, _Model] = {}
-        self._task: asyncio.Task[None] | None = None
-        #: calls that were made, by model and action
-        self.calls: dict[tuple[str, str], int] = {}
-
-    async def start(self) -> None:
-        await self._sleepers.start()
-        await self._starting.__aenter__()
-        self._task = supervise(self._loop, name="waking")
+        self._needed = needed
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
-        await stop(self._task, *(known.task for known in self._models.values()))
-        await self._starting.__aexit__(None, None, None)
-        await self._sleepers.stop()
+        await stop(*(known.task for known in self._dormants.models.values()), *self._settling)
 
     # towards requests
 
     def wake(self, model: str) -> None:
-        """A request is held until something runs. May be called for each of them."""
-        known = self._known(model)
-        if known.task is None or known.task.done():
+        """Requests are held until something runs that may take them. May be called for each of them."""
+        known = self._dormants.known(model)
+        refused = known.trouble is not None and known.trouble.refuses(self._dormants.now_s())
+        if known.idling and not refused and self._unserved(model, self._dormants.held(model)):
             known.task = spawn(self._wake(model, known), name=f"wake {model}")
 
     def wait_s(self, model: str) -> float:
         """How long it takes from now until a backend of the model runs, as far as is known."""
-        known = self._known(model)
-        since_s = 0.0 if known.waking_s is None else self._now_s() - known.waking_s
-        return max(1.0, self._takes_s(model, known) - since_s)
+        known, now_s = self._dormants.known(model), self._dormants.now_s()
+        takes_s = self._dormants.takes_s(model, known)
+        if known.trouble is not None:
+            return max(1.0, known.trouble.wait_s(takes_s, now_s))
+        since_s = 0.0 if known.waking_s is None else now_s - known.waking_s
+        return max(1.0, takes_s - since_s)
 
-    def _known(self, model: str) -> _Model:
-        known = self._models.get(model)
-        if known is None:
-            known = self._models[model] = _Model(self._now_s())
-        return known
-
-    def _settings(self, model: str) -> ModelAlias:
-        return self._config().models.get(model) or ModelAlias(model)
-
-    def _takes_s(self, model: str, known: _Model) -> float:
-        return self._settings(model).cold_start_s if known.takes_s is None else known.takes_s
-
-    def backends(self, model: str) -> list[Backend]:
-        return [b for b in self._fleet.backends.values() if b.serves(model)]
-
-    def runs(self, model: str) -> bool:
-        now_s = self._now_s()
-        return any(b.usable(now_s) and not b.health.away for b in self.backends(model))
+    def wake_more(self, model: str) -> None:
+        """Wake others of it where fewer run than are needed, if some sleep there."""
+        known = self._dormants.known(model)
+        if not known.idling or self._dormants.now_s() < known.no_more_until_s:
+            return
+        if (region := self._short(model)) is not None:
+            known.task = spawn(self._more(model, known, region), name=f"wake more of {model}")
 
     # wake
 
-    async def _wake(self, model: str, known: _Model) -> None:
-        known.waking_s = began_s = self._now_s()
-        pause_s = _AGAIN_S
+    async def _wake(self, model: str, known: Dormant) -> None:
+        known.waking_s = began_s = self._dormants.now_s()
+        pause_s, told = _AGAIN_S, False
         try:
-            while self._held().get(model) and not self.runs(model):
-                again_s = max(_RUNS_S_MIN, 2.0 * self._takes_s(model, known))
-                if not await self._claim(f"{_WAKE}:{model}", again_s):
+            while wanted := self._unserved(model, self._dormants.held(model)):
+                region = known.region = self._region(model, wanted)
+                claims = self._claims(model, region, wanted)
+                within_s = max(_RUNS_S_MIN, 2.0 * self._dormants.takes_s(model, known))
+                if not await self._dormants.claim_all(claims, self._call_s(model) + within_s):
                     await asyncio.sleep(_POLL_S)  # another router does it
                     continue
+                if not told:
+                    told = True
+                    held = f"{len(self._dormants.held(model))} held for it"
+                    self._dormants.tell(WAKE, model, "asleep", "waking", f"{held}, in {region}" if region else held)
                 try:
-                    await self._call_to_wake(model)
+                    await self._call_to_wake(model, region, max(1, self._dormants.settings(model).least))
+                    if not await self._until_runs(model, wanted, within_s):
+                        text = f"nothing runs {within_s:.0f} s after the call that starts it"
+                        raise StartingError(text)
                 except StartingError as error:
-                    self._complain(model, known, f"{model} cannot be woken: {error}")
-                    await self._release(f"{_WAKE}:{model}")
+                    await self._dormants.release(*claims)
+                    self._failed(model, known, error, pause_s)
+                    if known.trouble is not None and known.trouble.tries >= TRIES:
+                        return  # those who wait are sent away; a later request calls again
                     await asyncio.sleep(pause_s)
                     pause_s = min(2.0 * pause_s, _AGAIN_S_MAX)
                     continue
-                await self._until_runs(model, again_s)
-                await self._release(f"{_WAKE}:{model}")
-            if self.runs(model):
-                await self._forget_ended(model)
-                known.takes_s = self._now_s() - began_s
-                _log.info("%s runs, %.1f s after the first request for it", model, known.takes_s)
+                self._release_soon(claims)
+            if self._dormants.runs(model):
+                await self._forget_gone()
+                self._runs(model, known, began_s, told)
         finally:
             known.waking_s = None
 
-    async def _call_to_wake(self, model: str) -> None:
-        settings, number = self._settings(model), max(1, self._settings(model).least)
-        asleep = self._sleepers.asleep
-        sleeping = [b for b in self.backends(model) if asleep.get(b.name) == "engine"]
-        if sleeping:
-            b = min(sleeping, key=lambda b: (b.spec.cost_usd_hour, b.rtt_s))
-            self._count(model, _WAKE)
-            _log.info("%s is asked to wake up for %s", b.name, model)
-            if await self._starting.engine(b.name, awake=True):
-                await self._sleepers.put({b.name: None})
-                return
-        region = self._config().router.region
-        if settings.wake.url is not None or settings.wake.scale is not None:
-            self._count(model, _WAKE)
-            _log.info("a backend of %s is being started", model)
-        if not await self._starting.backends(settings.wake, model, region, number) and not sleeping:
-            raise StartingError("[models.NAME.wake] names neither url nor scale, and no engine sleeps")
-
-    async def _until_runs(self, model: str, within_s: float) -> None:
-        """Those that were ended sleep until they answer a probe: what listens there now may be about to end."""
-        called_s = self._now_s()
-        while not self.runs(model) and self._now_s() < called_s + within_s and self._held().get(model):
+    async def _more(self, model: str, known: Dormant, region: str) -> None:
+        """Those that run cannot take what comes, and others of the region sleep."""
+        there, number = self._dormants.there(model, region), self._needed(model, region)
+        number = min(number, sum(b.region == region for b in self._dormants.backends(model)))
+        claims = (f"{WAKE}:{model}:{region}",)
+        within_s = max(_RUNS_S_MIN, 2.0 * self._dormants.takes_s(model, known))
+        if not await self._dormants.claim_all(claims, self._call_s(model) + within_s):
             await asyncio.sleep(_POLL_S)
-            asleep = self._sleepers.asleep
-            ended = [b for b in self.backends(model) if asleep.get(b.name) == "scaled"]
+            return
+        self._dormants.tell(WAKE, model, "running", "waking", f"{there} in {region}, and {number} are needed")
+        try:
+            await self._call_to_wake(model, region, number)
+            await self._until(lambda: self._dormants.there(model, region) > there, model, within_s)
+        except StartingError as error:
+            self._dormants.fail(model, known, WAKE, f"no more of {model} can be woken: {error}")
+            known.no_more_until_s = self._dormants.now_s() + within_s
+        self._release_soon(claims)
+
+    def _short(self, model: str) -> str | None:
+        """A region where fewer backends run than are needed, and some sleep."""
+        regions = {b.region for b in self._dormants.backends(model) if b.asleep and not b.draining}
+        return next((r for r in sorted(regions) if self._dormants.there(model, r) < self._needed(model, r)), None)
+
+    def _region(self, model: str, wanted: Sequence[Request]) -> str | None:
+        config = self._dormants.config()
+        wake = self._dormants.settings(model).wake
+        backends = [b for b in self._dormants.backends(model) if not b.draining]
+        if wake.url is None and wake.scale is None:  # only those that can be asked themselves
+            asleep = self._dormants.sleepers.asleep
+            backends = [b for b in backends if asleep.get(b.name) == "engine"] or backends
+        places = {s.region for s in config.sources if not s.models or model in s.models}
+        return region_to_wake(wanted, backends, places, config.router.region)
+
+    def _call_s(self, model: str) -> float:
+        """How long a call may take: the lock must outlast it."""
+        asleep = self._dormants.sleepers.asleep
+        return (
+            _ENGINE_CALL_S if any(asleep.get(b.name) == "engine" for b in self._dormants.backends(model)) else _CALL_S
+        )
+
+    @staticmethod
+    def _claims(model: str, region: str | None, wanted: Sequence[Request]) -> tuple[str, ...]:
+        """The locks of a wake: that of the region, and that of the model if any region would do."""
+        bound = all(r.residency is not None or r.pin_region is not None or r.pin_backend is not None for r in wanted)
+        of_region = f"{WAKE}:{model}:{region or ''}"
+        return (of_region,) if bound else (of_region, f"{WAKE}:{model}")
+
+    async def _call_to_wake(self, model: str, region: str | None, number: int) -> None:
+        wake = self._dormants.settings(model).wake
+        sleeping = self._sleeping(model, region)
+        missing = max(1, number - (self._dormants.there(model, region) if region is not None else 0))
+        woken, failed = 0, None
+        for b in sleeping:
+            self._dormants.count(model, WAKE)
+            _log.info("%s is asked to wake up for %s", b.name, model)
+            try:
+                woken += await self._woken(b)
+            except StartingError as error:  # another one may wake up
+                failed = error
+            if woken == missing:
+                break
+        if woken:
+            return
+        if wake.url is not None or wake.scale is not None:
+            self._dormants.count(model, WAKE)
+            _log.info("a backend of %s is being started%s", model, f" in {region}" if region else "")
+        started = await self._starting.backends(wake, model, region, number)
+        if failed is not None and not started:
+            raise failed
+        if not started:
+            told = "nothing is configured that starts one"
+            raise StartingError("[models.NAME.wake] names neither url nor scale, and no engine sleeps", told=told)
+
+    def _sleeping(self, model: str, region: str | None) -> list[Backend]:
+        """Engines that can be asked, the cheapest first."""
+        asleep = self._dormants.sleepers.asleep
+        found = [b for b in self._dormants.backends(model) if asleep.get(b.name) == "engine"]
+        found = [b for b in found if region in (None, b.region) and not b.draining]
+        return sorted(found, key=lambda b: (b.spec.cost_usd_hour, b.rtt_s))
+
+    async def _woken(self, b: Backend) -> bool:
+        """False: it has no way to be woken, so it is one that runs or one that was ended."""
+        woken = await self._starting.engine(b.name, awake=True)
+        if woken:
+            await self._dormants.sleepers.put({b.name: None})
+        return woken
+
+    async def _until_runs(self, model: str, wanted: Sequence[Request], within_s: float) -> bool:
+        """Whether one of them can be served within that time, though all of them may leave meanwhile."""
+        return await self._until(lambda: len(self._unserved(model, wanted)) < len(wanted), model, within_s)
+
+    def _unserved(self, model: str, requests: Sequence[Request]) -> list[Request]:
+        return unserved(requests, self._dormants.backends(model), self._dormants.now_s())
+
+    async def _until(self, there: Callable[[], bool], model: str, within_s: float) -> bool:
+        """Those that were ended sleep until they answer a probe: what listens there now may be about to end."""
+        called_s = self._dormants.now_s()
+        while not there():
+            if self._dormants.now_s() >= called_s + within_s:
+                return False
+            await asyncio.sleep(_POLL_S)
+            asleep = self._dormants.sleepers.asleep
+            ended = [b for b in self._dormants.backends(model) if asleep.get(b.name) == "scaled"]
             up = [b for b in ended if b.health.last_probe_ok and b.health.last_probe_s > called_s]
             if up:
-                await self._sleepers.put({b.name: None for b in up})
+                await self._dormants.sleepers.put({b.name: None for b in up})
+        return True
 
-    async def _forget_ended(self, model: str) -> None:
-        """Others run now. Of those that were ended no more is said than that they do not answer."""
-        backends = self._fleet.backends
-        ended = [name for name, how in self._sleepers.asleep.items() if how == "scaled"]
-        over = [name for name in ended if name not in backends or backends[name].serves(model)]
-        if over:
-            await self._sleepers.put(dict.fromkeys(over))
+    def _runs(self, model: str, known: Dormant, began_s: float, told: bool) -> None:
+        known.trouble = None
+        known.takes_s = self._dormants.now_s() - began_s
+        text = f"{known.takes_s:.1f} s after the first request for it"
+        _log.info("%s runs, %s", model, text)
+        if told:
+            self._dormants.tell(WAKE, model, "waking", "running", text)
 
-    # sleep
+    def _failed(self, model: str, known: Dormant, error: StartingError, pause_s: float) -> None:
+        """Nothing runs, because of this. Those who wait are told, and operators."""
+        before, now_s = known.trouble, self._dormants.now_s()
+        tries = 1 if before is None else before.tries + 1
+        again_s = now_s + (pause_s if tries < TRIES else _AGAIN_S_MAX)
+        since_s = now_s if before is None else before.since_s
+        known.trouble = Hindrance(f"{model} cannot be woken: {error}", error.told, since_s, again_s, tries)
+        self._dormants.fail(model, known, WAKE, known.trouble.why)
+        if before is None or before.why != known.trouble.why:
+            self._dormants.tell(WAKE, model, "waking", "failed", str(error))
+        elif tries == TRIES:
+            self._dormants.tell(WAKE, model, "waking", "failed", f"{tries} calls have failed: {error}")
 
-    async def _loop(self) -> None:
-        while True:
-            for model in self._fleet.dormant:
-                self._watch(model, self._known(model))
-            await asyncio.sleep(_LOOK_S)
+    async def _forget_gone(self) -> None:
+        """Those that run now have other names than those that were ended, as pods do."""
+        known = self._dormants.fleet.backends
+        gone = [name for name in self._dormants.sleepers.asleep if name not in known]
+        if gone:
+            await self._dormants.sleepers.put(dict.fromkeys(gone))
 
-    def _watch(self, model: str, known: _Model) -> None:
-        """Note whether it is used, here and by others, and let it sleep when it is not."""
-        now_s, idle_s = self._now_s(), self._settings(model).idle_s
-        backends, mark = self.backends(model), _digest(model)
-        requests = sum(b.requests_total for b in backends)
-        busy = any(b.inflight or b.others_inflight >= 0.5 for b in backends) or requests != known.requests
-        if busy or self._held().get(model):
-            known.busy_s, known.requests = now_s, requests
-            if now_s - known.told_s >= min(1.0, idle_s / 4):
-                known.told_s = now_s
-                self._store.mark(_ASKED, mark, idle_s)
-            return
-        idle = now_s - known.busy_s >= idle_s and not self._store.marked(_ASKED, mark)
-        free = known.task is None or known.task.done()
-        if idle and free and now_s >= known.cannot_until_s and self.runs(model):
-            known.task = spawn(self._sleep(model, known), name=f"let {model} sleep")
+    def _release_soon(self, names: Collection[str]) -> None:
+        """A backend runs. Who has not seen that yet must not call again."""
+        task = spawn(self._release_seen(names), name="end of a wake")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
 
-    async def _sleep(self, model: str, known: _Model) -> None:
-        if not await self._claim(f"{_SLEEP}:{model}", _DRAIN_S):
-            known.busy_s = self._now_s()  # another router does it; look again later
-            return
-        now_s = self._now_s()
-        dormant = self._fleet.dormant
-        chosen = [b for b in self.backends(model) if b.usable(now_s) and all(m in dormant for m in b.models or ())]
-        how = {b.name: "engine" if TRAITS[b.spec.engine].sleeps else "scaled" for b in chosen}
-        _log.info("%s is idle: %s", model, ", ".join(how) or "nothing of it can sleep")
-        try:
-            await self._sleepers.put(how)
-            if not await self._drained(model, chosen):
-                await self._sleepers.put(dict.fromkeys(how))
-                return
-            await self._call_to_sleep(model, known, how)
-        except StartingError as error:
-            self._complain(model, known, f"{model} cannot be put to sleep: {error}")
-            known.cannot_until_s = self._now_s() + _RUNS_S_MIN
-            await self._sleepers.put(dict.fromkeys(how))
-        finally:
-            await self._release(f"{_SLEEP}:{model}")
-
-    async def _drained(self, model: str, backends: list[Backend]) -> bool:
-        """Wait for the requests that run there. False: a new one has come, or they last too long."""
-        began_s = self._now_s()
-        while self._now_s() - began_s < _DRAIN_S:
-            if self._held().get(model):
-                return False
-            busy = any(b.inflight or b.others_inflight >= 0.5 for b in backends)
-            if not busy and self._now_s() - began_s >= _QUIET_S:
-                return True
-            await asyncio.sleep(_POLL_S)
-        return False
-
-    async def _call_to_sleep(self, model: str, known: _Model, how: dict[str, str]) -> None:
-        self._count(model, _SLEEP)
-        awake = [name for name, kind in how.items() if kind != "engine"]
-        for name, kind in how.items():
-            if kind == "engine" and not await self._starting.engine(name, awake=False):
-                awake.append(name)
-        if not awake:
-            return
-        wake = self._settings(model).wake
-        if await self._starting.backends(wake, model, self._config().router.region, 0):
-            await self._sleepers.put(dict.fromkeys(awake, "scaled"))
-            return
-        self._complain(model, known, f"{model} is idle, and nothing puts it to sleep: {', '.join(awake)}")
-        known.cannot_until_s = self._now_s() + _CANNOT_S
-        await self._sleepers.put(dict.fromkeys(awake))
-
-    # with other routers
-
-    async def _claim(self, name: str, ttl_s: float) -> bool:
-        """While the store is away every router acts for itself: a second call does less harm than none."""
-        try:
-            return await self._store.claim(name, ttl_s)
-        except RouterError:
-            return True
-
-    async def _release(self, name: str) -> None:
-        try:
-            await self._store.release(name)
-        except RouterError:
-            return
-
-    def _count(self, model: str, action: str) -> None:
-        self.calls[model, action] = self.calls.get((model, action), 0) + 1
-
-    def _complain(self, model: str, known: _Model, text: str) -> None:
-        known.complaint = known.complaint or Complaint()
-        if known.complaint.worth_a_line(text, self._now_s()):
-            _log.warning("%s", text)
-
-
-def _digest(model: str) -> str:
-    return hashlib.blake2s(model.encode(), digest_size=8).hexdigest()
+    async def _release_seen(self, names: Collection[str]) -> None:
+        await asyncio.sleep(_SEEN_S + 2.0 * self._dormants.config().probes.interval)
+        await self._dormants.release(*names)

@@ -1,6 +1,7 @@
 """Losses: the models and plans that the fleet could not serve without some of its backends.
 
-Only what stands now counts: a backend that is ejected or drained itself replaces nobody.
+Only what stands now counts: a backend that is ejected or drained itself replaces nobody. One that sleeps does, and is a
+loss itself: a request wakes it.
 """
 
 from __future__ import annotations
@@ -23,16 +24,15 @@ class Losses:
 
     @property
     def any(self) -> bool:
-        """Requests that are served now would be refused, or would have to wait. A jurisdiction that no plan needs is
-        worth a word, no more: with one region in each, every drain would lose one."""
-        return bool(self.models or self.plans) or self.inflight > self.room
+        """Requests that are served now would be refused, or would have to wait."""
+        return bool(self.models or self.jurisdictions or self.plans) or self.inflight > self.room
 
 
 def losses(
     backends: Iterable[Backend], gone: Collection[str], residencies: Mapping[str, Collection[str]], now_s: float
 ) -> Losses:
     """``gone``: names of backends. ``residencies``: the jurisdictions of each plan that has any."""
-    usable = [b for b in backends if b.usable(now_s)]
+    usable = [b for b in backends if b.usable(now_s) or _can_be_woken(b)]
     staying = [b for b in usable if b.name not in gone]
     going = [b for b in usable if b.name in gone]
     models, left = _models(usable), _models(staying)
@@ -50,6 +50,10 @@ def losses(
         inflight=sum(b.inflight for b in going),
         room=sum(max(0, b.max_inflight - b.inflight) for b in staying),
     )
+
+
+def _can_be_woken(b: Backend) -> bool:
+    return b.asleep and not (b.draining or b.unready or b.leaving is not None)
 
 
 def _models(backends: Iterable[Backend]) -> set[str]:

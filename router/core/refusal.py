@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from router.core.backend import Backend
 from router.core.candidates import Strike, may_yet_be_told, unfit
 from router.core.decisions import Reject, RejectReason, Struck, Wait
+from router.core.dormancy import is_off
 from router.core.explain import Candidates
 from router.core.health import State
 from router.core.params import Params
@@ -33,7 +34,7 @@ def refuse(
     model = request.model
     if (hold_s := fleet.dormant.get(model)) is not None and _nothing_runs(request, serving):
         until_s = min(request.deadline_s, now_s + hold_s)
-        return Wait(until_s, candidates, reason="nothing runs, and a backend is being woken", wakes=True)
+        return Wait(until_s, candidates, reason="nothing of this model runs: a backend has to be woken", wakes=True)
     if serving is None:
         if may_yet_be_told(fleet.backends.values(), params, now_s):
             detail = f"No backend is known to serve the model {model!r}, and some have not reported their models yet."
@@ -65,12 +66,7 @@ def refuse(
 def _nothing_runs(request: Request, serving: Sequence[Backend] | None) -> bool:
     """No backend that may take ``request`` runs, and waking one would help: it is not that somebody has drained all."""
     fitting = [b for b in serving or () if unfit(b, request) is None and not b.draining]
-    return not serving or (bool(fitting) and all(_is_off(b) for b in fitting))
-
-
-def _is_off(b: Backend) -> bool:
-    away = b.health.away or (b.state is State.EJECTED and b.health.down)
-    return b.asleep or b.leaving is not None or away
+    return not serving or (bool(fitting) and all(map(is_off, fitting)))
 
 
 def _retry_after_s(fitting: Sequence[Backend], params: Params, now_s: float) -> float | None:

@@ -1,7 +1,8 @@
 """Follows a DNS name: each of its addresses, or each address of its SRV records, is a backend.
 
-It is looked up again when the time to live of what was found is over, within bounds. That there is no such name is an
-answer, too: then there is no backend. No answer changes nothing.
+It is looked up again when the time to live of what was found is over, within bounds. A name without records has no
+backends. No answer changes nothing, and neither does the answer that there is no such name: it is misspelt more often
+than every backend of it has gone.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ async def look_up(source: Source) -> tuple[list[Sighting], float]:
     if source.kind == "srv":
         return await _services(source, resolver)
     host, port = split_address(source.host)
-    addresses, ttl_s = await _addresses(resolver, host)
+    addresses, ttl_s, exists = await _addresses(resolver, host)
+    if not exists:
+        raise _no_such_name(host)
     return [_sighting(source, address, port, host) for address in addresses[:ADDRESSES_MAX]], ttl_s
 
 
 async def _services(source: Source, resolver: Resolver) -> tuple[list[Sighting], float]:
     found = await resolver.ask(source.host, SRV)
+    if not found.exists:
+        raise _no_such_name(source.host)
     records = found.of(source.host, SRV)[:ADDRESSES_MAX]
     ttl_s = min((float(r.ttl_s) for r in records), default=OFTEN_S)
     services = [r.data for r in records if isinstance(r.data, ServiceAt) and r.data.target not in ("", ".")]
@@ -74,15 +79,21 @@ async def _target(resolver: Resolver, target: str, found: NameAnswer) -> tuple[l
     along = [*found.of(target, A), *found.of(target, AAAA)]
     if along:
         return [str(r.data) for r in along], min(float(r.ttl_s) for r in along)
-    return await _addresses(resolver, f"{target}.")
+    addresses, ttl_s, _ = await _addresses(resolver, f"{target}.")
+    return addresses, ttl_s
 
 
-async def _addresses(resolver: Resolver, host: str) -> tuple[list[str], float]:
-    """All addresses of both families: half an answer is none, for it would take the other half away."""
+def _no_such_name(host: str) -> LookUpError:
+    return LookUpError(f"there is no name {host.rstrip('.')} (NXDOMAIN)")
+
+
+async def _addresses(resolver: Resolver, host: str) -> tuple[list[str], float, bool]:
+    """All addresses of both families, for how long they hold, and whether there is such a name. Half an answer is none,
+    for it would take the other half away."""
     v4, v6 = await asyncio.gather(resolver.ask(host, A), resolver.ask(host, AAAA))
     records = [*v4.of(host, A), *v6.of(host, AAAA)]
     addresses = list(dict.fromkeys(str(r.data) for r in records))
-    return addresses, min((float(r.ttl_s) for r in records), default=OFTEN_S)
+    return addresses, min((float(r.ttl_s) for r in records), default=OFTEN_S), v4.exists or v6.exists
 
 
 def _sighting(source: Source, address: str, port: int, name: str) -> Sighting:

@@ -65,14 +65,15 @@ class Resolver:
     async def ask(self, name: str, kind: int) -> NameAnswer:
         """The answer for the first of the names meant that exists. An answer without records, and one that there is no
         such name, are answers. Raises LookUpError."""
-        found = NameAnswer(exists=False)
+        exists = False
         for meant in self._meant(name):
             found = await self._ask_servers(meant, kind)
+            exists = exists or found.exists
             if records := found.of(meant, kind):
                 if canonical(meant) == canonical(name):
                     return found
                 return NameAnswer(tuple(r._replace(name=canonical(name)) for r in records) + found.records)
-        return found
+        return NameAnswer(exists=exists)
 
     def _meant(self, name: str) -> list[str]:
         if name.endswith("."):

@@ -67,6 +67,8 @@ class Sources:
     def __init__(self, *, busy: Callable[[str], bool], share: Callable[[int], int] = lambda most: most) -> None:
         self.roll = Roll(share=share)
         self.changed: Callable[[], None] = lambda: None
+        #: (source, before, after, why): how a source is has changed
+        self.told: Callable[[str, str | None, str, str], None] = lambda *_: None
         self.config = Config()
         self.reports: dict[str, SourceReport] = {}
         #: what is on the roll now
@@ -80,6 +82,7 @@ class Sources:
         self._ticking: asyncio.Task[None] | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._settled_s = float("-inf")
+        self._doubted: set[str] = set()
 
     def reload(self, config: Config) -> None:
         """Follow the sources of ``config``; those that did not change are followed on undisturbed."""
@@ -122,11 +125,23 @@ class Sources:
     def stand(self) -> RollCall:
         """Call the roll."""
         before, self.call = self.call, self.roll.stand(self._busy, clock.monotonic_s())
+        self._look_at_doubts()
         for text in self.call.left_out:
             if text not in before.left_out:
                 _log.warning("left out: %s", text)
         self._spot.watch({spec.name: spec.notice_url for spec in self.call.specs if spec.notice_url is not None})
         return self.call
+
+    def _look_at_doubts(self) -> None:
+        doubted = {name for name in self.reports if self.roll.doubted_since_s(name) is not None}
+        for name in sorted(doubted - self._doubted):
+            grace_s = self._wanted[name].grace if name in self._wanted else Terms().grace_s
+            self.told(name, "heard", "doubted", f"it names nobody who is ready; believed after {grace_s:g} s")
+        for name in sorted(self._doubted - doubted):
+            if name in self.reports:
+                empty = not self.roll.counts(name)[1]
+                self.told(name, "doubted", "heard", "it is believed" if empty else "it names somebody again")
+        self._doubted = doubted
 
     def _warn(self, backend: str, leaves: Leaves | None) -> None:
         """The machine of a backend has spoken of its end."""
@@ -140,6 +155,7 @@ class Sources:
             return
         if report.problem is not None:
             _log.info("the source %s is heard again", source)
+            self.told(source, "away", "heard", "it answers again")
         report.heard_s, report.problem = clock.monotonic_s(), None
         self._complaints.pop(source, None)
         self.roll.tell(source, sightings)
@@ -150,11 +166,14 @@ class Sources:
         report = self.reports.get(source)
         if report is None:
             return
+        kept = self.roll.counts(source)[0]
+        rest = f"; its {kept} backends stay" if kept else ""
+        if report.problem is None:
+            before = "heard" if report.heard_s is not None else None
+            self.told(source, before, "away", f"{problem}{rest}")
         report.problem = problem
         complaint = self._complaints.setdefault(source, Complaint())
         if complaint.worth_a_line(problem, clock.monotonic_s()):
-            kept = self.roll.counts(source)[0]
-            rest = f"; its {kept} backends stay" if kept else ""
             _log.warning("the source %s cannot be heard: %s%s", source, problem, rest)
 
     def remark(self, source: str, remarks: Sequence[str]) -> None:

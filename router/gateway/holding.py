@@ -17,8 +17,9 @@ from router.config import WakeSection
 from router.core.admission import WaitQueue
 from router.core.course import Course
 from router.core.decisions import Wait
+from router.core.dormancy import Hindrance
 from router.core.fleet import Fleet
-from router.core.types import Rng
+from router.core.types import Request, Rng
 from router.errors import RouterError
 from router.gateway import responses
 from router.gateway.exchange import Exchange
@@ -57,7 +58,7 @@ class _Room:
 
 class Holding:
     """``wake`` asks that a backend of a model is woken, as often as it likes. ``wait_s`` says how long that takes from
-    now on."""
+    now on, and ``trouble`` why it cannot be done."""
 
     def __init__(
         self, force: InForce, fleet: Fleet, date: responses.DateHeader, rng: Rng, loop: asyncio.AbstractEventLoop
@@ -71,6 +72,7 @@ class Holding:
         self._look_s = float("-inf")
         self.wake: Callable[[str], object] = str
         self.wait_s: Callable[[str], float] = lambda model: 1.0
+        self.trouble: Callable[[str], Hindrance | None] = lambda model: None
 
     def __len__(self) -> int:
         return sum(len(room.held) for room in self._rooms.values())
@@ -79,40 +81,61 @@ class Holding:
     def by_model(self) -> dict[str, int]:
         return {model: len(room.held) for model, room in self._rooms.items()}
 
+    def requests(self, model: str) -> list[Request]:
+        """Those that are held, the oldest first."""
+        room = self._rooms.get(model)
+        return [] if room is None else [place.course.request for place in room.held]
+
     async def hold(self, x: Exchange, course: Course, decision: Wait) -> None:
         """Hold a request until it may be decided again, and note the time in its record. Raises RouterError
-        (admission_full, wait_expired)."""
+        (admission_full, wait_expired; no_backend when it cannot be woken)."""
         model, began_s = course.request.model, clock.monotonic_s()
         wake, size = self._bounds(model), len(x.request.body)
         room = self._rooms.get(model)
         if room is None:
             bounds = replace(self._fleet.params, queue_max=wake.held, wait_max_s=wake.wait_s)
             room = self._rooms[model] = _Room(WaitQueue(bounds))
+        if self._cannot_wake(model, began_s):
+            raise self._error("no_backend", x)
         place = Held(x, course, began_s)
         fits = room.body_bytes + size <= wake.held_bytes
         if not fits or not room.queue.push(course.request, began_s, place, kind=course.kind, until_s=decision.until_s):
-            raise self._error("admission_full", model, "As many requests as may wait for it do so already.")
+            raise self._error("admission_full", x, "As many requests as may wait for it do so already.")
         room.held[place] = None
         room.body_bytes += size
         self.wake(model)
         try:
             free = await place
         finally:
-            x.record.wait_s += clock.monotonic_s() - began_s
+            held_s = clock.monotonic_s() - began_s
+            x.record.wait_s += held_s
+            x.record.held_s += held_s
             room.queue.remove(place)
             del room.held[place]
             room.body_bytes -= size
             if not room.held:
                 self._rooms.pop(model, None)
         if not free:
-            raise self._error("wait_expired", model, "None was there in time.")
+            if self._cannot_wake(model, clock.monotonic_s()):
+                raise self._error("no_backend", x)
+            raise self._error("wait_expired", x, "None was there in time.")
 
     def _bounds(self, model: str) -> WakeSection:
         alias = self._force.settings.aliases.get(model)
         return _NO_WAKE if alias is None else alias.wake
 
-    def _error(self, code: str, model: str, detail: str) -> RouterError:
-        text = f"No backend of the model `{model}` runs, and one is being started. {detail}"
+    def _cannot_wake(self, model: str, now_s: float) -> bool:
+        """Too many calls have failed: nobody is held until the next one."""
+        trouble = self.trouble(model)
+        return trouble is not None and trouble.refuses(now_s)
+
+    def _error(self, code: str, x: Exchange, detail: str = "") -> RouterError:
+        """The true reason, for the client and for its record."""
+        model = x.record.served_model or ""
+        trouble = self.trouble(model)
+        being = "one is being started" if trouble is None else f"none could be started: {trouble.told}"
+        text = f"No backend of the model `{model}` runs, and {being.rstrip('.')}. {detail}".rstrip()
+        x.record.refusal = text
         return RouterError(code, text, retry_after_s=max(1.0, self.wait_s(model)), should_retry=True)
 
     def sweep(self, now_s: float) -> None:
@@ -122,6 +145,9 @@ class Holding:
         for model, room in list(self._rooms.items()):
             for place in room.queue.expire(now_s):
                 place.set(False)
+            if self._cannot_wake(model, now_s):
+                for place in list(room.held):
+                    place.set(False)
             self._offer(model, room, now_s)
         if now_s >= self._look_s:
             self._look_s = now_s + _LOOK_S

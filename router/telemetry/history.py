@@ -30,6 +30,11 @@ KINDS: dict[str, str] = {
     "drain": "a region or a backend that gets no new requests, or gets them again",
     "notice": "a region or a backend that goes away at a known time, or does not",
     "burn-in": "a backend that has to prove itself",
+    "source": "a source of backends that is away, is heard again, or suddenly names nobody",
+    "backend": "a backend that a source other than the file has brought, or names no more",
+    "lease": "a backend that registered itself, took leave, or did not renew its lease in time",
+    "wake": "a model of which nothing ran and a backend is woken, runs, or cannot be woken",
+    "sleep": "a model whose backends were put to sleep, as nobody asked for it",
     "config": "the file: a reload that was taken over, or refused",
     "key": "an API key that was made, changed or revoked",
     "quota": "an API key whose limits were reset",
@@ -161,7 +166,7 @@ class History:
 
 
 #: kinds whose subject is a region, or a backend as REGION/BACKEND
-_OF_PLACES = frozenset({"health", "drain", "notice", "burn-in", "chaos"})
+_OF_PLACES = frozenset({"health", "drain", "notice", "burn-in", "backend", "lease", "chaos"})
 
 
 def region_of(kind: str, subject: str) -> str | None:

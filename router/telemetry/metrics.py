@@ -202,6 +202,12 @@ METRICS: tuple[MetricSpec, ...] = (
         "How it can continue answers of others: 2 after tokens too, 1 after a text, 0 not. Missing while unknown.",
     ),
     MetricSpec("router_backend_leaving", "gauge", ("region", "backend"), "1 from its notice on, until it is back."),
+    MetricSpec(
+        "router_backend_asleep",
+        "gauge",
+        ("region", "backend"),
+        "1 while it does not run on purpose: a request wakes it. 0 when it cannot be woken.",
+    ),
     MetricSpec("router_backend_ready", "gauge", ("region", "backend"), "0 while its source says that it is not ready."),
     MetricSpec("router_backend_rtt_seconds", "gauge", ("region", "backend"), "Mean round trip of the probes."),
     MetricSpec(
@@ -255,6 +261,14 @@ METRICS: tuple[MetricSpec, ...] = (
         "Calls that woke or started backends of a model of which nothing ran, or that ended them.",
         values=(("action", ("wake", "sleep")),),
     ),
+    MetricSpec(
+        "router_wake_failures_total",
+        "counter",
+        ("model", "action"),
+        "Those of them that failed, and those after which nothing ran in time; `router status` says why.",
+        values=(("action", ("wake", "sleep")),),
+    ),
+    MetricSpec("router_wake_failing", "gauge", ("model",), "1 while a model of which nothing runs cannot be woken."),
     MetricSpec(
         "router_events_total",
         "counter",
@@ -319,6 +333,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_draining": max,
     "router_backend_continues": min,
     "router_backend_leaving": max,
+    "router_backend_asleep": min,
     "router_backend_ready": min,
     "router_source_up": min,
     "router_source_backends": max,
@@ -336,6 +351,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_ttft_target_seconds": max,
     "router_ttft_predicted_seconds": max,
     "router_backend_standing": max,
+    "router_wake_failing": max,
     "router_store_up": min,
     "router_config_generation": max,
     "router_workers": add,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cli.commands import drain
+from cli.errors import CliError, Exit
 from tests.cli.conftest import Json, Play
 from tests.cli.test_confirm import DRAIN, DRAINED, NOTHING, answers, changed
 
@@ -44,7 +45,17 @@ def test_waiting_ends_when_no_router_has_a_request_there(play: Play, monkeypatch
 
 
 def test_what_the_others_take_over_is_said(play: Play) -> None:
-    answers(play, NOTHING | {"jurisdictions": ["eu"]})
+    answers(play, NOTHING)
     drain.run_drain(play.context, drain.DrainOptions("eu-central"))
     assert "answered 41 %" in play.err
-    assert "jurisdiction eu" in play.err, "no plan needs it, so it is worth a word and no question"
+
+
+def test_the_last_of_a_jurisdiction_is_not_drained_without_a_word(play: Play) -> None:
+    answers(play, NOTHING | {"jurisdictions": ["eu"], "loses": True})
+    with pytest.raises(CliError) as refused:
+        drain.run_drain(play.context, drain.DrainOptions("eu-central"))
+    assert refused.value.code is Exit.USAGE
+    assert any("jurisdiction eu" in line for line in refused.value.details)
+    assert changed(play) == []
+    drain.run_drain(play.context, drain.DrainOptions("eu-central", force=True))
+    assert changed(play) == [DRAIN]

@@ -237,7 +237,9 @@ def test_why_was_it_slow(site: Site) -> None:
 
 
 def test_drain_and_resume(site: Site) -> None:
-    assert "gets no new requests" in site("regions", "drain", "us-east").out
+    refused = site("regions", "drain", "us-east", code=2)
+    assert "no other usable backend is in the jurisdiction us" in refused.err
+    assert "gets no new requests" in site("regions", "drain", "us-east", "--force").out
     assert "● draining" in site("regions", "list").out
     assert site.ask("chat", "hi", "--max-tokens", "2")["region"] != "us-east"
     assert "gets requests again" in site("regions", "resume", "us-east").out
@@ -248,7 +250,7 @@ def test_drain_and_resume(site: Site) -> None:
 
 def test_the_last_region_is_not_drained_without_a_word(site: Site) -> None:
     for name in ("us-east", "eu-central"):
-        site("regions", "drain", name, "--reason", "a test", "--for", "10m")
+        site("regions", "drain", name, "--reason", "a test", "--for", "10m", "--force")
     refused = site("regions", "drain", "ap-northeast", code=2)
     assert "no other usable backend serves" in refused.err
     assert site.ask("regions", "show", "ap-northeast")["state"] == "ok"

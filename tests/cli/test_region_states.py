@@ -38,6 +38,7 @@ def test_regions(region: Make) -> None:
     assert region_state(region(state="leaving", leaving=LEAVING)) == "[cyan]●[/] leaving in 1m 12s"
     assert region_state(region(state="leaving", leaving=None)) == "[cyan]●[/] leaving", "the others are drained"
     assert region_state(region(state="ok", leaving=None)) == "[green]●[/] ok"
+    assert region_state(region(state="asleep", leaving=None)) == "[cyan]●[/] asleep"
 
 
 def test_who_said_so() -> None:

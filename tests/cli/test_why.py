@@ -55,6 +55,10 @@ def test_nothing_was_slow() -> None:
     [
         (request(attempt(ttft_s=2.0)), "1.90 s longer than predicted, inside us-east/a"),
         (request(attempt(started_s=2.0), wait_s=1.99, ttft_s=2.1), "1.99 s of that it waited in the router"),
+        (
+            request(attempt(started_s=22.0), wait_s=21.9, held_s=21.9, ttft_s=22.1),
+            "21.9 s of that it was held, as nothing",
+        ),
         (request(attempt(connect_s=0.9, ttft_s=1.0)), "900 ms of that went into opening a connection to us-east/a"),
         (request(attempt(started_s=3.0), admitted_s=3.0), "3.00 s of that passed before its key and limits"),
         (
@@ -65,7 +69,7 @@ def test_nothing_was_slow() -> None:
             "2.00 s went to an attempt at us-east/b that failed (first_token_timeout)",
         ),
     ],
-    ids=["engine", "wait", "connect", "admitted", "failed attempt"],
+    ids=["engine", "wait", "held", "connect", "admitted", "failed attempt"],
 )
 def test_the_part_that_took_the_time_is_named(record: Json, words: str) -> None:
     said = sentence(record)
@@ -114,3 +118,12 @@ def test_records_of_older_routers_have_no_such_parts() -> None:
     record = request(old)
     del record["admitted_s"]
     assert "1.90 s longer than predicted" in sentence(record)
+
+
+def test_one_that_was_held_in_vain_is_told_so() -> None:
+    said = sentence(request(cause="refused", held_s=60.0, wait_s=60.0, duration_s=60.1))
+    assert "held for 1m 00s while nothing of its model ran" in said
+    held = sentence(request(attempt(started_s=21.0), wait_s=20.0, held_s=19.0, ttft_s=21.1))
+    assert "19.0 s of that it was held" in held
+    assert "1.00 s waiting for a place" in held
+    assert "every backend it may use was full" not in held

@@ -104,6 +104,31 @@ async def ask(http: aiohttp.ClientSession, r: RouterProcess, *, stream: bool = F
         return reply.status, reply.headers, await reply.read()
 
 
+async def until(what: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def until_async(what: Callable[[], Awaitable[Any]], value: Any) -> None:
+    async with asyncio.timeout(20):
+        while await what() != value:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def admin(r: RouterProcess, path: str) -> Any:
+    return await asyncio.to_thread(lambda: r.ask_admin(f"/admin/v1/{path}"))
+
+
+async def page_of(r: RouterProcess) -> str:
+    async with aiohttp.ClientSession() as http, http.get(f"{r.admin}/metrics") as reply:
+        return await reply.text()
+
+
+async def state_of(r: RouterProcess) -> str:
+    return str((await admin(r, "regions"))["data"][0]["state"])
+
+
 async def test_three_hundred_requests_and_one_call() -> None:
     async with (
         starting(3.0) as starter,
@@ -113,7 +138,7 @@ async def test_three_hundred_requests_and_one_call() -> None:
         answers = await asyncio.gather(*(ask(http, r, stream=i % 2 == 0) for i in range(300)))
         assert [status for status, _, _ in answers] == [200] * 300
         assert all(b"hel" in body for _, _, body in answers)
-        assert starter.calls == [{"action": "wake", "model": "m", "region": None, "backends": 1}]
+        assert starter.calls == [{"action": "wake", "model": "m", "region": "us", "backends": 1}]
         assert starter.most < 256, "it began with a few of them"
         page = await asyncio.to_thread(lambda: r.ask_admin("/admin/v1/capacity"))
         assert page["data"][0]["there"] == 1
@@ -174,12 +199,70 @@ async def test_routers_of_one_store_call_once() -> None:
                 assert starter.did("wake") == 1
 
 
+async def test_a_second_router_does_not_call_again_while_the_engine_comes_up() -> None:
+    """The client that had it woken has left, so nobody waits at the first router any more."""
+    with Valkey() as valkey:
+        async with starting(3.0) as starter:
+            head = model(starter) + f'\n[store]\nredis = "{valkey.url}"\n'
+            sites = [site(starter), Site("eu", "a", f"http://127.0.0.1:{free_port()}", models=["other"])]
+            async with (
+                RouterProcess(sites, head=f'region = "us"\n{head}') as one,
+                RouterProcess(sites, head=f'region = "eu"\n{head}') as other,
+                aiohttp.ClientSession() as http,
+            ):
+                first = asyncio.create_task(ask(http, one))
+                await until(lambda: starter.calls)
+                first.cancel()
+                assert (await ask(http, other))[0] == 200
+                assert [call["region"] for call in starter.calls] == ["us"], "where it runs, not where it was asked for"
+
+
+async def test_that_it_cannot_be_woken_is_told_to_everybody(http: aiohttp.ClientSession) -> None:
+    async with starting(0.3) as starter, RouterProcess([site(starter)], head=model(starter, wait_s=2.0)) as r:
+        page = await admin(r, "status")
+        assert (page["router"]["ready"], page["dormant"][0]["state"]) == (True, "asleep")
+        await until_async(lambda: state_of(r), "asleep")
+        starter.failures = 10**6
+        status, headers, body = await ask(http, r)
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (429, "wait_expired")
+        assert error["message"].startswith(
+            "No backend of the model `m` runs, and none could be started: the webhook ans"
+        )
+        assert "503" in error["message"]
+        assert "not now" not in error["message"], "the words of the webhook are for operators"
+        assert int(headers["retry-after"]) > 60
+        (told,) = (await admin(r, "status"))["dormant"]
+        assert (told["state"], told["held"]) == ("failing", 0)
+        assert "the webhook answered 503: not now" in told["problem"]
+        assert (await admin(r, "capacity"))["dormant"][0]["state"] == "failing"
+        assert await state_of(r) == "down", "one that nothing wakes is broken, not asleep"
+        events = (await admin(r, "events?kind=wake"))["data"]
+        assert [(e["subject"], e["to"]) for e in reversed(events)] == [("m", "waking"), ("m", "failed")]
+        assert "503" in events[0]["why"]
+        assert events[0]["who"].startswith("router ")
+        metrics = await page_of(r)
+        assert 'router_wake_failing{model="m"} 1' in metrics
+        assert 'router_wake_failures_total{model="m",action="wake"}' in metrics
+        starter.failures = 0
+        assert (await ask(http, r))[0] == 200
+        assert (await admin(r, "status"))["dormant"][0]["state"] == "running"
+        assert (await admin(r, "requests?limit=1"))["data"][0]["held_s"] > 0.1
+
+
 async def test_it_sleeps_when_nobody_asks_and_wakes_again(http: aiohttp.ClientSession) -> None:
     async with starting(0.3) as starter, RouterProcess([site(starter)], head=model(starter, idle_s=1.0)) as r:
         assert (await ask(http, r))[0] == 200
-        async with asyncio.timeout(15):
-            while not starter.did("sleep"):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: starter.did("sleep"))
+        await until_async(lambda: state_of(r), "asleep")
+        (region,) = (await admin(r, "regions"))["data"]
+        assert (region["backends"][0]["asleep"], region["why"]) == (True, "it sleeps until a request comes")
+        status = await admin(r, "status")
+        assert (status["backends"]["asleep"], status["regions"]["asleep"]) == (1, 1)
+        metrics = await page_of(r)
+        assert 'router_backend_asleep{region="us",backend="us/a"} 1' in metrics
+        kinds = {(e["kind"], e["to"]) for e in (await admin(r, "events"))["data"]}
+        assert {("wake", "waking"), ("wake", "running"), ("sleep", "asleep")} <= kinds
         assert (await ask(http, r))[0] == 200
         assert (starter.did("wake"), starter.did("sleep")) == (2, 1)
 

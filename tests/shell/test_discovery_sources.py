@@ -111,6 +111,7 @@ async def test_a_source_that_is_away_says_why_once_and_is_heard_again(caplog: py
 
 async def test_many_changes_are_taken_together() -> None:
     async with name_server(ttl_s=300) as server:
+        server.put("vllm.internal", "A")
         async with running(config(server)) as run:
             await until(lambda: run.sources.reports["gpus"].heard_s is not None)
             region = run.sources.config.regions[0].spec

@@ -63,9 +63,13 @@ async def test_every_srv_record_is_a_backend_at_its_own_port(along: bool) -> Non
     assert sorted(places(found).values()) == ["http://10.0.0.1:8001", "http://10.0.0.2:8002", "http://10.0.0.3:8002"]
 
 
-async def test_that_there_is_no_such_name_is_an_answer_and_a_failure_is_none() -> None:
+async def test_a_name_without_records_has_no_backends_and_one_that_does_not_exist_says_nothing() -> None:
     async with name_server() as server:
+        server.put("vllm.internal", "A")
         assert (await look_up(source(server)))[0] == []
+        for host, kind in (("misspelt.internal:8000", "dns"), ("_http._tcp.misspelt.internal", "srv")):
+            with pytest.raises(LookUpError, match=r"there is no name [a-z_.]*misspelt.internal \(NXDOMAIN\)"):
+                await look_up(source(server, host, kind))
         server.code = 2
         with pytest.raises(LookUpError):
             await look_up(source(server))

@@ -19,6 +19,7 @@ from router.control.admin import start_admin
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
 from router.control.chronicle import Chronicle
+from router.control.dormants import Dormants
 from router.control.drains import Drains
 from router.control.muster import Muster
 from router.control.notices import Notices
@@ -27,12 +28,14 @@ from router.control.plane import ControlPlane
 from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
+from router.control.sleepers import Sleepers
 from router.core.decisions import Candidate
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.discovery.sources import Sources
 from router.errors import RouterError
 from router.observe.observer import Observer
+from router.store.base import Store
 from router.store.fleet_exchange import FleetExchange
 from router.store.open import open_store
 from router.telemetry.counters import Metrics
@@ -120,6 +123,11 @@ def _explain(fleet: Fleet, body: dict[str, Any]) -> dict[str, Any]:
     return {"decision": {"asked": body}}
 
 
+def _dormants(fleet: Fleet, store: Store, reloader: ConfigReloader) -> Dormants:
+    sleepers = Sleepers(fleet, store)
+    return Dormants(fleet, store, sleepers, lambda: reloader.config, lambda model: (), now_s=clock.monotonic_s)
+
+
 @asynccontextmanager
 async def administering(
     path: Path, token: str | None = None, *, operators: Operators | None = None
@@ -156,6 +164,7 @@ async def administering(
         faults=SharedFaults(chaos, store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
         capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
+        dormants=_dormants(fleet, store, reloader),
         chronicle=chronicle,
         sources=sources,
         registrations=Registrations(fleet, store, sources, router=config.router.name),
@@ -163,12 +172,12 @@ async def administering(
         explain=partial(_explain, fleet),
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
-        wakes=dict,
         now_s=clock.monotonic_s,
         started_s=clock.monotonic_s(),
         version="1.2.3",
     )
-    for teller in (control.drains, control.notices, control.burn_ins, control.faults, reloader):
+    tellers = (control.drains, control.notices, control.burn_ins, control.faults)
+    for teller in (*tellers, control.registrations, muster, reloader):
         teller.note = history.note
     await store.start()
     await observer.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.core.dormancy import TRIES, Hindrance
 from router.gateway.holding import OPEN_S
 from tests.support.playbook import DONE, HEAD, MODEL, Playbook, chat, configuration, event, whole
 
@@ -133,6 +134,33 @@ async def test_the_room_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for client in (*clients[1:3], small):
         client.leave()
     assert len(book.app.lifecycle.holding) == 0
+    book.at_rest()
+
+
+async def test_when_nothing_can_wake_it_nobody_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Asleep(monkeypatch)
+    told = "the webhook answered 500"
+    found: list[Hindrance] = []
+    book.app.lifecycle.holding.trouble = lambda model: found[-1] if found else None
+    client, late = book.client(), book.client()
+    client.send(chat())
+    await book.turn()
+    book.pass_time(1.0)
+    found.append(Hindrance("why", told, book.now_s, book.now_s + 15.0))
+    book.pass_time(1.0)
+    assert not client.heard, "the next call may help"
+    found.append(Hindrance("why", told, book.now_s, book.now_s + 15.0, TRIES))
+    book.pass_time(0.2)
+    await book.turn()
+    late.send(chat())
+    await book.turn()
+    for answer in (client.answer, late.answer):
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_backend", "42")
+        assert answer.error["message"] == f"No backend of the model `{MODEL}` runs, and none could be started: {told}."
+    first = max(book.records, key=lambda record: record.held_s)
+    assert first.refusal == client.answer.error["message"]
+    assert first.held_s == first.wait_s == pytest.approx(2.1, abs=0.2)
+    assert len(book.wakes) == 1
     book.at_rest()
 
 

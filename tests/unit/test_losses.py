@@ -39,7 +39,16 @@ def test_the_last_of_a_jurisdiction() -> None:
     assert found.any
     found = losses(fleet().backends.values(), {"eu-central/a"}, {}, 0.0)
     assert found.jurisdictions == ("eu",)
-    assert not found.any, "no plan needs it"
+    assert found.any, "whoever may be served nowhere else is not served, whether or not a plan says so"
+
+
+def test_one_that_sleeps_replaces_others_and_is_missed_itself() -> None:
+    made = fleet([SPECS[1], SPECS[2]])
+    made.set_asleep("us-east/b", True)
+    assert losses(made.backends.values(), {"us-east/a"}, {}, 0.0).models == ("n",)
+    assert losses(made.backends.values(), {"us-east/a", "us-east/b"}, {}, 0.0).models == ("m", "n")
+    made.set_draining("us-east/b", True)
+    assert losses(made.backends.values(), {"us-east/a"}, {}, 0.0).models == ("m", "n"), "nothing wakes it now"
 
 
 def test_the_last_of_a_model() -> None:

@@ -15,7 +15,7 @@ _BASE = f"/apis/{kubernetes.VERSION}"
 
 
 async def show_capacity(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return reply(document(control.capacity.groups()))
+    return reply(document(control.capacity.groups()) | {"dormant": control.dormants.document()})
 
 
 async def list_groups(request: web.Request, control: ControlPlane) -> web.StreamResponse:

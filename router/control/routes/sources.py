@@ -9,6 +9,7 @@ from aiohttp import web
 from router.config.address import calls, notice_problem, url_problem
 from router.config.names import each, model_problem, name_problem
 from router.control import views
+from router.control.callers import noting
 from router.control.inputs import document_of, number, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.registrations import FIELDS
@@ -41,6 +42,9 @@ async def register_backend(request: web.Request, control: ControlPlane) -> web.S
     _refuse_clash(name, fields["url"], control)
     new = control.registrations.of(name) is None
     everywhere = await control.registrations.register(name, fields, lease_s)
+    if new:
+        told = f"at {fields['url']}, and says so again within {lease_s:g} s"
+        noting(request, control)("lease", name, after="registered", why=told)
     backend = control.fleet.backends.get(name)
     if backend is None:
         raise RouterError("internal", "The backend is registered, and this router cannot use it: see its log.")
@@ -55,6 +59,7 @@ async def deregister_backend(request: web.Request, control: ControlPlane) -> web
         what = "is not registered" if backend is not None else "is not there"
         raise RouterError("not_found", f"The backend {name} {what}.")
     everywhere = await control.registrations.leave(name, in_s)
+    noting(request, control)("lease", name, before="registered", after="leaving", why=f"it goes away in {in_s:g} s")
     return reply(views.backend(control, backend) | views.reach(everywhere))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from router.control.dormants import merged as merged_dormants
 from router.control.filters import SUMMARY_ORDERS
-from router.control.views import region_summary
+from router.control.region_views import region_summary
 from router.core.health import State
 from router.core.traits import Continues
 from router.telemetry.formats import END, Format
@@ -39,6 +40,7 @@ def status(answers: Sequence[Document]) -> Document:
         "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
         "fleet": first["fleet"],
         "differences": [],
+        "dormant": merged_dormants(a.get("dormant", ()) for a in answers),
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
         "backends": max((a["backends"] for a in answers), key=lambda b: b["usable"]),
     }
@@ -55,7 +57,7 @@ def backend(views: Sequence[Document]) -> Document:
     worst = max(views, key=lambda v: [s.value for s in _WORST_LAST].index(v["state"]))
     merged |= {name: worst[name] for name in ("state", "since", "since_s", "why", "who")}
     merged["usable"] = any(v["usable"] for v in views)
-    merged["asleep"] = any(v["asleep"] for v in views)
+    merged["asleep"] = all(v["asleep"] for v in views)
     merged["leaving"] = next((v["leaving"] for v in views if v["leaving"] is not None), None)
     merged["burning_in_s"] = max((s for v in views if (s := v["burning_in_s"]) is not None), default=None)
     merged["draining"] = any(v["draining"] for v in views)
@@ -90,7 +92,9 @@ def capacity(answers: Sequence[Document]) -> Document:
     for found in groups.values():
         most = max(found, key=lambda g: (g["needed"] or 0, g["there"]))
         merged.append(most | {"waiting": max(g["waiting"] for g in found)})
-    return {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
+    whole = {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
+    dormant = [a["dormant"] for a in answers if "dormant" in a]
+    return whole | ({"dormant": merged_dormants(dormant)} if dormant else {})
 
 
 def learned(answers: Sequence[Document]) -> Document:
