@@ -47,8 +47,9 @@ from router.gateway.waiting import Place
 from router.identity.issuer import Issuer
 from router.observe.observer import Observer
 from router.store.base import Store
-from router.store.fleet_exchange import Counts, FleetExchange
+from router.store.fleet_exchange import FleetExchange
 from router.store.open import open_store
+from router.store.tidings import Counts
 from router.systemd import ServiceManager
 from router.telemetry.build import exporter_of, telemetry_of
 from router.telemetry.history import History

@@ -7,7 +7,7 @@ late by as much as they are late there, and it learns from the first tokens that
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -60,7 +60,6 @@ class _Router(Site["Flow"]):
     def __init__(self, region: str, plan: WorldPlan, policy: str, rng: Rng, world: World) -> None:
         super().__init__(region, plan.params, policy, rng, world)
         self.reported: dict[str, tuple[int, int]] = {}
-        self.prefix_news: list[PrefixNews] = []
 
 
 class Flow:
@@ -120,6 +119,8 @@ class Flow:
 
 
 Action = Callable[[Any, Any, float], None]
+#: by a router: backend -> requests in flight and their uncached tokens; prompts sent where
+_Told = tuple[dict[str, tuple[int, int]], list[PrefixNews]]
 
 
 class World:
@@ -418,11 +419,24 @@ class World:
         site.fleet.observe_load(machine.name, sample, now_s)
 
     def _exchange(self, _: None, __: None, now_s: float) -> None:
-        """Each router hears what the others had in flight one period ago, and what they had sent where by then."""
-        for site in self.sites.values():
+        """Each router tells the others what it has in flight, and what it has sent where since it told last."""
+        told = {
+            region: (
+                {name: (b.inflight, b.prompts.tokens) for name, b in site.fleet.backends.items() if b.inflight},
+                site.fleet.take_prefix_news(),
+            )
+            for region, site in self.sites.items()
+        }
+        self._push(now_s + self.plan.peers_late_s, self._hear, told, None)
+        self._push(now_s + self.plan.peers_s, self._exchange, None, None)
+
+    def _hear(self, told: Mapping[str, _Told], _: None, now_s: float) -> None:
+        for region, (reported, _news) in told.items():
+            self.sites[region].reported = reported
+        for region, site in self.sites.items():
             if site.policy.hears_prefixes or self.plan.tell_all:
-                for teller in self.sites.values():
-                    for name, blocks in teller.prefix_news if teller is not site else ():
+                for teller, (_reported, news) in told.items():
+                    for name, blocks in news if teller != region else ():
                         site.fleet.observe_prefix(name, blocks)
             others = [s.reported for s in self.sites.values() if s is not site]
             for name in self.machines:
@@ -433,9 +447,3 @@ class World:
                 repeats = heard == (others_there.peers_inflight, others_there.peers_tokens)
                 if not repeats or (heard[0] and now_s - others_there.peers_at_s > self.plan.params.peers_full_s * 0.8):
                     site.fleet.observe_peers(name, *heard, now_s)
-        for site in self.sites.values():
-            site.prefix_news = site.fleet.take_prefix_news()
-            site.reported = {
-                name: (b.inflight, b.prompts.tokens) for name, b in site.fleet.backends.items() if b.inflight
-            }
-        self._push(now_s + self.plan.peers_s, self._exchange, None, None)

@@ -34,7 +34,9 @@ class WorldPlan:
     shares: Mapping[str, float] = field(default_factory=dict)
     probe_s: float = 1.0
     scrape_s: float = 1.0
+    #: how often a router tells the others what it has in flight and where, and how much later that arrives
     peers_s: float = 0.1
+    peers_late_s: float = 0.1
     jitter: float = 0.04  # a message takes up to this share longer than half a round trip
     first_token_timeout_s: float = 60.0
     token_gap_timeout_s: float = 60.0

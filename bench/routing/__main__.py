@@ -32,6 +32,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--held-out", action="store_true", help="those instead that nothing was chosen by")
     parser.add_argument("--drawn", type=int, default=0, help="so many instead that are drawn by chance")
     parser.add_argument("--tell-all", action="store_true", help="all policies hear of the prefixes of other routers")
+    parser.add_argument("--told-every-ms", type=float, default=100.0, help="how often routers tell each other")
+    parser.add_argument("--told-late-ms", type=float, default=100.0, help="how much later that arrives")
     parser.add_argument("--policies", type=names, help=f"of {','.join(POLICIES)}; default all")
     parser.add_argument("--requests", type=int, help=f"per workload; default {REQUESTS}, quick {QUICK_REQUESTS}")
     parser.add_argument("--lost", action="store_true", help="only the cases in which a region is lost")
@@ -62,7 +64,8 @@ def main(arguments: list[str]) -> int:
     chosen = names_of(options)
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        jobs = [(options.traces, options.requests, options.seed, name, options.tell_all, 0.0) for name in chosen]
+        told = play.Told(options.tell_all, options.told_every_ms / 1000, options.told_late_ms / 1000)
+        jobs = [(options.traces, options.requests, options.seed, name, told, 0.0) for name in chosen]
         for job, capacity in zip(jobs, pool.map(play.capacity, jobs), strict=True):
             print(f"\n{job[3]}: the world is saturated at {capacity:.1f} requests/s", flush=True)
             known = (*job[:-1], capacity)

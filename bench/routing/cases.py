@@ -34,10 +34,13 @@ class Workload:
     shares_prefixes: bool
     #: see ``WorldPlan``
     tell_all: bool = False
+    told_every_s: float = 0.1
+    told_late_s: float = 0.1
 
     @property
     def world(self) -> WorldPlan:
-        return replace(built_in_world(self.profile), tell_all=self.tell_all)
+        plan = built_in_world(self.profile)
+        return replace(plan, tell_all=self.tell_all, peers_s=self.told_every_s, peers_late_s=self.told_late_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.routing.capacity import capacity_per_s
 from bench.routing.cases import Case, Workload, cases, named
 from sim.replay import Outcome, summarize
 from sim.world import World
 
-#: (folder of traces, requests, seed, workload, whether all policies hear of prefixes, capacity in requests per second)
-Job = tuple[Path | None, int, int, str, bool, float]
+
+class Told(NamedTuple):
+    """The news between routers: of prefixes also for policies that hear of none; how often; how late."""
+
+    all: bool = False
+    every_s: float = 0.1
+    late_s: float = 0.1
+
+
+#: (folder of traces, requests, seed, workload, what routers are told, capacity in requests per second)
+Job = tuple[Path | None, int, int, str, Told, float]
 
 
 def workload(job: Job) -> Workload:
-    traces, requests, seed, name, tell_all, _ = job
-    return replace(named(name, traces, requests, seed), tell_all=tell_all)
+    traces, requests, seed, name, told, _ = job
+    return replace(
+        named(name, traces, requests, seed),
+        tell_all=told.all,
+        told_every_s=told.every_s,
+        told_late_s=told.late_s,
+    )
 
 
 def capacity(job: Job) -> float:

@@ -32,7 +32,8 @@ keys            API keys: made, hashed, looked up
 snapshot        the keys in a file, for a start while the store is away
 keysync         the local snapshot of the keys in the shared store
 asking          questions that routers ask each other, and their answers
-fleet_exchange  what routers tell each other of leases and prefixes
+fleet_exchange  what routers tell each other of leases and prefixes, and when
+tidings         the messages they tell it in
 streams         what routers tell each other in order: capped, and kept for those that come later
 notes           small facts that routers share and may forget
 lua/            the arithmetic of ``core/quota`` inside Redis

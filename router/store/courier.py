@@ -74,8 +74,8 @@ class Link(Protocol):
     async def eviction_policy(self) -> str | None:
         """The store's ``maxmemory-policy``: what it deletes when it is short of memory. None: it does not say."""
 
-    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
-        """Call ``heard`` once when subscribed and for every message, until cancelled. Raises LinkError."""
+    async def listen(self, channel: str, heard: Callable[[bytes | None], None]) -> None:
+        """Call ``heard`` with None when subscribed, and with every message, until cancelled. Raises LinkError."""
 
     async def close(self) -> None: ...
 

@@ -3,94 +3,55 @@
 The first prevents that a router takes a busy backend for an idle one; the second prevents that a prompt is computed
 again although a backend has it in its cache, sent there by another router.
 
-A message replaces the one before it, and a router may miss some. So each message has all requests in flight, while the
-blocks of a prompt, which are news only once, stay in several messages; numbers tell the receiver which are new.
+News is published to all that listen, every PERIOD_S: it arrives one way to the store and one way from it later,
+however far that is, because nobody waits for an answer before the next message. Beside that each router keeps a message
+in the store, which the others read now and then: those that start, or missed something. A router that does not hear its
+own messages on the channel reads with each message instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from base64 import b64decode, b64encode
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
+from router.complaint import Complaint
 from router.core.cost import peers_share
 from router.core.params import Params
 from router.store.asking import Asking, Question, Responder
 from router.store.base import Store
 from router.store.courier import LinkError
 from router.store.shared import SharedStore
-from router.tasks import stop, supervise
+from router.store.tidings import Counts, News, Outbox, Teller, Tidings
+from router.tasks import spawn, stop, supervise
 
-PERIOD_S = 0.1
+_log = logging.getLogger("router.store")
+
+PERIOD_S = 0.06
 #: The same while there are no other routers.
 ALONE_PERIOD_S = 0.5
-#: More routers than this exchange more seldom, for each reads all others: their traffic grows with the square of their
-#: number. Five times as seldom at most, so that what is read is hardly faded.
+#: More routers than this tell more seldom, for each hears all others: their traffic grows with the square of their
+#: number; and so do those that tell more counts than this together. SLOWEST_S at most, so that what is heard is hardly
+#: faded.
 QUICK_ROUTERS = 10
-_SLOWEST = 5.0
-#: Most backends in one message: the busiest.
-BACKENDS_MAX = 1024
-#: How many messages repeat the same prefixes: a receiver may miss all except one.
-TOLD_TIMES = 5
-#: Most blocks in one message, four bytes each: the newest. Leaving out the rest costs cache hits only.
-BLOCKS_MAX = 8192
-#: A piece of a message is complete with this many blocks.
-PIECE_BLOCKS = 1024
-
-#: Backend -> leases in flight, and uncached prompt tokens among them.
-Counts = Mapping[str, tuple[int, int]]
-#: A backend, and the hashes of blocks it was sent: unsigned, 32 bits.
-News = tuple[str, Sequence[int]]
-
-
-class _Piece(NamedTuple):
-    """Blocks of one or several prompts as they are sent: ``number`` grows by one from piece to piece of a router."""
-
-    number: int
-    backend: str
-    packed: str  # for each prompt the number of its blocks, then the blocks; four bytes each, little endian, base64
-
-    @classmethod
-    def of(cls, number: int, backend: str, words: Sequence[int]) -> _Piece:
-        return cls(number, backend, b64encode(struct.pack(f"<{len(words)}I", *words)).decode())
-
-    def prompts(self) -> Iterator[Sequence[int]]:
-        """The blocks of each prompt; empty when the piece cannot be read."""
-        try:
-            raw = b64decode(self.packed)
-            words = struct.unpack(f"<{len(raw) // 4}I", raw)
-        except (ValueError, struct.error):
-            return
-        at = 0
-        while at < len(words):
-            end = at + 1 + words[at]
-            yield words[at + 1 : end]
-            at = end
-
-
-def _gathered(news: Iterable[News]) -> Iterator[tuple[str, list[int]]]:
-    """By backend, so that a busy router's message is a few pieces and not hundreds."""
-    filling: dict[str, list[int]] = {}
-    for backend, blocks in news:
-        words = filling.setdefault(backend, [])
-        blocks = blocks[: BLOCKS_MAX - 1]
-        words.append(len(blocks))
-        words += blocks
-        if len(words) >= PIECE_BLOCKS:
-            yield backend, filling.pop(backend)
-    yield from filling.items()
-
-
-class _Message(NamedTuple):
-    counts: dict[str, tuple[int, int]]
-    pieces: list[_Piece]
-    card: dict[str, Any] | None = None
-    questions: Sequence[Sequence[Any]] = ()
+QUICK_COUNTS = 1000
+SLOWEST_S = 0.45
+#: How often the message in the store is replaced and those of the others are read: before their counts fade.
+KEEP_S = 0.4
+#: What several routers told at about the same time is passed on together; and passing on, which takes longer the more
+#: there are, takes a thirtieth of the time at most.
+GATHER_S = 0.005
+_GATHER_FACTOR = 30
+#: A router that has not heard itself for this long does not rely on the channel, and after SILENT_S listens again.
+ECHO_S = 2.0
+SILENT_S = 10.0
+_AGAIN_S = 1.0
+#: Messages under way; while this many have no answer, none is sent.
+_UNDER_WAY_MAX = 64
+#: A router that was heard this lately is there, although a reading from before does not have it.
+_LATELY_S = 1.0
+_NONE = (0, 0)
 
 
 class Peer(NamedTuple):
@@ -103,8 +64,8 @@ class Peer(NamedTuple):
 
 
 class FleetExchange:
-    """Publishes this router's counts and news every PERIOD_S and hands over what the others told. While nobody else is
-    there it looks more seldom.
+    """Tells this router's counts and news and hands over what the others told. While nobody else is there it tells more
+    seldom.
 
     ``heard`` gets the sum of the other routers' counts; a backend that they no longer use comes once more, with zeros.
     ``learned`` gets each piece of news once. Does nothing unless the store is shared. While the store is away
@@ -129,54 +90,73 @@ class FleetExchange:
         self._learned = learned
         self._monotonic_s = monotonic_s
         self._params = params  # says how old counts fade
-        self._messages: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}  # router -> when it was true, counts
-        self._told: deque[list[_Piece]] = deque(maxlen=TOLD_TIMES)
-        self._number = 0
-        self._read: dict[str, int] = {}  # router -> the number of its last piece that was handed over
+        self._outbox = Outbox(monotonic_s)
+        self._others: dict[str, Teller] = {}
+        self._kept_s = self._echo_s = float("-inf")  # when we last kept a message, and last heard ourselves
+        self._passed_on: set[str] = set()  # backends of which ``heard`` last got counts
+        self._passing: asyncio.TimerHandle | None = None
+        self._passing_s = 0.0  # how long it took last
+        self._patience: asyncio.Timeout | None = None
         #: this router's word about itself to the others; it has a ``name``
         self.card: dict[str, Any] = {}
-        self._cards: dict[str, dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._asking = None
         if self._store is not None:
             self._asking = Asking(self._store, monotonic_s=monotonic_s, hasten=self._wake.set)
-        self._task: asyncio.Task[None] | None = None
+        self._complaint = Complaint()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<FleetExchange {len(self._messages)} peers>"
+        return f"<FleetExchange {len(self._others)} peers>"
 
     @property
     def others(self) -> int:
         """The routers whose counts were heard lately."""
-        return len(self._messages)
+        return len(self._others)
+
+    @property
+    def listens(self) -> bool:
+        """Does what is published arrive here?"""
+        return self._monotonic_s() - self._echo_s < ECHO_S
 
     async def start(self) -> None:
         if self._store is not None:
-            self._task = supervise(self._loop, name="fleet exchange")
+            self._tasks = [
+                supervise(self._loop, name="fleet exchange"),
+                supervise(self._listen, name="fleet listener"),
+            ]
 
     async def stop(self) -> None:
-        await stop(self._task)
-        self._task = None
+        await stop(*self._tasks)
+        await stop(*self._under_way)
+        self._tasks = []
+        if self._passing is not None:
+            self._passing.cancel()
 
     def peers(self) -> dict[str, tuple[int, int]]:
         """The other routers' counts as last told: the older, the less they count."""
         now_s = self._monotonic_s()
         total: dict[str, tuple[int, int]] = {}
-        for at_s, counts in self._messages.values():
-            weight = peers_share(now_s - at_s, self._params)
+        for other in self._others.values():
+            weight = peers_share(now_s - other.at_s, self._params)
             if not weight:
                 continue
-            for backend, (inflight, tokens) in counts.items():
-                so_far = total.get(backend, (0, 0))
-                total[backend] = (so_far[0] + round(weight * inflight), so_far[1] + round(weight * tokens))
+            faded = other.counts
+            if weight < 1.0:
+                faded = {name: (round(weight * n), round(weight * tokens)) for name, (n, tokens) in faded.items()}
+            for backend, (inflight, tokens) in faded.items():
+                there, tokens_there = total.get(backend, _NONE)
+                total[backend] = (there + inflight, tokens_there + tokens)
         return total
 
     def known(self) -> list[Peer]:
         """The other routers that can be asked, by name."""
         now_s = self._monotonic_s()
         found = [
-            Peer(id_, str(card["name"]), max(0.0, now_s - self._messages[id_][0]), card)
-            for id_, card in self._cards.items()
+            Peer(id_, str(other.card["name"]), max(0.0, now_s - other.at_s), dict(other.card))
+            for id_, other in self._others.items()
+            if other.card
         ]
         return sorted(found, key=lambda peer: (peer.name, peer.id))
 
@@ -189,102 +169,115 @@ class FleetExchange:
         """The answers of other routers, by their id. Those that do not answer in time are not in it."""
         return {} if self._asking is None else await self._asking.ask(what, about, routers)
 
-    async def publish(self, counts: Counts) -> None:
-        """Publish our counts and news, and read those of the others. Does nothing while the store is away."""
+    async def publish(self, counts: Counts, *, keep: bool = True) -> None:
+        """Tell our counts and news; with ``keep`` also to those that do not listen, and read what the others keep. Does
+        nothing while the store is away."""
         if self._store is None:
             return
-        self._told.append([self._piece(*piece) for piece in _gathered(self._news())])
+        pieces, questions = self._outbox.pack(self._news()), self._questions()
+        if not keep and not self._outbox.changed(counts, pieces, questions):
+            return
+        fresh = self._outbox.fresh(counts, pieces, questions)
+        kept = self._outbox.kept(counts, self.card, questions) if keep else b""
         try:
-            questions = self._asking.questions if self._asking is not None else []
-            raws = await self._store.exchange(encoded(counts, _newest(self._told), self.card, questions))
+            found = await self._store.exchange(kept, fresh, read=keep)
         except LinkError:
             return
+        if keep:
+            self._read(found)
+
+    def hear(self, message: bytes | None) -> None:
+        """One that was published; None: we listen from now on."""
+        if message is None or self._store is None:
+            return
+        router, _, raw = message.partition(b"\n")
+        now_s, name = self._monotonic_s(), router.decode(errors="replace")
+        if name == self._store.router:
+            self._echo_s = now_s
+            if self._patience is not None:
+                self._patience.reschedule(asyncio.get_running_loop().time() + SILENT_S)
+            return
+        if name not in self._others:
+            self._wake.set()  # we are not alone
+        self._take(name, raw, now_s).told_s = now_s
+        self._pass_on_soon()
+
+    def _read(self, found: Sequence[tuple[str, float, bytes]]) -> None:
+        """Take the messages that the others keep in the store."""
         now_s = self._monotonic_s()
-        messages = {router: (age_s, _decoded(raw)) for router, age_s, raw in raws if peers_share(age_s, self._params)}
-        self._messages = {router: (now_s - age_s, message.counts) for router, (age_s, message) in messages.items()}
-        self._read = {router: self._learn(router, message.pieces) for router, (_, message) in messages.items()}
-        self._cards = {router: message.card for router, (_, message) in messages.items() if message.card}
+        there = {router for router, age_s, _ in found if peers_share(age_s, self._params)}
+        for router in [r for r, other in self._others.items() if now_s - other.told_s > _LATELY_S and r not in there]:
+            del self._others[router]
+        for router, age_s, raw in found:
+            if router in there:
+                self._take(router, raw, now_s - age_s)
+        self._pass_on_soon()
+
+    def _take(self, router: str, raw: bytes, at_s: float) -> Teller:
+        other = self._others.get(router)
+        if other is None:
+            other = self._others[router] = Teller(at_s)
+        message = Tidings.decoded(raw)
+        other.take(message, at_s, self._learned)
         if self._asking is not None:
-            for _, message in messages.values():
-                self._asking.heard(message.questions)
+            self._asking.heard(message.questions)
+        return other
 
-    def _piece(self, backend: str, words: Sequence[int]) -> _Piece:
-        self._number += 1
-        return _Piece.of(self._number, backend, words)
+    def _questions(self) -> list[Question]:
+        return self._asking.questions if self._asking is not None else []
 
-    def _learn(self, router: str, pieces: Sequence[_Piece]) -> int:
-        """Hand over that router's new pieces. Returns the number of its last one."""
-        read = self._read.get(router, 0)
-        if not pieces:
-            return read
-        last = pieces[-1].number
-        if last < read:
-            read = 0  # that router was started again
-        for piece in pieces:
-            if piece.number > read:
-                for blocks in piece.prompts():
-                    self._learned(piece.backend, blocks)
-        return last
+    def _pass_on_soon(self) -> None:
+        if self._passing is None:
+            wait_s = max(GATHER_S, _GATHER_FACTOR * self._passing_s)
+            self._passing = asyncio.get_running_loop().call_later(wait_s, self._pass_on)
+
+    def _pass_on(self) -> None:
+        if self._passing is not None:
+            self._passing.cancel()
+            self._passing = None
+        began_s = self._monotonic_s()
+        peers = self.peers()
+        self._heard(dict.fromkeys(self._passed_on, (0, 0)) | peers)
+        self._passed_on = set(peers)
+        self._passing_s = self._monotonic_s() - began_s
 
     async def _loop(self) -> None:
-        told: set[str] = set()
         while True:
             began_s = self._monotonic_s()
-            await self.publish(self._counts())
-            peers = self.peers()
-            self._heard(dict.fromkeys(told, (0, 0)) | peers)
-            told = set(peers)
-            pause_s = period_s(self.others) - (self._monotonic_s() - began_s)
+            counts = self._counts()
+            keep = began_s - self._kept_s >= KEEP_S or not self.listens
+            if keep:
+                self._kept_s = began_s
+                self._pass_on()  # counts that are not renewed fade
+            if len(self._under_way) < _UNDER_WAY_MAX:
+                sending = spawn(self.publish(counts, keep=keep), name="message to the routers")
+                self._under_way.add(sending)
+                sending.add_done_callback(self._under_way.discard)
             try:
-                async with asyncio.timeout(max(0.0, pause_s)):
+                async with asyncio.timeout(
+                    max(0.0, period_s(self.others, len(counts)) - (self._monotonic_s() - began_s))
+                ):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
 
+    async def _listen(self) -> None:
+        assert self._store is not None
+        while True:
+            try:
+                async with asyncio.timeout(SILENT_S) as self._patience:
+                    await self._store.listen(self.hear)
+            except (LinkError, TimeoutError) as error:
+                if self._store.state == "up" and self._complaint.worth_a_line(str(error), self._monotonic_s()):
+                    _log.warning("routers do not hear each other at once: %s", str(error) or "the channel is silent")
+            self._patience = None
+            await asyncio.sleep(_AGAIN_S)
 
-def period_s(others: int) -> float:
-    """How often a router exchanges beside this number of others."""
+
+def period_s(others: int, backends: int = 0) -> float:
+    """How often a router tells this number of others what it has in flight at this number of backends."""
     if not others:
         return ALONE_PERIOD_S
-    return PERIOD_S * min(max(1.0, (others + 1) / QUICK_ROUTERS), _SLOWEST)
-
-
-def _busiest(counts: Counts) -> dict[str, tuple[int, int]]:
-    busy = [(name, count) for name, count in counts.items() if any(count)]
-    if len(busy) > BACKENDS_MAX:
-        busy = sorted(busy, key=lambda item: item[1], reverse=True)[:BACKENDS_MAX]
-    return dict(busy)
-
-
-def _newest(told: Sequence[Sequence[_Piece]]) -> list[_Piece]:
-    """The latest pieces, as many as a message may hold, oldest first."""
-    room = BLOCKS_MAX
-    kept: list[_Piece] = []
-    for piece in (piece for pieces in reversed(told) for piece in reversed(pieces)):
-        room -= len(piece.packed) * 3 // 16  # base64 needs four characters for three bytes
-        if room < 0:
-            break
-        kept.append(piece)
-    return kept[::-1]
-
-
-def encoded(
-    counts: Counts, pieces: Sequence[_Piece], card: Mapping[str, Any] | None = None, questions: Sequence[Question] = ()
-) -> bytes:
-    told = {"counts": _busiest(counts), "prefixes": [tuple(piece) for piece in pieces], "card": card or {}}
-    return orjson.dumps(told | ({"questions": [tuple(q) for q in questions]} if questions else {}))
-
-
-def _decoded(raw: bytes) -> _Message:
-    """None: the message is of another version and cannot be read."""
-    try:
-        told = orjson.loads(raw)
-        counts = {str(name): (max(0, int(pair[0])), max(0, int(pair[1]))) for name, pair in told["counts"].items()}
-        pieces = [_Piece(int(number), str(backend), str(packed)) for number, backend, packed in told["prefixes"]]
-        card = told.get("card")
-        known = card if isinstance(card, dict) and card.get("name") else None
-        questions = [(str(id_), str(what), dict(about)) for id_, what, about in told.get("questions", ())]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return _Message({}, [])
-    return _Message(counts, pieces, known, questions)
+    routers = others + 1
+    return min(PERIOD_S * max(1.0, routers / QUICK_ROUTERS, routers * backends / QUICK_COUNTS), SLOWEST_S)

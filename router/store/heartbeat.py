@@ -279,7 +279,7 @@ class Heartbeat:
         """Read the keys again as soon as a router has changed them. Without this the next heartbeat does it."""
         while True:
             try:
-                await self._link.listen(CHANNEL, self._now.set)
+                await self._link.listen(CHANNEL, lambda _: self._now.set())
             except LinkError:
                 await asyncio.sleep(BEAT_S)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -127,7 +128,7 @@ class RedisLink:
         policies = [policy for answer in answers if (policy := answer.get("maxmemory_policy"))]
         return next((p for p in policies if p != "noeviction"), policies[0] if policies else None)
 
-    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+    async def listen(self, channel: str, heard: Callable[[bytes | None], None]) -> None:
         url = self._url
         if url.form == "cluster":  # every node tells what was published at any
             url = url._replace(form="server", hosts=(url.hosts[self._turn % len(url.hosts)],))
@@ -137,10 +138,10 @@ class RedisLink:
             pubsub = cast(Redis, opened.client).pubsub(ignore_subscribe_messages=True)
             async with pubsub:
                 await pubsub.subscribe(channel)
-                heard()
-                while True:
-                    if await pubsub.get_message(timeout=None) is not None:
-                        heard()
+                connection: Any = pubsub.connection
+                while True:  # redis-py's own way takes three times as long for each message
+                    kind, _, data = await connection.read_response(timeout=math.inf)
+                    heard(data if kind == b"message" else None)
         except BaseException as error:
             raise self._failure(error) from None
         finally:

@@ -30,6 +30,7 @@ from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.quota_file import PAUSE_S, QuotaFile
 from router.store.scripts import (
+    Word,
     account_keys,
     load_scripts,
     purse_keys,
@@ -45,6 +46,7 @@ _log = logging.getLogger("router.store")
 
 LEASE_S = 15.0
 FLEET = "{mr}:fleet"
+FLEET_CHANNEL = "mr:fleet"
 FLEET_SILENCE_MS = 5000
 
 
@@ -388,11 +390,18 @@ class SharedStore:
         """The reply to one command. Raises LinkError."""
         return await self._courier.post(command)
 
-    async def exchange(self, payload: bytes) -> list[tuple[str, float, bytes]]:
-        """Leave a message for the other routers; get theirs as (router, age in seconds, message). Raises LinkError."""
-        words = ("EVALSHA", self._scripts.exchange.sha, 1, FLEET, self.router, payload, FLEET_SILENCE_MS)
-        reply = await self._courier.post(Command(words, self._scripts.exchange))
+    async def exchange(
+        self, kept: bytes = b"", fresh: bytes = b"", *, read: bool = True
+    ) -> list[tuple[str, float, bytes]]:
+        """Leave a message for the other routers, and tell those that listen; read what they left, as (router, age in
+        seconds, message). Raises LinkError."""
+        args: list[Word] = [self.router, kept, FLEET_SILENCE_MS, FLEET_CHANNEL, fresh, int(read)]
+        reply = await self._courier.post(call(self._scripts.exchange, [FLEET], args))
         return [(reply[i].decode(), reply[i + 1] / 1000, reply[i + 2]) for i in range(0, len(reply), 3)]
+
+    async def listen(self, heard: Callable[[bytes | None], None]) -> None:
+        """Hear what all routers tell, this one too: the router, a line feed, its message. Raises LinkError."""
+        await self._link.listen(FLEET_CHANNEL, heard)
 
     # what the store answered
 

@@ -15,10 +15,10 @@ def test_a_decision_among_more_backends_costs_more() -> None:
 
 
 def test_what_a_router_reads_grows_with_the_others_and_with_their_backends() -> None:
-    few, many, busy = shared(2, 10, exchanges=8), shared(4, 10, exchanges=8), shared(2, 100, exchanges=8)
+    few, many, busy = shared(2, 10, periods=24), shared(4, 10, periods=48), shared(2, 100, periods=24)
     assert (few.heard, many.heard) == (1, 3)
     assert many.got_bytes > few.got_bytes
-    assert busy.sent_bytes > 4 * few.sent_bytes
+    assert busy.sent_bytes > 2 * few.sent_bytes, "names and counts are compressed, and still more of them are more"
     assert few.server_us >= 0
     assert few.router_us > 0
 

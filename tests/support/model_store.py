@@ -186,7 +186,7 @@ class ModelLink:
     async def eviction_policy(self) -> str | None:
         return "noeviction"
 
-    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+    async def listen(self, channel: str, heard: Callable[[bytes | None], None]) -> None:
         await asyncio.sleep(1e9)
 
     async def close(self) -> None:

@@ -6,13 +6,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
-import orjson
-
 from router.config import Config, Plan
 from router.core.params import Params
-from router.store.fleet_exchange import ALONE_PERIOD_S, BLOCKS_MAX, PERIOD_S, QUICK_ROUTERS, FleetExchange, period_s
+from router.store.fleet_exchange import ALONE_PERIOD_S, PERIOD_S, QUICK_ROUTERS, FleetExchange, period_s
 from router.store.open import open_store
 from router.store.shared import SharedStore
+from router.store.tidings import BLOCKS_MAX, Tidings
 from tests.integration.store.routers import eventually, router
 from tests.support.valkey import Valkey
 
@@ -119,7 +118,7 @@ async def test_the_prompts_of_a_busy_router_travel_together_and_arrive_apart(sha
         await listener.publish({})
         assert sorted(learned) == sorted(news)
         (raw,) = (raw for _, _, raw in await b.exchange(b"{}"))
-        assert len(orjson.loads(raw)["prefixes"]) == 3
+        assert len(Tidings.decoded(raw).pieces) == 3
 
 
 async def test_a_message_holds_the_newest_blocks_only(shared_valkey: Valkey) -> None:
@@ -203,3 +202,5 @@ def test_few_routers_exchange_quickly_and_many_before_what_they_read_fades() -> 
     assert periods[1:] == sorted(periods[1:])
     assert periods[-1] <= Params().peers_full_s
     assert periods[99] > 2 * PERIOD_S, "the reading of a hundred routers by each other is bounded"
+    assert period_s(3, 1000) > period_s(3, 100) == PERIOD_S, "and so is that of many counts"
+    assert period_s(9, 10**6) <= Params().peers_full_s
