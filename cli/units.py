@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 UNKNOWN = "–"
@@ -75,7 +76,14 @@ def ratio(value: float | None) -> str:
 
 
 def usd(value: float | None) -> str:
-    return UNKNOWN if value is None else f"${value:,.2f}"
+    """Dollars: ``$12.50``, and of less than ten cents the first two digits: ``$0.0012``."""
+    if value is None:
+        return UNKNOWN
+    if not 0 < abs(value) < 0.0995:
+        return f"${value:,.2f}"
+    digits = min(9, 1 - math.floor(math.log10(abs(value))))
+    whole, _, cents = f"${value:.{digits}f}".partition(".")
+    return f"{whole}.{cents.rstrip('0'):0<2}"
 
 
 def clock(wall_s: float | None, *, now_s: float | None = None) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from router import __version__, clock
 from router.config import AutoscalingSection, Config, part_of
 from router.control.admin import start_admin
+from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.chronicle import Chronicle
 from router.control.drains import Drains
@@ -127,6 +128,7 @@ class App:
         self._chronicle = Chronicle(
             History(name), self.fleet, self.store, last_error=self._observer.last_error, now_s=clock.monotonic_s
         )
+        self._bookkeeper = Bookkeeper(self.store, self.telemetry, self._chronicle.history, lambda: self.reloader.config)
         self._exchange = FleetExchange(
             self.store,
             self._counts,
@@ -138,7 +140,6 @@ class App:
         )
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
-        self.telemetry.minutes.charge = self.lifecycle.charge
         self._exchange.answer(partial(respond, self._control, ANSWERED))
         tellers = (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader)
         for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
@@ -202,6 +203,7 @@ class App:
             notices=self._notices,
             burn_ins=self._burn_ins,
             chronicle=self._chronicle,
+            bookkeeper=self._bookkeeper,
             sources=self._sources,
             registrations=self._registrations,
             exchange=self._exchange,
@@ -326,6 +328,8 @@ class App:
         stack.callback(self.telemetry.stop)
         await self._chronicle.start(__version__)
         stack.push_async_callback(self._chronicle.stop)
+        await self._bookkeeper.start()
+        stack.push_async_callback(self._bookkeeper.stop)
         await self._drains.start()
         stack.push_async_callback(self._drains.stop)
         await self._control.faults.start()

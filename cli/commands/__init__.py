@@ -22,6 +22,7 @@ ctx       routers by name
 keys      API keys
 operators who may operate the router
 quota     how far limits are used
+spending  who spends, and the CSV of a month
 chaos     injected faults
 chat      one prompt and its answer
 demo      a small world on this machine

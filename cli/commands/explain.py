@@ -133,8 +133,16 @@ def refused(record: Json) -> str | None:
     from router.core.limits import KINDS
 
     key = next((kind.key for kind in KINDS if kind.name == record["limit"]), record["limit"])
-    limit = f"{key} of plan {escape(str(record.get('plan')))}"
+    limit = f"{key} of {_whose(record)}"
     return dotted(f"refused by {limit}" if record["limit"] != "store" else "refused without the store", words)
+
+
+def _whose(record: Json) -> str:
+    """A refusal is by the limit of a key's plan, of a tenant, of a model or of all."""
+    scope, name = record.get("limit_scope"), escape(str(record.get("limit_of")))
+    if scope in (None, "key"):
+        return f"plan {escape(str(record.get('plan')))}"
+    return "all requests together" if scope == "all" else f"{scope} {name}"
 
 
 def headline(decision: Json) -> str:

@@ -234,7 +234,7 @@ def run_rotate(ctx: Context, options: RotateOptions) -> None:
         ctx.out.json(made)
         return
     until_s = made["overlap_until_s"]
-    old = "older secrets work no more" if until_s is None else f"older secrets work until {units.clock(until_s)}"
+    old = "older secrets no longer work" if until_s is None else f"older secrets work until {units.clock(until_s)}"
     ctx.out.done(f"key {made['name']}, id {made['id']}, has a new secret; {old}")
     ctx.out.note("New secret (shown only once):")
     ctx.out.plain(made["key"])

@@ -10,6 +10,7 @@ import typer
 
 from cli import charts, confirm, units
 from cli.client import segment
+from cli.commands import spending
 from cli.commands.keys import find_key
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 group = typer.Typer(help="Limits of keys, tenants and models, and how much is used.", no_args_is_help=True)
+group.command("top")(spending.top)
+group.command("export")(spending.export)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,17 @@ class ResetOptions:
 def show(
     ctx: typer.Context,
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY|TENANT]", help="A key's id or name, or a tenant. Default: all.")
+        str | None,
+        typer.Argument(
+            metavar="[KEY|TENANT]",
+            help="A key's id or name, a tenant, tenant:NAME, model:NAME, or all. Default: all.",
+        ),
     ] = None,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """What each limit allows, how much of it is used, and when it resets."""
+    """Limits, how much of each is used, when it resets, and the forecast of budgets for the end of the day or month."""
     context(ctx, admin_url, admin_token).run(run_show, ShowOptions(key, as_json))
 
 
@@ -73,7 +80,8 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
     query: dict[str, str] = {}
     if options.key is not None:
         key = _key(ctx, options.key)
-        query = {"tenant": options.key} if key is None else {"key": key["id"]}
+        group = ":" in options.key or options.key == "all"
+        query = {"account" if group else "tenant": options.key} if key is None else {"key": key["id"]}
     answer = _found(options.key, lambda: ctx.admin.get("/admin/v1/quotas", **query))
     if options.as_json:
         ctx.out.json(answer)
@@ -116,8 +124,10 @@ def _found(text: str | None, ask: Callable[[], Json]) -> Json:
     except StatusError as error:
         if error.status != 404:
             raise
-        hint = "`router quota show` shows what there is."
-        raise CliError(f"there is no key, tenant or model with limits named {text!r}", hint=hint) from None
+        hint, said = "`router quota show` shows what there is.", str(error)
+        like = [said[said.index("did you mean") :]] if "did you mean" in said else []
+        what = f"there is no key, tenant or model with limits named {text!r}"
+        raise CliError(what, code=Exit.USAGE, hint=hint, details=like) from None
 
 
 def _spent(ctx: Context, account: str, key: Json | None) -> list[str]:
@@ -149,15 +159,20 @@ def _tell_share(ctx: Context, quotas: list[Json]) -> None:
 def quota_table(quotas: list[Json]) -> Table:
     """Used and left are the limit together. The account of a rate empties while requests keep coming, so what was
     asked for in the last minute stands beside it."""
-    columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", "counted by")
-    made = Table(columns, right=("used", "of", "left"), drop=("counted by", "", "id", "left"))
+    future = any("forecast" in entry for quota in quotas for entry in quota["limits"])
+    columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", *(["forecast"] * future), "counted by")
+    made = Table(columns, right=("used", "of", "left", "forecast"), drop=("counted by", "", "id", "left"))
     for quota in quotas:
         name, key_id = f"[bold]{escape(_whose(quota))}[/]", f"[dim]{escape(_account(quota))}[/]"
-        if not quota["limits"]:
+        if quota.get("plan_missing"):
+            gone = f"[red]its plan {escape(quota['plan'])} is gone: all is refused[/]"
+            made.add_row(name, key_id, gone, *[""] * (len(columns) - 3))
+        elif not quota["limits"]:
             recent = units.count((quota.get("last_minute") or {}).get("requests"))
-            made.add_row(name, key_id, "[dim]none[/] (requests in the last minute)", recent, *[""] * 5)
+            made.add_row(name, key_id, "[dim]none[/] (requests in the last minute)", recent, *[""] * (len(columns) - 4))
         for entry in quota["limits"]:
-            made.add_row(name, key_id, *_cells(entry, quota.get("last_minute") or {}))
+            cells = _cells(entry, quota.get("last_minute") or {})
+            made.add_row(name, key_id, *cells[:-1], *([_forecast(entry)] * future), cells[-1])
             name = key_id = ""
     return made
 
@@ -183,6 +198,14 @@ def _kind(entry: Json) -> LimitKind | None:
 def _amount(entry: Json) -> Callable[[float | None], str]:
     kind = _kind(entry)
     return units.usd if kind is not None and kind.money else units.count
+
+
+def _forecast(entry: Json) -> str:
+    """The use of a budget at its end, at the pace of the last days."""
+    if (value := entry.get("forecast")) is None:
+        return units.UNKNOWN if "forecast" in entry else ""
+    colour = "red" if value > entry["max"] else "yellow" if value > 0.8 * entry["max"] else "green"
+    return f"[{colour}]{units.usd(value)}[/]"
 
 
 def _cells(entry: Json, minute: Json) -> list[str]:

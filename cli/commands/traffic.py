@@ -405,6 +405,7 @@ def _tokens(record: Json) -> str:
         f"{units.count(cached)} of them cached" if cached else None,
         f"{units.count(record['output_tokens'])} answer",
         f"{units.rate(speed)} a second" if speed else None,
+        units.usd(record["cost_usd"]) if record.get("cost_usd") else None,
         None if record["usage_reported"] else "[dim]estimated (engine reported no usage)[/]",
     )
 

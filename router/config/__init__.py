@@ -34,6 +34,7 @@ from router.config.example import EXAMPLE
 from router.config.jsonschema import json_schema
 from router.config.loader import load, parse
 from router.config.model import (
+    AlertsSection,
     AllSection,
     AuthSection,
     AutoscalingSection,
@@ -67,6 +68,7 @@ from router.config.price_list import price_list
 
 __all__ = [
     "EXAMPLE",
+    "AlertsSection",
     "AllSection",
     "AuthSection",
     "AutoscalingSection",

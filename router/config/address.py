@@ -174,6 +174,15 @@ def webhook_problem(text: str) -> str | None:
     return "must not hold a query or a fragment: name a token with token_env" if "?" in text or "#" in text else None
 
 
+def alert_problem(text: str) -> str | None:
+    """The fault of an address that alerts are sent to, or None. It may have a query: some receivers want a token
+    there."""
+    problem = url_problem(text.partition("?")[0])
+    if problem is not None and not problem.startswith("ends in"):
+        return problem
+    return "must not hold a fragment" if "#" in text else None
+
+
 def _is_v6(host: str) -> bool:
     try:
         return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)

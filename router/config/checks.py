@@ -235,6 +235,11 @@ def _check_files(reader: Reader, config: Config) -> None:
 
 
 def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, env: Mapping[str, str]) -> None:
+    alerts = config.alerts
+    if alerts.webhook is not None and alerts.secret_env is None:
+        reader.problem(("alerts", "webhook"), "needs secret_env beside it: receivers check the signature")
+    if alerts.secret_env is not None and (problem := _secret_problem(alerts.secret_env, env)):
+        reader.problem(("alerts", "secret_env"), problem)
     if (name := config.auth.admin_token_env) is not None and (problem := _secret_problem(name, env)):
         reader.problem(("auth", "admin_token_env"), problem)
     if (name := config.tracing.headers_env) is not None and (problem := _secret_problem(name, env)):

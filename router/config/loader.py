@@ -13,6 +13,7 @@ from typing import Any
 
 from router.config import checks
 from router.config.model import (
+    AlertsSection,
     AllSection,
     AuthSection,
     AutoscalingSection,
@@ -145,6 +146,7 @@ def _build(reader: Reader, document: dict[str, Any], source: str, env: Mapping[s
         tenants={name: Tenant(name, **entry) for name, entry in _named(reader, document, _BY_NAME["tenants"]).items()},
         all=AllSection(**values("all")),
         models=_models(reader, document),
+        alerts=AlertsSection(**values("alerts")),
         prices=PricesSection(**_tariff(reader, values("prices"), "default", ("prices", "default"))),
         timeouts=_timeouts(values("timeouts"), env),
         limits=LimitsSection(**values("limits")),

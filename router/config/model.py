@@ -98,6 +98,7 @@ class Plan(Limited):
     residency: tuple[str, ...] = ()
     models: tuple[str, ...] = ()  # that may be asked for, by the names that clients use; none: all
     loop_guard: str = "observe"  # off | observe | stop
+    show_cost: bool = False  # to clients, in a header
     #: False for the plan ``default`` of a file that does not have it
     written: bool = True
 
@@ -174,6 +175,12 @@ class ModelAlias(Limited):
 @dataclass(frozen=True, slots=True)
 class PricesSection:
     default: Tariff = ()  # of what has no price of its own
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsSection:
+    webhook: str | None = field(default=None, repr=False)  # it may hold a secret
+    secret_env: str | None = None  # the environment variable that holds the secret of its signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +340,7 @@ class Config:
     all: AllSection = field(default_factory=AllSection)
     models: dict[str, ModelAlias] = field(default_factory=dict)
     prices: PricesSection = field(default_factory=PricesSection)
+    alerts: AlertsSection = field(default_factory=AlertsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     hedge: HedgeSection = field(default_factory=HedgeSection)

@@ -1,9 +1,10 @@
-"""The keys of plans, of other limits and of prices: what clients may use, and what it costs."""
+"""The keys of plans, of other limits, of prices and of alerts: what clients may use, what it costs, and who is told."""
 
 from __future__ import annotations
 
-from router.config.model import AllSection, Plan, PricesSection, Tenant
-from router.config.names import date_problem, each, jurisdiction_problem, model_problem
+from router.config.address import alert_problem
+from router.config.model import AlertsSection, AllSection, Plan, PricesSection, Tenant
+from router.config.names import date_problem, each, env_problem, jurisdiction_problem, model_problem
 from router.config.setting import Section, Setting
 from router.core.limits import KINDS, LimitKind
 from router.core.types import Priority
@@ -68,6 +69,12 @@ PLANS = Section(
             "A stream that repeats itself to the byte, three times or more: `observe` notes it, `stop` ends it.",
             choices=("off", "observe", "stop"),
         ),
+        Setting(
+            "show_cost",
+            "boolean",
+            "Tell clients what a whole answer costs in US dollars, in the header `x-router-cost`. Streams do not have "
+            "it: their cost is known at their end.",
+        ),
     ),
     named=True,
 )
@@ -89,4 +96,27 @@ PRICES = Section(
     "model, else of the name that was asked for, else of the dearest name that leads to the model, else this one.",
     PricesSection,
     (price_setting("default", "US dollars per million tokens of everything that has no price of its own."),),
+)
+
+ALERTS = Section(
+    "alerts",
+    "Who is told when 50, 80 or 100 % of a budget are used: see the [runbook](runbook.md#budgets-and-alerts). Without "
+    "a webhook the log, the metrics and `router events` tell it.",
+    AlertsSection,
+    (
+        Setting(
+            "webhook",
+            "string",
+            "http:// or https:// address that is sent each alert, signed. Redirects are not followed.",
+            problem=alert_problem,
+            secret=True,
+        ),
+        Setting(
+            "secret_env",
+            "string",
+            "Environment variable that holds the secret of the signatures. Required with webhook.",
+            problem=env_problem,
+            secret=True,
+        ),
+    ),
 )

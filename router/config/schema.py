@@ -38,7 +38,7 @@ from router.config.names import (
     name_problem,
     origin_problem,
 )
-from router.config.plan_keys import ALL, PLANS, PRICES, TENANTS, price_setting
+from router.config.plan_keys import ALERTS, ALL, PLANS, PRICES, TENANTS, price_setting
 from router.config.redis_url import redis_problem
 from router.config.setting import Section, Setting
 from router.config.tracing_keys import TRACING
@@ -181,6 +181,7 @@ SECTIONS: tuple[Section, ...] = (
         named=True,
     ),
     PRICES,
+    ALERTS,
     Section(
         "timeouts",
         "Seconds.",

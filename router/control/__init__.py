@@ -13,6 +13,10 @@ views           fleet, keys and records as JSON
 region_views    a region as JSON, made of its backends
 last_minute     what keys used and backends answered in the last minute
 config_views    the configuration in force as JSON, and what of it waits for a restart
+quota_views     how far limits are used, as JSON
+spenders        who has spent something, by the books
+bookkeeper      writes what was spent, and announces thresholds of budgets
+webhook         sends alerts, signed
 source_views    sources of backends as JSON, and what they say of each
 gauges          values that are read when metrics are scraped
 fleetwide       what all routers that share the store know together

@@ -33,6 +33,7 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_events_total", (kind,), events)
     for labels, times in control.chronicle.transitions.items():
         yield GaugeSample("router_backend_transitions_total", labels, times)
+    yield from control.bookkeeper.samples()
     for source in sources(control):
         place = (source["name"], source["kind"])
         yield GaugeSample("router_source_up", place, source["state"] != "away")

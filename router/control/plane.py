@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker
 from router.control.chronicle import Chronicle
@@ -41,6 +42,7 @@ class ControlPlane:
     capacity: CensusTaker
     dormants: Dormants
     chronicle: Chronicle
+    bookkeeper: Bookkeeper
     sources: Sources
     registrations: Registrations
     exchange: FleetExchange

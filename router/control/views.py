@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from router import clock
 from router.config import Config, Region
 from router.control import config_views
-from router.control.last_minute import Use, requests_by_backend
+from router.control.last_minute import requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.region_views import region_summary, told
 from router.control.source_views import source_of
 from router.core.backend import Backend
-from router.core.limits import KINDS as LIMIT_KINDS
 from router.core.losses import losses as core_losses
 from router.core.policy import list_policies
-from router.core.scopes import TENANT
 from router.moments import iso_of
-from router.store.base import Holder, Key, LimitState
+from router.store.base import Key
 from router.telemetry.journal import Record, as_document, decision_document
 from router.telemetry.stats import Window
 from router.upstream.chaos import KINDS, Chaos, InjectedFault
@@ -198,6 +195,7 @@ def request_summary(record: Record) -> dict[str, Any]:
         "prompt_tokens": record.prompt_tokens,
         "output_tokens": record.output_tokens,
         "cached_tokens": record.cached_tokens,
+        "cost_usd": record.cost_usd,
     }
 
 
@@ -226,38 +224,6 @@ def key(entry: Key) -> dict[str, Any]:
         "older_secrets": len(overlaps_s),
         "overlap_until_s": max(overlaps_s, default=None),
     }
-
-
-def quota(holder: Holder, limits: Iterable[LimitState], use: Use | None = None) -> dict[str, Any]:
-    """``key``, ``plan`` and ``last_minute`` are null where the limits are not those of one key. ``use``: of that."""
-    key = holder if isinstance(holder, Key) else None
-    return {
-        "account": holder.id,
-        "scope": holder.scope.name,
-        "name": holder.name,
-        "key": {"id": key.id, "name": key.name} if key is not None else None,
-        "plan": key.plan.name if key is not None else None,
-        "tenant": key.tenant if key is not None else holder.name if holder.scope is TENANT else None,
-        "last_minute": (use or Use()).document() if key is not None else None,
-        "limits": [
-            {
-                "limit": state.limit,
-                "max": state.max,
-                "plan_max": _of_plan(holder, state.limit),
-                "used": state.used,
-                "remaining": state.remaining,
-                "reset_s": state.reset_s,
-                "scope": state.scope,
-            }
-            for state in limits
-        ],
-    }
-
-
-def _of_plan(holder: Holder, limit: str) -> float | None:
-    """The limit as the plan has it. While the store is away a router gives out less."""
-    kind = next((k for k in LIMIT_KINDS if k.name == limit), None)
-    return getattr(holder.plan, kind.key, None) if kind is not None else None
 
 
 def chaos(control: ControlPlane) -> dict[str, Any]:

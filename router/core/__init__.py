@@ -16,6 +16,7 @@ limits          the kinds of limits: what each counts and how, its names and wor
 scopes          the scopes of limits: whose use is counted together
 periods         calendar days and months
 quota           the arithmetic of limits
+spending        what was spent, thresholds of budgets, and what a month will come to
 prices          what tokens cost, by who answers and from which day on
 exposure        how much a request reserves while others in flight may use more than they did
 tokens          how many tokens a request will cost

@@ -24,6 +24,7 @@ answer         the client's half: begun once, ended once, however many attempts 
 exchange       everything about one request that outlives a stop
 
 Beside it:
+shown_cost     the header that tells what an answer costs
 settings       what a configuration gives the request path
 handover       requests of backends that go away at a known time go to others
 deadlines      how long backends may be silent

@@ -24,6 +24,7 @@ from router.gateway.keepers import Keeper, Keepers
 from router.gateway.loops import Loops
 from router.gateway.relay import Relay
 from router.gateway.settings import InForce
+from router.gateway.shown_cost import cost_line
 from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, shows_usage
 from router.gateway.waiting import WaitingRoom
 from router.tasks import spawn
@@ -354,6 +355,8 @@ class Attempts:
             lines += b"x-router-model: %b\r\n" % record.served_model.encode("latin-1", "replace")
         if x.reservation is not None:
             lines += responses.rate_limit_lines(x.reservation)
+        if length is not None and x.key is not None and x.key.plan.show_cost:
+            lines += cost_line(x, relay, self._force.settings.prices)
         if x.envelope.origin is not None:
             lines += self._force.settings.cors.lines(x.envelope.origin)
         if x.envelope.kind is StreamKind.RESPONSES:

@@ -8,7 +8,7 @@ from functools import partial
 
 from router.core.candidates import may_answer
 from router.core.fleet import Fleet
-from router.core.limits import Amounts
+from router.core.limits import MICRO, Amounts
 from router.core.outcomes import Charge
 from router.core.prices import DayPrices, Leg, Price, microusd
 from router.core.tokens import TokenEstimator, charged, guessed_microusd, longest
@@ -112,6 +112,7 @@ class Charging:
             return taken
         record = x.record
         record.limit, record.refusal = taken.limit, taken.detail
+        record.limit_never = taken.retry_after_s is None
         if taken.limit == "store":
             raise RouterError("store_unavailable", taken.detail, retry_after_s=taken.retry_after_s)
         holder = taken.holder or key
@@ -150,12 +151,15 @@ class Charging:
         # Who leaves before the answer pays for the prompt, once a backend has it: it may have been computed.
         prompt, output = record.prompt_tokens, record.output_tokens
         company = x.company
-        money = key is not None and key.plan.limits.money
+        money = (key is not None and key.plan.limits.money) or (company is not None and company.money)
+        spent = 0
+        if money or not self._force.settings.prices.empty:
+            spent = self._price(x, prompt, output, budgets=money)
+            record.cost_usd = spent / MICRO
+        used = Amounts(1, prompt, output, spent)
         if company is None:
-            spent = self._price(x, prompt, output) if money else 0
-            self._store.settle(reservation, Amounts(1, prompt, output, spent))
+            self._store.settle(reservation, used)
             return
-        used = Amounts(1, prompt, output, self._price(x, prompt, output) if money or company.money else 0)
         self._store.settle(reservation, used)
         self._settle_company(x, company, reservation, used)
 
@@ -172,12 +176,13 @@ class Charging:
         if answered is not None and answered.id not in others:
             self._store.charge(answered, used)
 
-    def _price(self, x: Exchange, prompt: int, output: int) -> int:
-        """What the answer costs, by who gave it, at the prices of the day on which it was asked for."""
+    def _price(self, x: Exchange, prompt: int, output: int, *, budgets: bool) -> int:
+        """What the answer costs, by who gave it, at the prices of the day on which it was asked for. ``budgets``: it is
+        charged to some."""
         record = x.record
         prices = self._force.settings.prices.on(record.arrival_s)
         spent, unpriced = prices.charge(record.model or "", prompt, _legs(x, output))
-        if unpriced is not None and unpriced not in self._unpriced:
+        if budgets and unpriced is not None and unpriced not in self._unpriced:
             self._unpriced.add(unpriced)
             who = record.plan or "default"
             _log.warning('budgets (plan %s) are charged nothing for "%s": it has no price_usd_per_mtok', who, unpriced)

@@ -16,7 +16,6 @@ from router.core.course import Course, Stop
 from router.core.decisions import Dispatch, Reject, RejectReason, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import Outcome
-from router.core.prices import Leg
 from router.core.tokens import TokenEstimator
 from router.core.traits import Continues
 from router.core.types import Request, Rng
@@ -100,11 +99,6 @@ class Lifecycle:
         self.ask_models: Callable[[str], object] = str
         self._hand_over = HandOver(fleet, self.live, rng)
         self.closing = False
-
-    def charge(self, model: str, served: str, backend: str, prompt_tokens: int, output_tokens: int) -> int:
-        """The price of an answer today, in millionths of a dollar, by who gave it."""
-        prices = self.force.settings.prices.on(clock.wall_s())
-        return prices.charge(model, prompt_tokens, [Leg(backend, served, output_tokens)])[0]
 
     async def serve(self, x: Exchange) -> None:
         """From the last byte of the request to its record."""

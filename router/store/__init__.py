@@ -36,5 +36,6 @@ fleet_exchange  what routers tell each other of leases and prefixes, and when
 tidings         the messages they tell it in
 streams         what routers tell each other in order: capped, and kept for those that come later
 notes           small facts that routers share and may forget
+spend_book      what was spent, by day and month
 lua/            the arithmetic of ``core/quota`` inside Redis
 """

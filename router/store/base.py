@@ -12,6 +12,7 @@ from router.core.scopes import KEY, Scope
 from router.core.types import Value
 
 if TYPE_CHECKING:
+    from router.store.spend_book import SpendBook
     from router.store.streams import Streams
 
 #: How the secret of every key begins.
@@ -155,6 +156,10 @@ class Store(Protocol):
     @property
     def streams(self) -> Streams | None:
         """What routers tell each other in order; None: there are no others."""
+
+    @property
+    def spending(self) -> SpendBook:
+        """What was spent, by day and month."""
 
     @property
     def state(self) -> str:

@@ -17,6 +17,7 @@ from router.store.answers import limit_states, refusal, remaining, shown
 from router.store.base import Holder, Key, LimitState, Refusal, Reservation
 from router.store.keys import PEPPER_ENV, Ring, new_key, new_pepper, rotated
 from router.store.notes import CLAIM, Marks, Notes
+from router.store.spend_book import MemorySpendBook, SpendBook
 from router.store.streams import Streams
 
 #: A slot is given back by the settlement of its request; nobody else could hold it, so it need not expire.
@@ -52,6 +53,7 @@ class MemoryStore:
         self, plans: Mapping[str, Plan], *, monotonic_s: Callable[[], float], wall_s: Callable[[], float]
     ) -> None:
         self.streams: Streams | None = None
+        self.spending: SpendBook = MemorySpendBook()
         self.keys = Ring(plans)
         self.keys.load((), os.environ.get(PEPPER_ENV, "").encode() or new_pepper())
         self._monotonic_s = monotonic_s

@@ -32,11 +32,12 @@ class Scripts(NamedTuple):
     heartbeat: Script
     exchange: Script
     marks: Script
+    spend: Script
 
 
 def load_scripts() -> Scripts:
     common = lua_kinds() + (_FOLDER / "common.lua").read_text()
-    apart = {"heartbeat", "exchange", "marks"}
+    apart = {"heartbeat", "exchange", "marks", "spend"}
     return Scripts(*(_load(name, "" if name in apart else common) for name in Scripts._fields))
 
 

@@ -39,6 +39,7 @@ from router.store.scripts import (
     reserve_args,
 )
 from router.store.snapshot import Snapshot
+from router.store.spend_book import SharedSpendBook, SpendBook
 from router.store.streams import Streams
 from router.tasks import stop, supervise
 
@@ -96,6 +97,7 @@ class SharedStore:
         self._alone = Alone(on_down, self._heart, self._file, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
         self.streams: Streams | None = Streams(link, self._heart)
+        self.spending: SpendBook = SharedSpendBook(link, self._heart, self._scripts.spend)
         self._ledger = Ledger(
             self._courier,
             self._scripts,

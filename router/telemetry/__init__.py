@@ -2,6 +2,7 @@
 
 build     makes all of it as the configuration says
 sink      takes each finished request and hands it to the parts below in batches
+costs     what requests have cost, until it is written into the books
 journal   the record of every request: a ring in memory, optionally a file
 metrics   every metric, as a table
 counters  the counters and histograms of this process, and the page that Prometheus scrapes

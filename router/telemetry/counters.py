@@ -14,6 +14,7 @@ from operator import attrgetter, itemgetter
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from router.core.limits import MICRO
 from router.telemetry.formats import Format, exemplar
 from router.telemetry.gen_ai import GenAi
 from router.telemetry.journal import AttemptRecord, Record
@@ -23,6 +24,8 @@ from router.telemetry.metrics import DIRECTIONS, METRICS, REFUSED_BY_NOBODY, SPE
 
 _SERIES_MAX = 20_000
 _SETTLE_EVERY = 256
+#: Tenants that have a label of their own: a series each for every model.
+_TENANTS_MAX = 200
 Source = Callable[[], Iterable[GaugeSample]]
 
 # Attributes of records, as functions: for many records at once they cost no step of the interpreter.
@@ -101,6 +104,7 @@ class _Series:
     cuts: dict[str, int] = field(default_factory=dict)  # by reason
     repetitions: dict[tuple[str, str], int] = field(default_factory=dict)  # by model and what was done
     refusals: dict[tuple[str, str], int] = field(default_factory=dict)
+    microusd: dict[tuple[str, str], int] = field(default_factory=dict)  # by model and tenant
 
     def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
         children = self.histograms.setdefault(name, {})
@@ -116,6 +120,7 @@ class Metrics:
         self._labels = labels
         self._series = _Series()
         self._gen_ai = GenAi(self._series.histogram)
+        self._tenants: set[str] = set()  # that are labels
         self._sources: list[Source] = []
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -151,6 +156,8 @@ class Metrics:
         tokens[0] += kind.prompt_tokens
         tokens[1] += kind.output_tokens
         tokens[2] += sum(filter(None, map(_cached_tokens, records)))
+        if kind.cost_usd:
+            self._fold_cost(model, kind)
         if kind.attempts:
             firsts = list(map(_first, map(_attempts, records)))
             cell.dispatch.note(list(map(_started_s, firsts)))
@@ -167,6 +174,13 @@ class Metrics:
                 if record.limit is not None:
                     refusal = record.limit, record.limit_scope or REFUSED_BY_NOBODY
                     series.refusals[refusal] = series.refusals.get(refusal, 0) + 1
+
+    def _fold_cost(self, model: str, kind: RequestKind) -> None:
+        tenants, tenant, spent = self._tenants, kind.tenant, self._series.microusd
+        if tenant not in tenants and len(tenants) >= _TENANTS_MAX:
+            tenant = OTHER
+        tenants.add(tenant)
+        spent[model, tenant] = spent.get((model, tenant), 0) + round(kind.cost_usd * MICRO)
 
     def forget(self, backends: Iterable[str]) -> None:
         """Drop the series of backends that were removed."""
@@ -233,6 +247,8 @@ class Metrics:
             yield GaugeSample("router_attempts_total", attempt_labels, attempt.attempts)
         for retry_labels, retries in series.retries.items():
             yield GaugeSample("router_retries_total", retry_labels, retries)
+        for spender, microusd in series.microusd.items():
+            yield GaugeSample("router_cost_usd_total", spender, microusd / MICRO)
         for refused_by, refusals in series.refusals.items():
             yield GaugeSample("router_quota_refusals_total", refused_by, refusals)
 

@@ -38,6 +38,7 @@ KINDS: dict[str, str] = {
     "config": "the file: a reload that was taken over, or refused",
     "key": "an API key that was made, changed or revoked",
     "quota": "an API key whose limits were reset",
+    "budget": "a key, a tenant, a model or all, of whose budget 50, 80 or 100 % are used",
     "store": "the shared store, which is away or back",
     "chaos": "a fault on purpose, begun or ended",
     "router": "a router that has started or stops",

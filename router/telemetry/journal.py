@@ -91,10 +91,12 @@ class Record(Value, eq=False):
     output_tokens: int = 0
     max_output_tokens: int = 0
     cached_tokens: int | None = None
+    cost_usd: float | None = None  # None: nothing was charged, or there are no prices
     usage_reported: bool = False
     limit: str | None = None  # the limit that refused the request, one of LIMITS
     limit_scope: str | None = None  # whose it is: the name of a core.scopes.Scope
     limit_of: str | None = None  # the name of the key, the tenant or the model
+    limit_never: bool = False  # the request is above the whole limit
     refusal: str | None = None  # the words for that, or for why no backend could take it
     body_bytes: int = 0
     reply_bytes: int = 0
@@ -167,7 +169,7 @@ def decision_document(record: Record) -> dict[str, Any]:
 
 
 def _refused(record: Record) -> dict[str, Any]:
-    return {name: _bounded(getattr(record, name)) for name in ("limit", "plan", "refusal")}
+    return {name: _bounded(getattr(record, name)) for name in ("limit", "limit_scope", "limit_of", "plan", "refusal")}
 
 
 def _went_as_usual(record: Record) -> bool:

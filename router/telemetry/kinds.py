@@ -8,8 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import NamedTuple
 
-from router.telemetry.journal import AttemptRecord, Record
+from router.core.outcomes import CONSEQUENCES, Charge, Outcome
+from router.telemetry.journal import REFUSED, AttemptRecord, Record
+
+#: Requests that end so cost nothing: their tokens are what was expected, and are not counted.
+_FREE = frozenset({REFUSED, *(o.value for o in Outcome if CONSEQUENCES[o].charge is Charge.REFUND)})
+
+
+class KeyUse(NamedTuple):
+    """The use of one key by requests of one kind."""
+
+    key_id: str
+    plan: str
+    records: list[Record]
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -32,20 +48,41 @@ class RequestKind:
     outcome: str | None
     attempt_kind: str
     records: list[Record] = field(default_factory=list)
+    uses: list[KeyUse] = field(default_factory=list)  # by key
     prompt_tokens: int = 0
     output_tokens: int = 0
+    cost_usd: float = 0.0
     ttfts_s: list[float] = field(default_factory=list)  # of those that had a first token
     line: bytes = b""  # the common part of their log lines, once it was asked for
 
     def add_up(self) -> None:
         records = self.records
-        self.prompt_tokens = sum(map(_prompt_tokens, records))
-        self.output_tokens = sum(map(_output_tokens, records))
+        by_key: dict[str | None, list[Record]] = {}
+        for record in records:
+            by_key.setdefault(record.key_id, []).append(record)
+        self.uses = [self._use(key_id or "", found) for key_id, found in by_key.items()]
+        self.prompt_tokens = sum(use.prompt_tokens for use in self.uses)
+        self.output_tokens = sum(use.output_tokens for use in self.uses)
+        self.cost_usd = sum(use.cost_usd for use in self.uses)
         self.ttfts_s = [ttft_s for ttft_s in map(_ttft_s, records) if ttft_s is not None]
+
+    def _use(self, key_id: str, records: list[Record]) -> KeyUse:
+        plan = records[-1].plan or ""
+        if self.free:
+            return KeyUse(key_id, plan, records)
+        prompt, output = sum(map(_prompt_tokens, records)), sum(map(_output_tokens, records))
+        return KeyUse(key_id, plan, records, prompt, output, sum(filter(None, map(_cost_usd, records))))
+
+    @property
+    def free(self) -> bool:
+        """They cost nothing, and their tokens are not counted."""
+        return self.cause in _FREE
 
 
 _NO_ATTEMPT = AttemptRecord("", "")
-_prompt_tokens, _output_tokens, _ttft_s = map(attrgetter, ("prompt_tokens", "output_tokens", "ttft_s"))
+_prompt_tokens, _output_tokens, _ttft_s, _cost_usd = map(
+    attrgetter, ("prompt_tokens", "output_tokens", "ttft_s", "cost_usd")
+)
 #: What a kind has in common, in the order of its attributes: of the request ...
 _of_request = attrgetter("model", "served_model", "tenant", "method", "path", "stream", "status", "error", "cause")
 #: ... and of its last attempt.

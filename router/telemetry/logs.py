@@ -51,7 +51,9 @@ def access_json(record: Record, kind: RequestKind, generation: int, router: str)
         b"null" if record.cached_tokens is None else b"%d" % record.cached_tokens,
         b"null" if record.key_id is None else orjson.dumps(clean(record.key_id, 64)),
         kind.line,
-        _seldom_json(record) if record.wait_s or record.trace_id is not None or record.limit is not None else b"",
+        _seldom_json(record)
+        if record.wait_s or record.cost_usd or record.trace_id or record.limit is not None
+        else b"",
     )
 
 
@@ -84,6 +86,8 @@ def _seldom_json(record: Record) -> bytes:
     document: dict[str, Any] = {}
     if record.wait_s > 0:
         document["wait_s"] = round(record.wait_s, 4)
+    if record.cost_usd:
+        document["cost_usd"] = round(record.cost_usd, 6)
     if record.limit is not None:
         named = {"limit": record.limit, "limit_scope": record.limit_scope, "plan": record.plan}
         document |= {name: clean(text, 48) for name, text in named.items() if text is not None}
@@ -100,10 +104,11 @@ def access_text(record: Record, kind: RequestKind, generation: int, router: str)
     tries = f" attempts {len(record.attempts)}" if len(record.attempts) > 1 else ""
     why = f" {clean(record.error or record.cause)}" if record.cause != "ok" else ""
     backend = clean(record.backend or "-")
+    cost = f" ${record.cost_usd:.6f}" if record.cost_usd else ""
     return (
         f"{at} {record.status} {clean(record.method, 16)} {clean(record.path)} {clean(record.model or '-')} -> "
         f"{backend}{ttft} total {record.duration_s:.2f} s {record.prompt_tokens}+{record.output_tokens} "
-        f"tokens{tries}{why} {clean(record.request_id)}\n"
+        f"tokens{cost}{tries}{why} {clean(record.request_id)}\n"
     ).encode()
 
 

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from router.core.continuable import REASONS
 from router.core.health import State
+from router.core.limits import SUMS
 from router.core.outcomes import Outcome
 from router.core.scopes import SCOPES
+from router.core.spending import THRESHOLDS
 from router.telemetry.gen_ai import TOKEN_TYPES
 from router.telemetry.history import KINDS
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
@@ -175,6 +177,30 @@ METRICS: tuple[MetricSpec, ...] = (
         "Tokens of a request that went well. As OpenTelemetry's conventions have it.",
         _GEN_AI_TOKENS,
         values=(("gen_ai_token_type", TOKEN_TYPES),),
+    ),
+    MetricSpec(
+        "router_cost_usd_total",
+        "counter",
+        ("model", "tenant"),
+        "What answers cost in US dollars, by the prices of the configuration. Tenants beyond the first 200 are other.",
+    ),
+    MetricSpec(
+        "router_budget_thresholds_total",
+        "counter",
+        ("scope", "period", "percent"),
+        "Thresholds of budgets that this router has announced; each is announced once, by one router.",
+        values=(
+            ("scope", tuple(scope.name for scope in SCOPES)),
+            ("period", tuple(period.name for _, period in SUMS)),
+            ("percent", tuple(map(str, THRESHOLDS))),
+        ),
+    ),
+    MetricSpec(
+        "router_webhooks_total",
+        "counter",
+        ("result",),
+        "Alerts for the webhook of [alerts]: delivered, tried again, given up, or dropped because too many wait.",
+        values=(("result", ("delivered", "retried", "given_up", "dropped")),),
     ),
     MetricSpec(
         "router_inflight", "gauge", ("region", "backend"), "Attempts this router has in flight, streams included."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.telemetry.journal import Record
+from router.core.limits import MICRO
 from router.telemetry.kinds import RequestKind
 from router.telemetry.labels import OTHER
 from router.telemetry.stats import Packed, Tally, is_error
@@ -34,13 +34,6 @@ SORTS: Mapping[str, Callable[[dict[str, Any]], float]] = {
 _Names = tuple[str, ...]
 _OTHERS: _Names = (OTHER,) * len(GROUPS)
 
-#: (model asked for, model that answered, backend, prompt tokens, output tokens) -> millionths of a dollar
-Charge = Callable[[str, str, str, int, int], int]
-
-
-def _free(model: str, served: str, backend: str, prompt_tokens: int, output_tokens: int) -> int:
-    return 0
-
 
 @dataclass(slots=True)
 class Spent:
@@ -55,10 +48,9 @@ class Spent:
 
 
 class Minutes:
-    """``charge`` says what an answer costs. ``now_s`` is of a clock that never goes back."""
+    """``now_s`` is of a clock that never goes back."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
-        self.charge: Charge = _free
         self._now_s = now_s
         self._minute = -1
         self._rows: dict[_Names, Spent] = {}  # of that minute
@@ -69,21 +61,16 @@ class Minutes:
         minute = int(self._now_s() // _MINUTE_S)
         if minute != self._minute:
             self._begin(minute)
-        by_key: dict[str | None, list[Record]] = {}
-        for record in kind.records:
-            by_key.setdefault(record.key_id, []).append(record)
         served = kind.served_model or kind.model or ""
-        for key_id, records in by_key.items():
-            spent = self._row((kind.region, served, key_id or "", kind.tenant, kind.backend, kind.cause))
-            prompt, output = sum(r.prompt_tokens for r in records), sum(r.output_tokens for r in records)
-            tally = spent.tally
+        for use in kind.uses:
+            spent = self._row((kind.region, served, use.key_id, kind.tenant, kind.backend, kind.cause))
+            tally, records = spent.tally, use.records
             tally.requests += len(records)
             tally.errors += len(records) if is_error(kind) else 0
-            tally.prompt_tokens += prompt
-            tally.output_tokens += output
+            tally.prompt_tokens += use.prompt_tokens
+            tally.output_tokens += use.output_tokens
             tally.noted_ttft_s += [r.ttft_s for r in records if r.ttft_s is not None]
-            if kind.backend:
-                spent.microusd += self.charge(kind.model or "", served, kind.backend, prompt, output)
+            spent.microusd += round(use.cost_usd * MICRO)
 
     def _row(self, names: _Names) -> Spent:
         spent = self._rows.get(names)

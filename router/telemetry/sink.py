@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import repeat
 
 from router import clock
+from router.telemetry.costs import Costs
 from router.telemetry.counters import Metrics
 from router.telemetry.journal import Journal, Record
 from router.telemetry.kinds import kinds_of
@@ -52,6 +53,7 @@ class Telemetry:
         self.stats = stats
         self.minutes = Minutes(now_s)
         self.tracing = Tracing()
+        self.costs = Costs()
         self.generation = 1
         self._router = router
         self._access = access
@@ -95,6 +97,7 @@ class Telemetry:
             self.metrics.fold(kind)
             self.stats.fold(kind)
             self.minutes.fold(kind)
+            self.costs.fold(kind)
         if self._access is not None:
             about = repeat(self.generation), repeat(self._router)
             self._access.put(b"".join(map(self._access_line, records, kinds, *about)))

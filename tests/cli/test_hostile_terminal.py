@@ -60,7 +60,7 @@ def test_letters_in_an_ascii_locale_reach_the_router() -> None:
         assert key["name"] == "zo\u00eb"
         for arguments in (("quota", "show", "zo\u00eb"), ("keys", "show", "zo\u00eb"), ("quota", "show", "no\u00eb")):
             done = router("", *arguments, *connection, env=ASCII)
-            assert done.returncode == (0 if arguments[2] == "zo\u00eb" else 1), done.stderr
+            assert done.returncode == (0 if arguments[2] == "zo\u00eb" else 2), done.stderr
             assert b"Traceback" not in done.stderr
         done = router("", "status", *connection, "--admin-token", "t\u00f6ken", env=ASCII)
         assert b"Traceback" not in done.stderr

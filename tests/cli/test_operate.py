@@ -75,7 +75,7 @@ def test_rotate_prints_the_new_secret_and_until_when_the_old_one_works(play: Pla
     play.admin.answers["POST", f"{path}/rotate"] = made | {"older_secrets": 0, "overlap_until_s": None}
     keys.run_rotate(play.context, keys.RotateOptions("key_1", None, as_json=False))
     assert play.admin.calls[-1][2] == {}
-    assert "older secrets work no more" in play.out
+    assert "older secrets no longer work" in play.out
 
 
 def test_a_key_may_be_named_by_its_name(play: Play) -> None:

@@ -93,3 +93,18 @@ def test_sparkline() -> None:
 def test_columns_are_as_high_as_asked() -> None:
     assert charts.columns([0, 1, 2, 4, None], 9, 2) == ["   █ ", "▁▄██ "]
     assert charts.columns([3, 3], 1, 3) == ["█", "█", "█"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "$0.00"),
+        (0.04, "$0.04"),
+        (0.00012, "$0.00012"),
+        (1e-6, "$0.000001"),
+        (0.0999, "$0.10"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_small_sums_have_the_digits_that_tell_them_apart(value: float, text: str) -> None:
+    assert units.usd(value) == text

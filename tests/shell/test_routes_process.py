@@ -98,9 +98,8 @@ async def test_metrics(admin: Admin) -> None:
 
 
 async def test_usage_of_a_day_by_what_one_likes(admin: Admin) -> None:
-    admin.control.telemetry.minutes.charge = lambda model, served, backend, prompt, output: 100 * output
-    admin.control.telemetry.request_done(record(1, key_id="key_1"))
-    admin.control.telemetry.request_done(record(2, key_id="key_2", output_tokens=90))
+    admin.control.telemetry.request_done(record(1, key_id="key_1", cost_usd=0.002))
+    admin.control.telemetry.request_done(record(2, key_id="key_2", output_tokens=90, cost_usd=0.009))
     usage = await admin.get("/admin/v1/usage?since_s=86400&by=key,region&sort=cost")
     assert [(row["key"], row["region"], row["cost_usd"]) for row in usage["data"]] == [
         ("key_2", "us-east", 0.009),

@@ -16,6 +16,7 @@ import aiohttp
 from router import clock
 from router.config import Config, load
 from router.control.admin import start_admin
+from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
 from router.control.chronicle import Chronicle
@@ -166,6 +167,7 @@ async def administering(
         capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
         dormants=_dormants(fleet, store, reloader),
         chronicle=chronicle,
+        bookkeeper=Bookkeeper(store, telemetry, history, lambda: reloader.config),
         sources=sources,
         registrations=Registrations(fleet, store, sources, router=config.router.name),
         exchange=FleetExchange(store, dict, lambda _: None, monotonic_s=clock.monotonic_s, params=fleet.params),

@@ -19,7 +19,6 @@ class Time:
 def minutes(time: Time | None = None) -> tuple[Minutes, Time]:
     time = time or Time()
     made = Minutes(lambda: time.now_s)
-    made.charge = lambda model, served, backend, prompt, output: 2 * prompt + 10 * output
     return made, time
 
 
@@ -29,6 +28,7 @@ def record(number: int = 0, **changes: Any) -> Record:
     made.prompt_tokens, made.output_tokens, made.ttft_s = 100, 10, 0.5
     for name, value in changes.items():
         setattr(made, name, value)
+    made.cost_usd = (2 * made.prompt_tokens + 10 * made.output_tokens) / 1e6
     return made
 
 

@@ -8,7 +8,8 @@ sources        where backends come from, and backends that register themselves
 requests       requests that ended, and why a request goes where it goes
 learned        what this router has learned of its fleet, and the records it learned from
 events         the history: what changed for all requests
-keys           API keys, and how far their limits are used
+keys           API keys
+quotas         how far limits are used, and who spends
 configuration  the configuration in force, its reload, and the policies
 operators      who may operate, and who asks
 chaos          faults that an operator injects
@@ -28,6 +29,7 @@ from router.control.routes import (
     operators,
     page,
     process,
+    quotas,
     requests,
     sources,
 )
@@ -42,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *learned.ROUTES,
     *events.ROUTES,
     *keys.ROUTES,
+    *quotas.ROUTES,
     *configuration.ROUTES,
     *operators.ROUTES,
     *chaos.ROUTES,

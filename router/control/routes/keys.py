@@ -1,8 +1,7 @@
-"""API keys and how far their limits are used."""
+"""API keys."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -11,16 +10,12 @@ from router import clock
 from router.control import views
 from router.control.callers import noting
 from router.control.inputs import document_of, expiry_of, span_in, text_of
-from router.control.last_minute import Use, used
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
-from router.control.route import V1, Param, Route
-from router.core.limits import KINDS, NAMES, Shape
+from router.control.route import V1, Route
 from router.errors import RouterError
-from router.store.base import ANONYMOUS, Key
-from router.store.groups import Groups, LimitGroup
+from router.store.base import Key
 
-_KEYS_MAX = 200
 _OVERLAP_S = 86_400.0
 _OVERLAP_S_MAX = 365 * 86_400.0
 _NO_KEY = "There is no key with this id."
@@ -35,7 +30,9 @@ async def create_key(request: web.Request, control: ControlPlane) -> web.StreamR
     name = text_of(document, "name", required=True)
     plan = _plan(control, text_of(document, "plan") or "default")
     tenant = text_of(document, "tenant") or None
-    expires_s = expiry_of(document, clock.wall_s())
+    expires_s = expiry_of(document, now_s := clock.wall_s())
+    if expires_s is not None and expires_s <= now_s:
+        raise RouterError("invalid_request", "expires is in the past: the key would never work.", param="expires")
     key, secret = await control.store.create_key(name, plan, tenant, expires_s=expires_s)
     noting(request, control)("key", key.id, after="created", why=f"{key.name}, plan {key.plan.name}")
     shown = views.key(key)
@@ -73,9 +70,8 @@ async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamR
     if (made := await control.store.rotate_key(key.id, overlap_s)) is None:
         raise RouterError("not_found", _NO_KEY)
     key, secret = made
-    noting(request, control)(
-        "key", key.id, after="new secret", why=f"{key.name}; the old one works for {overlap_s:g} s"
-    )
+    old = f"the old one works for {overlap_s:g} s" if overlap_s else "the old one stopped working"
+    noting(request, control)("key", key.id, after="new secret", why=f"{key.name}; {old}")
     return reply(views.key(key) | {"key": secret})
 
 
@@ -84,54 +80,6 @@ async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamR
     await control.store.revoke_key(key.id)
     noting(request, control)("key", key.id, before="valid", after="revoked", why=key.name)
     return reply(views.key(await _find_key(control, key.id)))
-
-
-async def list_quotas(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    holders = await _holders(control, request.query.get("key"), request.query.get("tenant"))
-    uses = _uses(control)
-    return listing([views.quota(each, await control.store.quota(each), uses.get(each.id)) for each in holders])
-
-
-async def _holders(control: ControlPlane, key_id: str | None, tenant: str | None) -> list[Key | LimitGroup]:
-    """A key and the groups that bound it besides models, a tenant and its keys, or all."""
-    groups = Groups(control.reloader.config)
-    if key_id:
-        key = await _find_key(control, key_id)
-        return [key, *groups.company(key.tenant, "", "").groups]
-    keys = [key for key in await control.store.list_keys() if not key.revoked]
-    if tenant:
-        own, group = [key for key in keys if key.tenant == tenant], groups.tenant(tenant)
-        if not own and group is None:
-            raise RouterError("not_found", "No key has this tenant.")
-        return [*([group] if group is not None else []), *own[:_KEYS_MAX]]
-    return [*keys[:_KEYS_MAX], *groups.every(_tenants(control, keys))]
-
-
-def _tenants(control: ControlPlane, keys: Iterable[Key]) -> set[str]:
-    """Tenants that may have used something."""
-    found = {key.tenant for key in keys}
-    return found | {ANONYMOUS} if control.reloader.config.auth.mode == "open" else found
-
-
-async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    holder = await _find_holder(control, request.match_info["key_id"])
-    what = request.query.get("what", "all")
-    if what not in _RESETS:
-        raise RouterError("invalid_request", f"what is one of {', '.join(_RESETS)}.", param="what")
-    await control.store.reset_quota(holder, _RESETS[what])
-    told = holder.name if what == "all" else f"{holder.name}: {what}"
-    noting(request, control)("quota", holder.id, after="reset", why=told)
-    return reply(views.quota(holder, await control.store.quota(holder), _uses(control).get(holder.id)))
-
-
-async def _find_holder(control: ControlPlane, account: str) -> Key | LimitGroup:
-    """``account``: a key's id, ``tenant:NAME``, ``model:NAME`` or ``all``."""
-    if (key := await control.store.get_key(account)) is not None:
-        return key
-    group = Groups(control.reloader.config).find(account)
-    if group is None:
-        raise RouterError("not_found", "There is no key with this id, and no tenant or model with limits.")
-    return group
 
 
 _EXPIRES = "When it expires: an ISO time, a span from now such as 30d, or never."
@@ -151,16 +99,6 @@ _ROTATION: dict[str, Any] = {
 }
 
 _NEW_KEY: dict[str, Any] = _KEY_FIELDS | {"required": ["name"]}
-#: What of a key's use is forgotten: the names of the kinds of limits.
-_RESETS = {
-    "minute": frozenset(kind.name for kind in KINDS if kind.shape is Shape.RATE),
-    "month": frozenset(kind.name for kind in KINDS if kind.shape is Shape.SUM),
-    "all": frozenset(NAMES),
-}
-_WHAT = Param("what", "string", "minute: the rates. month: the spending of the month and day. all: both, the default.")
-_KEY = Param("key", "string", "Only the limits of this key's id, of its tenant and of all requests together.")
-_TENANT = Param("tenant", "string", "Only the limits of this tenant and of its keys.")
-
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/keys", "listKeys", "Every API key, without its secret.", list_keys),
@@ -185,29 +123,7 @@ ROUTES: tuple[Route, ...] = (
         role="admin",
     ),
     Route("DELETE", f"{V1}/keys/{{key_id}}", "revokeKey", "Revoke an API key.", revoke_key, role="admin"),
-    Route(
-        "GET",
-        f"{V1}/quotas",
-        "listQuotas",
-        "How far limits are used: of keys, of tenants, of models and of all requests together.",
-        list_quotas,
-        query=(_KEY, _TENANT),
-    ),
-    Route(
-        "DELETE",
-        f"{V1}/quotas/{{key_id}}",
-        "resetQuota",
-        "Reset the limits of a key, or of `tenant:NAME`, `model:NAME` or `all`.",
-        reset_quota,
-        query=(_WHAT,),
-        role="admin",
-    ),
 )
-
-
-def _uses(control: ControlPlane) -> dict[str, Use]:
-    control.telemetry.flush()
-    return used(control.telemetry.journal.newest_first(), clock.wall_s())
 
 
 async def _find_key(control: ControlPlane, key_id: str) -> Key:

@@ -116,13 +116,13 @@ def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time
 
 
 def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:
-    """The limits of keys as the first worker sees them, with the last minute of all workers."""
+    """The limits of all accounts as the first worker sees them, with the last minute of all workers."""
     sums: dict[str, dict[str, int]] = {}
     for entry in (entry for entries in lists for entry in entries):
-        total = sums.setdefault(entry["key"]["id"], {})
-        for name, count in entry["last_minute"].items():
+        total = sums.setdefault(entry["account"], {})
+        for name, count in (entry["last_minute"] or {}).items():
             total[name] = total.get(name, 0) + count
-    return [entry | {"last_minute": sums[entry["key"]["id"]]} for entry in lists[0]]
+    return [entry | {"last_minute": sums[entry["account"]] or None} for entry in lists[0]]
 
 
 def events(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:

@@ -1,0 +1,134 @@
+"""Spending, by whom and with which model: sums per day and month, thresholds of budgets, forecasts. Pure.
+
+Routers add batches to the books of a day and a month (``store/spend_book``); ``Book.add`` is the arithmetic, and
+``store/lua/spend.lua`` has the same. A book is settled: unlike the account of a limit it holds no reservations, so a
+threshold is not announced for requests that may turn out cheaper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: Percent of a budget, each announced once per account and period.
+THRESHOLDS = (50, 80, 100)
+#: Rows and accounts in one book. More rows are added to the row of others, more accounts have no thresholds.
+ROWS_MAX = 5000
+ACCOUNTS_MAX = 100_000
+#: The pace is that of the last calendar days, today included, and of an hour at least.
+PACE_DAYS = 7
+_PACE_S_MIN = 3600.0
+DAY_S = 86_400
+
+
+class Spender(NamedTuple):
+    """A row of a book."""
+
+    tenant: str
+    key_id: str
+    plan: str
+    model: str  # that answered
+
+
+OTHERS = Spender("other", "other", "", "other")
+
+
+class Sums(NamedTuple):
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    microusd: int = 0
+
+    def plus(self, other: Sums) -> Sums:
+        return Sums(*map(sum, zip(self, other, strict=True)))
+
+
+class Charged(NamedTuple):
+    """The dollars that an account with a budget has spent since the last batch, in millionths, as ``limit`` is, which
+    is that of the period of the book. ``refused``: a request did not fit into the rest, which counts as all of it."""
+
+    account: str
+    microusd: int = 0
+    limit: int | None = None
+    refused: bool = False
+
+
+class Crossing(NamedTuple):
+    """An account has reached this threshold, which nobody has announced yet."""
+
+    account: str
+    percent: int
+    microusd: int
+
+
+class AccountSpent(NamedTuple):
+    """Of one account in one period. ``first_s``: of the wall clock, when the first of it was spent."""
+
+    microusd: int = 0
+    first_s: int = 0
+    told: int = 0  # the highest threshold that was announced
+
+
+@dataclass(slots=True)
+class Book:
+    """One day or month."""
+
+    rows: dict[Spender, Sums] = field(default_factory=dict)
+    accounts: dict[str, AccountSpent] = field(default_factory=dict)
+
+    def add(
+        self,
+        rows: Mapping[Spender, Sums],
+        charged: Iterable[Charged],
+        now_s: int,
+        *,
+        rows_max: int = ROWS_MAX,
+        accounts_max: int = ACCOUNTS_MAX,
+    ) -> list[Crossing]:
+        for spender, sums in rows.items():
+            whose = spender if spender in self.rows or len(self.rows) < rows_max else OTHERS
+            self.rows[whose] = self.rows.get(whose, Sums()).plus(sums)
+        found: list[Crossing] = []
+        for each in charged:
+            before = self.accounts.get(each.account)
+            if before is None:
+                if len(self.accounts) >= accounts_max:
+                    continue
+                before = AccountSpent(0, now_s)
+            microusd = before.microusd + each.microusd
+            crossed = crossings(each, microusd, before.told)
+            found += crossed
+            self.accounts[each.account] = AccountSpent(
+                microusd, before.first_s, crossed[-1].percent if crossed else before.told
+            )
+        return found
+
+
+def crossings(charged: Charged, microusd: int, told: int) -> list[Crossing]:
+    """The thresholds above ``told`` that an account has reached which has spent this much."""
+    limit = charged.limit
+    if limit is None:
+        return []
+    return [
+        Crossing(charged.account, percent, microusd)
+        for percent in THRESHOLDS
+        if percent > told and (charged.refused or microusd >= limit * percent / 100)
+    ]
+
+
+def pace_per_s(days: Sequence[AccountSpent | None], now_s: float) -> float:
+    """Millionths of a dollar per second: what was spent in these days, today the last, by the time since the first of
+    them began or, if the account is younger, since it spent for the first time; an hour at least."""
+    spent = [day for day in days if day is not None and day.microusd]
+    if not spent:
+        return 0.0
+    began_s = (now_s // DAY_S - len(days) + 1) * DAY_S
+    if days[0] is None or not days[0].microusd:
+        began_s = max(began_s, spent[0].first_s)
+    return sum(day.microusd for day in spent) / max(_PACE_S_MIN, now_s - began_s)
+
+
+def forecast(used: float, pace: float, left_s: float) -> float:
+    """The use at the end of a period, if the pace stays as it is."""
+    return used + pace * max(0.0, left_s)

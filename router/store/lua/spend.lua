@@ -1,0 +1,47 @@
+-- core/spending.Book.add, once for each batch. KEYS[1] hash of the rows of one period: row -> requests, prompt tokens,
+-- output tokens, microusd; [2] hash of its accounts: account -> microusd, first spent at, threshold that was announced;
+-- [3] the reply to this batch
+-- ARGV[1] ms for which the period is kept, [2] most rows, [3] most accounts, [4] the row of others, [5] time in s,
+-- [6] number of rows, then each row: its name and four numbers; then each account: its name, microusd, limit or -1,
+-- whether a request was refused
+-- Reply: for each threshold that is reached for the first time: account, percent, microusd
+local known = redis.call('GET', KEYS[3])
+if known then
+  return known == '' and {} or cjson.decode(known)
+end
+local i = 7
+for _ = 1, ARGV[6] do
+  local row = ARGV[i]
+  local old = redis.call('HGET', KEYS[1], row)
+  if not old and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[2]) then
+    row = ARGV[4]
+    old = redis.call('HGET', KEYS[1], row)
+  end
+  local n, p, o, c = string.match(old or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+  redis.call('HSET', KEYS[1], row,
+    string.format('%.0f %.0f %.0f %.0f', n + ARGV[i + 1], p + ARGV[i + 2], o + ARGV[i + 3], c + ARGV[i + 4]))
+  i = i + 5
+end
+local reply = {}
+while i <= #ARGV do
+  local account, limit, refused = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3] == '1'
+  local old = redis.call('HGET', KEYS[2], account)
+  if old or redis.call('HLEN', KEYS[2]) < tonumber(ARGV[3]) then
+    local spent, first, told = string.match(old or ('0 ' .. ARGV[5] .. ' 0'), '^(%d+) (%d+) (%d+)$')
+    spent, told = spent + ARGV[i + 1], tonumber(told)
+    for _, percent in ipairs({ 50, 80, 100 }) do
+      if limit >= 0 and percent > told and (refused or spent >= limit * percent / 100) then
+        told = percent
+        reply[#reply + 1] = account
+        reply[#reply + 1] = percent
+        reply[#reply + 1] = string.format('%.0f', spent)
+      end
+    end
+    redis.call('HSET', KEYS[2], account, string.format('%.0f %s %d', spent, first, told))
+  end
+  i = i + 4
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[3], #reply > 0 and cjson.encode(reply) or '', 'PX', 600000)
+return reply
