@@ -27,6 +27,7 @@ region_edits   the edits behind ``router regions add | remove | set``
 errors         errors with advice and an exit code
 help           how help looks
 docs           makes docs/cli.md
+top/           the live view
 commands/      one file per command group: parse the flags, run, print
 doctor/        the checks of ``router doctor``
 demo/          the parts of ``router demo``

@@ -40,6 +40,7 @@ from router.discovery.sources import Sources
 from router.gateway.aliases import Aliases
 from router.gateway.auth import Authenticator
 from router.gateway.explain import Explainer
+from router.gateway.in_flight import in_flight
 from router.gateway.lifecycle import Lifecycle
 from router.gateway.server import Server
 from router.gateway.settings import Settings
@@ -213,6 +214,7 @@ class App:
             explain=explain,
             ready=self.not_ready,
             queued=self._queued,
+            in_flight=lambda most: in_flight(self.lifecycle.live, clock.monotonic_s(), most),
             now_s=clock.monotonic_s,
             started_s=clock.monotonic_s(),
             version=__version__,

@@ -97,6 +97,11 @@ def take(records: Iterable[Record], match: RequestFilter, order: str, limit: int
     return heapq.nlargest(limit, matching, key=ORDERS[order]), len(matching)
 
 
+def oldest_first(entries: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Requests in flight of several routers, or workers, as one list."""
+    return sorted(entries, key=lambda entry: float(entry["age_s"]), reverse=True)[:limit]
+
+
 def _check_names(asked: RequestFilter, control: ControlPlane, keys: list[Key]) -> None:
     records = control.telemetry.journal.newest_first
     config = control.reloader.config

@@ -22,7 +22,9 @@ from router.errors import RouterError
 Document = dict[str, Any]
 
 #: Names of routes that routers ask each other for.
-ASKED = frozenset({"status", "listRegions", "listRequests", "showRequest", "window", "minutes", "usage"})
+ASKED = frozenset(
+    {"status", "listRegions", "listRequests", "listInFlight", "showRequest", "window", "minutes", "usage"}
+)
 #: As the name of a router: the one that is asked.
 THIS = "."
 #: Counts of a backend that each router has of its own.

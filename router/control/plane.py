@@ -28,7 +28,7 @@ from router.telemetry.sink import Telemetry
 class ControlPlane:
     """``ready`` says why this router should get no traffic, or None. ``explain`` answers the body of POST explain with
     ``{"decision": ...}``; it may raise RouterError. ``queued`` counts the requests that wait for a place,
-    by model."""
+    by model. ``in_flight`` lists the oldest requests on their way, as many as are asked for, and counts all of them."""
 
     reloader: ConfigReloader
     fleet: Fleet
@@ -49,6 +49,7 @@ class ControlPlane:
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]
+    in_flight: Callable[[int], tuple[list[dict[str, Any]], int]]
     now_s: Callable[[], float]
     started_s: float  # monotonic
     version: str

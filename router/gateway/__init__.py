@@ -45,5 +45,6 @@ paths          every spelling of a path brought to one
 pages          the paths that the router answers itself
 cors           web pages that may ask
 explain        where a request would go, without sending it
+in_flight      the requests that are on their way now, for operators
 tls            the certificate of the clients' listener
 """

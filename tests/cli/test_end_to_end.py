@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,32 +179,6 @@ def test_tail_sees_what_comes(site: Site) -> None:
             assert tail.wait(30) == 0, "Ctrl-C is how a tail ends"
         finally:
             tail.kill()
-
-
-def test_top_in_a_terminal_until_q(site: Site) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 130, 0, 0))
-    env = environment(site.env | {"TERM": "xterm-256color"})
-    before = termios.tcgetattr(theirs)
-    with subprocess.Popen(
-        [sys.executable, "-m", "cli", "top", "-i", "0.2"], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-    ) as top:
-        seen = b""
-        end_s = time.monotonic() + 60
-        while b"ap-northeast" not in seen and time.monotonic() < end_s:
-            if select.select([ours], [], [], 0.2)[0]:
-                seen += os.read(ours, 65536)
-        os.write(ours, b"q")
-        while top.poll() is None and time.monotonic() < end_s:
-            if select.select([ours], [], [], 0.1)[0]:
-                seen += os.read(ours, 65536)
-        assert top.wait(30) == 0, seen
-    assert "●".encode() in seen
-    assert b"\x1b[?1049h" in seen, "a screen of its own"
-    assert seen.endswith(b"\x1b[?25h\x1b[?1049l"), "and the old one is back, with its cursor"
-    assert termios.tcgetattr(theirs) == before
-    os.close(ours)
-    os.close(theirs)
 
 
 def test_why_was_it_slow(site: Site) -> None:

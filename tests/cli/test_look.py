@@ -356,54 +356,6 @@ def test_top_needs_a_terminal(play: Play) -> None:
     assert caught.value.code is Exit.USAGE
 
 
-def test_top_draws_what_it_saw(play: Play, status: Make, region: Make, summary: Make) -> None:
-    play.admin.answers = {
-        ("GET", "/admin/v1/status"): status(),
-        REGIONS: {"data": [region()]},
-        ("GET", "/admin/v1/requests"): {"data": [summary(request_id=f"req-{i}") for i in range(50)]},
-    }
-    view = top.View()
-    top.look(play.context, view)
-    top.look(play.context, view)
-    play.context.out.line(top.render(view, width=120, height=20))
-    assert "12 a second" in play.out.replace("   ", " ")
-    assert "██" in play.out
-    assert play.out.count("req-") == 20 - 12, "as many as fit"
-
-
-def test_top_has_a_map_when_there_is_room(play: Play, status: Make, region: Make, summary: Make) -> None:
-    play.admin.answers = {
-        ("GET", "/admin/v1/status"): status(),
-        REGIONS: {"data": [region()]},
-        ("GET", "/admin/v1/requests"): {"data": [summary(request_id=f"req-{i}") for i in range(50)]},
-    }
-    view = top.View()
-    top.look(play.context, view)
-    play.context.out.line(top.render(view, width=130, height=44))
-    assert "●⠟us-east 6" in play.out
-    assert len(play.out.splitlines()) <= 44
-    assert "requests  12 a second" in play.out
-    no_place = [region(location=None)]
-    view.regions = no_place
-    assert top.region_marks(no_place) == []
-
-
-def test_top_keeps_what_it_has_when_the_router_goes(play: Play, status: Make, region: Make) -> None:
-    play.admin.answers = {
-        ("GET", "/admin/v1/status"): status(),
-        REGIONS: {"data": [region()]},
-        ("GET", "/admin/v1/requests"): {"data": []},
-    }
-    view = top.View()
-    top.look(play.context, view)
-    play.admin.answers[("GET", "/admin/v1/status")] = CliError("cannot reach it", code=Exit.UNREACHABLE)
-    top.look(play.context, view)
-    play.context.out.line(top.render(view, width=120, height=40))
-    assert "● cannot reach it" in play.out
-    assert "us-east" in play.out
-    assert list(view.inflight) == [5, None]
-
-
 def test_a_terminal_gets_colours(region: Make) -> None:
     assert "\x1b[32m●" in _shown(region(), COLUMNS="120")
     assert "\x1b[32m" not in _shown(region(), COLUMNS="120", NO_COLOR="1")

@@ -75,6 +75,11 @@ CASES = [
     ("status --json", "run_status", status.StatusOptions(as_json=True)),
     ("top -i 0.5", "run_top", top.TopOptions(interval_s=0.5)),
     (
+        "top requests --once --filter status:5xx --read-only --router r",
+        "run_top",
+        top.TopOptions(1.0, router="r", once=True, read_only=True, tab="requests", words="status:5xx"),
+    ),
+    (
         "events -f --since 1h --region us-east --backend us-east/a --kind health,drain --router edge-1 -n 5 --json",
         "run_follow",
         events.EventsOptions(True, "1h", "us-east", "us-east/a", "health,drain", "edge-1", 5, as_json=True),

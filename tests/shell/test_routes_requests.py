@@ -125,3 +125,14 @@ async def test_a_recorded_decision_is_taken_again(admin: Admin) -> None:
     forgotten = await admin.post("/admin/v1/explain", {"request_id": "req-1", "without": ["us-east"]}, 400)
     assert "not kept any more" in forgotten["error"]["message"]
     assert set(admin.control.fleet.backends) == {"us-east/a", "us-east/b", "eu-west/a"}
+
+
+async def test_requests_in_flight_are_listed_oldest_first(admin: Admin) -> None:
+    empty = await admin.get("/admin/v1/requests/in-flight")
+    assert (empty["data"], empty["count"], empty["fleet"]["routers"]) == ([], 0, ["edge"])
+    admin.on_their_way = [{"request_id": f"req-{age}", "age_s": float(age)} for age in (9, 5, 2)]
+    listed = await admin.get("/admin/v1/requests/in-flight?limit=2")
+    assert [(r["request_id"], r["router"]) for r in listed["data"]] == [("req-9", "edge"), ("req-5", "edge")]
+    assert listed["count"] == 3
+    assert (await admin.get("/admin/v1/requests/in-flight?limit=0", 400))["error"]["param"] == "limit"
+    assert (await admin.get("/admin/v1/requests/in-flight?router=other", 404))["error"]["code"] == "not_found"

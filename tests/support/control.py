@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ class Admin:
     url: str
     path: Path  # of regions.toml
     not_ready: str | None = None
+    on_their_way: list[dict[str, Any]] = field(default_factory=list)  # requests in flight
 
     async def get(self, path: str, status: int = 200, **options: Any) -> Any:
         return await self.ask("GET", path, status, **options)
@@ -174,6 +175,7 @@ async def administering(
         explain=partial(_explain, fleet),
         ready=lambda: admin.not_ready,
         queued=lambda: {next(iter(fleet.models()), "m"): 3},
+        in_flight=lambda most: (admin.on_their_way[:most], len(admin.on_their_way)),
         now_s=clock.monotonic_s,
         started_s=clock.monotonic_s(),
         version="1.2.3",

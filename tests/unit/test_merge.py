@@ -190,3 +190,13 @@ def test_what_was_learned_is_that_of_the_worker_that_saw_most() -> None:
     merged = merge.learned([told(3.0, 0.1), told(90.0, 0.2), told(0.0, 0.3)])
     assert merged["router"] == {"name": "edge"}
     assert [b["rtt_s"] for b in merged["backends"]] == [0.2]
+
+
+def test_requests_in_flight_of_workers_are_one_list() -> None:
+    answers = [
+        {"data": [{"request_id": "a", "age_s": 3.0}, {"request_id": "b", "age_s": 1.0}], "count": 7},
+        {"data": [{"request_id": "c", "age_s": 2.0}], "count": 1},
+    ]
+    merged = merge.in_flight(answers, 2)
+    assert [r["request_id"] for r in merged["data"]] == ["a", "c"]
+    assert merged["count"] == 8

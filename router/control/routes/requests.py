@@ -12,7 +12,7 @@ from aiohttp import web
 
 from router.config.suggest import did_you_mean
 from router.control import fleetwide, views
-from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, take
+from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, oldest_first, take
 from router.control.inputs import document_of, number, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
@@ -43,6 +43,18 @@ async def list_requests(request: web.Request, control: ControlPlane) -> web.Stre
         data = sorted(data, key=SUMMARY_ORDERS[order], reverse=True)[:limit]
     matching = matching * heard.own + sum(document["matching"] for _, document in told)
     return reply({"data": data, "matching": matching, "fleet": heard.about(me)})
+
+
+async def list_in_flight(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    limit = int(number(request, "limit", 100, low=1, high=REQUESTS_MAX))
+    me = control.reloader.config.router.name
+    heard = await fleetwide.ask(control, request, "listInFlight")
+    found, count = control.in_flight(limit) if heard.own else ([], 0)
+    data = [entry | {"router": me} for entry in found]
+    for _, document in heard.documents():
+        data += document["data"]
+        count += document["count"]
+    return reply({"data": oldest_first(data, limit), "count": count, "fleet": heard.about(me)})
 
 
 async def show_request(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -166,6 +178,9 @@ _SORT = Param("sort", "string", f"The largest first, by one of {', '.join(ORDERS
 _LIMIT = Param("limit", "integer", f"At most this many, newest first (1 to {REQUESTS_MAX}, default 50).")
 
 
+_LONGEST = Param("limit", "integer", f"At most this many, the oldest first (1 to {REQUESTS_MAX}, default 100).")
+
+
 _SINCE = Param("since_s", "number", "Only requests that arrived after this time: seconds since 1970.")
 
 
@@ -177,6 +192,14 @@ ROUTES: tuple[Route, ...] = (
         "The last requests.",
         list_requests,
         query=(_LIMIT, *_FILTERS, _SINCE, _SORT, ROUTER),
+    ),
+    Route(
+        "GET",
+        f"{V1}/requests/in-flight",
+        "listInFlight",
+        "Requests on their way now, the oldest first, and what each one waits for.",
+        list_in_flight,
+        query=(_LONGEST, ROUTER),
     ),
     Route(
         "GET",

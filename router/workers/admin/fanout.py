@@ -239,12 +239,8 @@ async def _status(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return reply(merged)
 
 
-async def _regions(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    return listing(merge.regions([d["data"] for d in await fanout.documents(request)]))
-
-
-async def _backends(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    return listing(merge.backends([d["data"] for d in await fanout.documents(request)]))
+async def _listed(merged: Callable[[list[Any]], list[Any]], fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return listing(merged([d["data"] for d in await fanout.documents(request)]))
 
 
 async def _capacity(fanout: Fanout, request: web.Request) -> web.StreamResponse:
@@ -269,10 +265,14 @@ async def _journal(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return listing(sorted(every, key=lambda record: float(record["arrival_s"]))[-limit:])
 
 
+async def _in_flight(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    limit = int(number(request, "limit", 100, low=1, high=REQUESTS_MAX))
+    return reply(merge.in_flight(await fanout.documents(request), limit))
+
+
 async def _tail(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    await fanout.all(
-        request, path=f"{_V1}/requests?limit=1&{request.query_string}", lenient=True
-    )  # raises if the filter is not well-formed
+    path = f"{_V1}/requests?limit=1&{request.query_string}"
+    await fanout.all(request, path=path, lenient=True)  # raises if the filter is not well-formed
     return await tail(request, fanout.links)
 
 
@@ -365,8 +365,7 @@ async def _keys(fanout: Fanout) -> list[Any]:
         except WorkerGoneError:
             continue
         if answer.status == 200:
-            data: list[Any] = answer.document["data"]
-            return data
+            return list(answer.document["data"])
     return []
 
 
@@ -409,13 +408,14 @@ _ANSWERS: dict[str, _Answer] = {
     "metrics": _metrics,
     "openapi": _describe,
     "status": _status,
-    "listRegions": _regions,
-    "listBackends": _backends,
+    "listRegions": partial(_listed, merge.regions),
+    "listBackends": partial(_listed, merge.backends),
     "showCapacity": _capacity,
     "showExternalMetric": _metric,
     "listRequests": _requests,
     "showLearned": partial(_probe, merge.learned),
     "readJournal": _journal,
+    "listInFlight": _in_flight,
     "tailRequests": _tail,
     "listEvents": _events,
     "tailEvents": _tail_events,

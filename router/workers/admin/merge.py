@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from router.control.dormants import merged as merged_dormants
-from router.control.filters import SUMMARY_ORDERS
+from router.control.filters import SUMMARY_ORDERS, oldest_first
 from router.control.region_views import region_summary
 from router.core.health import State
 from router.core.traits import Continues
@@ -113,6 +113,12 @@ def requests(lists: Iterable[Sequence[Document]], limit: int, order: str = "time
     every = [entry for entries in lists for entry in entries]
     every.sort(key=SUMMARY_ORDERS[order], reverse=True)
     return every[:limit]
+
+
+def in_flight(answers: Sequence[Document], limit: int) -> Document:
+    """The requests in flight of all workers, the oldest first."""
+    data = oldest_first([entry for answer in answers for entry in answer["data"]], limit)
+    return {"data": data, "count": sum(answer["count"] for answer in answers)}
 
 
 def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:
