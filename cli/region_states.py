@@ -152,3 +152,20 @@ def gauge(share: float | None) -> str:
         return units.UNKNOWN
     colour = "green" if share < 0.7 else "yellow" if share < 0.9 else "red"
     return f"[{colour}]{charts.bar(share, 6)}[/] {units.ratio(share):>5}"
+
+
+def gpu_story(gpu: Json | None) -> str | None:
+    """The GPUs of a backend in a line: how many, how they stand and why, and what idle ones cost."""
+    if gpu is None:
+        return None
+    if gpu["gpus"] is None:
+        return f"[yellow]unknown[/]: {escape(gpu['problem'] or 'not read yet')}"
+    colour = {"saturated": "red", "starved": "yellow", "working": "green"}.get(gpu["state"], "dim")
+    parts = [f"{gpu['gpus']}", f"[{colour}]{gpu['state']}[/]: {escape(gpu['reason'])}"]
+    if gpu["memory_ratio"] is not None:
+        parts.append(f"memory {units.ratio(gpu['memory_ratio'])}")
+    if gpu["power_w"] is not None:
+        parts.append(f"{gpu['power_w']:.0f} W")
+    if gpu["idle_usd_hour"]:
+        parts.append(f"{units.usd(gpu['idle_usd_hour'])} an hour for doing nothing")
+    return dotted(*parts)

@@ -13,6 +13,7 @@ from cli.region_states import (
     elsewhere,
     gauge,
     goes_on,
+    gpu_story,
     leaving_story,
     region_state,
     since,
@@ -109,6 +110,7 @@ def backend_facts(backend: Json) -> Grid:
             f"{units.count(backend['requests_total'])} in all, {units.count(backend['failures_total'])} failed",
             "engine says": f"{units.count(backend['running'])} running, {units.count(backend['queue'])} waiting, "
             f"KV cache {units.ratio(backend['kv_ratio'])}  [dim]{units.ago(backend['load_age_s'])}[/]",
+            "GPUs": gpu_story(backend.get("gpu")),
             "speed": f"{units.rate(backend['output_tokens_per_s'])} tokens/s out, "
             f"{units.rate(backend['prefill_tokens_per_s'])} tokens/s prefill",
             "first token": f"prediction off by {units.seconds(backend['ttft_error_s'])}",
@@ -130,6 +132,11 @@ def print_region(out: Output, region: Json) -> None:
     out.line(f"[bold]{region['name']}[/]  {region_state(region)}  {dotted(law, where, distance)}")
     out.line("")
     out.line(backends_table(region["backends"]))
+    told = [(b["name"], gpu_story(b["gpu"])) for b in region["backends"] if b.get("gpu")]
+    if told:
+        out.line("")
+    for name, words in told:
+        out.line(f"[dim]GPUs of[/] {name}  {words}")
     errors = [b for b in region["backends"] if b["last_error"]]
     if errors:
         out.line("")

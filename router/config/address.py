@@ -104,6 +104,15 @@ def api_problem(text: str) -> str | None:
     return "must not hold a query or a fragment" if parts.query or parts.fragment else None
 
 
+def host_in(url: str) -> str:
+    """The host of a URL as another URL may have it: IPv6 in brackets. Empty when it is not a URL."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return f"[{host}]" if ":" in host else host
+
+
 def collector_problem(text: str) -> str | None:
     """The fault of the address of a collector of traces, or None."""
     problem = api_problem(text)

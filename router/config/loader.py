@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from router.config import checks
+from router.config.address import host_in
 from router.config.model import (
     AlertsSection,
     AllSection,
@@ -286,6 +287,8 @@ def _backends(
         url = values.pop("url", "").rstrip("/")
         values = _tariff(reader, values, "prices", ("regions", index, "backends", position, "price_usd_per_mtok"))
         given = inherited(Region(region, shared=tuple(shared.items())), values) | values
+        if (page := given.get("gpu_metrics")) is not None:
+            given["gpu_metrics"] = page.replace("{host}", host_in(url))
         backends.append(BackendSpec(name=f"{region.name}/{short}", region=region, url=url, **given))
     return tuple(backends)
 

@@ -295,6 +295,7 @@ class Source:
     cost_usd_hour: float = 0.0
     key_env: str | None = None
     notice_url: str | None = None
+    gpu_metrics: str | None = None
     probation: str = "trials"
     continues: str = "auto"
     tls_ca: str | None = None
@@ -322,6 +323,7 @@ class Source:
             tls_key=self.tls_key,
             tls_server_name=self.tls_server_name or (server_name if self.scheme == "https" else None),
             notice_url=notice_url.replace("{host}", bracketed) if notice_url is not None else None,
+            gpu_metrics=self.gpu_metrics.replace("{host}", bracketed) if self.gpu_metrics is not None else None,
         )
 
 

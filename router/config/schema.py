@@ -371,6 +371,14 @@ SHARED_KEYS: tuple[Setting, ...] = (
         "so far) and `ids` (after its tokens as well) are believed.",
         choices=("auto", *(c.word for c in Continues)),
     ),
+    Setting(
+        "gpu_metrics",
+        "string",
+        "Page with the metrics of its GPUs, as NVIDIA's DCGM exporter, or one of `nvidia_smi_*` or `nvidia_gpu_*`, "
+        "writes it: `http://10.0.0.1:9400/metrics`. `router regions show` and metrics tell how busy they are, and why. "
+        "`{host}` stands for the host of the backend.",
+        problem=notice_problem,
+    ),
     *TLS_KEYS,
 )
 

@@ -18,6 +18,7 @@ spenders        who has spent something, by the books
 bookkeeper      writes what was spent, and announces thresholds of budgets
 webhook         sends alerts, signed
 source_views    sources of backends as JSON, and what they say of each
+gpu_views       the GPUs of backends: how busy, what idle ones cost, starved or saturated
 gauges          values that are read when metrics are scraped
 fleetwide       what all routers that share the store know together
 chronicle       writes the history, and shares it with the other routers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from router.control.gpu_views import gpu_samples
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
 from router.control.source_views import sources
@@ -43,6 +44,7 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield from _backend_samples(backend, now_s)
         rests = control.dormants.rests(backend)
         yield GaugeSample("router_backend_asleep", (backend.region, backend.name), rests)
+        yield from gpu_samples(control, backend)
         found = control.observer.continues(backend.name)
         if found is not None and found.how is not None:
             yield GaugeSample("router_backend_continues", (backend.region, backend.name), found.how)

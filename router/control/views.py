@@ -8,6 +8,7 @@ from typing import Any
 from router import clock
 from router.config import Config, Region
 from router.control import config_views
+from router.control.gpu_views import gpu
 from router.control.last_minute import requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.region_views import region_summary, told
@@ -108,6 +109,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "prefill_tokens_per_s": lane.prefill_tokens_per_s if lane is not None else None,
         "ttft_error_s": lane.fit.error_s if lane is not None else None,
         "cost_usd_hour": b.spec.cost_usd_hour,
+        "gpu": gpu(control, b),
         "continues": continues(control, b.name),
         "requests_total": b.requests_total,
         "failures_total": b.reputation.failures_total,

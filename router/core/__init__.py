@@ -59,6 +59,7 @@ burn_in         whether a new backend has proved itself
 health          states, events, and the counters that raise events
 reputation      who comes last because of its latest failures
 denials         models that a backend says it does not have
+gpu_use         whether the GPUs of a backend have enough to do
 gray            backends that answer far too slowly
 
 Learning:

@@ -66,6 +66,7 @@ class BackendSpec:
     tls_key: str | None = None
     tls_server_name: str | None = None  # the name its certificate is for; None: that of the url
     notice_url: str | None = None  # who is asked whether its machine is to go away
+    gpu_metrics: str | None = None  # the page with the metrics of its GPUs
     #: of its tokens, whichever model; none: those of the models. A new price does not close connections.
     prices: Tariff = field(default=(), compare=False)
 

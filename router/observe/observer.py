@@ -17,6 +17,7 @@ from router.core.fleet import Fleet
 from router.core.types import BackendSpec, Rng
 from router.observe.client import AskFailedError, EngineClient, Failure, ProbeAnswer
 from router.observe.continuing import Finding
+from router.observe.gpus import GpuWatch
 from router.observe.prober import Prober, ProbeResult
 from router.observe.proving import Proving
 from router.observe.scraper import Scraper
@@ -37,6 +38,7 @@ class _Watch:
     prober: Prober
     scraper: Scraper
     proving: Proving
+    gpus: GpuWatch | None
     tasks: tuple[asyncio.Task[Any], ...]
     ask_again_s: float = float("-inf")
     asking: asyncio.Task[Any] | None = None
@@ -147,6 +149,11 @@ class Observer:
         watch = self._watches.get(backend)
         return None if watch is None else watch.proving.finding
 
+    def gpus(self, backend: str) -> GpuWatch | None:
+        """The GPUs of a backend; None where the configuration names no page of theirs."""
+        watch = self._watches.get(backend)
+        return None if watch is None else watch.gpus
+
     async def probe_now(self, backend: str) -> dict[str, Any]:
         """Probe and scrape at once, out of turn. Raises KeyError when there is no such backend."""
         watch = self._watches[backend]
@@ -192,7 +199,11 @@ class Observer:
             tasks.append(supervise(scraping, name=f"scrape {spec.name}"))
         if proving.asks:
             tasks.append(supervise(proving.run, name=f"ask {spec.name} to continue an answer"))
-        return _Watch(spec, key, self._config.probes, prober, scraper, proving, tuple(tasks))
+        gpus = None
+        if spec.gpu_metrics is not None:
+            gpus = GpuWatch(spec, self._client, timeout_s=timeout_s, now_s=self._now_s)
+            tasks.append(supervise(gpus.run, name=f"read the GPU metrics of {spec.name}"))
+        return _Watch(spec, key, self._config.probes, prober, scraper, proving, gpus, tuple(tasks))
 
     async def _loop(
         self, ask: Callable[[], Awaitable[ProbeResult | object]], pause_s: Callable[[float], float]

@@ -7,6 +7,7 @@ from operator import add
 from typing import NamedTuple
 
 from router.core.continuable import REASONS
+from router.core.gpu_use import GPU_STATES
 from router.core.health import State
 from router.core.limits import SUMS
 from router.core.outcomes import Outcome
@@ -244,6 +245,25 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "router_backend_kv_ratio", "gauge", ("region", "backend"), "KV cache in use, 0 to 1, as the engine says."
     ),
+    MetricSpec("router_backend_gpus", "gauge", ("region", "backend"), "GPUs on the page that gpu_metrics names."),
+    MetricSpec(
+        "router_backend_gpu_busy_ratio", "gauge", ("region", "backend"), "How busy its GPUs are on average, 0 to 1."
+    ),
+    MetricSpec("router_backend_gpu_memory_ratio", "gauge", ("region", "backend"), "Memory of its GPUs in use, 0 to 1."),
+    MetricSpec("router_backend_gpu_power_watts", "gauge", ("region", "backend"), "What its GPUs draw together."),
+    MetricSpec(
+        "router_backend_gpu_idle_usd_per_hour",
+        "gauge",
+        ("region", "backend"),
+        "The part of cost_usd_hour that is paid for GPUs which do nothing.",
+    ),
+    MetricSpec(
+        "router_backend_gpu_state",
+        "gauge",
+        ("region", "backend", "state"),
+        "1 for how its GPUs stand; `router regions show` says why.",
+        values=(("state", GPU_STATES),),
+    ),
     MetricSpec("router_backends_there", "gauge", ("region", "model"), "Backends of a model that may be sent requests."),
     MetricSpec(
         "router_backends_needed",
@@ -369,6 +389,12 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backend_running": max,
     "router_backend_waiting": max,
     "router_backend_kv_ratio": max,
+    "router_backend_gpus": max,
+    "router_backend_gpu_busy_ratio": max,
+    "router_backend_gpu_memory_ratio": max,
+    "router_backend_gpu_power_watts": max,
+    "router_backend_gpu_idle_usd_per_hour": min,
+    "router_backend_gpu_state": max,
     "router_backends_there": max,
     "router_backends_needed": max,
     "router_backends_short": max,

@@ -76,6 +76,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "backends.continues": (ONE.format('continues = "maybe"'), "must be one of"),
     "backends.probation": (ONE.format('probation = "none"'), "must be one of"),
     "backends.notice_url": (ONE.format('notice_url = "10.0.0.1/n"'), "must be an http"),
+    "backends.gpu_metrics": (ONE.format('gpu_metrics = "10.0.0.1:9400"'), "must be an http"),
+    "regions.gpu_metrics": (FLEET.replace("backends", 'gpu_metrics = "n:9400"\nbackends'), "must be an http"),
     "backends.models": (ONE.format('models = ["m", "m"]'), "twice"),
     "backends.key_env": (ONE.format('key_env = "NONE"'), "NONE is not set"),
     **{
