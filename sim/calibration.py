@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log2
 from statistics import fmean, median
 from typing import Any
 
@@ -37,7 +38,9 @@ _SCATTER_MAX = 400
 #: where nobody tells them
 KV_TOKENS_ASSUMED = 400_000
 SEQUENCES_ASSUMED = 256
-BATCH_TOKENS_ASSUMED = 8192
+BATCH_TOKENS_ASSUMED = 2048
+#: an engine shows how much it computes at once only while more than that waits: as many answers must have met this
+_CROWDED_MIN = 10
 
 _BOUNDS = ((0.0, 5.0), (1e-7, 0.05), (0.0, 1e-6), (1e-5, 2.0), (0.0, 0.05))
 Row = tuple[float, float, float, float, float]
@@ -66,6 +69,8 @@ class EngineFit:
     decode_error: float | None
     #: "told" by the engine, "fitted" to the prompt tokens it found in its cache, "assumed"
     kv_from: str
+    #: "fitted" to what was computed beside answers while prompts waited; "assumed"; "played": see ``measured``
+    batch_from: str
     #: "fitted" to its own answers, "like others" that serve the same models, "learned" by the router alone
     from_: str
 
@@ -82,6 +87,8 @@ class EngineFit:
             "itl_busy_s": p.sequence_s,
             "kv_tokens": p.kv_tokens,
             "kv_from": self.kv_from,
+            "batch_tokens": p.batch_tokens,
+            "batch_from": self.batch_from,
             "first_token_error": self.first_token_error,
             "decode_error": self.decode_error,
             "scatter_s_p95": self.scatter_s[int(0.95 * len(self.scatter_s))] if self.scatter_s else 0.0,
@@ -234,10 +241,12 @@ def _fit(
     intake_s, token_s, attention_s, iteration_s, sequence_s = line.theta
     first, rest = line.first.get(name, 1.0), line.rest.get(name, 1.0)
     firsts = [o for o in own if o.first]
-    intake_s, scatter_s = _scattered(intake_s * first, [o.takes_s - line.says_s(o) for o in firsts])
+    alone = [o for o in firsts if not o.served.ahead_tokens]  # of others a line may be wrong in many ways
+    intake_s, scatter_s = _scattered(intake_s * first, [o.takes_s - line.says_s(o) for o in alone])
     told, least = b["kv_capacity_tokens"], least_kv_tokens(served)
     fitted = None if told else fitted_kv_tokens(served, block_tokens)
     kv_tokens = int(told or fitted or KV_TOKENS_ASSUMED)
+    batch_tokens = fitted_batch_tokens(served)
     profile = Profile(
         name=name,
         summary=f"as {name} was seen",
@@ -248,7 +257,7 @@ def _fit(
         sequence_s=sequence_s * rest,
         context_token_s=0.0,
         kv_tokens=max(kv_tokens, least),
-        batch_tokens=BATCH_TOKENS_ASSUMED,
+        batch_tokens=batch_tokens or BATCH_TOKENS_ASSUMED,
         sequences=max(1, round(b["places"] or SEQUENCES_ASSUMED)),
         context_tokens=max(kv_tokens, least),
         intake_s=intake_s,
@@ -262,8 +271,22 @@ def _fit(
         _error(firsts, line),
         _error([o for o in own if not o.first], line),
         "told" if told else "fitted" if fitted else "assumed",
+        "fitted" if batch_tokens else "assumed",
         source,
     )
+
+
+def fitted_batch_tokens(served: Sequence[Served]) -> int | None:
+    """The tokens that the engine computes in one iteration, as a power of two. None: too few prompts had to wait.
+
+    While prompts wait, each token of an answer comes with a batch that is full of them.
+    """
+    full = [
+        s.stalling_tokens / (s.output_tokens - 1) + s.beside + 1.0
+        for s in served
+        if s.crowded and s.first_s is not None and s.output_tokens > 5
+    ]
+    return min(max(1 << round(log2(median(full))), 64), 1 << 15) if len(full) >= _CROWDED_MIN else None
 
 
 def _scattered(intake_s: float, residuals_s: Sequence[float]) -> tuple[float, tuple[float, ...]]:

@@ -30,6 +30,8 @@ class Served:
     beside: float = 0.0
     stalling_tokens: int = 0
     stalling_pairs: float = 0.0
+    #: all the while prompts waited: one that was there before its first token was not computed at its end
+    crowded: bool = False
 
     @property
     def uncached_tokens(self) -> int:
@@ -155,6 +157,8 @@ def _meet(members: Sequence[Served]) -> None:
 def _share(one: Served, other: Served) -> None:
     """``other`` was there while ``one`` was: add what that means for ``one``."""
     one.beside += max(0.0, min(one.ended_s, other.ended_s) - max(one.began_s, other.began_s))
+    if other.sent_s <= one.began_s and other.began_s >= one.ended_s:
+        one.crowded = True
     if one.began_s < other.began_s < one.ended_s:
         one.stalling_tokens += other.uncached_tokens
         one.stalling_pairs += other.pairs

@@ -148,7 +148,7 @@ def _assumptions(options: PlanOptions, plan: WorldPlan, trace: Trace) -> list[st
     return [
         f"every engine is {profile.name} ({profile.summary}; {profile.source})",
         f"{where}: a router in each of {', '.join(plan.regions)}, and clients spread over them",
-        f"prices of {profile.name} where the regions name none",
+        "prices: " + ("examples, no quotations" if options.regions is None else "cost_usd_hour of the backends"),
         "no backend fails",
     ]
 

@@ -74,4 +74,6 @@ def test_the_journal_of_others(play: Play) -> None:
 
 def test_an_error_in_words() -> None:
     error = {"ttft_s_p50": 0.04, "ttft_s_p95": 0.113, "worst": 0.113, "max": 0.25, "measure": "…"}
-    assert error_words(error) == "off by 4 % at p50 and 11 % at p95"
+    assert error_words(error) == "first token off by 4 % at p50 and 11 % at p95"
+    both = error_words(error | {"e2e_s_p50": 0.02, "e2e_s_p95": 0.05})
+    assert both.endswith(", whole answer off by 2 % at p50 and 5 % at p95")

@@ -134,7 +134,7 @@ def test_the_table_begins_with_what_was_recorded(files: tuple[str, ...]) -> None
     assert second.startswith("replayed")
     assert others[0].startswith("policy nearest")
     assert others[1].startswith("without eu-central")
-    for words in ("played again: off by", "± decode", "measured:", "assumed:"):
+    for words in ("played again: first token off by", "± decode", "measured:", "assumed:"):
         assert words in run.stdout
 
 

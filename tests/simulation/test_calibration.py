@@ -68,3 +68,13 @@ def test_a_whole_answer_tells_of_both_and_one_that_waited_of_the_rest_only() -> 
     assert told.row[3] == 11.0, "one iteration for the first token, ten for the rest"
     waited = Served("us-east/a", "m", 0.0, 0.5, 1.0, 0.0, 100, 0, 11, ahead_tokens=500)
     assert [o.first for o in observed(waited, 0.1)] == [False]
+
+
+def test_how_much_an_engine_computes_at_once_is_seen_when_prompts_wait() -> None:
+    engine = replace(slow_profile(), batch_tokens=512, sequences=400)
+    crowded, quiet = (lived(small_plan(engine), traffic(rate, 60.0)) for rate in (25.0, 0.5))
+    seen = [fit for fit in calibrate(crowded[0]["backends"], read_recording(crowded[1]), 64) if fit.answers > 100]
+    assert seen
+    assert {(fit.profile.batch_tokens, fit.batch_from) for fit in seen} == {(512, "fitted")}
+    unseen = calibrate(quiet[0]["backends"], read_recording(quiet[1]), 64)
+    assert {fit.batch_from for fit in unseen} == {"assumed"}
