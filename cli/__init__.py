@@ -18,6 +18,8 @@ waterfall      one request on an axis of time
 why            why a request was slow, in a sentence
 route          the route of one request in two lines
 completion     one streamed answer as a client sees it
+conversation   several, turn by turn, and the commands between them
+bench_view     the figures of a load, as they come and at its end
 config_file    edits regions.toml and keeps its comments
 applying       another text in place of the router's file, checked by the router, and the texts before
 asking         asks engines themselves, without a router

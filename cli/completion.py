@@ -29,6 +29,7 @@ class Answer:
     duration_s: float = 0.0
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt
     finish_reason: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,7 +43,7 @@ class Answer:
 
     def document(self) -> dict[str, Any]:
         names = ("request_id", "model", "region", "backend", "attempts", "went_on", "text", "ttft_s", "duration_s")
-        rest = ("prompt_tokens", "output_tokens", "finish_reason", "tokens_per_s")
+        rest = ("prompt_tokens", "output_tokens", "cached_tokens", "finish_reason", "tokens_per_s")
         return {name: getattr(self, name) for name in (*names, *rest)}
 
 
@@ -115,6 +116,7 @@ def _take_event(answer: Answer, document: dict[str, Any]) -> str:
     if usage := document.get("usage"):
         answer.prompt_tokens = usage.get("prompt_tokens")
         answer.output_tokens = usage.get("completion_tokens")
+        answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     text = ""
     for choice in document.get("choices", ()):
         text += (choice.get("delta") or {}).get("content") or ""

@@ -116,7 +116,7 @@ class Context:
         text = fleet["scope"] if fleet["scope"] != "all routers" else f"{len(fleet['routers'])} routers: {names}"
         self.out.note(text + (f"; no answer from {', '.join(fleet['silent'])}" if fleet["silent"] else ""))
 
-    def run(self, command: Callable[[Context, Options], Exit | None], options: Options) -> None:
+    def run(self, command: Callable[[Context, Options], Exit | int | None], options: Options) -> None:
         """Run the command and leave with its exit code. The one place where errors become words and codes."""
         try:
             code = command(self, options) or Exit.OK

@@ -14,12 +14,14 @@ from cli.context import CLIENT_URL
 from cli.contexts import DEFAULT_URL
 from cli.errors import Exit
 
-_EXITS = {
+_EXITS: dict[int, str] = {
     Exit.OK: "done",
     Exit.FAILED: "failed",
     Exit.USAGE: "a wrong flag or value, a wrong `regions.toml`, or a token or key that is not accepted",
     Exit.UNREACHABLE: "no router answers",
     Exit.UNHEALTHY: "it answers, and is not ready or not healthy",
+    130: "ended with Ctrl-C",
+    143: "ended by SIGTERM; after either, `bench` has printed the figures so far",
 }
 
 _VARIABLES = {

@@ -30,6 +30,7 @@ def route_line(answer: Answer) -> str:
         f"first token {units.seconds(answer.ttft_s)}",
         f"{tokens} in {units.seconds(answer.duration_s)}" if tokens else units.seconds(answer.duration_s),
         f"{units.rate(speed)} tokens/s" if speed else None,
+        f"{answer.cached_tokens} of {answer.prompt_tokens} prompt tokens cached" if answer.cached_tokens else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 Two ways to ask. Closed: ``concurrency`` clients, each of which asks again when it has its answer; shows what the
 endpoint can do. Open: requests begin at random moments, ``rate`` of them each second whatever comes back; shows what
-users would feel, because a request that has to wait is counted from the moment it was meant to begin.
+users would feel, because a request that has to wait is counted from the moment it was meant to begin. A trace is such a
+way, too: its requests begin at its moments, and share the beginnings of their prompts as it says.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, floor, inf, log10
 from typing import Any
 
 import aiohttp
 import orjson
 
 from router.core.sse import StreamKind, StreamWatch
+from sim.traces import Arrival, Trace
 
 #: Requests under way at once, so that an endpoint that does not answer cannot eat this process.
 INFLIGHT_MAX = 4096
@@ -40,6 +43,7 @@ class Load:
     requests: int | None = None
     timeout_s: float = 120.0  # of one request
     seed: int = 1
+    trace: Trace | None = None  # says when to ask, and the lengths of prompts and answers
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class Shot:
     ttft_s: float | None = None
     duration_s: float = 0.0
     output_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None  # of the prompt; None: the engine does not tell
 
 
 @dataclass(slots=True)
@@ -59,20 +65,31 @@ class Result:
     load: Load
     duration_s: float = 0.0
     shots: list[Shot] = field(default_factory=list)
+    #: requests that had begun when somebody ended the run; None: it ended by itself
+    unfinished: int | None = None
 
     def document(self) -> dict[str, Any]:
         good = [s for s in self.shots if s.error is None]
         span_s = self.duration_s or 1.0
         gaps = [(s.duration_s - s.ttft_s) / (s.output_tokens - 1) for s in good if s.ttft_s and s.output_tokens > 1]
+        told = [s for s in good if s.cached_tokens is not None]
         return {
             "model": self.load.model,
+            "seed": self.load.seed,
+            "trace": self.load.trace.name if self.load.trace is not None else None,
+            "interrupted": self.unfinished is not None,
+            "unfinished": self.unfinished or 0,
             "duration_s": self.duration_s,
             "requests": len(self.shots),
             "failed": len(self.shots) - len(good),
             "errors": dict(Counter(s.error for s in self.shots if s.error is not None).most_common()),
             "requests_per_s": len(good) / span_s,
             "output_tokens_per_s": sum(s.output_tokens for s in good) / span_s,
+            "prompt_tokens": sum(s.prompt_tokens for s in good),
+            "cached_tokens": sum(s.cached_tokens or 0 for s in told) if told else None,
+            "cached_ratio": _ratio(told),
             "ttft_s": quantiles(s.ttft_s for s in good),
+            "ttft_histogram": histogram([s.ttft_s for s in good if s.ttft_s is not None]),
             "itl_s": quantiles(gaps),
             "e2e_s": quantiles(s.duration_s for s in good),
             "regions": dict(Counter(s.region for s in good if s.region is not None).most_common()),
@@ -89,8 +106,54 @@ def quantiles(values: Iterable[float | None]) -> dict[str, float | None]:
     return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99)}
 
 
-async def run(url: str, key: str | None, load: Load, *, done: Callable[[Shot], None] = lambda _: None) -> Result:
-    """Ask ``url`` (without /v1). ``done`` hears of each request. Never raises for what the endpoint does."""
+def _ratio(shots: Sequence[Shot]) -> float | None:
+    """The cached share of the prompts whose engine tells it."""
+    prompt_tokens = sum(s.prompt_tokens for s in shots)
+    return sum(s.cached_tokens or 0 for s in shots) / prompt_tokens if prompt_tokens else None
+
+
+#: Most rows of a histogram, about.
+_ROWS = 10
+
+
+def histogram(values: Sequence[float]) -> list[dict[str, float]]:
+    """How many values are at most ``le_s``, and above the row before: in steps of 1, 2 or 5 of a power of ten where
+    they are close together, and in the row 1, 2, 5, 10 where they are not."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    edges = _near(low, high) if high <= _ROWS * low else _far(low, high)
+    counts = Counter(bisect_left(edges, value) for value in values)
+    return [{"le_s": edge, "requests": counts[i]} for i, edge in enumerate(edges)]
+
+
+def _near(low: float, high: float) -> list[float]:
+    least = max((high - low) / _ROWS, high * 0.01)
+    power = 10.0 ** floor(log10(least))
+    step = next(nice * power for nice in (1, 2, 5, 10) if nice * power >= least * 0.999)
+    first, last = ceil(low / step - 1e-9), ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, last)] + [max(high, round(last * step, 12))]
+
+
+def _far(low: float, high: float) -> list[float]:
+    edges = [nice * 10.0**power for power in range(-4, 5) for nice in (1, 2, 5)]
+    first = bisect_left(edges, low)
+    kept = [round(edge, 12) for edge in edges[first : bisect_left(edges, high)]]
+    return [*kept, max(high, round(edges[min(bisect_left(edges, high), len(edges) - 1)], 12))]
+
+
+async def run(
+    url: str,
+    key: str | None,
+    load: Load,
+    *,
+    done: Callable[[Shot], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+) -> Result:
+    """Ask ``url`` (without /v1). ``done`` hears of each request. Never raises for what the endpoint does.
+
+    When ``stop`` is set the run ends at once with what has been answered by then.
+    """
     result = Result(load)
 
     def finished(shot: Shot) -> None:
@@ -103,13 +166,35 @@ async def run(url: str, key: str | None, load: Load, *, done: Callable[[Shot], N
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
         began_s = time.monotonic()
         shooter = _Shooter(session, f"{url.rstrip('/')}/v1/chat/completions", load, finished)
-        await (_closed(shooter, load) if load.rate is None else _open(shooter, load, load.rate))
+        asking = asyncio.ensure_future(_way(shooter, load))
+        await _until(asking, stop)
+        if not asking.done():
+            result.unfinished = shooter.begun - len(result.shots)
+            asking.cancel()
+            await asyncio.wait({asking})
+        else:
+            asking.result()
         result.duration_s = time.monotonic() - began_s
     return result
 
 
+async def _until(asking: asyncio.Future[None], stop: asyncio.Event | None) -> None:
+    stopped = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.sleep(inf))
+    try:
+        waited: set[asyncio.Future[Any]] = {asking, stopped}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+
+
+def _way(shooter: _Shooter, load: Load) -> Coroutine[Any, Any, None]:
+    if load.trace is not None:
+        return _traced(shooter, load, load.trace)
+    return _closed(shooter, load) if load.rate is None else _open(shooter, load, load.rate)
+
+
 class _Shooter:
-    """Sends one request after the other; each has a prompt of its own, so that no prefix cache helps."""
+    """Sends one request after the other. Without a trace each prompt is new, so that no prefix cache helps."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, load: Load, finished: Callable[[Shot], None]) -> None:
         self._session = session
@@ -122,9 +207,9 @@ class _Shooter:
     def more(self) -> bool:
         return self._load.requests is None or self.begun < self._load.requests
 
-    async def shoot(self, meant_s: float) -> None:
+    async def shoot(self, meant_s: float, arrival: Arrival | None = None) -> None:
         self.begun += 1
-        body = self._body(self.begun)
+        body = self._body(self.begun, arrival)
         shot = Shot()
         try:
             await self._ask(body, shot, meant_s)
@@ -146,21 +231,37 @@ class _Shooter:
                 watch.feed(piece)
                 if watch.started and shot.ttft_s is None:
                     shot.ttft_s = time.monotonic() - meant_s
-            shot.output_tokens = watch.usage.output_tokens
+            usage = watch.usage
+            shot.output_tokens, shot.prompt_tokens = usage.output_tokens, usage.prompt_tokens
+            shot.cached_tokens = usage.cached_tokens
             if not watch.complete(framed=True):
                 shot.error = "stream_interrupted"
 
-    def _body(self, index: int) -> bytes:
-        rng = random.Random(self._load.seed * 1_000_003 + index)
-        words = " ".join(rng.choices(_WORDS, k=max(1, self._load.prompt_tokens - 1)))
+    def _body(self, index: int, arrival: Arrival | None) -> bytes:
         document = {
             "model": self._load.model,
-            "messages": [{"role": "user", "content": f"{index}: {words}"}],
-            "max_tokens": self._load.max_tokens,
+            "messages": [{"role": "user", "content": self._prompt(index, arrival)}],
+            "max_tokens": self._load.max_tokens if arrival is None else arrival.output_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
         return orjson.dumps(document)
+
+    def _prompt(self, index: int, arrival: Arrival | None) -> str:
+        """About as many tokens as were asked for, one for each word. Blocks of a trace that are the same are the same
+        text, all else is nobody else's."""
+        load, beginning, tokens = self._load, "", self._load.prompt_tokens
+        if arrival is not None and load.trace is not None:
+            size = load.trace.block_tokens
+            blocks = arrival.blocks[: arrival.prompt_tokens // size]
+            beginning = "".join(f"{_text(f'{load.seed} block {block}', size)} " for block in blocks)
+            tokens = arrival.prompt_tokens - len(blocks) * size
+        own = _text(f"{load.seed} request {index}", tokens - 1)
+        return f"{beginning}{index}: {own}"
+
+
+def _text(seed: str, words: int) -> str:
+    return " ".join(random.Random(seed).choices(_WORDS, k=max(1, words)))
 
 
 async def _closed(shooter: _Shooter, load: Load) -> None:
@@ -177,20 +278,29 @@ async def _closed(shooter: _Shooter, load: Load) -> None:
 
 async def _open(shooter: _Shooter, load: Load, rate: float) -> None:
     """Poisson arrivals."""
-    rng = random.Random(load.seed)
+    began_s = time.monotonic()
+    moments = _moments(random.Random(load.seed), rate, began_s, began_s + load.duration_s, load.requests)
+    await _at(shooter, ((moment_s, None) for moment_s in moments))
+
+
+async def _traced(shooter: _Shooter, load: Load, trace: Trace) -> None:
+    began_s = time.monotonic()
+    arrivals = [a for a in trace.arrivals if a.at_s <= load.duration_s][: load.requests]
+    await _at(shooter, ((began_s + arrival.at_s, arrival) for arrival in arrivals))
+
+
+async def _at(shooter: _Shooter, requests: Iterable[tuple[float, Arrival | None]]) -> None:
+    """Each request at its moment, whatever comes back."""
     places = asyncio.Semaphore(INFLIGHT_MAX)
-    meant_s = time.monotonic()
-    end_s = meant_s + load.duration_s
 
-    async def one(meant_s: float) -> None:
+    async def one(meant_s: float, arrival: Arrival | None) -> None:
         async with places:
-            await shooter.shoot(meant_s)
+            await shooter.shoot(meant_s, arrival)
 
-    moments: Sequence[float] = _moments(rng, rate, meant_s, end_s, load.requests)
-    async with asyncio.TaskGroup() as requests:
-        for moment_s in moments:
+    async with asyncio.TaskGroup() as tasks:
+        for moment_s, arrival in requests:
             await asyncio.sleep(max(0.0, moment_s - time.monotonic()))
-            requests.create_task(one(moment_s))
+            tasks.create_task(one(moment_s, arrival))
 
 
 def _moments(rng: random.Random, rate: float, began_s: float, end_s: float, most: int | None) -> list[float]:

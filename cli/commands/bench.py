@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import charts, units
 from cli.completion import first_model
 from cli.context import CLIENT_URL, AsJson, Context, context
 from cli.errors import CliError, Exit
-from cli.output import Table, dotted
 
 if TYPE_CHECKING:
-    from sim.loadgen import Load, Shot
+    import asyncio
+    from signal import Signals
+
+    from sim.traces import Trace
 
 Json = dict[str, Any]
 
-_BAR_WIDTH = 24
+#: Without a trace and without --duration.
+_DURATION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class BenchOptions:
     model: str | None
     load: Json  # fields of sim.loadgen.Load
     as_json: bool
+    trace: str | None = None
+    scale: float = 1.0
 
 
 def command(
@@ -46,15 +49,31 @@ def command(
         typer.Option(min=0.001, max=10_000, help="Open loop: start this many requests per second, whatever they take."),
     ] = None,
     duration: Annotated[
-        float, typer.Option("--duration", "-d", min=0.1, max=86_400, help="Start requests for this many seconds.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            "--duration",
+            "-d",
+            min=0.1,
+            max=86_400,
+            help="Start requests for this many seconds. Default: 10, or the whole trace.",
+        ),
+    ] = None,
     requests: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="At most this many.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="About; no two prompts are alike.")] = 200,
     max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="Longest answer, tokens.")] = 64,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ask at the moments of this trace, with its lengths: Azure csv, Mooncake jsonl, or a journal.",
+        ),
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.001, help="Multiply the request rate of the trace by this.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: another one each time.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load on any OpenAI endpoint: first token, time between tokens, throughput. Exit code 1 if nothing succeeds."""
+    """Load on any OpenAI endpoint: first token, time between tokens, throughput. Exit code 1 if nothing succeeds.
+    Ctrl-C ends it with the figures so far."""
     load = {
         "concurrency": concurrency,
         "rate": rate,
@@ -64,82 +83,83 @@ def command(
         "max_tokens": max_tokens,
         "seed": seed,
     }
-    context(ctx).run(run_bench, BenchOptions(url, key, model, load, as_json))
+    context(ctx).run(run_bench, BenchOptions(url, key, model, load, as_json, trace, scale))
 
 
-def run_bench(ctx: Context, options: BenchOptions) -> Exit:
+def run_bench(ctx: Context, options: BenchOptions) -> Exit | int:
     import asyncio
 
-    from sim.loadgen import Load, run
+    from cli.bench_view import progress, show
+    from sim.loadgen import Load, Result, run
 
+    trace = _trace(options)
     api = ctx.api(options.url, options.key)
-    load = Load(options.model or first_model(api), **options.load)
-    with _progress(ctx, load, options.as_json) as told:
-        result = asyncio.run(run(api.url, options.key, load, done=told))
-    document = {"url": api.url} | result.document()
+    load = Load(options.model or first_model(api), **options.load | _drawn(options.load, trace))
+    ended_by: list[Signals] = []
+
+    async def measure() -> Result:
+        stop = asyncio.Event()
+        with _signals(stop, ended_by), progress(ctx.out, load, quiet=options.as_json) as told:
+            return await run(api.url, options.key, load, done=told, stop=stop)
+
+    document = {"url": api.url} | asyncio.run(measure()).document()
+    nothing = document["requests"] == document["failed"]
     if options.as_json:
         ctx.out.json(document)
-    elif document["requests"] == document["failed"]:
+    elif nothing and not ended_by:
         raise CliError("no request succeeded", details=[f"{n} × {what}" for what, n in document["errors"].items()])
     else:
-        _show(ctx, document)
-    return Exit.FAILED if document["requests"] == document["failed"] else Exit.OK
+        show(ctx.out, document)
+    if ended_by:
+        return 128 + ended_by[0]
+    return Exit.FAILED if nothing else Exit.OK
+
+
+def _trace(options: BenchOptions) -> Trace | None:
+    if options.trace is None:
+        return None
+    from sim.traces import TraceError, load_trace
+
+    if options.load.get("rate") is not None:
+        raise CliError(
+            "--rate and --trace both say when to ask", code=Exit.USAGE, hint="--scale changes a trace's rate."
+        )
+    try:
+        return load_trace(options.trace, limit=options.load.get("requests")).faster(options.scale)
+    except TraceError as error:
+        raise CliError(str(error), code=Exit.USAGE) from None
+
+
+def _drawn(load: Json, trace: Trace | None) -> Json:
+    """Fill in what nobody asked for: an end, and a seed: a second run finds nothing of the first one in a cache."""
+    from secrets import randbelow
+
+    duration_s = load.get("duration_s")
+    if duration_s is None:
+        duration_s = _DURATION_S if trace is None else trace.duration_s
+    seed = load.get("seed")
+    return {"trace": trace, "duration_s": duration_s, "seed": randbelow(10**9) if seed is None else seed}
 
 
 @contextmanager
-def _progress(ctx: Context, load: Load, as_json: bool) -> Iterator[Callable[[Shot], None]]:
-    """On a terminal, a line with the progress."""
-    if as_json or not ctx.out.err.is_terminal:
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
+def _signals(stop: asyncio.Event, ended_by: list[Signals]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run, once; a second one ends the program."""
+    import asyncio
+    from signal import SIGINT, SIGTERM
 
-    columns = (TextColumn("[dim]{task.description}"), BarColumn(_BAR_WIDTH), TextColumn("{task.fields[told]}"))
-    with Progress(*columns, console=ctx.out.err, transient=True) as progress:
-        total = load.requests if load.requests is not None else load.duration_s
-        task = progress.add_task("asking", total=total, told="")
-        began_s, done, failed = time.monotonic(), 0, 0
+    loop = asyncio.get_running_loop()
 
-        def told(shot: Shot) -> None:
-            nonlocal done, failed
-            done, failed = done + 1, failed + (shot.error is not None)
-            far = done if load.requests is not None else time.monotonic() - began_s
-            words = dotted(units.plural(done, "request"), f"[red]{failed} failed[/]" if failed else None)
-            progress.update(task, completed=far, told=words)
+    def end(number: Signals) -> None:
+        ended_by.append(number)
+        stop.set()
+        loop.remove_signal_handler(number)
 
-        yield told
-
-
-def _show(ctx: Context, document: Json) -> None:
-    from rich.markup import escape
-
-    failed = f"[red]{units.count(document['failed'])} failed[/]" if document["failed"] else "none failed"
-    ctx.out.line(
-        dotted(
-            f"[bold]{escape(document['model'])}[/] at {escape(document['url'])}",
-            f"{units.plural(document['requests'], 'request')} in {units.seconds(document['duration_s'])}",
-            failed,
-        )
-    )
-    speed = f"{units.rate(document['requests_per_s'])} requests/s"
-    ctx.out.line(dotted(speed, f"{units.rate(document['output_tokens_per_s'])} tokens/s"))
-    ctx.out.line("")
-    made = Table(("", "p50", "p90", "p99"), right=("p50", "p90", "p99"))
-    for words, name in (("first token", "ttft_s"), ("between tokens", "itl_s"), ("whole answer", "e2e_s")):
-        made.add_row(f"[dim]{words}[/]", *(units.seconds(document[name][q]) for q in ("p50", "p90", "p99")))
-    ctx.out.line(made)
-    ctx.out.line("")
-    ctx.out.line(_shares(document))
-
-
-def _shares(document: Json) -> Table:
-    """The share of each backend in the answers, and of each error."""
-    from rich.markup import escape
-
-    made = Table(("", " ", "requests"), right=("requests",))
-    for colour, counted in (("green", document["regions"]), ("red", document["errors"])):
-        for name, n in counted.items():
-            made.add_row(
-                escape(name), f"[{colour}]{charts.bar(n / document['requests'], _BAR_WIDTH)}[/]", units.count(n)
-            )
-    return made
+    for number in (SIGINT, SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+            loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    finally:
+        for number in (SIGINT, SIGTERM):
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)

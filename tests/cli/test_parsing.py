@@ -63,11 +63,11 @@ def typed(*words: str, env: dict[str, str] | None = None) -> Recorder:
 BENCH = {
     "concurrency": 8,
     "rate": None,
-    "duration_s": 10.0,
+    "duration_s": None,
     "requests": None,
     "prompt_tokens": 200,
     "max_tokens": 64,
-    "seed": 1,
+    "seed": None,
 }
 
 CASES = [

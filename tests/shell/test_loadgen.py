@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sim.loadgen import Load, Shot, _error_of, _moments, quantiles, run
+from sim.loadgen import Load, Shot, _error_of, _moments, histogram, quantiles, run
+from sim.traces import Arrival, Trace
 from tests.support.backends import Call, ScriptedBackend, whole
 
 QUICK = Load("m", prompt_tokens=20, max_tokens=4, concurrency=3, duration_s=60, requests=9)
@@ -98,3 +102,89 @@ def test_moments_come_at_the_rate_that_was_asked_for() -> None:
 )
 def test_the_code_of_an_error(body: bytes, told: str) -> None:
     assert _error_of(400, body) == told
+
+
+async def test_a_run_that_is_stopped_has_what_was_answered_by_then() -> None:
+    stop, answers = asyncio.Event(), iter(range(100))
+
+    async def some(call: Call) -> None:
+        if next(answers) < 4:
+            await call.stream("one", "two")
+        else:
+            stop.set()
+            await asyncio.sleep(60)
+
+    async with ScriptedBackend(some) as b:
+        result = await asyncio.wait_for(run(b.url, None, Load("m", concurrency=2, duration_s=60), stop=stop), 30)
+    document = result.document()
+    assert (document["requests"], document["failed"], document["interrupted"]) == (4, 0, True)
+    assert 1 <= document["unfinished"] <= 2
+
+
+async def test_another_seed_asks_other_things() -> None:
+    asked: list[bytes] = []
+
+    async def listen(call: Call) -> None:
+        asked.append(call.body)
+        await call.stream("x")
+
+    async with ScriptedBackend(listen) as b:
+        for seed in (1, 1, 2):
+            await run(b.url, None, Load("m", concurrency=1, requests=1, duration_s=60, seed=seed))
+    assert asked[0] == asked[1] != asked[2]
+
+
+async def test_a_trace_says_when_and_what_and_which_beginnings_are_shared() -> None:
+    asked: list[tuple[int, list[str]]] = []
+    arrivals = (
+        Arrival(0.0, 30, 5, blocks=(1, 2)),
+        Arrival(0.01, 20, 6, blocks=(1,)),
+        Arrival(0.02, 30, 7, blocks=(1, 3)),
+        Arrival(9.0, 30, 7),
+    )
+
+    async def listen(call: Call) -> None:
+        document = json.loads(call.body)
+        asked.append((document["max_tokens"], document["messages"][0]["content"].split()))
+        await call.stream("x")
+
+    async with ScriptedBackend(listen) as b:
+        load = Load("m", duration_s=1.0, trace=Trace("t", arrivals, block_tokens=10))
+        document = (await run(b.url, None, load)).document()
+    assert document["trace"] == "t"
+    assert document["requests"] == 3, "the fourth comes after the end"
+    asked.sort(key=lambda each: each[0])
+    assert [(most, len(words)) for most, words in asked] == [(5, 30), (6, 20), (7, 30)]
+    one, two, three = (words for _, words in asked)
+    assert one[:10] == two[:10] == three[:10]
+    assert one[10:20] != three[10:20]
+
+
+@given(st.lists(st.floats(1e-4, 900.0), min_size=1, max_size=60))
+def test_a_histogram_counts_each_value_once_in_few_rows(values: list[float]) -> None:
+    rows = histogram(values)
+    edges = [row["le_s"] for row in rows]
+    assert sum(row["requests"] for row in rows) == len(values)
+    assert edges == sorted(set(edges))
+    assert 1 <= len(rows) <= 25
+    assert rows[0]["requests"] > 0
+    assert rows[-1]["requests"] > 0
+    for above, row in zip([0.0, *edges], rows, strict=False):
+        assert row["requests"] == sum(above < value <= row["le_s"] for value in values)
+
+
+def test_a_histogram_has_round_edges() -> None:
+    assert [row["le_s"] for row in histogram([0.1, 0.14, 0.19])] == pytest.approx([0.1 + 0.01 * n for n in range(10)])
+    assert [row["le_s"] for row in histogram([0.001, 0.7])] == [
+        0.001,
+        0.002,
+        0.005,
+        0.01,
+        0.02,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+    ]
+    assert histogram([]) == []
