@@ -211,6 +211,7 @@ class App:
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._scaling.capacity,
             dormants=self._scaling.dormants,
+            degrading=self.lifecycle.demand.degrading,
             explain=explain,
             ready=self.not_ready,
             queued=self._queued,

@@ -117,6 +117,9 @@ def request_id_of(ctx: Context, text: str) -> str:
 def print_decision(ctx: Context, decision: Json) -> None:
     """The outcome in one line, then every candidate, then the change that would let each other backend win."""
     ctx.out.line(headline(decision))
+    if found := decision.get("degraded"):
+        plans = escape(", ".join(found["plans"])) or "none"
+        ctx.out.line(f"[yellow]{escape(found['why'])}[/]  [dim]for plans that allow it: {plans}[/]")
     if decision["candidates"]:
         ctx.out.line("")
         ctx.out.line(DecisionTable(decision, bars=ctx.out.is_tty))

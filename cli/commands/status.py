@@ -82,6 +82,7 @@ def about(status: Json) -> Table:
             ),
             "store": dotted(f"{store['kind']} {state(store['state'])}", rtt, store.get("notice")),
             "config": dotted(escape(router["config_source"]), f"generation {router['config_generation']}"),
+            "overloaded": strained(status.get("strained", ())),
             "asleep": dormant(status.get("dormant", ())),
             "": "\n".join(filter(None, (refused_config(router), pending_config(router)))),
         }
@@ -124,6 +125,19 @@ def pending_config(router: Json) -> str | None:
         return None
     more = f" [dim]· {units.plural(len(waiting) - 1, 'more')}: `router config show`[/]" if len(waiting) > 1 else ""
     return f"[yellow]pending until restart[/]: {escape(waiting[0])}{more}"
+
+
+def strained(models: Sequence[Json]) -> str | None:
+    """The overloaded models for which smaller variants answer."""
+    lines = [
+        dotted(
+            f"[yellow]{escape(model['model'])}[/] later than {units.seconds(model['target_ttft_s'])} everywhere",
+            f"since {units.clock(model['since_s'])}",
+            f"{units.plural(model['requests'], 'request')} answered by {escape(', '.join(model['variants']))}",
+        )
+        for model in models
+    ]
+    return "\n".join(lines) or None
 
 
 def dormant(models: Sequence[Json]) -> str | None:

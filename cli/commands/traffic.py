@@ -367,7 +367,7 @@ def request_facts(record: Json) -> Grid:
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
             "answer": dotted(status_text(record["status"]), error, cut, loop, waits(record), first, _lasted(record)),
-            "why": refused(record),
+            "why": refused(record) or (escape(record["degraded"]) if other and record.get("degraded") else None),
             "tokens": _tokens(record),
             "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),
         }

@@ -108,9 +108,12 @@ def _models(config: Config) -> Iterator[str]:
         for model in [t.model for t in alias.targets] or [alias.name]:
             if served and model not in served:
                 yield f'[models.{alias.name}]: no backend serves "{model}"{did_you_mean(model, served)}'
-        for model in alias.fallbacks:
-            if model not in served and model not in config.models:
-                yield f'[models.{alias.name}] fallbacks: no backend serves "{model}"{did_you_mean(model, served)}'
+        for key, models in (("fallbacks", alias.fallbacks), ("degrade", alias.degrade)):
+            for model in models:
+                if model not in served and (key == "degrade" or model not in config.models):
+                    yield f'[models.{alias.name}] {key}: no backend serves "{model}"{did_you_mean(model, served)}'
+        if alias.degrade and not any(plan.degrade for plan in config.plans.values()):
+            yield f"[models.{alias.name}] degrade: no plan has degrade = true, so nobody gets a smaller variant"
 
 
 def _prices(config: Config) -> Iterator[str]:

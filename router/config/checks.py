@@ -153,6 +153,10 @@ def _check_models(reader: Reader, config: Config) -> None:
                 )
         if alias.name in alias.fallbacks:
             reader.problem((*path, "fallbacks"), "a model cannot be its own fallback")
+        if alias.name in alias.degrade:
+            reader.problem((*path, "degrade"), "a model cannot be its own smaller variant")
+        if alias.degrade and alias.target_ttft_s is None:
+            reader.problem((*path, "degrade"), "needs target_ttft_s: the first token that is too late")
         if alias.wake.url is not None and alias.wake.scale is not None:
             reader.problem((*path, "wake"), "has both url and scale: one of them starts backends")
         if alias.most is not None and alias.most < alias.least:

@@ -99,6 +99,7 @@ class Plan(Limited):
     models: tuple[str, ...] = ()  # that may be asked for, by the names that clients use; none: all
     loop_guard: str = "observe"  # off | observe | stop
     show_cost: bool = False  # to clients, in a header
+    degrade: bool = False  # its requests may get a smaller variant of an overloaded model
     #: False for the plan ``default`` of a file that does not have it
     written: bool = True
 
@@ -157,6 +158,7 @@ class ModelAlias(Limited):
     fallbacks: tuple[str, ...] = ()
     prices: Tariff = ()
     target_ttft_s: float | None = None  # of 95 % of first tokens; None: no number of backends is asked for
+    degrade: tuple[str, ...] = ()  # smaller variants, the preferred one first
     least: int = 1  # backends in each region
     most: int | None = None
     hold_s: float = 60.0  # fewer are asked for when fewer would have been enough for this long

@@ -41,6 +41,14 @@ MODEL_KEYS: tuple[Setting, ...] = (
         above=0,
         high=3600,
     ),
+    Setting(
+        "degrade",
+        "strings",
+        "Smaller variants of this model, the preferred one first. While the first token is predicted later than "
+        "`target_ttft_s` at every backend, new requests of plans with `degrade = true` go to one of them; "
+        "`x-router-model` says so.",
+        problem=each(model_problem),
+    ),
     Setting("min", "integer", "Fewest backends to ask for, in each region.", low=0, high=1000, attr="least"),
     Setting("max", "integer", "Most backends to ask for, in each region.", low=1, high=1000, attr="most"),
     Setting(

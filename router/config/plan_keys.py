@@ -75,6 +75,11 @@ PLANS = Section(
             "Tell clients what a whole answer costs in US dollars, in the header `x-router-cost`. Streams do not have "
             "it: their cost is known at their end.",
         ),
+        Setting(
+            "degrade",
+            "boolean",
+            "Requests may get a smaller variant of their model (`[models.NAME] degrade`) while that is overloaded.",
+        ),
     ),
     named=True,
 )

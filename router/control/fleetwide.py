@@ -6,7 +6,7 @@ in this way changes anything. Where there is no shared store this router answers
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -119,8 +119,19 @@ def status(documents: Sequence[tuple[str, Document]]) -> Document:
     merged = dict(documents[0][1])
     counts = {name: sum(d["traffic"][name] for _, d in documents) for name in ("inflight", "queued")}
     dormant = merged_dormants(d.get("dormant", ()) for _, d in documents)
-    own = {"traffic": merged["traffic"] | counts, "dormant": dormant}
+    strained = merged_strains(d.get("strained", ()) for _, d in documents)
+    own = {"traffic": merged["traffic"] | counts, "dormant": dormant, "strained": strained}
     return merged | own | {"differences": differences(documents)}
+
+
+def merged_strains(views: Iterable[Sequence[Document]]) -> list[Document]:
+    """The overloaded models that any of them sees: since the first one did, with the requests of all."""
+    models: dict[str, Document] = {}
+    for document in (document for view in views for document in view):
+        known = models.setdefault(document["model"], document | {"requests": 0})
+        known |= {"requests": known["requests"] + document["requests"]}
+        known |= {"since_s": min(known["since_s"], document["since_s"])}
+    return list(models.values())
 
 
 def differences(documents: Sequence[tuple[str, Document]]) -> list[str]:

@@ -27,6 +27,7 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
     yield GaugeSample("router_store_up", (), control.store.state == "up")
     yield from _dormant_samples(control)
+    yield from _degrading_samples(control)
     for group in control.capacity.groups():
         yield from _group_samples(group)
     control.chronicle.look()
@@ -59,6 +60,16 @@ def _dormant_samples(control: ControlPlane) -> Iterator[GaugeSample]:
         yield GaugeSample("router_wake_failures_total", labels, failures)
     for model in dormants.fleet.dormant:
         yield GaugeSample("router_wake_failing", (model,), dormants.trouble(model) is not None)
+
+
+def _degrading_samples(control: ControlPlane) -> Iterator[GaugeSample]:
+    """Of models that have smaller variants."""
+    strained = control.degrading.strained(control.now_s())
+    for model, alias in control.reloader.config.models.items():
+        if alias.degrade:
+            yield GaugeSample("router_model_strained", (model,), model in strained)
+    for labels, requests in control.degrading.counts.items():
+        yield GaugeSample("router_degraded_requests_total", labels, requests)
 
 
 def _group_samples(group: Group) -> Iterator[GaugeSample]:

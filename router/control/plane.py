@@ -16,6 +16,7 @@ from router.control.notices import Notices
 from router.control.registrations import Registrations
 from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
+from router.core.degrading import Degrading
 from router.core.fleet import Fleet
 from router.discovery.sources import Sources
 from router.observe.observer import Observer
@@ -41,6 +42,7 @@ class ControlPlane:
     notices: Notices
     capacity: CensusTaker
     dormants: Dormants
+    degrading: Degrading
     chronicle: Chronicle
     bookkeeper: Bookkeeper
     sources: Sources

@@ -55,7 +55,25 @@ def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:
         "backends": {"total": len(backends), "usable": len(usable), "names": [b.name for b in backends]}
         | {"asleep": len(asleep)},
         "dormant": control.dormants.document(),
+        "strained": strained(control),
     }
+
+
+def strained(control: ControlPlane) -> list[dict[str, Any]]:
+    """The models that are overloaded everywhere, and the smaller variants that answer for them."""
+    now_s, models = control.now_s(), control.reloader.config.models
+    counts = control.degrading.counts
+    return [
+        {
+            "model": model,
+            "variants": list(models[model].degrade),
+            "since_s": clock.wall_s() - now_s + since_s,
+            "target_ttft_s": models[model].target_ttft_s,
+            "requests": sum(n for (of, _), n in counts.items() if of == model),
+        }
+        for model, since_s in control.degrading.strained(now_s).items()
+        if model in models
+    ]
 
 
 def traffic(window: Window) -> dict[str, Any]:

@@ -28,6 +28,7 @@ losses          what could not be served without some backends
 policy          how candidates are ranked, one file for each policy
 cost            the terms of a quote, in seconds
 refusal         whether to wait, else what is missing
+degrading       whether a request gets a smaller variant of an overloaded model
 dormancy        models of which nothing need run: what rests, where one is woken, why it cannot be
 explain         why a decision was made
 elsewhere       the fleet as seen from another region

@@ -257,6 +257,15 @@ class Params:
     limit_backoff_ratio: float = 0.8
     #: a backend's own Retry-After is obeyed up to this
     retry_after_max_s: float = 30.0
+    #: a model is strained no more when first tokens have been predicted within this part of its target for so long; for
+    #: twice as long, and so on up to a limit, when it was strained again soon after
+    degrade_back_ratio: float = 0.7
+    degrade_hold_s: float = 10.0
+    degrade_hold_max_s: float = 160.0
+    #: how much each prompt counts in the usual length of prompts
+    degrade_usual_weight: float = 0.05
+    #: a conversation stays with its model where a backend knows this part of the prompt
+    degrade_known_ratio: float = 0.5
     #: requests that one begins with that has just woken; it gets one more with each first token
     wake_places: int = 8
     #: a request that finds everything full waits at most this long

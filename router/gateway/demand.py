@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from router import clock
+from router.config import ModelAlias
 from router.core.backend import Backend
+from router.core.degrading import Degrading, Variant
 from router.core.fleet import Fleet
 from router.core.tokens import TokenEstimator, guessed
 from router.core.types import Priority, Request, Rng
@@ -30,6 +33,7 @@ class Demand:
         self._keepers = keepers
         self._tokens = tokens
         self._rng = rng
+        self.degrading = Degrading(fleet)
 
     def understand(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Turn the ask into the core's words and note it in the record. Raises RouterError (invalid_request,
@@ -39,6 +43,8 @@ class Demand:
             raise RouterError("invalid_request", "x-router-policy is not allowed here or names no policy.")
         settings = self._force.settings
         x.models = self.models_of(ask, x.keeper) if x.keeper else settings.aliases.route(ask.model, self._rng)
+        if plan.degrade and x.keeper is None:
+            self._degrade(x, key, ask)
         if settings.groups.any:
             x.company = settings.groups.company(key.tenant, ask.model, x.models[0])
         need = self.need_of(key, ask, record.request_id, x.arrival_s, x.company)
@@ -52,6 +58,23 @@ class Demand:
         if plan.models and not plan.permits(ask.model) and (ask.kept is None or ask.kept.param is not None):
             raise not_in_plan(plan, ask.model)
         return need
+
+    def _degrade(self, x: Exchange, key: Key, ask: Ask) -> None:
+        """A smaller variant comes first while the model is overloaded, then the model itself."""
+        alias = self._force.settings.aliases.get(ask.model)
+        if alias is None or not alias.degrade or ask.envelope.counting:
+            return
+        need = self.need_of(key, ask, x.record.request_id, x.arrival_s)
+        found = self.smaller(need, alias, clock.monotonic_s())
+        if found is not None:
+            x.models = (found.model, *x.models)
+            x.record.degraded = str(found)
+
+    def smaller(self, need: Request, alias: ModelAlias, now_s: float, *, dry_run: bool = False) -> Variant | None:
+        """The smaller variant that answers for the model, if any does."""
+        if alias.target_ttft_s is None:
+            return None
+        return self.degrading.choose(need, alias.name, alias.degrade, alias.target_ttft_s, now_s, dry_run=dry_run)
 
     async def follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Understand a request that only one backend can serve: it continues or asks about what that one keeps. Raises

@@ -49,6 +49,14 @@ class Explainer:
             raise RouterError("invalid_request", f"There is no region {place!r}.", param="from")
         now_s = clock.monotonic_s()
         fleet = life.fleet if place is None else fleet_seen_from(life.fleet, place, now_s)
-        course = Course(fleet, policy, need, settings.aliases.route(ask.model, self._rng))
+        models = settings.aliases.route(ask.model, self._rng)
+        alias, degraded = settings.aliases.get(ask.model), None
+        if alias is not None and alias.degrade:
+            found = life.demand.smaller(need, alias, now_s, dry_run=True)
+            plans = sorted(name for name, plan in settings.config.plans.items() if plan.degrade)
+            degraded = None if found is None else {"model": found.model, "why": str(found), "plans": plans}
+            if found is not None and "default" in plans:
+                models = (found.model, *models)
+        course = Course(fleet, policy, need, models)
         decision = course.next(now_s, self._rng, dry_run=True)
-        return {"decision": {"model": need.model, "policy": policy.name, **explain(decision)}}
+        return {"decision": {"model": need.model, "policy": policy.name, "degraded": degraded, **explain(decision)}}

@@ -107,6 +107,7 @@ class Record(Value, eq=False):
     repetition_bytes: int | None = None  # the length of the piece
     repetition_tokens: int | None = None  # of the answer, when it was noticed
     client_region: str | None = None  # where the client says it is
+    degraded: str | None = None  # why a smaller variant was chosen: see core.degrading
     held_s: float = 0.0  # of ``wait_s``: while nothing of its model ran
     admitted_s: float | None = None  # until it was read, its key known, and its cost reserved
     first_byte_s: float | None = None  # until the client was sent the head of an answer of a backend
@@ -152,20 +153,30 @@ def _bounded(value: Any, limit: int = TEXT_MAX) -> Any:
 def decision_document(record: Record) -> dict[str, Any]:
     """The last decision that was made for the record's request. ``candidates`` is empty when they are not kept."""
     chosen = record.backend
-    return {
-        "policy": record.policy,
-        "backend": chosen,
-        "candidates": [
-            {
-                "backend": candidate.backend,
-                "cost_s": candidate.cost_s,
-                "terms": dict(candidate.terms),
-                "struck": candidate.struck.value if candidate.struck is not None else None,
-                "chosen": candidate.backend == chosen,
-            }
-            for candidate in record.candidates
-        ],
-    } | (_refused(record) if record.refusal is not None else {})
+    return (
+        {
+            "policy": record.policy,
+            "backend": chosen,
+            "candidates": [
+                {
+                    "backend": candidate.backend,
+                    "cost_s": candidate.cost_s,
+                    "terms": dict(candidate.terms),
+                    "struck": candidate.struck.value if candidate.struck is not None else None,
+                    "chosen": candidate.backend == chosen,
+                }
+                for candidate in record.candidates
+            ],
+        }
+        | (_refused(record) if record.refusal is not None else {})
+        | _degraded(record)
+    )
+
+
+def _degraded(record: Record) -> dict[str, Any]:
+    if record.degraded is None or record.served_model == record.model:
+        return {}
+    return {"degraded": {"model": record.served_model, "why": _bounded(record.degraded), "plans": [record.plan]}}
 
 
 def _refused(record: Record) -> dict[str, Any]:

@@ -316,6 +316,18 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec("router_wake_failing", "gauge", ("model",), "1 while a model of which nothing runs cannot be woken."),
     MetricSpec(
+        "router_degraded_requests_total",
+        "counter",
+        ("model", "variant"),
+        "Requests that were given a smaller variant because the model was overloaded.",
+    ),
+    MetricSpec(
+        "router_model_strained",
+        "gauge",
+        ("model",),
+        "1 while first tokens of a model are predicted after its target everywhere, and its smaller variants are used.",
+    ),
+    MetricSpec(
         "router_events_total",
         "counter",
         ("kind",),
@@ -404,6 +416,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_ttft_predicted_seconds": max,
     "router_backend_standing": max,
     "router_wake_failing": max,
+    "router_model_strained": max,
     "router_store_up": min,
     "router_config_generation": max,
     "router_workers": add,

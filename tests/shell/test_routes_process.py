@@ -14,7 +14,7 @@ async def test_status(admin: Admin) -> None:
     admin.control.telemetry.request_done(record())
     admin.control.telemetry.request_done(record(1, status=503, error="no_backend", cause="refused", attempts=[]))
     status = await admin.get("/admin/v1/status")
-    assert set(status) == {"router", "store", "traffic", "regions", "backends", "differences", "fleet"}
+    assert {"router", "store", "traffic", "regions", "backends", "differences", "fleet", "dormant"} <= set(status)
     router = status["router"]
     assert (router["name"], router["region"], router["version"], router["policy"]) == (
         "edge",

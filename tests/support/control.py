@@ -31,6 +31,7 @@ from router.control.reload import ConfigReloader
 from router.control.shared_faults import SharedFaults
 from router.control.sleepers import Sleepers
 from router.core.decisions import Candidate
+from router.core.degrading import Degrading
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.discovery.sources import Sources
@@ -167,6 +168,7 @@ async def administering(
         notices=Notices(fleet, store),
         capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
         dormants=_dormants(fleet, store, reloader),
+        degrading=Degrading(fleet),
         chronicle=chronicle,
         bookkeeper=Bookkeeper(store, telemetry, history, lambda: reloader.config),
         sources=sources,

@@ -8,6 +8,7 @@ from typing import Any
 
 from router.control.dormants import merged as merged_dormants
 from router.control.filters import SUMMARY_ORDERS, oldest_first
+from router.control.fleetwide import merged_strains
 from router.control.region_views import region_summary
 from router.core.health import State
 from router.core.traits import Continues
@@ -41,6 +42,7 @@ def status(answers: Sequence[Document]) -> Document:
         "fleet": first["fleet"],
         "differences": [],
         "dormant": merged_dormants(a.get("dormant", ()) for a in answers),
+        "strained": merged_strains(a.get("strained", ()) for a in answers),
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
         "backends": max((a["backends"] for a in answers), key=lambda b: b["usable"]),
     }
