@@ -130,7 +130,8 @@ def _meaning(parameter: Any) -> str:
 
 
 def _first_line(command: Any) -> str:
-    return inspect.cleandoc(command.help or "").partition(". ")[0].rstrip(".")
+    """One sentence on one line: it stands in a table."""
+    return " ".join((command.help or "").split()).partition(". ")[0].rstrip(".")
 
 
 def _table(heads: tuple[str, str], rows: list[tuple[str, str]]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -29,6 +30,40 @@ class CliError(Exception):
         super().__init__(message)
 
 
+#: names of the admin API -> the flags that people typed
+_FLAGS = {
+    "since_s": "--since",
+    "window_s": "--window",
+    "for_s": "--for",
+    "in_s": "--in",
+    "slower_than_s": "--slower-than",
+    "limit": "--limit",
+    "past": "--limit",
+    "overlap": "--overlap",
+    "overlap_s": "--overlap",
+}
+_RANGE = re.compile(r"a number from ([\d.e+]*\d) to ([\d.e+]*\d)")
+
+
+def in_flags(message: str, param: object) -> str:
+    """A message of the admin API in the words of the command line: ``since_s`` is what ``--since`` sends."""
+    flag = _FLAGS.get(str(param))
+    if flag is None or not message.startswith(str(param)):
+        return message
+    told = flag + message.removeprefix(str(param))
+    if not str(param).endswith("_s"):
+        return told
+    return _RANGE.sub(lambda m: f"from {_span(float(m[1]))} to {_span(float(m[2]))}", told)
+
+
+def _span(seconds: float) -> str:
+    """As it is typed: ``60s``, ``15m``, ``24h``, ``7d``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0 and (unit != "d" or seconds > 2 * length):
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 class StatusError(CliError):
     """The router answered with an HTTP error. ``error`` is OpenAI's error object, or empty."""
 
@@ -40,6 +75,6 @@ class StatusError(CliError):
         self.retry_after_s = retry_after_s
         problems = error.get("problems")
         details = [str(p) for p in problems] if isinstance(problems, list) else []
-        text = str(error.get("message") or f"HTTP {status}")
+        text = in_flags(str(error.get("message") or f"HTTP {status}"), error.get("param"))
         code = Exit.USAGE if status in (400, 401, 403, 422) else Exit.FAILED  # what was asked for is wrong
         super().__init__(text, code=code, hint=hint, details=details)

@@ -90,7 +90,7 @@ def source_story(backend: Json) -> str | None:
     facts = [f"{name} {escape(value)}" for name, value in source["facts"].items()]
     lease = source["lease_s"]
     return dotted(
-        f"{_SAYS[source['says']]}, says {source['kind']} {source['name']}",
+        f"{_SAYS[source['says']]}, says {' '.join(dict.fromkeys((source['kind'], source['name'])))}",
         f"heard {units.ago(source['heard_s'])}" if source["heard_s"] is not None else None,
         f"on the roll since {units.age(source['since_s'])}" if source["since_s"] is not None else None,
         f"lease ends in {units.seconds(lease)}" if lease is not None else None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from router import __version__, clock
 from router.config import AutoscalingSection, Config, part_of
 from router.control.admin import start_admin
+from router.control.attendance import Attendance
 from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.chronicle import Chronicle
@@ -139,6 +140,7 @@ class App:
             news=self.fleet.take_prefix_news,
             learned=self.fleet.observe_prefix,
         )
+        self._attendance = Attendance(self.store, lambda: self._exchange.card)
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
         self._exchange.answer(partial(respond, self._control, ANSWERED))
@@ -208,6 +210,7 @@ class App:
             sources=self._sources,
             registrations=self._registrations,
             exchange=self._exchange,
+            attendance=self._attendance,
             faults=SharedFaults(self._chaos, self.store, lambda: self.reloader.config.router.chaos),
             capacity=self._scaling.capacity,
             dormants=self._scaling.dormants,
@@ -349,6 +352,8 @@ class App:
         stack.push_async_callback(self._registrations.stop)
         await self._exchange.start()
         stack.push_async_callback(self._exchange.stop)
+        await self._attendance.start()
+        stack.push_async_callback(self._attendance.stop)
         await self._scaling.start()
         stack.push_async_callback(self._scaling.stop)
         await self._start_control(config)
@@ -397,7 +402,11 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shut_down)
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
         config = self.reloader.config
         _log.info("%s", greeting(config))
         self._manager.ready(greeting(config))

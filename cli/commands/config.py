@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from cli import units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.errors import CliError, Exit
 from cli.problems import located, taken_apart
+
+if TYPE_CHECKING:
+    from router.config import Config
 
 Json = dict[str, Any]
 
@@ -194,6 +197,8 @@ def run_check(ctx: Context, options: CheckOptions) -> Exit:
         raise config_file.missing(options.path)
     try:
         config = load(options.path, secrets=options.secrets)
+        if options.secrets:
+            _check_operators(config)
     except ConfigError as error:
         if not options.as_json:
             raise config_file.refused(error) from error
@@ -210,6 +215,16 @@ def run_check(ctx: Context, options: CheckOptions) -> Exit:
     for warning in noted:
         ctx.out.warn(warning)
     return Exit.USAGE if noted and options.strict else Exit.OK
+
+
+def _check_operators(config: Config) -> None:
+    """Raises ConfigError if the file of operators is there and wrong: the router would not start."""
+    from router.control.operators import file_problem
+    from router.errors import ConfigError
+
+    path = config.auth.operators
+    if path is not None and (problem := file_problem(path)) is not None:
+        raise ConfigError(config.source, [f"{config.source}: [auth] operators: {problem}"])
 
 
 def run_show(ctx: Context, options: ShowOptions) -> None:

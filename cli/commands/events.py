@@ -147,9 +147,9 @@ def print_history(ctx: Context, **about: str) -> None:
     try:
         events = ctx.admin.get(_PATH, limit=10, **about)["data"]
     except StatusError as error:
-        if error.status != 404:
+        if error.status not in (400, 404):
             raise
-        events = []  # a router before this version
+        events = []  # a router before this version, or only another router has it
     if events:
         ctx.out.line("")
         ctx.out.line(events_table(events))

@@ -25,7 +25,8 @@ class ListOptions:
 def list_(
     ctx: typer.Context, as_json: AsJson = False, admin_url: AdminUrl = None, admin_token: AdminToken = None
 ) -> None:
-    """Every router: version, region, the hash of its configuration, age, and how late its word is."""
+    """Every router: version, region, the hash of its configuration, age, and how late its word is. One that died is
+    listed for an hour."""
     context(ctx, admin_url, admin_token).run(run_list, ListOptions(as_json))
 
 
@@ -57,6 +58,8 @@ def run_list(ctx: Context, options: ListOptions) -> None:
 
 
 def _state(router: Json) -> str:
+    if (since_s := router.get("gone_since_s")) is not None:
+        return state("down", text=f"gone since {units.clock(since_s)}")
     if not router["answers"]:
         return state("down", text="no answer")
     return state("ok", text="ready") if router["ready"] else state("down", text="not ready")

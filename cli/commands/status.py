@@ -174,7 +174,7 @@ def traffic_facts(traffic: Json) -> list[str]:
 
 def ttft_facts(traffic: Json) -> list[str]:
     if traffic["ttft_s_p50"] is None:
-        return ["[dim]none yet[/]"]
+        return ["[dim]no stream has begun lately[/]"]
     return [f"p50 {units.seconds(traffic['ttft_s_p50'])}", f"p99 {units.seconds(traffic['ttft_s_p99'])}"]
 
 

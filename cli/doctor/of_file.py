@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.doctor.symptoms import FAIL, WARN, Symptom, good
 from router.config import Config, load, parse, warnings
 from router.config.redis_url import has_password
+from router.control.operators import file_problem
 from router.errors import ConfigError
 
 _AREA = "file"
@@ -22,6 +23,9 @@ def read(path: str, env: Mapping[str, str]) -> tuple[Config | None, list[Symptom
         return None, [Symptom(_AREA, path, FAIL, "there is no such file", advice)]
     try:
         config = load(path, env=env)
+        operators = config.auth.operators
+        if operators is not None and (problem := file_problem(operators)) is not None:
+            raise ConfigError(path, [f"{path}: [auth] operators: {problem}"])
     except ConfigError as error:
         advice = "`router config check` lists all of it; a router that runs keeps the configuration it has."
         found = [Symptom(_AREA, path, FAIL, problem, advice) for problem in error.problems]

@@ -12,6 +12,8 @@ from router.config.model import Config, Source
 from router.config.names import file_problem, host_problem, name_problem, port_problem
 from router.config.reader import Reader
 from router.config.schema import BACKEND_KEYS, SHARED_KEYS
+from router.config.selectors import SelectorError
+from router.config.selectors import parse as parse_selector
 from router.config.setting import Setting
 from router.config.suggest import did_you_mean
 
@@ -93,6 +95,15 @@ _TAKEN = frozenset({"file", "registered"})
 _SELECTOR = re.compile(r"[A-Za-z0-9._/=!,() -]{1,1000}")
 
 
+def _selector_problem(text: str) -> str | None:
+    """Also one that selects everything: then pods of others would get prompts."""
+    try:
+        parse_selector(text)
+    except SelectorError as error:
+        return f'must be a label selector such as "app=llm": {error}'
+    return None if text.strip(" ,") else "selects every pod of the namespace: name the labels of the Service"
+
+
 def foreign_keys(kind: str) -> frozenset[str]:
     """The keys that only sources of other kinds have."""
     return (_NAMES | _CLUSTER) - KEYS[kind]
@@ -136,6 +147,8 @@ def _check_kind(reader: Reader, path: tuple[str, int], source: Source, table: Ma
             reader.problem(path, "selector is missing: the labels of the Service whose pods are the backends")
         elif not _SELECTOR.fullmatch(source.selector):
             reader.problem((*path, "selector"), 'must be a label selector such as "app=llm"')
+        elif (problem := _selector_problem(source.selector)) is not None:
+            reader.problem((*path, "selector"), problem)
         return
     if "host" not in table:
         reader.problem(path, "host is missing")

@@ -21,6 +21,7 @@ source_views    sources of backends as JSON, and what they say of each
 gpu_views       the GPUs of backends: how busy, what idle ones cost, starved or saturated
 gauges          values that are read when metrics are scraped
 fleetwide       what all routers that share the store know together
+attendance      routers that have died
 chronicle       writes the history, and shares it with the other routers
 operators       tokens with a name and a role
 callers         who has asked, and what is noted of it
@@ -38,7 +39,6 @@ autoscalers     the listeners of autoscalers, which have no admin token
 keda            the external scaler of KEDA, over gRPC
 keda_messages   its messages as bytes
 external_metrics  the same as documents of Kubernetes
-selectors       label selectors of Kubernetes
 dormants        models of which nothing need run: how each is, and the locks that let one router act for all
 waking          when they are woken
 lulling         when they are put to sleep

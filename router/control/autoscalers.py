@@ -17,9 +17,9 @@ from aiohttp import web
 from router import clock
 from router.config import AutoscalingSection, split_address
 from router.config.certificates import load_chain
+from router.config.selectors import SelectorError
 from router.control import external_metrics as kubernetes
 from router.control.replies import reply
-from router.control.selectors import SelectorError
 from router.errors import ConfigError
 
 _log = logging.getLogger("router.control")

@@ -19,6 +19,8 @@ ECHO_HEADER = "X-Router-Echo"
 #: Under these keys of a request, the name of its token and the role.
 NAME: web.RequestKey[str] = web.RequestKey("name", str)
 ROLE: web.RequestKey[str] = web.RequestKey("role", str)
+#: The name of the token, from the process in front of a worker.
+_KNOWN_HEADER = "X-Router-Operator-Known"
 _NAMELESS = "somebody on this machine"
 _NAME_MAX = 100
 
@@ -26,6 +28,12 @@ _NAME_MAX = 100
 def who_of(request: web.Request) -> str:
     """The name of the token, or, where there is none, what the caller calls himself."""
     return request.get(NAME) or claimed(request.headers) or _NAMELESS
+
+
+def by_of(request: web.Request, own_word: str, default: str) -> str:
+    """In whose name something is done: that of the token, which a worker has from the process in front of it. The
+    caller's own word counts where no token is needed."""
+    return request.get(NAME) or clean(request.headers.get(_KNOWN_HEADER, ""), _NAME_MAX) or own_word or default
 
 
 def claimed(headers: Mapping[str, str]) -> str:
@@ -43,4 +51,5 @@ def is_echo(request: web.Request) -> bool:
 
 def passed_on(request: web.Request) -> dict[str, Any]:
     """The headers that tell another process who asked, and in which format."""
-    return {OPERATOR_HEADER: who_of(request), "Accept": request.headers.get("Accept", "*/*")}
+    named = {_KNOWN_HEADER: request[NAME]} if NAME in request else {}
+    return {OPERATOR_HEADER: who_of(request), "Accept": request.headers.get("Accept", "*/*")} | named

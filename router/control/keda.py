@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 
+from router.config.selectors import label_value
 from router.control import keda_messages as messages
 from router.control.keda_messages import MessageError, ScaledObject
-from router.control.selectors import label_value
 
 SERVICE = "externalscaler.ExternalScaler"
 METRIC = "router_backends_needed"

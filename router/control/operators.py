@@ -173,6 +173,21 @@ def operators_of(config: Config) -> Operators:
     return Operators(secret(auth.admin_token_env) if auth.admin_token_env else None, auth.operators)
 
 
+def file_problem(path: str) -> str | None:
+    """Why a router would not start with this file of operators, or None. Makes none."""
+    folder = Path(path).absolute().parent
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        _checked(tomllib.loads(Path(path).read_text("utf-8")), ())
+    except FileNotFoundError:
+        if not folder.is_dir():
+            return f"{path} cannot be made: there is no folder {folder}"
+        return None if os.access(folder, os.W_OK | os.X_OK) else f"{path} cannot be made: {folder} may not be written to"
+    except (OSError, ValueError) as error:
+        return _told(Path(path), error)
+    return f"{path}: others can read it (mode {mode:04o}): chmod 600 {path}" if mode & 0o077 else None
+
+
 def _checked(document: dict[str, Any], taken: Iterable[bytes]) -> tuple[dict[str, dict[str, Any]], list[Operator]]:
     """The entries of a file and what they mean. Raises ValueError with the first problem."""
     entries = document.pop("operators", {})

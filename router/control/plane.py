@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.control.attendance import Attendance
 from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker
@@ -48,6 +49,7 @@ class ControlPlane:
     sources: Sources
     registrations: Registrations
     exchange: FleetExchange
+    attendance: Attendance
     explain: Callable[[dict[str, Any]], Awaitable[dict[str, Any]] | dict[str, Any]]
     ready: Callable[[], str | None]
     queued: Callable[[], Mapping[str, int]]

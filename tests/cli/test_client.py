@@ -246,3 +246,19 @@ def test_a_first_token_may_be_long_in_coming() -> None:
         with remote.stream("/v1/chat/completions", {}) as reply:
             assert (reply.status, reply.body) == (200, {})
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "told"),
+    [
+        ("since_s must be a number from 60 to 86400.", "since_s", "--since must be from 1m to 24h."),
+        ("for_s must be a number from 1 to 604800.", "for_s", "--for must be from 1s to 7d."),
+        ("window_s must be a number from 1 to 900.", "window_s", "--window must be from 1s to 15m."),
+        ("limit must be a number from 1 to 5000.", "limit", "--limit must be a number from 1 to 5000."),
+        ("in_s says in how many seconds it goes away.", "in_s", "--in says in how many seconds it goes away."),
+        ("The model is not known.", "model", "The model is not known."),
+        ("HTTP 500", None, "HTTP 500"),
+    ],
+)
+def test_errors_name_the_flag_that_was_typed(message: str, param: str | None, told: str) -> None:
+    assert StatusError(400, {"message": message, "param": param}).message == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from cli.commands.operators import (
 )
 from cli.errors import StatusError
 from tests.cli.conftest import Play
+from tests.support.cli import router
 
 PATH = "/admin/v1/operators"
 
@@ -50,3 +52,18 @@ def test_removing_somebody_unknown_says_where_to_look(play: Play) -> None:
     with pytest.raises(StatusError) as caught:
         run_remove(play.context, NameOptions("bob", as_json=False))
     assert caught.value.hint == "`router operators list` shows who there is."
+
+
+def test_a_router_that_cannot_read_its_operators_says_so_and_leaves_nothing_open(tmp_path: Path) -> None:
+    operators = tmp_path / "operators.toml"
+    operators.write_text("[operators.a]\nrole = 'boss'\ntoken = '0123456789abcdef'\n")
+    operators.chmod(0o600)
+    (tmp_path / "regions.toml").write_text(
+        f'[router]\nlisten = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n[auth]\noperators = "{operators}"\n'
+        '[[regions]]\nname = "us"\n[[regions.backends]]\nname = "a"\nurl = "http://127.0.0.1:1"\n'
+    )
+    done = router("serve", cwd=tmp_path)
+    assert done.code == 1
+    assert "role is one of" in done.err
+    assert "Unclosed" not in done.err
+    assert "Traceback" not in done.err

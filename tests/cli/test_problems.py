@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.commands import config
-from cli.errors import Exit
+from cli.errors import CliError, Exit
 from cli.problems import located, taken_apart
 from router.config import EXAMPLE, parse, warnings
 from router.errors import ConfigError
@@ -88,3 +89,28 @@ def test_strict_fails_for_warnings_and_tells_their_place(play: Play, tmp_path: P
     assert f"{file}:" in play.err.replace("\n", "")
     strict = config.CheckOptions(str(file), False, as_json=False, strict=True)
     assert config.run_check(play.context, strict) is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: (path.write_text(""), path.chmod(0o644)), "chmod 600"),
+        (lambda path: (path.write_text("[operators.a]\nrole = 'boss'\n"), path.chmod(0o600)), "role is one of"),
+    ],
+)
+def test_a_file_of_operators_that_a_router_would_not_start_with(
+    make: Callable[[Path], object], problem: str, play: Play, tmp_path: Path
+) -> None:
+    path = tmp_path / "operators.toml"
+    file = tmp_path / "r.toml"
+    file.write_text(ODD.replace("cheapest", "ttft") + f'[auth]\noperators = "{path}"\n')
+    assert config.run_check(play.context, config.CheckOptions(str(file), True, False)) is Exit.OK, "it will be made"
+    make(path)
+    with pytest.raises(CliError) as caught:
+        config.run_check(play.context, config.CheckOptions(str(file), True, False))
+    assert problem in "".join(caught.value.details)
+    file.write_text(file.read_text().replace(str(path), f"{tmp_path}/nowhere/o.toml"))
+    with pytest.raises(CliError) as caught:
+        config.run_check(play.context, config.CheckOptions(str(file), True, False))
+    assert "there is no folder" in "".join(caught.value.details)

@@ -63,7 +63,16 @@ def _ask_both(east: Site, west: Site) -> None:
                 until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 2, "they know each other")
                 until(lambda: len(two.ask_admin(f"{V1}/routers")["data"]) == 2, "both ways")
                 _check(one, two)
-            until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 1, "one that stops is gone")
+                two.process.kill()
+                until(lambda: gone(one, "edge-2") is not None, "one that died is named")
+                assert time.time() - 60 < (gone(one, "edge-2") or 0) <= time.time()
+
+
+def gone(asked: RouterProcess, name: str) -> float | None:
+    """Since when a router is gone."""
+    lines = {line["name"]: line for line in asked.ask_admin(f"{V1}/routers")["data"]}
+    found: float | None = lines.get(name, {}).get("gone_since_s")
+    return found
 
 
 def _has(asked: RouterProcess, *requests: str) -> bool:
@@ -78,6 +87,10 @@ def _check(one: RouterProcess, two: RouterProcess) -> None:
         assert {r["request_id"]: r["router"] for r in found} == {first: "edge-1", second: "edge-2"}
         assert asked.ask_admin(f"{V1}/requests/{first}")["router"] == "edge-1"
         assert asked.ask_admin(f"{V1}/requests/{second}")["router"] == "edge-2"
+        for request_id, backend in ((first, None), (second, "us/a")):
+            explained = asked.ask_admin(f"{V1}/explain", {"request_id": request_id})
+            assert explained["request"]["request_id"] == request_id
+            assert backend in (None, explained["request"]["backend"])
         assert asked.ask_admin(f"{V1}/stats?window_s=900")["requests"] == 2
         (only,) = asked.ask_admin(f"{V1}/requests?router=edge-2")["data"]
         assert only["request_id"] == second

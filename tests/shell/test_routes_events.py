@@ -149,3 +149,14 @@ async def test_metrics_count_events_and_changes_of_state(admin: Admin) -> None:
     assert 'router_backend_transitions_total{region="us-east",backend="us-east/a",state="ejected"} 1' in page
     assert 'router_events_total{kind="drain"} 1' in page
     assert 'router_events_total{kind="operator"} 1' in page
+
+
+async def test_a_region_or_a_backend_that_nobody_knows_is_an_error_that_suggests(admin: Admin) -> None:
+    for query, words in (("region=us-eat", 'did you mean "us-east"'), ("backend=us-east/c", "There are: eu-west/a")):
+        for path in ("events", "events/tail"):
+            refused = await admin.get(f"/admin/v1/{path}?{query}", 400)
+            assert words in refused["error"]["message"]
+    admin.control.chronicle.history.note("health", "old/x", before="healthy", after="ejected")
+    assert (await admin.get("/admin/v1/events?region=us-east"))["data"] == []
+    (kept,) = (await admin.get("/admin/v1/events?backend=old/x"))["data"]
+    assert kept["subject"] == "old/x", "the history has names that are gone"

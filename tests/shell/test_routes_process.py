@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from router import clock
+from router.control.routes.process import _one_each
 from router.core.types import LoadSample
 from tests.support.control import Admin, record
 
@@ -109,3 +113,19 @@ async def test_usage_of_a_day_by_what_one_likes(admin: Admin) -> None:
     for query, text in (("by=kye", 'did you mean "key"'), ("sort=price", "Sort by one of"), ("since_s=1", "since_s")):
         wrong = await admin.get(f"/admin/v1/usage?{query}", 400)
         assert text in wrong["error"]["message"]
+
+
+async def test_a_router_that_died_is_listed_since_when(admin: Admin) -> None:
+    word = {"name": "edge-9", "region": "eu", "version": "0.1.0", "config_hash": "abc", "at_s": time.time() - 60}
+    await admin.control.store.set_runtime("router:edge-9", json.dumps(word))
+    here, gone = (await admin.get("/admin/v1/routers"))["data"]
+    assert (here["name"], here["answers"], here["gone_since_s"]) == ("edge", True, None)
+    assert (gone["name"], gone["answers"], gone["gone_since_s"]) == ("edge-9", False, pytest.approx(word["at_s"]))
+    assert (gone["region"], gone["config_hash"]) == ("eu", "abc")
+
+
+def test_the_workers_of_a_router_are_one_line() -> None:
+    line = {"name": "edge-2", "inflight": 2, "ready": False, "not_ready": "starting"}
+    other = {"name": "edge-2", "inflight": 3, "ready": True, "not_ready": None}
+    mine = {"name": "edge-1", "inflight": 1, "ready": True, "not_ready": None}
+    assert _one_each([mine, line, other]) == [mine, {"name": "edge-2", "inflight": 5, "ready": True, "not_ready": None}]

@@ -16,6 +16,7 @@ import aiohttp
 from router import clock
 from router.config import Config, load
 from router.control.admin import start_admin
+from router.control.attendance import Attendance
 from router.control.bookkeeper import Bookkeeper
 from router.control.burn_ins import BurnIns
 from router.control.capacity import CensusTaker, goals_of
@@ -173,6 +174,7 @@ async def administering(
         bookkeeper=Bookkeeper(store, telemetry, history, lambda: reloader.config),
         sources=sources,
         registrations=Registrations(fleet, store, sources, router=config.router.name),
+        attendance=Attendance(store, lambda: {"name": config.router.name}),
         exchange=FleetExchange(store, dict, lambda _: None, monotonic_s=clock.monotonic_s, params=fleet.params),
         explain=partial(_explain, fleet),
         ready=lambda: admin.not_ready,

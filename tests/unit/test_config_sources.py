@@ -114,3 +114,18 @@ def test_editors_know_the_tables() -> None:
     assert table["required"] == ["name", "kind", "region"]
     assert table["properties"]["port"]["type"] == ["string", "integer"]
     assert table["properties"]["grace"]["default"] == Source("x", "dns", read(DNS).regions[0].spec).grace
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("app in vllm", "unable to parse"),
+        ("app=a=b", "unable to parse"),
+        ("app in (vllm", "unable to parse"),
+        (" , ", "selects every pod"),
+    ],
+)
+def test_a_selector_that_kubernetes_would_refuse_or_that_selects_everything(selector: str, expected: str) -> None:
+    (problem,) = problems(PODS | {"selector": f'"{selector}"'})
+    assert expected in problem
+    assert "selector" in problem

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.control.selectors import SelectorError, label_value, parse
+from router.config.selectors import SelectorError, label_value, parse
 
 LABELS = {"region": "us-east", "model": "meta/llama 3"}
 

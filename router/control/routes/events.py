@@ -17,11 +17,13 @@ from router.errors import RouterError
 from router.telemetry.history import KINDS, Occurrence, document
 
 EVENTS_MAX = 5000
+#: Most names that an error lists.
+_NAMED_MAX = 12
 _KEEPALIVE_S = 15.0
 
 
 async def list_events(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    match = event_filter(request)
+    match = event_filter(request, control)
     limit = int(number(request, "limit", 100, low=1, high=EVENTS_MAX))
     control.chronicle.look()
     return listing([document(o) for o in control.chronicle.history.list(match, limit=limit)])
@@ -29,7 +31,7 @@ async def list_events(request: web.Request, control: ControlPlane) -> web.Stream
 
 async def tail_events(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     history = control.chronicle.history
-    match, past = event_filter(request), int(number(request, "past", 0, low=0, high=EVENTS_MAX))
+    match, past = event_filter(request, control), int(number(request, "past", 0, low=0, high=EVENTS_MAX))
     try:
         subscription = history.subscribe(match)
     except RuntimeError as exc:
@@ -58,7 +60,8 @@ def _event(occurrence: Occurrence) -> bytes:
     return b"event: event\ndata: %b\n\n" % orjson.dumps(document(occurrence))
 
 
-def event_filter(request: web.Request) -> Callable[[Occurrence], bool]:
+def event_filter(request: web.Request, control: ControlPlane) -> Callable[[Occurrence], bool]:
+    """Raises RouterError for a kind, a region or a backend that neither the fleet nor the history knows."""
     query = request.query
     kinds = frozenset(filter(None, query.get("kind", "").split(",")))
     region, backend, router = (query.get(name) for name in ("region", "backend", "router"))
@@ -66,6 +69,11 @@ def event_filter(request: web.Request) -> Callable[[Occurrence], bool]:
     for kind in sorted(kinds - KINDS.keys()):
         text = f"There is no kind {kind!r}{did_you_mean(kind, KINDS) or '.'} The kinds are {', '.join(KINDS)}."
         raise RouterError("invalid_request", text, param="kind")
+
+    if region is not None:
+        _check("region", region, {r.spec.name for r in control.reloader.config.regions}, control, lambda o: o.region)
+    if backend is not None:
+        _check("backend", backend, set(control.fleet.backends), control, lambda o: o.subject)
 
     def match(o: Occurrence) -> bool:
         return (
@@ -77,6 +85,18 @@ def event_filter(request: web.Request) -> Callable[[Occurrence], bool]:
         )
 
     return match
+
+
+def _check(
+    param: str, name: str, known: set[str], control: ControlPlane, of: Callable[[Occurrence], str | None]
+) -> None:
+    """The history has names of others, and of what is gone."""
+    history = control.chronicle.history
+    if name in known or history.list(lambda o: of(o) == name, limit=1):
+        return
+    hint = did_you_mean(name, known) or "."
+    listed = ", ".join(sorted(known)[:_NAMED_MAX]) or "none"
+    raise RouterError("invalid_request", f'There is no {param} "{name}"{hint} There are: {listed}.', param=param)
 
 
 _FILTERS = (

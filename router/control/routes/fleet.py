@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from router.control import fleetwide, views
-from router.control.callers import NAME, noting, who_of
+from router.control.callers import by_of, noting, who_of
 from router.control.inputs import document_of, number_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
@@ -241,7 +241,7 @@ async def _drain(request: web.Request, control: ControlPlane, view: _View, name:
     for_s = None
     if document.get("for_s") is not None:
         for_s = number_in(document, "for_s", 0.0, low=1, high=DRAIN_S_MAX)
-    by, reason = request.get(NAME) or text_of(document, "by") or who_of(request), text_of(document, "reason")
+    by, reason = by_of(request, text_of(document, "by"), who_of(request)), text_of(document, "reason")
     everywhere = await control.drains.set(name, True, by=by, reason=reason, for_s=for_s)
     if not before["draining"] or reason or for_s is not None:
         told = [reason, "" if for_s is None else f"for {for_s:g} s"]
@@ -267,7 +267,7 @@ async def _give_notice(request: web.Request, control: ControlPlane, view: _View,
     if document.get("in_s") is None:
         raise RouterError("invalid_request", "in_s says in how many seconds it goes away.", param="in_s")
     in_s = number_in(document, "in_s", 0.0, low=0, high=NOTICE_S_MAX)
-    by = text_of(document, "by") or f"an operator of {control.reloader.config.router.name}"
+    by = by_of(request, text_of(document, "by"), f"an operator of {control.reloader.config.router.name}")
     everywhere = await control.notices.give(name, in_s, by)
     told = f"it goes away in {in_s:g} s, says {by}"
     noting(request, control)("notice", name, before=before["state"], after="leaving", why=told)

@@ -89,17 +89,20 @@ async def usage(request: web.Request, control: ControlPlane) -> web.StreamRespon
 
 
 async def list_routers(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    """Every router that shares the store, also those that do not answer."""
+    """Every router that shares the store, also those that do not answer, and those that died within the last hour."""
     me = control.reloader.config.router.name
     heard = await fleetwide.ask(control, request, "status")
     documents = [(me, views.status(control, await control.store.ping())), *heard.documents()]
     lines = [_router(document, 0.0, here=number == 0) for number, (_, document) in enumerate(documents)]
+    lines = _one_each(lines)
     answering = {name for name, _ in documents}
     ages = {peer.name: peer.age_s for peer in control.exchange.known()}
     for line in lines[1:]:
         line["lag_s"] = ages.get(line["name"])
-    silent = [p for p in control.exchange.known() if p.name not in answering]
-    lines += [_silent(peer.card) | {"lag_s": peer.age_s} for peer in silent]
+    silent = {p.name: p for p in control.exchange.known() if p.name not in answering}
+    lines += [_silent(peer.card) | {"lag_s": peer.age_s} for peer in silent.values()]
+    gone = await control.attendance.gone({*answering, *silent})
+    lines += [_silent(card) | {"lag_s": None, "gone_since_s": card["at_s"]} for card in gone]
     return reply({"data": lines, "differences": fleetwide.differences(documents), "fleet": heard.about(me)})
 
 
@@ -109,13 +112,26 @@ _OF_ROUTER = ("name", "region", "version", "config_hash", "config_generation", "
 
 def _router(document: dict[str, Any], lag_s: float | None, *, here: bool) -> dict[str, Any]:
     line = {name: document["router"][name] for name in _OF_ROUTER} | {"this": here, "answers": True, "lag_s": lag_s}
+    line["gone_since_s"] = None
     inflight, store = document["traffic"]["inflight"], document["store"]["state"]
     return line | {"inflight": inflight, "store": store, "backends": document["backends"]}
 
 
+def _one_each(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The workers of a router are one: their requests in flight are added, and it is ready if one of them is."""
+    routers: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        known = routers.setdefault(line["name"], line)
+        if known is not line:
+            known["inflight"] += line["inflight"]
+            if line["ready"] and not known["ready"]:
+                known |= {"ready": True, "not_ready": None}
+    return list(routers.values())
+
+
 def _silent(card: dict[str, Any]) -> dict[str, Any]:
     line = {name: card.get(name) for name in (*_OF_ROUTER, "inflight", "store", "backends")}
-    return line | {"this": False, "answers": False}
+    return line | {"this": False, "answers": False, "gone_since_s": None}
 
 
 ROUTER = Param("router", "string", "Only this router, by its name; `.` is the one that is asked. Without: all.")

@@ -58,14 +58,19 @@ async def list_in_flight(request: web.Request, control: ControlPlane) -> web.Str
 
 
 async def show_request(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    me, request_id = control.reloader.config.router.name, request.match_info["request_id"]
+    return reply(await _shown(request, control, request.match_info["request_id"]))
+
+
+async def _shown(request: web.Request, control: ControlPlane, request_id: str) -> dict[str, Any]:
+    """A request that this router or another one has had. Raises RouterError if none that answers knows it."""
+    me = control.reloader.config.router.name
     record = control.telemetry.journal.find(request_id)
     if record is not None and request.query.get("router") in (None, fleetwide.THIS, me):
-        return reply(views.request(record) | {"router": me})
-    heard = await fleetwide.ask(control, request, "showRequest")
+        return views.request(record) | {"router": me}
+    heard = await fleetwide.ask(control, request, "showRequest", {":request_id": request_id})
     for _, document in heard.documents():
-        return reply(document)
-    return reply(views.request(_find_record(control, request_id)))
+        return dict(document)
+    return views.request(_find_record(control, request_id))
 
 
 async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -98,9 +103,8 @@ async def explain(request: web.Request, control: ControlPlane) -> web.StreamResp
     document = await document_of(request, _EXPLAIN)
     what = _what_if(document)
     if "request_id" in document:
-        record = _find_record(control, text_of(document, "request_id", required=True))
-        shown = views.request(record)
-        answer = {"request_id": record.request_id, "decision": shown.pop("decision"), "request": shown}
+        shown = await _shown(request, control, text_of(document, "request_id", required=True))
+        answer = {"request_id": shown["request_id"], "decision": shown.pop("decision"), "request": shown}
         return reply(answer | _decided_again(answer["decision"], what, control))
     text_of(document, "model", required=True)
     if isinstance(document.get("residency"), list):
