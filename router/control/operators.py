@@ -182,7 +182,9 @@ def file_problem(path: str) -> str | None:
     except FileNotFoundError:
         if not folder.is_dir():
             return f"{path} cannot be made: there is no folder {folder}"
-        return None if os.access(folder, os.W_OK | os.X_OK) else f"{path} cannot be made: {folder} may not be written to"
+        return (
+            None if os.access(folder, os.W_OK | os.X_OK) else f"{path} cannot be made: {folder} may not be written to"
+        )
     except (OSError, ValueError) as error:
         return _told(Path(path), error)
     return f"{path}: others can read it (mode {mode:04o}): chmod 600 {path}" if mode & 0o077 else None
