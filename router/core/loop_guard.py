@@ -4,13 +4,15 @@ Only what is exact counts: the end of the text is three or more copies of one pi
 window. Counting, tables, records and code repeat their form and not their bytes. A piece that is made of a few
 characters (zeros, dashes, blanks, the ``A`` of base64) may be meant, so it has to go on for twice as long.
 
-Text is taken as it stands in JSON, and looked at each time that half a kilobyte has come. The last 32 bytes are
+Text is taken for what it means, in UTF-8, however it is escaped in JSON: a robot that is written ``\\ud83e\\udd16`` is
+one character, as it is for others. It is looked at each time that half a kilobyte has come. The last 32 bytes are
 searched for before the end. Their distance is the length of the piece, if the text is the same that much farther back.
 All of it is done by searching, slicing and comparing bytes, in C: some microseconds for a hundred tokens.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from typing import Any
@@ -35,6 +37,13 @@ _STEP_OF_EVENTS = 32 * STEP_BYTES
 
 _TEXT = rb'([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _SAID = re.compile(rb'"(?:content|text|reasoning_content|reasoning)"[ \t]*:[ \t]*"' + _TEXT)
+#: A text in escapes may be this much longer than in UTF-8.
+_ESCAPES_LONGER = 3
+#: Where an escape or a plain character begins, in a text that was cut anywhere.
+_BOUNDARY = re.compile(rb'[^\\](?=\\)|(?=[^\\"/bfnrtuA-Fa-f0-9])')
+#: The first half of a pair at the end, whose other half is to come.
+_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+_scan = json.JSONDecoder(strict=False).decode
 #: How many bytes of the end are searched for, and how often. A piece with a repetition inside deceives a short
 #: search.
 _NEEDLES = ((32, 4), (512, 8))
@@ -42,7 +51,7 @@ _NEEDLES = ((32, 4), (512, 8))
 
 class LoopGuard(Value, eq=False):
     """Follows one answer, however many backends it comes from. Holds ``KEPT_BYTES`` and a little more at most, and
-    nothing of a text that a transcript keeps.
+    nothing of a text that a transcript keeps and that has no escapes.
 
     period_bytes   how long the piece is that the text repeats; 0: it does not
     sample         an event from then, for the shape of those that the router must write itself
@@ -53,6 +62,7 @@ class LoopGuard(Value, eq=False):
     _text: bytes = b""
     _parts: list[bytes] = field(default_factory=list)  # that have come since
     _fresh: int = 0  # bytes of them; of events, where a transcript keeps the text
+    _at: int = 0  # how much of the text of the transcript was taken
     _behind: re.Pattern[bytes] | None = None  # finds the texts in events
 
     def add(self, events: bytes, transcript: Transcript | None = None) -> None:
@@ -61,19 +71,41 @@ class LoopGuard(Value, eq=False):
             self._fresh += len(events)
             if self._fresh < _STEP_OF_EVENTS:
                 return
-            text = transcript.latest(KEPT_BYTES)
+            text = self._end_of(transcript)
         else:
             said = self._said(events)
             self._parts.append(said)
             self._fresh += len(said)
             if self._fresh < STEP_BYTES:
                 return
-            self._text = text = b"".join([self._text, *self._parts])[-KEPT_BYTES:]
-            self._parts.clear()
+            text = self._take(b"".join(self._parts))
         self._fresh = 0
         self.period_bytes = period_of(text)
         if self.period_bytes:
             self.sample = _sample(events)
+
+    def _end_of(self, transcript: Transcript) -> bytes:
+        """The end of a text that a transcript has. Only one with escapes is kept here, too."""
+        if self._at:
+            new = transcript.size - self._at
+            inside = b"".join([*self._parts, transcript.latest(new) if new > 0 else b""])
+        else:
+            inside = transcript.latest(KEPT_BYTES)
+            if b"\\" not in inside:
+                return inside
+            inside = transcript.latest(_ESCAPES_LONGER * KEPT_BYTES)
+            begin = _BOUNDARY.search(inside) if transcript.size > len(inside) else None
+            inside = inside if begin is None else inside[begin.end() :]
+        self._at = transcript.size
+        return self._take(inside)
+
+    def _take(self, inside: bytes) -> bytes:
+        """Add what has come. Returns the end of the text."""
+        half = _HALF.search(inside, max(0, len(inside) - 6))
+        cut = len(inside) if half is None else half.start()
+        self._text = (self._text + _meant(inside[:cut]))[-KEPT_BYTES:]
+        self._parts = [] if half is None else [inside[cut:]]
+        return self._text
 
     def _said(self, events: bytes) -> bytes:
         said = b"".join(self._behind.findall(events)) if self._behind is not None else b""
@@ -83,6 +115,16 @@ class LoopGuard(Value, eq=False):
         last = next((match for match in reversed(matches) if match[1]), None)
         self._behind = _texts_behind(events[last.start() : last.start(1)]) if last is not None else None
         return b"".join([match[1] for match in matches])
+
+
+def _meant(inside: bytes) -> bytes:
+    """The text that stands between two quotes of JSON."""
+    if b"\\" not in inside:
+        return inside
+    try:
+        return str(_scan(f'"{inside.decode(errors="replace")}"')).encode(errors="surrogatepass")
+    except ValueError:
+        return inside
 
 
 @lru_cache(maxsize=64)

@@ -137,6 +137,11 @@ class Transcript:
             self.odd = self.odd or "half_character"
         return text or ""
 
+    @property
+    def size(self) -> int:
+        """How long the text is as it stands in JSON."""
+        return self._size
+
     def latest(self, most: int) -> bytes:
         """The end of the text as it stands in JSON, of at most this length."""
         found: list[bytes] = []

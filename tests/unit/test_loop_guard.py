@@ -23,7 +23,7 @@ from router.core.loop_guard import (
     LoopGuard,
     period_of,
 )
-from router.core.transcript import escaped
+from router.core.transcript import Transcript, escaped
 from tests.support.effort import examples
 from tests.tidy.tree import ROOT
 
@@ -82,15 +82,61 @@ LOOPS = {
 @pytest.mark.parametrize("batch", [1, 32])
 def test_a_loop_is_noticed_soon_after_its_third_copy_and_its_window(piece: str, batch: int) -> None:
     prefix = "Here is the answer, which begins well enough.\n\n"
-    inside = escaped(piece)
-    window = WINDOW_BYTES if len(set(inside)) >= VARIED else WINDOW_PLAIN_BYTES
-    due = max(COPIES * len(inside), window) + 3 * STEP_BYTES
-    copies = -(-due // len(inside)) + 40
+    size = len(piece.encode())
+    window = WINDOW_BYTES if len(set(piece.encode())) >= VARIED else WINDOW_PLAIN_BYTES
+    due = max(COPIES * size, window) + 3 * STEP_BYTES
+    copies = -(-due // size) + 40
     found = noticed(prefix + piece * copies, batch=batch)
     assert found is not None
     period, after = found
-    assert len(inside) % period == 0 or period % len(inside) == 0
-    assert after <= len(prefix) + due * len(piece) / len(inside) + batch * CHUNK_BYTES
+    assert size % period == 0 or period % size == 0
+    assert after <= len(prefix) + due * len(piece) / size + batch * CHUNK_BYTES
+
+
+#: The second halves of characters, line breaks, quotes and backslashes, in every spelling that servers have.
+CHARACTERS = st.text(st.sampled_from('a é─"\\/\n\t\u00e9你🤖😀'), min_size=1, max_size=60)
+
+
+def told(text: str, ascii_only: bool, size: int, kept: bool) -> int:
+    """The length of the piece that is noticed; ``kept``: a transcript has the text."""
+    guard, transcript, batch = LoopGuard(), Transcript("vllm") if kept else None, list[bytes]()
+    halves = text.encode("utf-16-le", "surrogatepass")  # a server may part a character
+    for at in range(0, len(halves), 2 * size):
+        piece = halves[at : at + 2 * size].decode("utf-16-le", "surrogatepass") if ascii_only else ""
+        piece = piece or text[at // 2 : at // 2 + size]
+        inside = json.dumps(piece, ensure_ascii=ascii_only).encode()[1:-1]
+        batch.append(b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n' % inside)
+        if len(batch) == 32:
+            events = b"".join(batch)
+            batch.clear()
+            if transcript is not None:
+                transcript.add(events)
+            guard.add(events, transcript)
+    return guard.period_bytes
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("text", ["🤖" * 700, "─" * 1000, "déjà vu, été. " * 150, "\n" * 3500, '"\t' * 1700])
+def test_an_escape_is_one_character_and_stops_nothing_sooner(text: str, kept: bool) -> None:
+    """Escapes are up to six times as long as UTF-8, and mean the same."""
+    assert not told(text, False, 4, kept)
+    assert not told(text, True, 4, kept)
+
+
+@examples(0.3)
+@given(CHARACTERS, st.integers(1, 7), st.booleans(), st.booleans())
+def test_a_loop_is_noticed_in_every_spelling(piece: str, size: int, ascii_only: bool, kept: bool) -> None:
+    text = "Well. " + piece * (3 * WINDOW_PLAIN_BYTES // len(piece.encode()) + 3 * len(piece))
+    text += piece * (32 * size // len(piece) + 1) * 60 if kept else ""
+    found = told(text, ascii_only, size, kept)
+    assert found
+    assert found % len(piece.encode()) == 0 or len(piece.encode()) % found == 0
+
+
+def test_a_long_loop_is_noticed_in_escapes_too() -> None:
+    piece = "".join(chr(0x4E00 + n * n * 7 % 5000) for n in range(800))
+    for kept in (False, True):
+        assert told(piece * 12, True, 2, kept) == told(piece * 12, False, 2, kept) == len(piece.encode())
 
 
 @pytest.mark.parametrize("member", ["content", "text", "reasoning_content", "reasoning"])
