@@ -31,7 +31,7 @@ REGIONS = (
     Column("tok/s", right=True, leaves=7, largest=True),
     Column("rtt", right=True, leaves=4, largest=True),
     Column("kv cache", leaves=3, largest=True),
-    Column("first token p50", trend=True, leaves=1),
+    Column("p50 trend", trend=True, leaves=1),
     Column("why", text=True, leaves=2),
 )
 

@@ -165,7 +165,7 @@ def widths(sheet: Sheet) -> list[int]:
     found = []
     for i, column in enumerate(sheet.columns):
         if column.trend:
-            found.append(8)
+            found.append(12)
             continue
         widest = max((parsed(row.cells[i].markup).cell_len for row in sheet.rows), default=0)
         found.append(max(widest, len(column.name) + 1) if widest else 0)
