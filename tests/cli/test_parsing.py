@@ -32,6 +32,7 @@ from cli.commands import (
     serve,
     sim,
     sources,
+    spending,
     status,
     top,
     traffic,
@@ -164,6 +165,8 @@ CASES = [
     ("keys revoke me", "run_revoke", keys.KeyOptions("me", as_json=False)),
     ("quota show", "run_show", quota.ShowOptions(None, as_json=False)),
     ("quota reset me", "run_reset", quota.ResetOptions("me", as_json=False)),
+    ("quota top --day -n 5", "run_top", spending.TopOptions(None, day=True, of=None, limit=5, as_json=False)),
+    ("quota export --month 2026-11", "run_export", spending.ExportOptions("2026-11", "tenant,model", as_json=False)),
     (
         "chaos start us-east --cut-after 3 --for 5m",
         "run_start",
