@@ -272,7 +272,7 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
 
 def test_chaos(site: Site) -> None:
     assert "no faults are active" in site("chaos", "list").out
-    begun = site.ask("chaos", "start", "eu-central", "--refuse", "--for", "5m")["data"]
+    begun = site.ask("chaos", "start", "eu-central", "--refuse", "--for", "5m", "--force")["data"]
     assert [(e["target"], e["fault"], e["backends"]) for e in begun] == [
         ("eu-central", "refuse", ["eu-central/a", "eu-central/b"])
     ]
