@@ -33,7 +33,7 @@ _log = logging.getLogger("router.telemetry")
 #: The longest that a request which has ended waits for its batch.
 _BATCH_S = 1.0
 #: Requests that are encoded in one go: about a millisecond.
-_AT_ONCE = 16
+_AT_ONCE = 4
 _TIMEOUT_S = 10.0
 _RETRIES_S = 60.0
 _PAUSE_S, _PAUSE_S_MAX = 1.0, 15.0
