@@ -34,7 +34,7 @@ commands/      one file per command group: parse the flags, run, print
 doctor/        the checks of ``router doctor``
 demo/          the parts of ``router demo``
 
-Start-up is part of the promise (``router --help`` under 300 ms): a module of this package imports
-nothing heavier than typer at its top; rich's tables, tomlkit, the router and the simulator are
-imported inside the functions that use them.
+Start-up is part of the promise (``router --help`` under 300 ms): a start imports one module of ``commands``, and a
+module of this package imports nothing heavier than typer at its top. Rich's tables, tomlkit, the router and the
+simulator are imported inside the functions that use them.
 """

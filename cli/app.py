@@ -6,41 +6,12 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
-from cli.commands import (
-    bench,
-    burn_in,
-    capacity,
-    chaos,
-    chat,
-    config,
-    config_apply,
-    demo,
-    doctor,
-    drain,
-    events,
-    explain,
-    keys,
-    operators,
-    plan,
-    policies,
-    quota,
-    regions,
-    replay,
-    routers,
-    serve,
-    sim,
-    sources,
-    status,
-    top,
-    traffic,
-)
-from cli.commands import (
-    ctx as contexts,
-)
 from cli.context import AdminToken, AdminUrl, Context, ContextName, context
 from cli.help import Program
 
@@ -68,8 +39,50 @@ def _root(
     context(ctx, admin_url, admin_token, name)
 
 
-def build() -> typer.Typer:
-    """The whole program. Every command is named here once."""
+class Entry(NamedTuple):
+    """A command of the program. ``help`` is its line in the list of all."""
+
+    heading: str
+    help: str
+
+
+#: Every command, in the order of the list. Its module in ``cli.commands`` has its name, and in it a ``command``, or a
+#: ``group`` of several.
+COMMANDS = {
+    "demo": Entry("Run", "Three regions, a router and a few streamed prompts."),
+    "serve": Entry("Run", "Run the router."),
+    "chat": Entry("Run", "Stream an answer and see its route; or a conversation."),
+    "status": Entry("Look", "The router and its fleet at a glance."),
+    "top": Entry("Look", "The fleet and its traffic, live."),
+    "explain": Entry("Look", "Why a request went where it went."),
+    "capacity": Entry("Look", "Backends there are, needed and idle, per model and region."),
+    "events": Entry("Look", "What changed, when, why and by whom."),
+    "doctor": Entry("Look", "Check everything a router needs, and say what to do."),
+    "traffic": Entry("Look", "Recent and live requests."),
+    "routers": Entry("Look", "The routers that share the store."),
+    "regions": Entry("Operate", "Regions and their backends, running and in the file."),
+    "keys": Entry("Operate", "API keys: who may use the router."),
+    "quota": Entry("Operate", "Limits of keys, tenants and models; who spends what."),
+    "operators": Entry("Operate", "Who may operate the router: names, roles, tokens."),
+    "config": Entry("Operate", "regions.toml, and what the router runs."),
+    "ctx": Entry("Operate", "Contexts: routers by name, and the one commands ask."),
+    "replay": Entry("Try out", "Play recorded requests on another fleet or policy."),
+    "plan": Entry("Try out", "How many backends a target takes, and what they cost."),
+    "bench": Entry("Try out", "Load on any OpenAI endpoint, with percentiles."),
+    "chaos": Entry("Try out", "Make attempts fail on purpose, for a while."),
+    "policies": Entry("Try out", "How a backend can be chosen."),
+    "sim": Entry("Try out", "Simulated engines: OpenAI's API, real HTTP, no GPU."),
+}
+#: group -> (command, module, function) of those commands that have a file of their own
+FURTHER = {
+    "regions": (("drain", "drain", "command"), ("burn-in", "burn_in", "command"), ("sources", "sources", "command")),
+    "config": (("apply", "config_apply", "apply"), ("rollback", "config_apply", "rollback")),
+}
+
+
+def build(only: str | None = None) -> typer.Typer:
+    """The whole program. With ``only`` just this command works, and the others are there by name and help alone: most
+    of a start is the import of commands that nobody called."""
     app = typer.Typer(
         name="router",
         no_args_is_help=True,
@@ -79,35 +92,38 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    app.command("demo", rich_help_panel="Run")(demo.command)
-    app.command("serve", rich_help_panel="Run")(serve.command)
-    app.command("chat", rich_help_panel="Run")(chat.command)
-    app.command("status", rich_help_panel="Look")(status.command)
-    app.command("top", rich_help_panel="Look")(top.command)
-    app.command("explain", rich_help_panel="Look")(explain.command)
-    app.command("capacity", rich_help_panel="Look")(capacity.command)
-    app.command("events", rich_help_panel="Look")(events.command)
-    app.command("doctor", rich_help_panel="Look")(doctor.command)
-    app.add_typer(traffic.group, name="traffic", rich_help_panel="Look")
-    app.add_typer(routers.group, name="routers", rich_help_panel="Look")
-    app.add_typer(regions.group, name="regions", rich_help_panel="Operate")
-    regions.group.command("drain")(drain.command)
-    regions.group.command("burn-in")(burn_in.command)
-    regions.group.command("sources")(sources.command)
-    app.add_typer(keys.group, name="keys", rich_help_panel="Operate")
-    app.add_typer(quota.group, name="quota", rich_help_panel="Operate")
-    app.add_typer(operators.group, name="operators", rich_help_panel="Operate")
-    config.group.command("apply")(config_apply.apply)
-    config.group.command("rollback")(config_apply.rollback)
-    app.add_typer(config.group, name="config", rich_help_panel="Operate")
-    app.add_typer(contexts.group, name="ctx", rich_help_panel="Operate")
-    app.add_typer(chaos.group, name="chaos", rich_help_panel="Try out")
-    app.add_typer(policies.group, name="policies", rich_help_panel="Try out")
-    app.add_typer(sim.group, name="sim", rich_help_panel="Try out")
-    app.command("replay", rich_help_panel="Try out")(replay.command)
-    app.command("plan", rich_help_panel="Try out")(plan.command)
-    app.command("bench", rich_help_panel="Try out")(bench.command)
+    for name, entry in COMMANDS.items():
+        if only in (None, name):
+            _add(app, name, entry)
+        else:
+            app.command(name, short_help=entry.help, rich_help_panel=entry.heading)(_named)
     return app
+
+
+def _add(app: typer.Typer, name: str, entry: Entry) -> None:
+    module = import_module(f"cli.commands.{name}")
+    group = getattr(module, "group", None)
+    if group is None:
+        app.command(name, short_help=entry.help, rich_help_panel=entry.heading)(module.command)
+        return
+    for word, other, function in FURTHER.get(name, ()):
+        group.command(word)(getattr(import_module(f"cli.commands.{other}"), function))
+    app.add_typer(group, name=name, short_help=entry.help, rich_help_panel=entry.heading)
+
+
+def _named() -> None:
+    raise AssertionError("only the list of commands has this one")
+
+
+def called(words: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """The command that these words of a command line call; "" for the list of all. None: that is not certain."""
+    if any(name.endswith("_COMPLETE") for name in env):
+        return None
+    for i, word in enumerate(words):
+        if word in COMMANDS:
+            # Behind an option it may be the option's value.
+            return word if i == 0 or not words[i - 1].startswith("-") else None
+    return "" if set(words) <= {"-h", "--help", "--version"} else None
 
 
 def main() -> None:
@@ -121,7 +137,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         try:
-            build()()
+            build(called(sys.argv[1:], os.environ))()
         finally:
             sys.stdout.flush()
     except OSError as error:

@@ -14,6 +14,9 @@ from typer.main import get_command
 
 from cli.context import ContextName, context
 
+#: In the order of the help.
+HEADINGS = ("Run", "Look", "Operate", "Try out")
+
 
 class Program(TyperGroup):
     """The program's commands stand under the headings they were registered with (``rich_help_panel``).
@@ -32,7 +35,7 @@ class Program(TyperGroup):
         return list(self.commands)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
         widest = max(map(len, self.commands), default=0)
         for name, command in self.commands.items():
             heading = getattr(command, "rich_help_panel", None)
@@ -41,8 +44,9 @@ class Program(TyperGroup):
                 (name.ljust(widest), text)
             )
         for heading, rows in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 
 def _inside(group: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.app import COMMANDS, FURTHER
 from tests.tidy.tree import CODE, ROOT, markdown, name, python, text, tree
 
 DEBTS = tomllib.loads((ROOT / "tests" / "tidy" / "debts.toml").read_text())
@@ -89,6 +90,8 @@ def test_nothing_is_used_by_tests_alone() -> None:
                 continue
             for module in said:
                 users[module].add(path.relative_to(ROOT).parts[0])
+    for command in (*COMMANDS, *(module for more in FURTHER.values() for _, module, _ in more)):
+        users[f"cli.commands.{command}"].add("cli")  # loaded by the name in the table
     alone = [
         name(path)
         for path in python("router", "cli", "sim", "bench")
