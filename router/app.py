@@ -144,11 +144,15 @@ class App:
         self.reloader = self._new_reloader(config)
         self._control = self._control_plane(Explainer(self.lifecycle, rng))
         self._exchange.answer(partial(respond, self._control, ANSWERED))
+        self._write_history()
+        self.telemetry.metrics.add_source(self._gauges)
+        self._configure(config)
+
+    def _write_history(self) -> None:
+        """Those who change something tell the history of it."""
         tellers = (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader)
         for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
             teller.note = self._chronicle.history.note
-        self.telemetry.metrics.add_source(self._gauges)
-        self._configure(config)
 
     def _new_sources(self, config: Config, worker: int | None) -> Sources:
         workers = config.router.workers

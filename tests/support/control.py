@@ -132,6 +132,12 @@ def _dormants(fleet: Fleet, store: Store, reloader: ConfigReloader) -> Dormants:
     return Dormants(fleet, store, sleepers, lambda: reloader.config, lambda model: (), now_s=clock.monotonic_s)
 
 
+def _write_history(history: History, control: ControlPlane, muster: Muster, reloader: ConfigReloader) -> None:
+    tellers = (control.drains, control.notices, control.burn_ins, control.faults)
+    for teller in (*tellers, control.registrations, muster, reloader):
+        teller.note = history.note
+
+
 @asynccontextmanager
 async def administering(
     path: Path, token: str | None = None, *, operators: Operators | None = None
@@ -184,9 +190,7 @@ async def administering(
         started_s=clock.monotonic_s(),
         version="1.2.3",
     )
-    tellers = (control.drains, control.notices, control.burn_ins, control.faults)
-    for teller in (*tellers, control.registrations, muster, reloader):
-        teller.note = history.note
+    _write_history(history, control, muster, reloader)
     await store.start()
     await observer.start()
     await sources.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,24 +59,6 @@ def test_nothing_is_left_for_later() -> None:
         if marker.search(line)
     ]
     assert not found, "\n".join(found)
-
-
-def test_every_module_is_used() -> None:
-    """A module that nobody imports is dead, or waits for its first use. Programs are named where they are run."""
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    imported = {entry.partition(":")[0] for entry in scripts.values()}
-    for path in python(*CODE):
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Import):
-                imported.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module)
-                imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                imported.add(node.value)  # run with python, or loaded by name
-    own = (p for p in python("router", "cli", "sim", "bench") if p.stem not in ("__init__", "__main__"))
-    unused = [name(path) for path in own if not {module(path), path.name} & imported]
-    assert not unused, "\n".join(unused)
 
 
 def test_unit_tests_have_no_world() -> None:
