@@ -37,7 +37,7 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- end -}}
 {{- $_ := set $group "autoscaling" (mergeOverwrite (deepCopy $values.autoscaling) (.own.autoscaling | default dict)) -}}
 {{- $most := $group.autoscaling.enabled | ternary $group.autoscaling.max $group.replicas -}}
-{{- include "meridian.group.check" (dict "group" $group "most" $most "all" (len $values.routers)) -}}
+{{- include "meridian.group.check" (dict "root" .root "group" $group "most" $most "all" (len $values.routers)) -}}
 {{- $group | toJson -}}
 {{- end -}}
 
@@ -47,6 +47,11 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- $alone := or (not $redis) (eq $redis "embedded") -}}
 {{- if and $alone (eq (dig "auth" "mode" "keys" .group.config) "keys") (or (gt (int .most) 1) (gt (int .all) 1)) -}}
 {{- fail "config.store.redis: several routers need a store that they share, or keys made at one of them are unknown to the others; name one, or set replicas to 1" -}}
+{{- end -}}
+{{- with .root.Values.externalMetrics -}}
+{{- if and .enabled (not (and .secret .caBundle)) -}}
+{{- fail "externalMetrics: the API server asks over TLS and checks the certificate, so it needs secret and caBundle" -}}
+{{- end -}}
 {{- end -}}
 {{- if not (dig "auth" "admin_token_env" "" .group.config) -}}
 {{- fail "config.auth.admin_token_env: other machines reach the admin address of a pod, so it needs a token" -}}
@@ -74,6 +79,14 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- if $values.tls.clientCa }}{{ $_ := set $router "tls_client_ca" "/etc/router-tls/ca.crt" }}{{ end -}}
 {{- end -}}
 {{- $_ := set $config "router" $router -}}
+{{- if $values.externalMetrics.enabled -}}
+{{- $scaling := deepCopy ($config.autoscaling | default dict) -}}
+{{- $_ := set $scaling "listen" (printf "%s:%d" $values.listenAddress (int $values.externalMetrics.port)) -}}
+{{- range $key, $file := dict "tls_cert" "tls.crt" "tls_key" "tls.key" "tls_client_ca" "ca.crt" -}}
+{{- $_ := set $scaling $key (printf "/etc/router-metrics-tls/%s" $file) -}}
+{{- end -}}
+{{- $_ := set $config "autoscaling" $scaling -}}
+{{- end -}}
 {{- $config | toJson -}}
 {{- end -}}
 

@@ -56,6 +56,9 @@ containers:
     ports:
       - {name: clients, containerPort: {{ $values.ports.clients }}, protocol: TCP}
       - {name: admin, containerPort: {{ $values.ports.admin }}, protocol: TCP}
+      {{- if $values.externalMetrics.enabled }}
+      - {name: metrics, containerPort: {{ $values.externalMetrics.port }}, protocol: TCP}
+      {{- end }}
     # It has read its configuration, asked its store and its backends, and listens to clients.
     startupProbe:
       tcpSocket: {port: clients}
@@ -86,6 +89,9 @@ containers:
       {{- if $values.tls.secret }}
       - {name: tls, mountPath: /etc/router-tls, readOnly: true}
       {{- end }}
+      {{- if $values.externalMetrics.enabled }}
+      - {name: metrics-tls, mountPath: /etc/router-metrics-tls, readOnly: true}
+      {{- end }}
       {{- range $values.mounts }}
       - {name: {{ printf "mount-%s" .name }}, mountPath: {{ .path }}, readOnly: true}
       {{- end }}
@@ -99,6 +105,10 @@ volumes:
   {{- with $values.tls.secret }}
   - name: tls
     secret: {secretName: {{ . }}, defaultMode: 0440}
+  {{- end }}
+  {{- if $values.externalMetrics.enabled }}
+  - name: metrics-tls
+    secret: {secretName: {{ $values.externalMetrics.secret }}, defaultMode: 0440}
   {{- end }}
   {{- range $values.mounts }}
   - name: {{ printf "mount-%s" .name }}
