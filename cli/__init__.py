@@ -3,6 +3,7 @@
 app            the command tree: one line per command
 context        the outside world as commands may touch it; tests hand in another one
 contexts       routers by name, and which of them a command asks
+names          names that the TAB key completes
 private_files  files that only this user may read
 client         HTTP towards a running router, standard library only
 output         the terminal: tables, JSON, width, colours

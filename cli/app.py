@@ -117,8 +117,11 @@ def _named() -> None:
 
 def called(words: Sequence[str], env: Mapping[str, str]) -> str | None:
     """The command that these words of a command line call; "" for the list of all. None: that is not certain."""
-    if any(name.endswith("_COMPLETE") for name in env):
-        return None
+    if "_ROUTER_COMPLETE" in env:
+        # bash tells the words in the one, other shells in the other
+        words = (env.get("COMP_WORDS") or env.get("_TYPER_COMPLETE_ARGS") or "").split()[1:]
+        if len(words) < 2 and words[:1] not in [[name] for name in COMMANDS]:
+            return ""
     for i, word in enumerate(words):
         if word in COMMANDS:
             # Behind an option it may be the option's value.

@@ -5,6 +5,7 @@ Typer's other way, boxes drawn by rich, imports Markdown and syntax modules that
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,10 +27,12 @@ class Program(TyperGroup):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for command in _inside(self):
+        for words, command in _inside(self):
             at = next((i for i, p in enumerate(command.params) if p.name == "admin_url"), None)
             if at is not None and not any("--context" in p.opts for p in command.params):
                 command.params.insert(at, _context_option())
+            for parameter in command.params:
+                _complete(words, parameter)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
@@ -49,10 +52,28 @@ class Program(TyperGroup):
                     formatter.write_dl(rows)
 
 
-def _inside(group: Any) -> Iterator[Any]:
-    """The commands of a group, and of the groups in it."""
-    for command in group.commands.values():
-        yield from _inside(command) if hasattr(command, "commands") else (command,)
+def _inside(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The commands of a group, and of the groups in it, with their words."""
+    for word, command in group.commands.items():
+        here = (*words, word)
+        yield from _inside(command, here) if hasattr(command, "commands") else ((here, command),)
+
+
+def _complete(words: tuple[str, ...], parameter: Any) -> None:
+    """The shell completes names of what the router has, where a parameter takes such names."""
+    from cli.names import completions, kinds
+
+    if wanted := kinds(" ".join(words), parameter.name):
+        parameter._custom_shell_complete = lambda ctx, _, begun: completions(wanted, begun, os.environ, _flags(ctx))
+
+
+def _flags(ctx: Any) -> dict[str, Any]:
+    """The router that the words before name; those of the program count where the command's own say nothing."""
+    chain = [ctx]
+    while chain[-1].parent is not None:
+        chain.append(chain[-1].parent)
+    named = {"admin_url": "admin_url", "admin_token": "admin_token", "context": "name"}
+    return {flag: next((c.params[p] for c in chain if c.params.get(p)), None) for flag, p in named.items()}
 
 
 def _context_option() -> Any:

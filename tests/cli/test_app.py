@@ -39,7 +39,9 @@ def _shape(command: object) -> object:
         ([], {}, ""),
         (["statsu"], {}, None),
         (["--help", "keys"], {}, None),
-        (["status"], {"_ROUTER_COMPLETE": "complete_bash"}, None),
+        ([], {"_ROUTER_COMPLETE": "complete_bash", "COMP_WORDS": "router keys show "}, "keys"),
+        ([], {"_ROUTER_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "router keys show a"}, "keys"),
+        ([], {"_ROUTER_COMPLETE": "complete_bash", "COMP_WORDS": "router ke"}, ""),
     ],
 )
 def test_what_need_not_be_loaded(words: list[str], env: dict[str, str], only: str | None) -> None:
