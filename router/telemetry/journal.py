@@ -32,7 +32,7 @@ RETRIES = ("retry", "continue", "hedge")
 REFUSED = "refused"
 LIMITS = (*NAMES, "store")
 #: Of the parts of a record in the file. No line is longer than LINE_BYTES_MAX.
-_PART_TEXT_MAX = 92
+_PART_TEXT_MAX = 88
 _PARTS_MAX = 12
 _SPAN_ID = 16
 _BLOCKS_MAX = 1024

@@ -23,6 +23,7 @@ BACKEND_FIELDS = {
         "draining",
         "drain",
         "asleep",
+        "gpu",
         "ready",
         "leaving",
         "source",
@@ -41,6 +42,9 @@ BACKEND_FIELDS = {
     *("output_tokens_per_s", "prefill_tokens_per_s", "ttft_error_s", "cost_usd_hour", "requests_total"),
     *("failures_total", "last_error"),
 }
+
+
+DIFFER = ("rtt_age_s", "load_age_s", "since", "since_s", "state", "usable", "why", "last_error")
 
 
 async def test_regions_and_backends(admin: Admin) -> None:
@@ -66,9 +70,9 @@ async def test_regions_and_backends(admin: Admin) -> None:
 
 
 def _ages(region: dict[str, Any], name: str) -> dict[str, Any]:
-    """What differs between two readings: ages."""
+    """What differs between two readings: ages, and what a probe has found meanwhile."""
     view = next(b for b in region["backends"] if b["name"] == name)
-    return {field: view[field] for field in ("rtt_age_s", "load_age_s", "since", "since_s")}
+    return {field: view[field] for field in DIFFER}
 
 
 async def test_a_notice_is_answered_with_what_is_in_force(admin: Admin) -> None:
