@@ -127,7 +127,7 @@ async def _deaf(link: Any) -> str | None:
     """Why no news can be heard, or None. The refusal of a subscription comes later than the subscription."""
     times, twice = 0, asyncio.Event()
 
-    def heard() -> None:
+    def heard(_: bytes | None) -> None:
         nonlocal times
         times += 1
         if times == 1:
