@@ -118,9 +118,9 @@ class Dormants:
         return sum(b.region == region and b.usable(now_s) for b in self.backends(model))
 
     def trouble(self, model: str) -> Hindrance | None:
-        """Why the model cannot be woken, as far as the last calls tell."""
+        """Why the model cannot be woken, as far as the last calls tell. None: it can, or it runs."""
         known = self.models.get(model)
-        return None if known is None else known.trouble
+        return None if known is None or known.trouble is None or self.runs(model) else known.trouble
 
     # towards operators
 
@@ -153,7 +153,7 @@ class Dormants:
         documents = []
         for model in self.fleet.dormant:
             known, backends = self.known(model), self.backends(model)
-            trouble = known.trouble
+            trouble = self.trouble(model)
             state = "running" if self.runs(model) else "asleep" if known.waking_s is None else "waking"
             documents.append(
                 {

@@ -75,3 +75,10 @@ def test_of_several_views_the_one_that_sees_trouble_is_right() -> None:
     (told,) = merged([view("asleep", 1), view("failing", 2, problem="no"), view("running", 4)])
     assert (told["state"], told["held"], told["problem"]) == ("failing", 7, "no")
     assert merged([]) == []
+
+
+def test_a_model_that_runs_is_not_failing_whatever_its_last_wake_said() -> None:
+    of = dormants()
+    of.known(MODEL).trouble = Hindrance("the webhook answered 500: no", "the webhook answered 500", 95.0, 108.0, 2)
+    (told,) = of.document()
+    assert (told["state"], told["problem"], of.trouble(MODEL)) == ("running", None, None)
