@@ -5,7 +5,8 @@ two. Groups hold some of their limits in each router ahead of need (``purse.Purs
 key's account is asked. Those that must be asked are asked at once: it takes one round trip, however many they are.
 
 An account that refuses has held back units of the others for as long as the question took. That errs on the safe side:
-no limit is exceeded.
+no limit is exceeded. But a request for more than the whole of a limit can be made again and again for nothing, so it
+asks that account first and takes nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from router.core.limits import Amounts
+from router.core.exposure import beyond
+from router.core.limits import Amounts, Units, cost
 from router.store.base import Holder, Refusal, Reservation, Shown, ShownRates, Store
 from router.tasks import spawn
 
@@ -47,13 +49,20 @@ async def reserve(
     most: Amounts | None = None,
 ) -> Reservation | Refusal:
     """As ``Store.reserve``, in every account. What this router holds is taken first, the rest is asked for at once."""
-    taken: list[Reservation | None] = []
-    for holder in holders:
-        answer = store.reserve_now(holder, amounts, request_id, now_s, most)
+    taken: list[Reservation | None] = [None] * len(holders)
+    for place in _hopeless(holders, cost(most or amounts)):
+        answer: Reservation | Refusal | None = await store.reserve(holders[place], amounts, request_id, most)
         if isinstance(answer, Refusal):
             give_back(store, taken)
-            return _said_by(holder, answer)
-        taken.append(answer)
+            return _said_by(holders[place], answer)
+        taken[place] = answer
+    for place, holder in enumerate(holders):
+        if taken[place] is None:
+            answer = store.reserve_now(holder, amounts, request_id, now_s, most)
+            if isinstance(answer, Refusal):
+                give_back(store, taken)
+                return _said_by(holder, answer)
+            taken[place] = answer
     places = [place for place, found in enumerate(taken) if found is None]
     tasks = [
         spawn(store.reserve(holders[place], amounts, request_id, most), name=f"reserve {holders[place].id}")
@@ -78,6 +87,11 @@ async def reserve(
         give_back(store, taken)
         return refused
     return _joined([found for found in taken if found is not None])
+
+
+def _hopeless(holders: Sequence[Holder], units: Units) -> list[int]:
+    """The places of those with a limit that is less than all that is asked for."""
+    return [place for place, holder in enumerate(holders) if beyond(units, holder.plan.limits)]
 
 
 def settle(store: Store, reservation: Reservation, used: Amounts | None) -> None:

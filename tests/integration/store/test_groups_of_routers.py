@@ -151,3 +151,16 @@ async def test_what_is_held_ahead_is_not_shown_as_used(clean: Valkey) -> None:
     async with router(clean.url, FREE) as store:  # what was held came back when the router stopped
         for holder in limited:
             assert {s.limit: s.used for s in await store.quota(holder)}["requests"] <= 1
+
+
+async def test_requests_that_never_fit_take_no_place_from_others(clean: Valkey) -> None:
+    """A tenant asks for more than its whole limit, over and over; another one has the only places meanwhile."""
+    (tenant, _, _), (*_, everybody) = groups(tokens_per_minute=1_000), groups(concurrent=2)
+    async with router(clean.url, FREE) as store:
+        hopeless, small = key_of(FREE, "hopeless"), key_of(FREE, "small")
+        for _ in range(8):
+            asked = [take(store, (hopeless, tenant, everybody), 5_000) for _ in range(16)]
+            *refused, served = await asyncio.gather(*asked, take(store, (small, everybody)))
+            assert all(isinstance(answer, Refusal) and answer.holder is tenant for answer in refused)
+            assert isinstance(served, Reservation), served
+            together.settle(store, served, Amounts(1, 10))
