@@ -11,8 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-#: Percent of a budget, each announced once per account and period.
+#: Percent of a budget, each announced once per account, period and limit.
 THRESHOLDS = (50, 80, 100)
+#: Percent. When that much is spent, a request that does not fit into the rest means that all of a budget is used.
+FULL = 90
+#: Limits that an account remembers in a period, the last first: routers reload one after the other, and an account
+#: of a JWT may have now one plan and now another.
+LIMITS_MAX = 8
 #: Rows and accounts in one book. More rows are added to the row of others, more accounts have no thresholds.
 ROWS_MAX = 5000
 ACCOUNTS_MAX = 100_000
@@ -46,7 +51,7 @@ class Sums(NamedTuple):
 
 class Charged(NamedTuple):
     """The dollars that an account with a budget has spent since the last batch, in millionths, as ``limit`` is, which
-    is that of the period of the book. ``refused``: a request did not fit into the rest, which counts as all of it."""
+    is that of the period of the book. ``refused``: a request did not fit into the rest."""
 
     account: str
     microusd: int = 0
@@ -62,12 +67,19 @@ class Crossing(NamedTuple):
     microusd: int
 
 
+class Announced(NamedTuple):
+    """The highest threshold of a limit that was announced, or that was passed already when the limit came."""
+
+    limit: int
+    percent: int
+
+
 class AccountSpent(NamedTuple):
     """Of one account in one period. ``first_s``: of the wall clock, when the first of it was spent."""
 
     microusd: int = 0
     first_s: int = 0
-    told: int = 0  # the highest threshold that was announced
+    told: tuple[Announced, ...] = ()  # the limit that was used last is the first
 
 
 @dataclass(slots=True)
@@ -96,25 +108,37 @@ class Book:
                 if len(self.accounts) >= accounts_max:
                     continue
                 before = AccountSpent(0, now_s)
-            microusd = before.microusd + each.microusd
-            crossed = crossings(each, microusd, before.told)
+            crossed, told = crossings(each, before)
             found += crossed
-            self.accounts[each.account] = AccountSpent(
-                microusd, before.first_s, crossed[-1].percent if crossed else before.told
-            )
+            self.accounts[each.account] = AccountSpent(before.microusd + each.microusd, before.first_s, told)
         return found
 
 
-def crossings(charged: Charged, microusd: int, told: int) -> list[Crossing]:
-    """The thresholds above ``told`` that an account has reached which has spent this much."""
+def crossings(charged: Charged, before: AccountSpent) -> tuple[list[Crossing], tuple[Announced, ...]]:
+    """The thresholds that an account reaches with this charge, and what is announced of its limits then."""
     limit = charged.limit
     if limit is None:
-        return []
-    return [
+        return [], before.told
+    microusd = before.microusd + charged.microusd
+    last = _told(before, limit)
+    full = charged.refused and microusd >= limit * FULL / 100
+    found = [
         Crossing(charged.account, percent, microusd)
         for percent in THRESHOLDS
-        if percent > told and (charged.refused or microusd >= limit * percent / 100)
+        if percent > last and (microusd >= limit * percent / 100 or (full and percent == 100))
     ]
+    now = Announced(limit, found[-1].percent if found else last)
+    return found, (now, *(each for each in before.told if each.limit != limit))[:LIMITS_MAX]
+
+
+def _told(before: AccountSpent, limit: int) -> int:
+    """The highest threshold of a limit that is not announced again. Of a limit that has changed: of those that were
+    announced for the last one, the highest that is passed by now."""
+    for each in before.told:
+        if each.limit == limit:
+            return each.percent
+    last = before.told[0].percent if before.told else 0
+    return max((p for p in THRESHOLDS if p <= last and before.microusd >= limit * p / 100), default=0)
 
 
 def pace_per_s(days: Sequence[AccountSpent | None], now_s: float) -> float:

@@ -18,6 +18,7 @@ from router.core.spending import (
     OTHERS,
     ROWS_MAX,
     AccountSpent,
+    Announced,
     Book,
     Charged,
     Crossing,
@@ -154,8 +155,7 @@ class SharedSpendBook:
         commands = [Command(("HMGET", _keys(period, number)[1], *accounts)) for number in numbers]
         replies = await self._run(commands)
         return [
-            [None if value is None else AccountSpent(*map(int, value.split())) for value in of_one]
-            for of_one in zip(*replies, strict=True)
+            [None if value is None else _account(value) for value in of_one] for of_one in zip(*replies, strict=True)
         ]
 
     async def forget(self, account: str, now_s: float) -> None:
@@ -175,6 +175,11 @@ class SharedSpendBook:
 def read_crossings(reply: Sequence[Any]) -> list[Crossing]:
     threes = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
     return [Crossing(str(account, errors="replace"), int(percent), int(spent)) for account, percent, spent in threes]
+
+
+def _account(value: bytes) -> AccountSpent:
+    microusd, first_s, *told = map(int, value.split())
+    return AccountSpent(microusd, first_s, tuple(map(Announced, told[::2], told[1::2])))
 
 
 def _keys(period: Period, number: int) -> list[str]:

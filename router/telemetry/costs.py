@@ -27,7 +27,7 @@ class Asker(NamedTuple):
 
 
 class OverBudget(NamedTuple):
-    """A budget into which a request did not fit."""
+    """A budget into which a request did not fit: a sign that it is used up, if almost all of it is spent already."""
 
     asker: Asker
     limit: str

@@ -21,6 +21,9 @@ CHAT = "/v1/chat/completions"
 ASK = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 #: 7 prompt tokens and 5 output tokens: one millicent each
 COST_USD = 12 * 10 / 1e6
+LIMIT_USD = 30.5 * COST_USD
+#: of all but half an answer: does not fit once two are paid
+LARGE = ASK | {"max_tokens": 350}
 HEAD = """
 [plans.default]
 [plans.trial]
@@ -49,7 +52,7 @@ async def admin(router: RouterProcess, path: str, body: object = None) -> Any:
 
 async def test_two_routers_tell_each_threshold_once(http: aiohttp.ClientSession) -> None:
     with Valkey() as valkey, Receiver() as receiver:
-        head = HEAD.format(limit=10.5 * COST_USD, hook=receiver.url, redis=valkey.url)
+        head = HEAD.format(limit=LIMIT_USD, hook=receiver.url, redis=valkey.url)
         env = {"MERIDIAN_HOOK": SECRET}
         async with ScriptedBackend() as backend:
             sites = [Site("a", "a", backend.url, models=["m"])]
@@ -61,13 +64,15 @@ async def test_two_routers_tell_each_threshold_once(http: aiohttp.ClientSession)
                 headers = {"authorization": f"Bearer {key['key']}"}
                 await heard_of(http, two, headers)
                 statuses = []
-                for number in range(14):
-                    async with http.post((one, two)[number % 2].url + CHAT, json=ASK, headers=headers) as reply:
+                for number in range(34):
+                    url = (one, two)[number % 2].url + CHAT
+                    async with http.post(url, json=LARGE if number in (2, 3) else ASK, headers=headers) as reply:
                         statuses.append(reply.status)
                         if reply.status == 200:
                             assert reply.headers["x-router-cost"] == f"{COST_USD:.6f}"
                 answered = statuses.count(200)
-                assert 8 <= answered <= 10, statuses
+                assert 28 <= answered <= 30, statuses  # above 90 %, so the refusals announce 100 %
+                assert statuses[2:4] == [429, 429]
                 assert statuses[-1] == 429
                 await until(lambda: len(receiver.got) >= 3)
                 await shows_who_spends(one, answered)
@@ -78,6 +83,8 @@ async def test_two_routers_tell_each_threshold_once(http: aiohttp.ClientSession)
                     assert sum(series in page for page in pages) == 1
                 assert any('router_cost_usd_total{model="m",tenant="acme"}' in page for page in pages)
             assert sorted(document["data"]["percent"] for document in receiver.got) == [50, 80, 100]
+            for data in (document["data"] for document in receiver.got):
+                assert data["spent_usd"] >= LIMIT_USD * min(data["percent"], 90) / 100
             assert {document["data"]["name"] for document in receiver.got} == {"alice"}
             assert not receiver.bad
 

@@ -110,17 +110,30 @@ async def test_each_account_of_a_request_has_its_own_thresholds() -> None:
     }
 
 
-async def test_a_refused_request_uses_a_budget_up_but_one_above_all_of_it_does_not() -> None:
+async def test_a_refused_request_announces_a_budget_only_when_almost_all_of_it_is_spent() -> None:
     desk = Desk()
-    desk.spend(7.0)
-    desk.refuse("budget", limit_scope="key", limit_of="alice", limit_never=True)
-    await desk.keeper.flush()
-    assert desk.told() == [("key_1", "50 %")]
+    for usd in (0.3, 6.7, 2.3):
+        desk.spend(usd)
+        desk.refuse("budget", limit_scope="key", limit_of="alice", limit_never=usd > 2.0)
+        await desk.keeper.flush()
+    assert desk.told() == [("key_1", "50 %"), ("key_1", "80 %")], "3, 70 and 93 %"
     desk.refuse("budget", limit_scope="key", limit_of="alice")
     desk.refuse("requests", limit_scope="all", limit_of="all")
     await desk.keeper.flush()
     assert desk.told() == [("key_1", "50 %"), ("key_1", "80 %"), ("key_1", "100 %")]
-    assert "a request did not fit into the rest" in str(desk.history.list()[0].why)
+    assert "$9.30 of $10.00 this month, and a request did not fit into the rest" in str(desk.history.list()[0].why)
+
+
+async def test_a_raised_budget_is_announced_again() -> None:
+    desk = Desk()
+    desk.spend(10.0)
+    await desk.keeper.flush()
+    desk.config = parse(TOML.replace("budget_usd_month = 10.0", "budget_usd_month = 20.0"), "test")
+    for usd in (0.5, 6.0, 4.0):
+        desk.spend(usd)
+        await desk.keeper.flush()
+    assert [percent for _, percent in desk.told()] == ["50 %", "80 %", "100 %", "80 %", "100 %"]
+    assert "$20.50 of $20.00" in str(desk.history.list()[0].why)
 
 
 async def test_costs_wait_for_a_store_that_is_away_and_count_once() -> None:

@@ -53,7 +53,7 @@ def test_what_was_refused_or_failed_is_not_counted() -> None:
     assert made.take() == ({}, set())
 
 
-def test_a_budget_that_is_used_up_is_noted_once() -> None:
+def test_a_budget_into_which_requests_did_not_fit_is_noted_once() -> None:
     made = Costs(lambda: 0.0)
     fold(made, refused(), refused(), refused(limit="budget_day", limit_scope="model", limit_of="m"))
     fold(made, refused(limit_never=True, limit_of="giant"))

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from router.core.spending import (
     DAY_S,
+    LIMITS_MAX,
     OTHERS,
     THRESHOLDS,
     AccountSpent,
+    Announced,
     Book,
     Charged,
     Spender,
@@ -41,31 +43,86 @@ def test_accounts_are_bounded_and_those_that_are_there_go_on() -> None:
         80,
         100,
     ]
-    assert book.accounts == {"a": AccountSpent(10, 5, 100)}
+    assert book.accounts == {"a": AccountSpent(10, 5, (Announced(10, 100),))}
 
 
-def test_a_refusal_means_that_all_of_a_budget_is_used() -> None:
+def told(book: Book, microusd: int, limit: int | None = 100, refused: bool = False) -> list[int]:
+    return [c.percent for c in book.add({}, [Charged("a", microusd, limit, refused)], 0)]
+
+
+def test_a_refusal_announces_nothing_while_most_of_a_budget_is_left() -> None:
     book = Book()
-    assert [c.percent for c in book.add({}, [Charged("a", 60, 100)], 0)] == [50]
-    assert [c.percent for c in book.add({}, [Charged("a", 0, 100, refused=True)], 0)] == [80, 100]
-    assert book.add({}, [Charged("a", 50, 100, refused=True)], 0) == []
+    assert told(book, 3, refused=True) == []
+    assert told(book, 57, refused=True) == [50]
+    assert told(book, 29, refused=True) == [80], "89 % are spent"
+    assert told(book, 1, refused=True) == [100], "what is left is too little for requests"
+    assert told(book, 50, refused=True) == []
+
+
+def test_thresholds_come_when_they_are_reached_after_refusals() -> None:
+    book = Book()
+    assert [told(book, 0, refused=True) for _ in range(3)] == [[], [], []]
+    assert [told(book, microusd) for microusd in (49, 1, 29, 1, 19, 1)] == [[], [50], [], [80], [], [100]]
+
+
+def test_a_raised_budget_announces_again_what_is_not_spent_yet() -> None:
+    book = Book()
+    assert told(book, 100) == [50, 80, 100]
+    assert told(book, 1, 200) == [], "50 % of the new one are passed already"
+    assert [told(book, microusd, 200) for microusd in (58, 1, 40)] == [[], [80], [100]]
+    assert told(book, 1, 1000) == []
+    assert told(book, 299, 1000) == [50], "20 % were spent when it was raised"
+
+
+def test_a_lowered_budget_announces_what_it_makes_passed() -> None:
+    book = Book()
+    assert told(book, 60) == [50]
+    assert told(book, 0, 50) == [80, 100]
+
+
+def test_limits_that_come_and_go_announce_once_each() -> None:
+    """As while routers reload one after the other, or a JWT has now one plan and now another."""
+    book = Book()
+    assert told(book, 100) == [50, 80, 100]
+    assert [told(book, 0, limit) for _ in range(3) for limit in (200, 100, None, 400)] == [[]] * 12
+    assert [told(book, 100, 200), told(book, 0, 100), told(book, 0, 200)] == [[80, 100], [], []]
+
+
+def test_limits_of_an_account_are_bounded() -> None:
+    book = Book()
+    for limit in range(1, 100):
+        told(book, 1, limit)
+    assert [each.limit for each in book.accounts["a"].told] == list(range(99, 99 - LIMITS_MAX, -1))
 
 
 def test_no_budget_has_no_threshold() -> None:
     assert Book().add({}, [Charged("a", 10**12, None, refused=True)], 0) == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 400), st.booleans(), st.integers(1, 1000)), max_size=30))
-def test_each_threshold_is_announced_once_and_when_it_is_reached(told: list[tuple[int, bool, int]]) -> None:
-    """Also when the limit changes meanwhile."""
-    book, announced, total = Book(), list[int](), 0
-    for microusd, refused, limit in told:
+SPENT = st.lists(st.tuples(st.integers(0, 400), st.booleans(), st.sampled_from([100, 500, 1000])), max_size=30)
+
+
+@given(SPENT)
+def test_each_threshold_of_a_limit_is_announced_once_and_is_reached(spent: list[tuple[int, bool, int]]) -> None:
+    book, announced, total = Book(), dict[int, list[int]](), 0
+    for microusd, refused, limit in spent:
         total += microusd
-        found = [c.percent for c in book.add({}, [Charged("a", microusd, limit, refused)], 0)]
-        reached = [p for p in THRESHOLDS if refused or total >= limit * p / 100]
-        assert set(found) == set(reached) - set(announced) - {p for p in THRESHOLDS if p < max(announced, default=0)}
-        announced += found
-    assert all(a < b for a, b in pairwise(announced))
+        found = told(book, microusd, limit, refused)
+        for percent in found:
+            almost = refused and percent == 100 and total >= 0.9 * limit
+            assert total >= limit * percent / 100 or almost
+        announced.setdefault(limit, []).extend(found)
+    for percents in announced.values():
+        assert all(a < b for a, b in pairwise(percents))
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=30))
+def test_no_threshold_of_a_limit_is_missed(spent: list[tuple[int, bool]]) -> None:
+    book, announced, total = Book(), list[int](), 0
+    for microusd, refused in spent:
+        total += microusd
+        announced += told(book, microusd, 1000, refused)
+        assert set(announced) >= {percent for percent in THRESHOLDS if total >= 10 * percent}
 
 
 def test_the_pace_is_that_of_the_last_days() -> None:

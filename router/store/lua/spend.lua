@@ -1,10 +1,11 @@
 -- core/spending.Book.add, once for each batch. KEYS[1] hash of the rows of one period: row -> requests, prompt tokens,
--- output tokens, microusd; [2] hash of its accounts: account -> microusd, first spent at, threshold that was announced;
--- [3] the reply to this batch
+-- output tokens, microusd; [2] hash of its accounts: account -> microusd, first spent at, and for each of its limits, the
+-- last first, the limit and the highest threshold that is not announced again; [3] the reply to this batch
 -- ARGV[1] ms for which the period is kept, [2] most rows, [3] most accounts, [4] the row of others, [5] time in s,
 -- [6] number of rows, then each row: its name and four numbers; then each account: its name, microusd, limit or -1,
--- whether a request was refused
+-- whether a request was refused; FULL and LIMITS_MAX are those of core/spending
 -- Reply: for each threshold that is reached for the first time: account, percent, microusd
+local THRESHOLDS, FULL, LIMITS_MAX = { 50, 80, 100 }, 90, 8
 local known = redis.call('GET', KEYS[3])
 if known then
   return known == '' and {} or cjson.decode(known)
@@ -27,17 +28,38 @@ while i <= #ARGV do
   local account, limit, refused = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3] == '1'
   local old = redis.call('HGET', KEYS[2], account)
   if old or redis.call('HLEN', KEYS[2]) < tonumber(ARGV[3]) then
-    local spent, first, told = string.match(old or ('0 ' .. ARGV[5] .. ' 0'), '^(%d+) (%d+) (%d+)$')
-    spent, told = spent + ARGV[i + 1], tonumber(told)
-    for _, percent in ipairs({ 50, 80, 100 }) do
-      if limit >= 0 and percent > told and (refused or spent >= limit * percent / 100) then
-        told = percent
-        reply[#reply + 1] = account
-        reply[#reply + 1] = percent
-        reply[#reply + 1] = string.format('%.0f', spent)
+    local before, first, rest = string.match(old or ('0 ' .. ARGV[5]), '^(%d+) (%d+)(.*)$')
+    local spent = before + ARGV[i + 1]
+    if limit >= 0 then
+      local told, latest, others = nil, nil, {}
+      for its, percent in string.gmatch(rest, ' (%d+) (%d+)') do
+        latest = latest or tonumber(percent)
+        if tonumber(its) == limit then
+          told = tonumber(percent)
+        elseif #others < LIMITS_MAX - 1 then
+          others[#others + 1] = ' ' .. its .. ' ' .. percent
+        end
       end
+      if not told then
+        told = 0
+        for _, percent in ipairs(THRESHOLDS) do
+          if percent <= (latest or 0) and tonumber(before) >= limit * percent / 100 then
+            told = percent
+          end
+        end
+      end
+      local full = refused and spent >= limit * FULL / 100
+      for _, percent in ipairs(THRESHOLDS) do
+        if percent > told and (spent >= limit * percent / 100 or (full and percent == 100)) then
+          told = percent
+          reply[#reply + 1] = account
+          reply[#reply + 1] = percent
+          reply[#reply + 1] = string.format('%.0f', spent)
+        end
+      end
+      rest = string.format(' %.0f %d', limit, told) .. table.concat(others)
     end
-    redis.call('HSET', KEYS[2], account, string.format('%.0f %s %d', spent, first, told))
+    redis.call('HSET', KEYS[2], account, string.format('%.0f %s', spent, first) .. rest)
   end
   i = i + 4
 end

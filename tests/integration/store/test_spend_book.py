@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.core.periods import DAY, MONTH
-from router.core.spending import AccountSpent, Charged, Spender, Sums
+from router.core.spending import AccountSpent, Announced, Charged, Spender, Sums
 from router.store.courier import LinkError
 from router.store.shared import SharedStore
 from router.store.spend_book import Batch, MemorySpendBook, numbers_of
@@ -37,7 +37,7 @@ SENT = st.lists(
         st.sampled_from("ab"),
         st.sampled_from(["k", "key 2", "ü"]),
         st.integers(0, 10**12),
-        st.one_of(st.none(), st.integers(1, 10**13)),
+        st.one_of(st.none(), st.integers(1, 10**13), st.sampled_from([10**12, 2 * 10**12])),
         st.booleans(),
         st.integers(0, 40),
     ),
@@ -78,7 +78,9 @@ async def test_a_batch_that_is_sent_again_counts_once_and_says_the_same(shared_v
         assert await store.spending.rows(DAY, TODAY) == {ACME: Sums(1, 2, 3, 60)}
         quiet = batch(Charged("acme", 1, 1000))
         assert await store.spending.add(quiet, NOW_S) == await store.spending.add(quiet, NOW_S) == []
-        assert await store.spending.spent(["acme"], DAY, [TODAY]) == [[AccountSpent(61, int(NOW_S), 50)]]
+        assert await store.spending.spent(["acme"], DAY, [TODAY]) == [
+            [AccountSpent(61, int(NOW_S), (Announced(1000, 0), Announced(100, 50)))]
+        ]
 
 
 async def test_of_many_routers_one_announces_a_threshold(shared_valkey: Valkey) -> None:
@@ -98,6 +100,27 @@ async def test_a_reset_account_is_announced_again(shared_valkey: Valkey) -> None
             await book.forget("acme", NOW_S)
             assert await book.spent(["acme"], MONTH, [MONTH.number(TODAY * 86_400_000_000)]) == [[None]]
             assert percents(await book.add(batch(Charged("acme", 50, 100)), NOW_S)) == [("day", 50), ("month", 50)]
+
+
+async def test_a_limit_that_changes_and_a_refusal_are_judged_alike(shared_valkey: Valkey) -> None:
+    shared_valkey.command("FLUSHALL")
+    sent = [
+        (Charged("acme", 3, 100, refused=True), []),
+        (Charged("acme", 87, 100, refused=True), [50, 80, 100]),
+        (Charged("acme", 10, 200), [50]),
+        (Charged("acme", 0, 100), []),
+        (Charged("acme", 59, 200), []),
+        (Charged("acme", 1, 200), [80]),
+        (Charged("acme", 40, 200), [100]),
+        *((Charged("acme", 0, 1000 + n), []) for n in range(20)),
+    ]
+    async with router(shared_valkey.url) as store:
+        for book in (store.spending, MemorySpendBook()):
+            for charged, expected in sent:
+                found = await book.add(batch(charged), NOW_S)
+                assert percents(found) == [(name, percent) for name in ("day", "month") for percent in expected]
+        twin = await book.spent(["acme"], DAY, [TODAY])
+        assert await store.spending.spent(["acme"], DAY, [TODAY]) == twin
 
 
 async def test_books_expire_and_a_store_that_is_away_says_so(valkey: Valkey) -> None:
