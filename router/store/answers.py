@@ -11,6 +11,8 @@ from router.store.base import Holder, Key, LimitState, Refusal, Shown, ShownRate
 
 #: Index and name of every kind that response headers tell.
 SHOWN = tuple((i, kind.name) for i, kind in enumerate(KINDS) if kind.header is not None)
+#: Of a dollar: money is counted in millionths.
+_DECIMALS_MAX = 6
 
 
 def remaining(deficit_us: int, per_minute: int) -> int:
@@ -83,11 +85,11 @@ def _used_up(index: int, limit: int, standing: Standing, cost: Units, wait_s: fl
         return f"Limit reached: {used} of {limit} {kind.each} are in progress."
     if kind.period is not None:
         what, unit = ("Budget", " USD") if kind.money else ("Limit", f" {kind.counts}")
-        need = f"may cost {_amount(kind, cost[index])}" if kind.money else f"may take {cost[index]}"
-        period = kind.period.name
+        figures = _dollars(used, cost[index], limit) if kind.money else [str(used), str(cost[index]), str(limit)]
+        need, period = "may cost" if kind.money else "may take", kind.period.name
         return (
-            f"{what} reached: {_amount(kind, used)} of {_amount(kind, limit)}{unit} of this {period} are used and this "
-            f"request {need}{unit}. The {period} ends in {_span(wait_s)}."
+            f"{what} reached: {figures[0]} of {figures[2]}{unit} of this {period} are used and this request {need} "
+            f"{figures[1]}{unit}. The {period} ends in {_span(wait_s)}."
         )
     spent = math.ceil(used * limit / MINUTE_US)
     return (
@@ -97,23 +99,36 @@ def _used_up(index: int, limit: int, standing: Standing, cost: Units, wait_s: fl
 
 
 def _never(index: int, limit: int, cost: Units) -> str:
-    kind = KINDS[index]
+    kind, most = KINDS[index], str(limit)
     if kind.money:
-        asked = f"may cost {_amount(kind, cost[index])} USD"
+        _, needed, most = _dollars(0, cost[index], limit)
+        asked = f"may cost {needed} USD"
     elif kind.shape is Shape.SLOTS:
         asked = "needs one"
     else:
         asked = f"counts as {cost[index]}" if index == REQUESTS else f"needs {cost[index]}"
-    return (
-        f"This request {asked}, above the whole limit of {_amount(kind, limit)} {kind.each}: waiting does not help, "
-        "ask for less."
-    )
+    return f"This request {asked}, above the whole limit of {most} {kind.each}: waiting does not help, ask for less."
 
 
-def _amount(kind: LimitKind, units: int) -> str:
-    if not kind.money:
-        return str(units)
-    return f"{units / MICRO:.2f}" if units >= 10_000 else f"{units / MICRO:.6f}"
+def _dollars(used: int, cost: int, limit: int) -> list[str]:
+    """The three with the fewest decimals, all with as many, that leave the sentence true: what differs looks different,
+    the smallest has two digits that count or is exact, and the sum is above the limit where it really is."""
+    units = (used, cost, limit)
+    smallest = min((each for each in units if each), default=0)
+    for decimals in range(2, _DECIMALS_MAX):
+        step = 10 ** (_DECIMALS_MAX - decimals)
+        rounded = [(each + step // 2) // step for each in units]
+        told = smallest >= 10 * step or smallest % step == 0
+        over = (rounded[0] + rounded[1] > rounded[2]) == (used + cost > limit)
+        if told and over and len(set(rounded)) == len(set(units)):
+            return [_decimal(each, decimals) for each in rounded]
+    return [_decimal(each, _DECIMALS_MAX) for each in units]
+
+
+def _decimal(steps: int, decimals: int) -> str:
+    """A number of steps, each one of the last decimal."""
+    whole, part = divmod(steps, 10**decimals)
+    return f"{whole}.{part:0{decimals}d}"
 
 
 def _span(seconds: float) -> str:
