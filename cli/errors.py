@@ -32,6 +32,7 @@ class CliError(Exception):
 
 #: names of the admin API -> the flags that people typed
 _FLAGS = {
+    "of": "--of",
     "since_s": "--since",
     "window_s": "--window",
     "for_s": "--for",

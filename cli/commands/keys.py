@@ -235,6 +235,9 @@ def run_rotate(ctx: Context, options: RotateOptions) -> None:
         return
     until_s = made["overlap_until_s"]
     old = "older secrets no longer work" if until_s is None else f"older secrets work until {units.clock(until_s)}"
+    if made.get("expired"):
+        old = "the key is expired: neither this secret nor an older one works"
+        ctx.out.warn(f"`router keys set {made['id']} --expires WHEN` lets it work again")
     ctx.out.done(f"key {made['name']}, id {made['id']}, has a new secret; {old}")
     ctx.out.note("New secret (shown only once):")
     ctx.out.plain(made["key"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,7 +64,13 @@ def show(
 @group.command("reset")
 def reset(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or name, or tenant:NAME, model:NAME or all.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|TENANT",
+            help="A key's id or name, a tenant, tenant:NAME, model:NAME, or all. Of a tenant without limits: its keys.",
+        ),
+    ],
     minute: Annotated[bool, typer.Option("--minute", help="The limits per minute.")] = False,
     month: Annotated[bool, typer.Option("--month", help="What was spent this month.")] = False,
     force: Force = False,
@@ -93,23 +100,46 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
 
 
 def run_reset(ctx: Context, options: ResetOptions) -> None:
-    key = _key(ctx, options.key)
-    account, name = (options.key, options.key) if key is None else (key["id"], f"{key['name']} ({key['id']})")
+    named = _accounts(ctx, options.key)
     both = options.minute == options.month
     what = "all" if both else "minute" if options.minute else "month"
     if what != "minute":
-        confirm.confirm(ctx, f"reset {name}", _spent(ctx, account, key), force=options.force)
-    path = segment(account).replace("/", "%2F")  # names of models have slashes
-    query = "" if both else f"?what={what}"
-    answer = _found(options.key, lambda: ctx.admin.delete(f"/admin/v1/quotas/{path}{query}"))
+        lost = [loss for account, (_, query) in named.items() for loss in _spent(ctx, account, query)]
+        confirm.confirm(ctx, f"reset {', '.join(name for name, _ in named.values())}", lost, force=options.force)
+    answers = [_found(options.key, partial(ctx.admin.delete, path)) for path in _paths(named, what)]
     if options.as_json:
-        ctx.out.json(answer)
+        ctx.out.json(answers[0] if len(answers) == 1 else {"data": answers})
     else:
-        ctx.out.line(quota_table([answer]))
+        ctx.out.line(quota_table(answers, future=False))
+
+
+def _paths(accounts: Iterable[str], what: str) -> list[str]:
+    query = "" if what == "all" else f"?what={what}"
+    names = [segment(account).replace("/", "%2F") for account in accounts]  # names of models have slashes
+    return [f"/admin/v1/quotas/{name}{query}" for name in names]
+
+
+def _accounts(ctx: Context, text: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """The accounts that are meant, with what to call each and how to ask for it. Of a tenant: its own, else its
+    keys'."""
+    if (key := _key(ctx, text)) is not None:
+        return {key["id"]: (f"{key['name']} ({key['id']})", {"key": key["id"]})}
+    if ":" in text or text == "all":
+        return {text: (text, {"account": text})}
+    quotas = _found(text, lambda: ctx.admin.get("/admin/v1/quotas", tenant=text))["data"]
+    own = [each for each in quotas if each.get("scope") == "tenant"] or quotas
+    if not own:
+        raise CliError(f"the tenant {text!r} has no limits and no keys", code=Exit.USAGE)
+    return {_account(each): (_whose(each), {"account": _account(each)}) for each in own}
 
 
 def _key(ctx: Context, text: str) -> Json | None:
-    """None: no key has this id or name. Raises CliError if several have it."""
+    """None: no key has this id or name, or it is how an account of something else is named. Raises CliError if several
+    keys have it."""
+    from router.core.scopes import is_account
+
+    if is_account(text):
+        return None
     try:
         return find_key(ctx.admin, text)
     except CliError as error:
@@ -130,9 +160,8 @@ def _found(text: str | None, ask: Callable[[], Json]) -> Json:
         raise CliError(what, code=Exit.USAGE, hint=hint, details=like) from None
 
 
-def _spent(ctx: Context, account: str, key: Json | None) -> list[str]:
+def _spent(ctx: Context, account: str, query: dict[str, str]) -> list[str]:
     """The sums that a reset would forget."""
-    query = {} if key is None else {"key": account}
     try:
         quotas = [q for q in ctx.admin.get("/admin/v1/quotas", **query)["data"] if _account(q) == account]
     except StatusError:
@@ -156,10 +185,10 @@ def _tell_share(ctx: Context, quotas: list[Json]) -> None:
         ctx.out.warn("the store is away: this router enforces its share of each limit, not all of it")
 
 
-def quota_table(quotas: list[Json]) -> Table:
+def quota_table(quotas: list[Json], *, future: bool = True) -> Table:
     """Used and left are the limit together. The account of a rate empties while requests keep coming, so what was
-    asked for in the last minute stands beside it."""
-    future = any("forecast" in entry for quota in quotas for entry in quota["limits"])
+    asked for in the last minute stands beside it. ``future``: show forecasts, where there are some."""
+    future = future and any("forecast" in entry for quota in quotas for entry in quota["limits"])
     columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", *(["forecast"] * future), "counted by")
     made = Table(columns, right=("used", "of", "left", "forecast"), drop=("counted by", "", "id", "left"))
     for quota in quotas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from cli import charts, units
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
+from cli.errors import CliError, Exit
 from cli.output import Table, escape
 
 Json = dict[str, Any]
@@ -114,6 +116,9 @@ def _name(row: Json, by: str) -> str:
 
 
 def run_export(ctx: Context, options: ExportOptions) -> None:
+    if not _is_month(options.month):
+        now = time.strftime("%Y-%m", time.gmtime())
+        raise CliError(f"--month must be a month such as {now}, not {options.month!r}", code=Exit.USAGE)
     answer = ctx.admin.get(_PATH, period="month", of=options.month, by=options.by)
     if options.as_json:
         ctx.out.json(answer)
@@ -126,6 +131,11 @@ def run_export(ctx: Context, options: ExportOptions) -> None:
         sums = [f"{row[name]:.6f}" if name == "cost_usd" else row[name] for name in _COLUMNS]
         writer.writerow([answer["of"], *(_cell(row[name]) for name in names), *sums])
     ctx.out.plain(text.getvalue())
+
+
+def _is_month(text: str) -> bool:
+    found = re.fullmatch(r"([0-9]{4})-([0-9]{2})", text)
+    return found is not None and int(found[1]) >= 1970 and 1 <= int(found[2]) <= 12
 
 
 def _cell(text: str | None) -> str:

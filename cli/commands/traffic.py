@@ -39,6 +39,7 @@ SlowerThan = Annotated[
 ]
 
 _WINDOW_S_MAX = 15 * 60  # the router keeps this many
+_USAGE_S_MAX = 24 * 3600  # and these by the minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ShowOptions:
 
 @dataclass(frozen=True, slots=True)
 class StatsOptions:
-    window: str
+    window: str | None
     as_json: bool
     router: str | None = None
     since: str | None = None
@@ -152,7 +153,10 @@ def show(
 @group.command("stats")
 def stats(
     ctx: typer.Context,
-    window: Annotated[str, typer.Option(metavar="SPAN", help="How far to look back: 30s, 5m; at most 15m.")] = "60s",
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="How far to look back: 30s, 5m; at most 15m, with --by or --sort 24h. [60s]"),
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="SPAN", help="The same by the minute: 1h, 24h at most.")] = None,
     by: Annotated[
         str | None,
@@ -230,17 +234,20 @@ def print_story(ctx: Context, record: Json) -> None:
 
 
 def run_stats(ctx: Context, options: StatsOptions) -> None:
+    if options.window is not None and options.since is not None:
+        raise CliError("--window and --since both say how far to look back: give one of them", code=Exit.USAGE)
     if options.since or options.by or options.sort:
         run_usage(ctx, options)
         return
-    window_s = span_s(options.window)
+    window = options.window or "60s"
+    window_s = span_s(window)
     if not 1 <= window_s <= _WINDOW_S_MAX:
-        raise CliError(f"--window must be between 1s and 15m, not {options.window}", code=Exit.USAGE)
+        raise CliError(f"--window must be between 1s and 15m, not {window}", code=Exit.USAGE)
     answer = ctx.admin.get("/admin/v1/stats", window_s=window_s, router=options.router)
     if options.as_json:
         ctx.out.json(answer)
         return
-    ctx.out.note(f"the last {options.window}")
+    ctx.out.note(f"the last {window}")
     if not answer["requests"]:
         ctx.out.note("No requests; --window 15m looks back farther.")
         return
@@ -258,8 +265,12 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
 
 def run_usage(ctx: Context, options: StatsOptions) -> None:
     """The same for up to a day, by what one likes."""
-    since = options.since or "1h"
-    query = {"since_s": span_s(since), "by": options.by, "sort": options.sort, "router": options.router}
+    since = options.since or options.window or "1h"
+    since_s = span_s(since)
+    if options.window is not None and not 60 <= since_s <= _USAGE_S_MAX:
+        message = f"with --by or --sort --window must be between 1m and 24h, not {options.window}"
+        raise CliError(message, code=Exit.USAGE)
+    query = {"since_s": since_s, "by": options.by, "sort": options.sort, "router": options.router}
     answer = ctx.admin.get("/admin/v1/usage", **query)
     if options.as_json:
         ctx.out.json(answer)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from router.config.address import is_loopback, split_address
 from router.config.advice import alarms, warnings
-from router.config.checks import exposed, secret
+from router.config.checks import exposed, secret, signing_key
 from router.config.example import EXAMPLE
 from router.config.jsonschema import json_schema
 from router.config.loader import load, parse
@@ -109,6 +109,7 @@ __all__ = [
     "pending",
     "price_list",
     "secret",
+    "signing_key",
     "split_address",
     "warnings",
 ]

@@ -6,6 +6,7 @@ not meant are in ``advice``.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -20,6 +21,9 @@ from router.config.redis_url import redis_problem
 from router.config.sources import check_sources
 from router.config.suggest import did_you_mean
 from router.core.policy import POLICIES
+
+#: How secrets begin that are base64, by Standard Webhooks.
+_BASE64_PREFIX = "whsec_"
 
 
 def secret(name: str, env: Mapping[str, str] | None = None) -> str | None:
@@ -242,7 +246,7 @@ def _check_secrets(reader: Reader, document: Mapping[str, Any], config: Config, 
     alerts = config.alerts
     if alerts.webhook is not None and alerts.secret_env is None:
         reader.problem(("alerts", "webhook"), "needs secret_env beside it: receivers check the signature")
-    if alerts.secret_env is not None and (problem := _secret_problem(alerts.secret_env, env)):
+    if alerts.secret_env is not None and (problem := _signing_problem(alerts.secret_env, env)):
         reader.problem(("alerts", "secret_env"), problem)
     if (name := config.auth.admin_token_env) is not None and (problem := _secret_problem(name, env)):
         reader.problem(("auth", "admin_token_env"), problem)
@@ -304,6 +308,25 @@ def _secret_problem(name: str, env: Mapping[str, str]) -> str | None:
         return f"the environment variable {name} is {'empty' if name in env else 'not set'}"
     if not value.isascii() or not value.isprintable():
         return f"the environment variable {name} holds characters that no HTTP header may hold"
+    return None
+
+
+def signing_key(text: str) -> bytes | None:
+    """The key that a secret of a webhook is: one that begins with whsec_ is base64, as libraries for receivers expect;
+    others are taken as they are. None: it is not base64, or empty."""
+    if not text.startswith(_BASE64_PREFIX):
+        return text.encode()
+    try:
+        return base64.b64decode(text.removeprefix(_BASE64_PREFIX), validate=True) or None
+    except ValueError:
+        return None
+
+
+def _signing_problem(name: str, env: Mapping[str, str]) -> str | None:
+    if problem := _secret_problem(name, env):
+        return problem
+    if signing_key(secret(name, env) or "") is None:
+        return f"the environment variable {name} holds no base64 after {_BASE64_PREFIX}"
     return None
 
 

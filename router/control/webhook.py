@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hmac
 import logging
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import aiohttp
 
 from router import clock
-from router.config import AlertsSection, secret
+from router.config import AlertsSection, secret, signing_key
 from router.tasks import stop, supervise
 
 _log = logging.getLogger("router.control")
@@ -32,7 +31,6 @@ _TIMEOUT_S = 10.0
 _PAUSE_S, _PAUSE_S_MAX = 0.5, 120.0
 #: When the router stops, what waits has this long.
 _LAST_S = 2.0
-_PREFIX = "whsec_"
 
 
 class Alert(NamedTuple):
@@ -43,19 +41,11 @@ class Alert(NamedTuple):
     about: str  # for the log
 
 
-def signature(secret_text: str, message_id: str, timestamp_s: int, body: bytes) -> str:
+def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
     """The header ``webhook-signature``: HMAC-SHA256 over id, time and body."""
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp_s, body)
-    digest = hmac.digest(_key(secret_text), signed, "sha256")
+    digest = hmac.digest(key, signed, "sha256")
     return f"v1,{base64.b64encode(digest).decode()}"
-
-
-def _key(text: str) -> bytes:
-    """Secrets that begin with whsec_ are base64, as libraries for receivers expect; others are taken as they are."""
-    if text.startswith(_PREFIX):
-        with contextlib.suppress(binascii.Error):
-            return base64.b64decode(text[len(_PREFIX) :], validate=True)
-    return text.encode()
 
 
 class Webhook:
@@ -137,9 +127,10 @@ class Webhook:
 
     async def _attempt(self, session: aiohttp.ClientSession, url: str, settings: AlertsSection, message: Alert) -> str:
         """Empty: it was taken. Else why not."""
-        key = secret(settings.secret_env) if settings.secret_env is not None else None
-        if not key:
-            return f"the environment variable {settings.secret_env} is not set"
+        text = secret(settings.secret_env) if settings.secret_env is not None else None
+        key = signing_key(text) if text is not None else None
+        if key is None:
+            return f"the environment variable {settings.secret_env} is not set, or holds no secret"
         timestamp_s = int(self._wall_s())
         headers = {
             "webhook-id": message.id,

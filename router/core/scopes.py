@@ -35,3 +35,10 @@ SCOPES: Final = (KEY, TENANT, MODEL, ALL)
 BY_NAME: Final = {scope.name: scope for scope in SCOPES}
 #: The table of tenants that have none of their own.
 DEFAULT_TENANT = "default"
+#: How the account of every tenant begins that came with a JWT. No key of ours has such an id.
+JWT_PREFIX = "jwt:"
+
+
+def is_account(text: str) -> bool:
+    """Whether text names an account that is not a key's, as ``tenant:NAME`` and ``all`` do: no key may be named so."""
+    return text == ALL.name or text.startswith((TENANT.account(""), MODEL.account(""), JWT_PREFIX))

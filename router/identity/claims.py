@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.config import JwtSection
+from router.core.scopes import JWT_PREFIX
 from router.errors import RouterError
 
 _TEXT_MAX = 200
 #: A tenant that names its account as it is: nothing in it means anything to the store.
 _PLAIN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-#: How the account of every tenant begins that came with a JWT. No key of ours has such an id.
-ACCOUNT = "jwt:"
+ACCOUNT = JWT_PREFIX
 
 
 class Bearer(NamedTuple):

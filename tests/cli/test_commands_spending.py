@@ -7,7 +7,10 @@ import io
 import json
 from typing import Any
 
+import pytest
+
 from cli.commands import spending
+from cli.errors import CliError, Exit
 from tests.cli.conftest import Play
 
 PATH = ("GET", "/admin/v1/spending")
@@ -45,6 +48,14 @@ def test_top_says_when_nothing_has_a_price_or_nothing_was_asked(play: Play) -> N
     play.admin.answers[PATH] = answer("tenant")
     spending.run_top(play.context, spending.TopOptions("tenant", False, None, 20, False))
     assert "Nothing was answered." in play.err
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026-00", "2026-11-30", "1969-12", "x", "２０２６-11", "2026-11\n"])
+def test_a_month_that_there_is_not_is_refused_by_the_name_of_the_option(play: Play, month: str) -> None:
+    with pytest.raises(CliError, match="--month must be a month such as 2") as caught:
+        spending.run_export(play.context, spending.ExportOptions(month, "tenant", False))
+    assert caught.value.code is Exit.USAGE
+    assert play.admin.calls == []
 
 
 def test_export(play: Play) -> None:

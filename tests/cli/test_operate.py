@@ -78,6 +78,18 @@ def test_rotate_prints_the_new_secret_and_until_when_the_old_one_works(play: Pla
     assert "older secrets no longer work" in play.out
 
 
+def test_rotate_of_an_expired_key_says_that_no_secret_works(play: Play) -> None:
+    path = "/admin/v1/keys/key_1"
+    late = {"expires": "2026-01-01T00:00:00Z", "expires_s": 1.0, "expired": True}
+    made = KEY | late | {"key": "mr-new", "older_secrets": 1, "overlap_until_s": 1_790_000_200.0}
+    play.admin.answers = {("GET", path): KEY | late, ("POST", f"{path}/rotate"): made}
+    keys.run_rotate(play.context, keys.RotateOptions("key_1", None, as_json=False))
+    assert "the key is expired: neither this secret nor an older one works" in play.out
+    assert "secrets work until" not in play.out
+    assert "router keys set key_1 --expires" in play.err
+    assert play.out.splitlines()[-1] == "mr-new"
+
+
 def test_a_key_may_be_named_by_its_name(play: Play) -> None:
     play.admin.answers = {KEYS: {"data": [KEY]}, ("DELETE", "/admin/v1/keys/key_1"): KEY | {"revoked": True}}
     keys.run_revoke(play.context, keys.KeyOptions("me", as_json=False))

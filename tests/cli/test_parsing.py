@@ -88,7 +88,7 @@ CASES = [
     (
         "traffic stats --since 24h --by key,model --sort cost --router edge-1",
         "run_stats",
-        traffic.StatsOptions("60s", False, "edge-1", "24h", "key,model", "cost"),
+        traffic.StatsOptions(None, False, "edge-1", "24h", "key,model", "cost"),
     ),
     ("routers list --json", "run_list", routers.ListOptions(as_json=True)),
     ("status --router edge-2", "run_status", status.StatusOptions(as_json=False, router="edge-2")),

@@ -136,6 +136,10 @@ async def test_quotas_of_groups(admin: Admin) -> None:
         ({"name": "x" * 201}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"name": 5}, "name"),
+        ({"name": "all"}, "name"),
+        ({"name": "tenant:acme"}, "name"),
+        ({"name": "model:org/m"}, "name"),
+        ({"name": "jwt:acme"}, "name"),
         ({"name": "x", "plan": "platinum"}, "plan"),
         ({"name": "x", "tennant": "y"}, "tennant"),
         ({"name": "x", "expires": "soon"}, "expires"),
@@ -147,6 +151,14 @@ async def test_keys_that_are_refused(admin: Admin, body: dict[str, Any], param: 
     refused = await admin.post("/admin/v1/keys", body, 400)
     assert refused["error"]["param"] == param
     assert (await admin.get("/admin/v1/keys"))["data"] == []
+
+
+async def test_a_key_does_not_get_the_name_of_other_limits(admin: Admin) -> None:
+    made = await admin.post("/admin/v1/keys", {"name": "tenants:all"}, 201)
+    for name in ("all", "tenant:acme", "model:m", "jwt:acme"):
+        refused = await admin.ask("PATCH", f"/admin/v1/keys/{made['id']}", 400, json={"name": name})
+        assert refused["error"]["param"] == "name"
+    assert (await admin.get(f"/admin/v1/keys/{made['id']}"))["name"] == "tenants:all"
 
 
 async def test_a_key_that_expires(admin: Admin) -> None:

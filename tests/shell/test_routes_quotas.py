@@ -58,6 +58,7 @@ async def test_who_spends(admin: Admin) -> None:
     for query, text in (("of=2026-13", "must be a month"), ("period=year", "period"), ("by=tenat", "did you mean")):
         wrong = await admin.get(f"/admin/v1/spending?{query}", 400)
         assert text in wrong["error"]["message"]
+        assert "1970" not in wrong["error"]["message"]
 
 
 async def test_a_budget_has_a_forecast(admin: Admin) -> None:
@@ -82,6 +83,8 @@ async def test_a_tenant_that_nobody_is_cannot_be_asked_for(admin: Admin) -> None
     unknown = await admin.get("/admin/v1/quotas?account=tenant:acne", 404)
     assert 'did you mean "tenant:acme"?' in unknown["error"]["message"]
     await admin.ask("DELETE", "/admin/v1/quotas/tenant:acne", 404)
+    unknown = await admin.ask("DELETE", "/admin/v1/quotas/acme", 404)
+    assert 'did you mean "tenant:acme"?' in unknown["error"]["message"]
     await admin.ask("DELETE", "/admin/v1/quotas/tenant:acme", 200)
 
 

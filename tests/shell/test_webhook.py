@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from router.config import AlertsSection
+from router.config import AlertsSection, signing_key
 from router.control.webhook import ATTEMPTS_MAX, QUEUE_MAX, Alert, Webhook, signature
 from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver
@@ -110,7 +110,16 @@ async def test_without_a_webhook_nothing_waits() -> None:
 
 def test_the_signature_is_that_of_standard_webhooks() -> None:
     """The example of its specification's libraries."""
-    made = signature(
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
-    )
+    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert key is not None
+    made = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+async def test_nothing_is_signed_with_what_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV, "whsec_no base64")
+    with Receiver() as receiver:
+        async with sending(receiver.url) as webhook:
+            webhook.send(message(1))
+            await until(lambda: webhook.results["given_up"])
+        assert receiver.tried == []

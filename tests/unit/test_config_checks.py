@@ -10,7 +10,16 @@ from router.config import parse
 from router.errors import ConfigError
 
 SECRET = "sk-live-3f9a8c7e"
-ENV = {"GOOD_KEY": SECRET, "EMPTY": "  ", "NEWLINE": "a\nb", "BAD_REDIS": f"http://:{SECRET}@h"}
+ALERTS = '[alerts]\nwebhook = "https://h/a"\nsecret_env = '
+ENV = {
+    "CUT": f"whsec_{SECRET}=",
+    "HOLLOW": "whsec_",
+    "WHSEC": "whsec_dGhpcyBpcyBhIGtleQ==",
+    "GOOD_KEY": SECRET,
+    "EMPTY": "  ",
+    "NEWLINE": "a\nb",
+    "BAD_REDIS": f"http://:{SECRET}@h",
+}
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,8 @@ CASES = [
     Bad("key of two lines", backend('key_env = "NEWLINE"'), 6, "no HTTP header"),
     Bad("secret in place of its name", backend(f'key_env = "{SECRET}"'), 6, "not the secret itself"),
     Bad("admin token not set", '[auth]\nadmin_token_env = "NO_SUCH"', 2, "NO_SUCH is not set"),
+    Bad("signing secret cut off", f'{ALERTS}"CUT"', 3, "CUT holds no base64 after whsec_"),
+    Bad("signing secret of nothing", f'{ALERTS}"HOLLOW"', 3, "HOLLOW holds no base64 after whsec_"),
     Bad("redis not set", '[store]\nredis = "env:NO_REDIS"', 2, "NO_REDIS is not set"),
     Bad("redis set wrongly", '[store]\nredis = "env:BAD_REDIS"', 2, "what the environment variable holds"),
 ]
@@ -180,6 +191,11 @@ name = "us-east"
     assert caught.value.problems[3] == (
         'regions.toml:14: [[regions]] "us-east" backends "a": max_inflight: must be at least 1, not 0'
     )
+
+
+@pytest.mark.parametrize("name", ["WHSEC", "GOOD_KEY"])
+def test_a_signing_secret_is_base64_if_it_says_so(name: str) -> None:
+    assert parse(f'{ALERTS}"{name}"', "regions.toml", env=ENV).alerts.secret_env == name
 
 
 def test_the_same_files_pass_without_asking_for_secrets() -> None:

@@ -13,6 +13,7 @@ from router.control.inputs import document_of, expiry_of, span_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
+from router.core.scopes import is_account
 from router.errors import RouterError
 from router.store.base import Key
 
@@ -27,7 +28,7 @@ async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamRe
 
 async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     document = await document_of(request, _NEW_KEY)
-    name = text_of(document, "name", required=True)
+    name = _name(text_of(document, "name", required=True))
     plan = _plan(control, text_of(document, "plan") or "default")
     tenant = text_of(document, "tenant") or None
     expires_s = expiry_of(document, now_s := clock.wall_s())
@@ -54,6 +55,8 @@ async def change_key(request: web.Request, control: ControlPlane) -> web.StreamR
             changes[name] = text = text_of(document, name, required=True)
             if name == "plan":
                 _plan(control, text)
+            elif name == "name":
+                _name(text)
     if (key := await control.store.change_key(request.match_info["key_id"], changes)) is None:
         raise RouterError("not_found", _NO_KEY)
     told = ", ".join(f"{name} {value}" for name, value in changes.items())
@@ -130,6 +133,14 @@ async def _find_key(control: ControlPlane, key_id: str) -> Key:
     if (key := await control.store.get_key(key_id)) is None:
         raise RouterError("not_found", _NO_KEY)
     return key
+
+
+def _name(text: str) -> str:
+    """A name that is not how limits of something else are asked for."""
+    if is_account(text):
+        detail = "name must not be all or begin with tenant:, model: or jwt:, for other limits are named so."
+        raise RouterError("invalid_request", detail, param="name")
+    return text
 
 
 def _plan(control: ControlPlane, name: str) -> str:

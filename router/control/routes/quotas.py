@@ -15,6 +15,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Param, Route
 from router.core.limits import KINDS, MICRO, NAMES, Shape
+from router.core.scopes import TENANT
 from router.core.spending import Sums
 from router.errors import RouterError
 from router.identity.claims import ACCOUNT
@@ -56,7 +57,7 @@ async def reset_quota(request: web.Request, control: ControlPlane) -> web.Stream
             raise RouterError("store_unavailable") from None
     told = holder.name if what == "all" else f"{holder.name}: {what}"
     noting(request, control)("quota", holder.id, after="reset", why=told)
-    return reply(await _quota(control, holder, _uses(control).get(holder.id), 0.0))
+    return reply(await _quota(control, holder, _uses(control).get(holder.id), None))
 
 
 async def _known(control: ControlPlane) -> _Known:
@@ -117,7 +118,9 @@ class _Known:
         """Words for the name that may have been meant."""
         accounts = [group.id for group in self._groups.every(self._tenants)]
         names = [*self._named, *(key.name for key in self._keys), *(key.id for key in self._bearers), *accounts]
-        return did_you_mean(text, list(dict.fromkeys(names))) or "."
+        if (tenant := TENANT.account(text)) in accounts:
+            return f', did you mean "{tenant}"?'
+        return did_you_mean(text, [name for name in dict.fromkeys(names) if name != text]) or "."
 
 
 def _uses(control: ControlPlane) -> dict[str, Use]:
@@ -137,7 +140,8 @@ async def list_spending(request: web.Request, control: ControlPlane) -> web.Stre
     text = request.query.get("of")
     number = period.number(int(clock.wall_s() * MICRO)) if text is None else spenders.number_of(period, text)
     if number is None:
-        detail = f"of must be a {period.name} such as {spenders.name_of(period, period.number(0))}."
+        present = spenders.name_of(period, period.number(int(clock.wall_s() * MICRO)))
+        detail = f"of must be a {period.name} such as {present}."
         raise RouterError("invalid_request", detail, param="of")
     await control.bookkeeper.flush()
     try:
