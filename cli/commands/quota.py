@@ -192,7 +192,7 @@ def quota_table(quotas: list[Json], *, future: bool = True) -> Table:
     columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", *(["forecast"] * future), "counted by")
     made = Table(columns, right=("used", "of", "left", "forecast"), drop=("counted by", "", "id", "left"))
     for quota in quotas:
-        name, key_id = f"[bold]{escape(_whose(quota))}[/]", f"[dim]{escape(_account(quota))}[/]"
+        name, key_id = f"[bold]{escape(_whose(quota))}[/]{_plans(quota)}", f"[dim]{escape(_account(quota))}[/]"
         if quota.get("plan_missing"):
             gone = f"[red]its plan {escape(quota['plan'])} is gone: all is refused[/]"
             made.add_row(name, key_id, gone, *[""] * (len(columns) - 3))
@@ -211,6 +211,12 @@ def _whose(quota: Json) -> str:
 
     scope = BY_NAME.get(quota.get("scope", KEY.name), KEY)
     return str(quota["key"]["name"]) if scope is KEY else scope.called(str(quota["name"])).replace('"', "")
+
+
+def _plans(quota: Json) -> str:
+    """JWTs of one tenant may have several plans. The limits of one are shown: name it, and the others."""
+    others = [plan for plan in quota.get("plans") or [] if plan != quota["plan"]]
+    return f" [dim](plan {escape(quota['plan'])}; also {escape(', '.join(others))})[/]" if others else ""
 
 
 def _account(quota: Json) -> str:

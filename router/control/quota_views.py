@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from router.control.last_minute import Use
@@ -16,9 +16,14 @@ _DAY_S = 86_400
 
 
 def quota(
-    holder: Holder, limits: Iterable[LimitState], use: Use | None = None, pace_usd_s: float | None = None
+    holder: Holder,
+    limits: Iterable[LimitState],
+    use: Use | None = None,
+    pace_usd_s: float | None = None,
+    plans: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """``key``, ``plan`` and ``last_minute`` are null where the limits are not those of one key. ``use``: of that."""
+    """``key``, ``plan`` and ``last_minute`` are null where the limits are not those of one key. ``use``: of that.
+    ``plans``: all that its JWTs have, if they have several."""
     key = holder if isinstance(holder, Key) else None
     return {
         "account": holder.id,
@@ -26,6 +31,7 @@ def quota(
         "name": holder.name,
         "key": {"id": key.id, "name": key.name} if key is not None else None,
         "plan": key.plan.name if key is not None else None,
+        "plans": [*plans] if key is not None and plans else [key.plan.name] if key is not None else [],
         "plan_missing": key is not None and key.plan_missing,
         "tenant": key.tenant if key is not None else holder.name if holder.scope is TENANT else None,
         "last_minute": (use or Use()).document() if key is not None else None,

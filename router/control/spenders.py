@@ -51,6 +51,15 @@ def jwt_holders(rows: Iterable[Spender], config: Config) -> list[Key]:
     return sorted(found.values(), key=lambda key: key.id)
 
 
+def jwt_plans(rows: Iterable[Spender]) -> dict[str, list[str]]:
+    """The plans that the JWTs of each account had this month, by account."""
+    found: dict[str, set[str]] = {}
+    for spender in rows:
+        if spender.key_id.startswith(ACCOUNT):
+            found.setdefault(spender.key_id, set()).add(spender.plan)
+    return {account: sorted(plans) for account, plans in found.items()}
+
+
 async def paces(control: ControlPlane, accounts: Sequence[str]) -> dict[str, float]:
     """Dollars per second of each account over the last days; empty while the store is away."""
     now_s = clock.wall_s()

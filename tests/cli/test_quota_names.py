@@ -84,3 +84,11 @@ def test_a_reset_shows_no_forecast(play: Play) -> None:
     reset(play, "key_1")
     assert "budget" in play.out or "USD" in play.out
     assert "forecast" not in play.out
+
+
+def test_a_jwt_account_of_several_plans_names_them(play: Play) -> None:
+    made = of_key(1, LIMIT) | {"plan": "gold", "plans": ["gold", "trial", "x"]}
+    play.admin.answers = {QUOTAS: {"data": [made, of_key(2, LIMIT) | {"plan": "gold", "plans": ["gold"]}]}}
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert "ci1 (plan gold; also trial, x)" in play.out
+    assert play.out.count("plan gold") == 1

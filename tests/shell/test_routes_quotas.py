@@ -98,6 +98,20 @@ async def test_accounts_of_jwts_are_shown_and_reset(admin: Admin) -> None:
     assert (await admin.ask("DELETE", "/admin/v1/quotas/jwt:org", 200))["account"] == "jwt:org"
 
 
+async def test_all_plans_of_the_jwts_of_a_tenant_are_told(admin: Admin) -> None:
+    jwt = '[jwt]\njwks = "http://127.0.0.1:1/jwks"\nissuer = "https://i.test"\naudience = ["a"]\n'
+    await reload(admin, BUDGETS + jwt)
+    for number, plan in enumerate(("rich", "default", "rich", "gold")):
+        answered(admin, number, tenant="org", key_id="jwt:org", plan=plan)
+        await admin.get("/admin/v1/spending")  # the books are written
+    key = await admin.post("/admin/v1/keys", {"name": "ci", "plan": "gold", "tenant": "org"}, 201)
+    for query in ("", "?account=jwt:org", "?tenant=org"):
+        shown = {quota["account"]: quota for quota in (await admin.get(f"/admin/v1/quotas{query}"))["data"]}
+        assert shown["jwt:org"]["plans"] == ["default", "gold", "rich"]
+        assert shown["jwt:org"]["plan"] in shown["jwt:org"]["plans"]
+    assert (shown[key["id"]]["plans"], shown["tenant:org"]["plans"]) == (["gold"], [])
+
+
 async def test_a_key_whose_plan_is_gone_has_no_limits_to_show(admin: Admin) -> None:
     before = admin.path.read_text()
     await reload(admin, BUDGETS)

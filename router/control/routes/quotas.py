@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -37,11 +38,14 @@ async def list_quotas(request: web.Request, control: ControlPlane) -> web.Stream
     if budgets:
         await control.bookkeeper.flush()
     paces = await spenders.paces(control, budgets) if budgets else {}
-    return listing([await _quota(control, each, uses.get(each.id), paces.get(each.id)) for each in holders])
+    plans = known.plans
+    return listing([await _quota(control, h, uses.get(h.id), paces.get(h.id), plans.get(h.id, ())) for h in holders])
 
 
-async def _quota(control: ControlPlane, holder: Holder, use: Use | None, pace: float | None) -> dict[str, Any]:
-    return quota_views.quota(holder, await control.store.quota(holder), use, pace)
+async def _quota(
+    control: ControlPlane, holder: Holder, use: Use | None, pace: float | None, plans: Sequence[str] = ()
+) -> dict[str, Any]:
+    return quota_views.quota(holder, await control.store.quota(holder), use, pace, plans)
 
 
 async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -65,13 +69,22 @@ async def _known(control: ControlPlane) -> _Known:
     rows = await spenders.month_rows(control) if control.reloader.config.jwt.jwks is not None else {}
     bearers = spenders.jwt_holders(rows, control.reloader.config)
     tenants = {row.tenant for row in rows if row.key_id.startswith(ACCOUNT)}
-    return _Known(control, keys, bearers, tenants)
+    return _Known(control, keys, bearers, tenants, spenders.jwt_plans(rows))
 
 
 class _Known:
-    """Everybody whose limits can be asked for. Accounts of JWTs are known by what they used this month."""
+    """Everybody whose limits can be asked for. Accounts of JWTs are known by what they used this month, and ``plans``
+    are theirs."""
 
-    def __init__(self, control: ControlPlane, keys: list[Key], bearers: list[Key], tenants: set[str]) -> None:
+    def __init__(
+        self,
+        control: ControlPlane,
+        keys: list[Key],
+        bearers: list[Key],
+        tenants: set[str],
+        plans: dict[str, list[str]],
+    ) -> None:
+        self.plans = plans
         config = control.reloader.config
         self._keys = keys
         self._bearers = bearers
