@@ -133,7 +133,24 @@ def engines_table(engines: list[Json]) -> Table:
     return made
 
 
+#: An engine of which less is known is played as a guess.
+ANSWERS_LEAST, ERROR_MOST = 20, 0.25
+
+
+def weak(engines: list[Json]) -> list[str]:
+    """The engines fitted to few answers, or badly, each with why: ``eu/a (3 answers, first tokens ± 39 %)``."""
+    found = []
+    for e in engines:
+        error = e["first_token_error"]
+        if e["answers"] < ANSWERS_LEAST or (error is not None and error > ERROR_MOST):
+            off = "" if error is None else f", first tokens ± {units.ratio(error)}"
+            found.append(f"{e['backend']} ({units.plural(e['answers'], 'answer')}{off})")
+    return found
+
+
 def say_what_it_rests_on(ctx: Context, result: Json) -> None:
+    if guessed := weak(result["engines"]):
+        ctx.out.warn(f"hardly measured, so figures that rest on them are guesses: {', '.join(guessed)}")
     ctx.out.line("")
     for word in ("measured", "assumed"):
         for text in result[word]:

@@ -89,7 +89,8 @@ def _choice(record: Json, late_s: float) -> str:
         return "; no other backend could have taken it"
     gap_s, other = min(gaps)
     if gap_s < late_s:
-        return f"; in hindsight {other} was the better choice, predicted {units.seconds(max(0.0, gap_s))} slower"
+        way = "slower" if gap_s >= 0 else "faster"
+        return f"; in hindsight {other} was the better choice, predicted {units.seconds(abs(gap_s))} {way}"
     return f"; nothing was wrong with the choice: {other} was predicted {units.seconds(gap_s)} slower"
 
 

@@ -97,6 +97,8 @@ def print_what_if(ctx: Context, what_if: Json) -> None:
     ctx.out.line(f"[bold]{escape(what_if['says'])}[/]")
     ctx.out.line("")
     print_decision(ctx, again)
+    if again.get("backend") is None:
+        return
     if again.get("was") == again.get("backend"):
         ctx.out.line("It would go where it went.")
     elif again.get("worse_s") is not None and in_seconds(again):

@@ -12,7 +12,7 @@ from typing import Any
 
 from router import clock
 from router.complaint import Complaint
-from router.config import Config, ModelAlias
+from router.config import Config, ModelAlias, WakeSection
 from router.control.sleepers import Sleepers
 from router.core.backend import Backend
 from router.core.dormancy import Hindrance, is_off, rests
@@ -41,6 +41,8 @@ class Dormant:
     #: it is not tried before: to put it to sleep, to wake more of it
     cannot_until_s: float = float("-inf")
     no_more_until_s: float = float("-inf")
+    #: the settings with which nothing could put it to sleep
+    cannot_with: WakeSection | None = None
     task: Task[None] | None = None
     trouble: Hindrance | None = None
     #: why nothing puts it to sleep

@@ -91,8 +91,12 @@ class Lulling:
                 self._store.mark(_ASKED, mark, idle_s)
             return
         idle = now_s - known.busy_s >= idle_s and not self._store.marked(_ASKED, mark)
-        if idle and known.idling and runs and now_s >= known.cannot_until_s:
+        if idle and known.idling and runs and (now_s >= known.cannot_until_s or self._is_new(model, known)):
             known.task = spawn(self._sleep(model, known), name=f"let {model} sleep")
+
+    def _is_new(self, model: str, known: Dormant) -> bool:
+        """The configuration has changed since nothing could put it to sleep."""
+        return known.cannot_with is not None and known.cannot_with != self._dormants.settings(model).wake
 
     async def _sleep(self, model: str, known: Dormant) -> None:
         if not await self._dormants.claim(f"{SLEEP}:{model}", _DRAIN_S):
@@ -115,7 +119,7 @@ class Lulling:
             known.restless = f"{model} cannot be put to sleep: {error}"
             self._dormants.fail(model, known, SLEEP, known.restless)
             self._dormants.tell(SLEEP, model, "running", "failed", str(error))
-            known.cannot_until_s = self._dormants.now_s() + _FAILED_S
+            known.cannot_until_s, known.cannot_with = self._dormants.now_s() + _FAILED_S, None
             await self._dormants.sleepers.put(dict.fromkeys(how))
         finally:
             await self._dormants.release(f"{SLEEP}:{model}")
@@ -142,7 +146,7 @@ class Lulling:
         if awake and not await self._end(model, awake):
             known.restless = f"{model} is idle, and nothing puts it to sleep: {', '.join(awake)}"
             self._dormants.complain(known, known.restless)
-            known.cannot_until_s = self._dormants.now_s() + _CANNOT_S
+            known.cannot_until_s, known.cannot_with = self._dormants.now_s() + _CANNOT_S, wake
             await self._dormants.sleepers.put(dict.fromkeys(awake))
         if slept := [name for name in how if name not in awake or wake.url is not None or wake.scale is not None]:
             idle = f"no request for {self._dormants.settings(model).idle_s:g} s: {', '.join(slept)}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.errors import CliError, Exit
-from cli.measurements import JOURNAL, Source, error_words, measured
+from cli.measurements import JOURNAL, Source, error_words, measured, weak
 from tests.cli.conftest import Play
 from tests.support.journals import lived, small_plan, traffic
 
@@ -77,3 +77,11 @@ def test_an_error_in_words() -> None:
     assert error_words(error) == "first token off by 4 % at p50 and 11 % at p95"
     both = error_words(error | {"e2e_s_p50": 0.02, "e2e_s_p95": 0.05})
     assert both.endswith(", whole answer off by 2 % at p50 and 5 % at p95")
+
+
+def test_engines_of_which_little_is_known_are_named() -> None:
+    def engine(backend: str, answers: int, error: float | None) -> dict[str, Any]:
+        return {"backend": backend, "answers": answers, "first_token_error": error}
+
+    engines = [engine("us/a", 200, 0.1), engine("us/b", 50, None), engine("eu/a", 3, 0.39), engine("eu/b", 90, 0.4)]
+    assert weak(engines) == ["eu/a (3 answers, first tokens ± 39 %)", "eu/b (90 answers, first tokens ± 40 %)"]

@@ -83,6 +83,8 @@ def test_the_choice_is_judged_by_what_was_known() -> None:
     others = [candidate("us-east/a", 0.1, chosen=True), candidate("eu/a", 0.4)]
     slow = request(attempt(ttft_s=2.0), decision={"policy": "ttft", "candidates": others})
     assert "in hindsight eu/a was the better choice, predicted 300 ms slower" in sentence(slow)
+    others[1]["cost_s"] = 0.06
+    assert "in hindsight eu/a was the better choice, predicted 40 ms faster" in sentence(slow)
     others[1]["cost_s"] = 9.0
     assert "nothing was wrong with the choice: eu/a was predicted 8.90 s slower" in sentence(slow)
     others.pop()

@@ -38,6 +38,10 @@ class Calls(Starting):
         return wake.url is not None
 
 
+def with_webhook(url: str | None) -> Config:
+    return Config(models={MODEL: ModelAlias(MODEL, least=0, idle_s=0.05, wake=WakeSection(url=url))})
+
+
 class Night:
     """One router over two backends that may sleep."""
 
@@ -45,11 +49,12 @@ class Night:
         self.fleet = fleet_of(EAST, WEST, now_s=clock.monotonic_s())
         self.fleet.dormant = {MODEL: 60.0}
         store = MemoryStore({}, monotonic_s=clock.monotonic_s, wall_s=clock.wall_s)
-        model = ModelAlias(MODEL, least=0, idle_s=0.05, wake=WakeSection(url=url))
-        config = Config(models={MODEL: model})
+        self.config = with_webhook(url)
         self.calls = Calls(self.fleet)
         self.sleepers = Sleepers(self.fleet, store)
-        self.all = Dormants(self.fleet, store, self.sleepers, lambda: config, lambda _: (), now_s=clock.monotonic_s)
+        self.all = Dormants(
+            self.fleet, store, self.sleepers, lambda: self.config, lambda _: (), now_s=clock.monotonic_s
+        )
         self.events: list[tuple[str, str, str | None, str | None]] = []
         self.all.note = lambda kind, subject, **of: self.events.append((kind, subject, of.get("after"), of.get("why")))
         self.lulling = Lulling(self.all, store, self.calls, Waker(self.all, self.calls, lambda model, region: 0))
@@ -91,6 +96,17 @@ async def test_a_call_that_fails_leaves_it_awake_and_is_told() -> None:
         async with asyncio.timeout(10):
             while night.sleepers.asleep:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+async def test_a_configuration_that_names_a_webhook_at_last_is_tried_at_once() -> None:
+    async with Night(None) as night:
+        async with asyncio.timeout(15):
+            while night.all.known(MODEL).restless is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert not night.events
+        night.config = with_webhook("http://hook")
+        await night.until_told()
+        assert night.events[0][:3] == ("sleep", MODEL, "asleep")
 
 
 async def test_one_that_somebody_else_starts_is_awake_again() -> None:
