@@ -34,7 +34,7 @@ class NamedRouter:
 
 @dataclass(slots=True)
 class Contexts:
-    """All contexts of this user. ``path`` None: there is no home, so there are none."""
+    """All contexts of this user. ``path`` is None for a user without a home folder, who has none."""
 
     path: Path | None
     current: str | None = None

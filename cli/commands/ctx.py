@@ -174,10 +174,14 @@ def run_show(ctx: Context, options: LookOptions) -> None:
 
 
 def _own(ctx: Context) -> Contexts:
-    """To be changed. Raises CliError where there is no place for them."""
+    """The contexts of this user, to change and save. Raises CliError where no folder can hold them."""
     found = contexts.load(ctx.env)
     if found.path is None:
-        raise CliError("there is no home for contexts", code=Exit.USAGE, hint="Set HOME or XDG_CONFIG_HOME.")
+        raise CliError(
+            "contexts cannot be kept: this user has no home folder",
+            code=Exit.USAGE,
+            hint="Set HOME or XDG_CONFIG_HOME.",
+        )
     return found
 
 

@@ -15,7 +15,8 @@ import grpc
 
 from router.config.selectors import label_value
 from router.control import keda_messages as messages
-from router.control.keda_messages import MessageError, ScaledObject
+from router.control.keda_messages import ScaledObject
+from router.protobuf import MessageError
 
 SERVICE = "externalscaler.ExternalScaler"
 METRIC = "router_backends_needed"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.control import keda_messages as messages
-from router.control.keda_messages import MessageError, ScaledObject
+from router.control.keda_messages import ScaledObject
+from router.protobuf import MessageError
 
 #: ScaledObjectRef{name: "vllm", namespace: "prod", scalerMetadata: {"model": "llama"}}
 REF = b"\x0a\x04vllm\x12\x04prod\x1a\x0e\x0a\x05model\x12\x05llama"
