@@ -22,6 +22,7 @@ moments    moments and spans of time as people write them
 protobuf   fields of messages as bytes
 systemd    sockets that the service manager hands down, and what it wants to be told
 stdio      standard streams that may be closed
+signals    how signals reach the loop, and that they spoil no end
 """
 
 __version__ = "0.1.0"

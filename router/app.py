@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from router import __version__, clock
+from router import __version__, clock, signals
 from router.config import AutoscalingSection, Config, part_of
 from router.control.admin import start_admin
 from router.control.attendance import Attendance
@@ -403,9 +403,7 @@ class App:
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT, then drain; a second signal ends at once."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.shut_down)
+        signals.on(signal.SIGTERM, signal.SIGINT, act=self.shut_down)
         try:
             await self.start()
         except BaseException:

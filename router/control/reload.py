@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from router import clock
+from router import clock, signals
 from router.config import Config, diff, load, parse, pending, warnings
 from router.config.certificates import certificate_files
 from router.errors import ConfigError
@@ -100,15 +100,15 @@ class ConfigReloader:
         self._seen = _signature(config)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._signals = False
+        self._hangups = False
         self.note: Note = say_nothing
 
-    def start(self, *, signals: bool = True) -> None:
-        """Watch the file and, with ``signals``, SIGHUP."""
+    def start(self, *, hangups: bool = True) -> None:
+        """Watch the file and, with ``hangups``, SIGHUP."""
         self._task = supervise(self._watch, name="config watch")
-        if signals:
-            self._signals = True
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._hangups = hangups
+        if hangups:
+            signals.on(signal.SIGHUP, act=self._hang_up)
 
     @property
     def watching(self) -> bool:
@@ -116,9 +116,8 @@ class ConfigReloader:
         return self._task is not None
 
     async def stop(self) -> None:
-        if self._signals:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-            self._signals = False
+        if self._hangups:
+            signals.ignore(signal.SIGHUP)
         await stop(self._task)
 
     async def reload(self, why: str, *, who: str | None = None) -> Reloaded:

@@ -22,6 +22,7 @@ heartbeat       beats while the store is up and probes while it is down
 degraded        what a router may give out while the store is down
 alone           what it decides then
 purse           the allowances of one key, spent without asking
+forgotten       where an account stood before the store lost it
 appetite        how much a key has used here lately
 slots           places for requests in progress, each leased
 taken           what answers that were lost had given

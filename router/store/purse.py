@@ -23,6 +23,7 @@ from router.store.answers import SHOWN, remaining
 from router.store.appetite import QUIET_S, SUM_PARTS, Appetite
 from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import Recalled, Share
+from router.store.forgotten import Forgotten
 from router.store.slots import Slots
 from router.store.taken import Taken
 
@@ -61,9 +62,9 @@ class Purse:
     """``dirty``: it is about to be visited. ``name`` is what the store calls this purse among those of the account."""
 
     __slots__ = (
-        "_before_loss",
         "_counted",
         "_floored",
+        "_forgotten",
         "_full_s",
         "_kept_target",
         "_low",
@@ -135,7 +136,7 @@ class Purse:
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
-        self._before_loss: Standing | None = None  # where the account stood then
+        self._forgotten = Forgotten()
         self.standing_s = now_s
         self.routers = 1  # that share the limits
         self.exposed = list(NOTHING)  # what is in flight may use more than it reserved (core/exposure)
@@ -271,9 +272,8 @@ class Purse:
 
     def note(self, standing: Standing, now_s: float) -> None:
         """Take in where the account stands."""
-        before = self.standing
-        if before is not None and before.now_us < standing.born_us:
-            self._before_loss = before
+        if self.standing is not None and self._forgotten.overtaken(self.standing, standing):
+            return
         self.standing, self.standing_s = standing, now_s
         for i, shape, limit in self.limits.active:
             used = standing.used[i]
@@ -288,12 +288,11 @@ class Purse:
 
     def forget(self) -> None:
         """An operator has reset the account: it must not be put back."""
-        self.standing, self._before_loss, self.denied_until_s = None, None, 0.0
+        self.standing, self._forgotten, self.denied_until_s = None, Forgotten(), 0.0
 
     def tell(self) -> Standing | None:
         """Where this router last saw the account, for the next command: as it stood before the store lost it, once."""
-        told, self._before_loss = self._before_loss or self.standing, None
-        return told
+        return self._forgotten.tell() or self.standing
 
     def granted(self, taken: Units, slots: tuple[str, ...], now_s: float, until_s: float) -> None:
         """Add an allowance; ``slots`` are those that were offered, leased until then. After an empty one, do not ask

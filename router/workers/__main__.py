@@ -14,11 +14,12 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
-from router import stdio
+from router import signals, stdio
 from router.app import App
 from router.errors import ConfigError
 from router.store.base import StoreError
@@ -56,7 +57,7 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
         clients=lambda: len(app.server.gate.connections),
     )
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, _told_to_stop, app, parent)
+    signals.on(signal.SIGTERM, act=partial(_told_to_stop, app, parent))
     loop.add_reader(0, _parent_gone, app)
     try:
         await app.start()
@@ -69,6 +70,7 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
         acceptor.close()
         loop.remove_reader(0)
         board.close()
+    signals.ignore(signal.SIGTERM)
     if os.getppid() != parent:
         _tidy_up(Path(admin_path))
 

@@ -8,7 +8,7 @@ import os
 import signal
 from contextlib import AsyncExitStack
 
-from router import __version__, clock
+from router import __version__, clock, signals
 from router.app import STOP_S, greeting
 from router.config import Config
 from router.control.admin import serve
@@ -54,9 +54,7 @@ class Parent:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; a second signal ends at once. Raises StoreError and StartError."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._shut_down)
+        signals.on(signal.SIGTERM, signal.SIGINT, act=self._shut_down)
         async with self._stack:
             await self._start()
             await self._stopping.wait()

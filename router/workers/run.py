@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import uvloop
 
-from router import stdio
+from router import signals, stdio
 from router.app import App
 from router.config import Config, alarms, warnings
 from router.errors import ConfigError
@@ -39,13 +40,16 @@ def run(config: Config, *, log_format: str = "auto") -> int:
         for warning in warnings(config):
             _log.warning("%s", warning)
 
-        async def alone() -> None:
-            await App(config, taken, access=writer, human=human).serve()
+        async def serve() -> None:
+            try:
+                if config.router.workers == 1:
+                    await App(config, taken, access=writer, human=human).serve()
+                else:
+                    await Parent(config, taken, human=human).run()
+            finally:
+                signals.ignore(signal.SIGTERM, signal.SIGINT)
 
-        async def with_workers() -> None:
-            await Parent(config, taken, human=human).run()
-
-        uvloop.run(alone() if config.router.workers == 1 else with_workers())
+        uvloop.run(serve())
     except ConfigError as error:
         for problem in error.problems:
             _log.error("%s", problem)

@@ -62,3 +62,20 @@ async def test_the_service_manager_hears_of_reloads_and_of_the_end(tmp_path: Pat
             assert heard_last[0] in ("RELOADING=1", "READY=1"), "the watch of the file saw it, too"
         assert heard_last[2] == "EXTEND_TIMEOUT_USEC=310000000", "lead, drain and some seconds"
         assert await asyncio.to_thread(router.wait, 60) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_one_more_signal_to_stop_does_not_spoil_the_end(tmp_path: Path, workers: int) -> None:
+    """Service managers and terminals repeat themselves: the exit code of a router that has stopped stays 0."""
+    head = f"workers = {workers}\n{OPEN}" + ('[store]\nredis = "embedded"\n' if workers > 1 else "")
+    with Takeover(tmp_path, [Site("near", "a", "http://127.0.0.1:1", models=["m"])], head=head, passes=False) as host:
+        router = await asyncio.to_thread(host.start)
+        host.stop(router)
+        while b"router test has stopped" not in host.logs[0].read_bytes():
+            assert router.poll() is None, host.logs[0].read_text()
+            await asyncio.sleep(0.001)
+        while router.poll() is None:
+            host.stop(router)
+            router.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.001)
+        assert router.returncode == 0, host.logs[0].read_text()

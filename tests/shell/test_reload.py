@@ -105,7 +105,7 @@ async def test_a_certificate_that_is_replaced_is_read_again_also_by_a_link_that_
     file.write_text(f'[router]\ntls_cert = "{tmp_path}/tls.crt"\ntls_key = "{tmp_path}/tls.key"\n{GOOD_REGION}')
     renewed: list[str] = []
     reloader = ConfigReloader(load(file), [], poll_s=0.02, renew=lambda: renewed.append("again"))
-    reloader.start(signals=False)
+    reloader.start(hangups=False)
     try:
         await asyncio.sleep(0.2)
         assert renewed == []

@@ -65,7 +65,7 @@ async def test_metrics_tell_of_a_refused_file(admin: Admin) -> None:
         return {f.name: f.samples[0].value for f in page if f.name.startswith("router_config_last_reload")}
 
     assert await gauges() == {}, "nobody watches the file here"
-    admin.control.reloader.start(signals=False)
+    admin.control.reloader.start(hangups=False)
     try:
         before = await gauges()
         assert before["router_config_last_reload_successful"] == 1

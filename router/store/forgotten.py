@@ -1,0 +1,39 @@
+"""Where an account stood before the store lost it: a flush, or a replica that was promoted too early.
+
+Answers may overtake each other, as they come over several connections. Pure.
+"""
+
+from __future__ import annotations
+
+from router.core.quota import STEP_BACK_US, Standing
+
+
+class Forgotten:
+    """Of one account."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self) -> None:
+        self._before: Standing | None = None
+
+    def __repr__(self) -> str:
+        return f"<Forgotten {'untold' if self._before is not None else 'none'}>"
+
+    def overtaken(self, known: Standing, answer: Standing) -> bool:
+        """Is this answer older than what is known? If the account was lost in between, the older is remembered."""
+        if answer.born_us > known.born_us:
+            self._remember(known)
+            return False
+        older = 0 < known.now_us - answer.now_us < STEP_BACK_US  # else the store's clock was put back
+        if older and answer.now_us < known.born_us:
+            self._remember(answer)
+        return older
+
+    def _remember(self, standing: Standing) -> None:
+        if self._before is None or self._before.now_us < standing.now_us:
+            self._before = standing
+
+    def tell(self) -> Standing | None:
+        """A standing that the store may have lost, once."""
+        told, self._before = self._before, None
+        return told
