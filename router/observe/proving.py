@@ -22,6 +22,8 @@ _log = logging.getLogger("router.observe")
 
 _TIMEOUT_S = 30.0
 _BYTES_MAX = 256 * 1024
+#: An engine that has just come within reach is left to the requests that waited for it.
+_FIRST_S = 1.0
 #: A busy engine is looked at again after this time; after as many looks it is asked all the same.
 _BUSY_S = 1.0
 _LOOKS_MAX = 120
@@ -67,6 +69,7 @@ class Proving:
         """Ask whenever there is a reason to. For ever; cancel it."""
         while True:
             await self._due.wait()
+            await asyncio.sleep(_FIRST_S)
             await self._until_idle()
             again_s = _AGAIN_S
             while not await self.ask():

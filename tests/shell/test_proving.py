@@ -40,6 +40,7 @@ def config_of(*urls: str, engine: str = "vllm", extra: str = "") -> Config:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "_FIRST_S", 0.02)
     monkeypatch.setattr(proving, "_BUSY_S", 0.02)
     monkeypatch.setattr(proving, "_AGAIN_S", 0.02)
 
@@ -63,6 +64,15 @@ async def test_each_kind_of_engine_is_asked_once(kind: str, word: str) -> None:
         assert 2 <= asked <= 5
         assert backend.inflight == backend.requests_total == 0
         assert backend.reputation.failures_total == 0
+
+
+async def test_requests_that_waited_for_an_engine_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "_FIRST_S", 60.0)
+    async with simulated("vllm") as sim, observing(config_of(url_of(sim))) as (observer, fleet):
+        await until(lambda: fleet.backends["r/b0"].models)
+        await asyncio.sleep(0.3)
+        assert answers_of(sim) == 0
+        assert how(observer) == "unknown"
 
 
 async def test_it_is_asked_again_after_it_was_away() -> None:
