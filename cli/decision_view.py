@@ -31,7 +31,20 @@ STRUCK = {
     "not_before": "asked us to come later",
     "failing": "failed lately, others come first",
     "saturated": "full",
-    "tried": "tried before",
+    "continues": "cannot continue the answer of another backend",
+    "tried": "failed this request before",
+    "shunned": "next to a backend that failed this request, others come first",
+}
+
+#: reason of a decision among equals -> what would have had to be otherwise
+_TIES = {
+    "lowest cost": "it cost less: the winner was cheaper, though by less than a millisecond",
+    "chance": "chance had picked it: the costs are equal, and chance decides among equals",
+    "spread by prompt": "the prompt began otherwise: equal backends share out prompts by their beginnings",
+    "local region": "it stood in the router's region, which comes first among equals",
+    "knows the prefix": "it had as much of the prompt in its prefix cache, which decides among equals",
+    "affinity": "the request's affinity had led to it, which decides among equals",
+    "explored": "the router had not been visiting a backend it had heard nothing of for long",
 }
 
 #: Terms of policies whose costs are not times.
@@ -85,8 +98,7 @@ def worst_term(candidate: Json, against: Json) -> str | None:
 def verdict(candidate: Json, decision: Json) -> str:
     """The reason why this candidate won, or lost: ``+91 ms, rtt``."""
     if candidate["struck"] is not None:
-        why = STRUCK.get(candidate["struck"], str(candidate["struck"]))
-        return f"chosen as a last resort, although {why}" if candidate["chosen"] else why
+        return STRUCK.get(candidate["struck"], str(candidate["struck"]))
     winner = chosen(decision)
     if candidate["chosen"]:
         return str(decision.get("reason") or "chosen")
@@ -116,7 +128,12 @@ _REMEDY = {
     "pin": "the request named its region",
     "model": "it served the model",
     "denied": "it had the model",
+    "continues": "it could continue the answer of another backend",
+    "tried": "it had not failed this request",
+    "shunned": "no backend of its region had failed this request",
 }
+#: Words of a backend that nothing could have let win.
+_NO_REMEDY = {"kept"}
 
 
 def changes(decision: Json) -> list[str]:
@@ -129,19 +146,25 @@ def changes(decision: Json) -> list[str]:
         if candidate["chosen"]:
             continue
         struck = candidate["struck"]
-        needed = _less(candidate, winner) if struck is None else _REMEDY.get(struck)
+        needed = _less(candidate, winner, decision) if struck is None else _REMEDY.get(struck)
         if needed is not None:
             lines.append(f"  {escape(candidate['backend'])}: {needed}")
     return ["", "[dim]would be chosen if[/]", *lines] if lines else []
 
 
-def _less(candidate: Json, winner: Json) -> str:
+def _less(candidate: Json, winner: Json, decision: Json) -> str:
     from router.core.explain import changes_to_win
 
     terms = {name: value or 0.0 for name, value in candidate["terms"].items()}
     less = changes_to_win(terms, {name: value or 0.0 for name, value in winner["terms"].items()})
     told = [f"{units.seconds(by_s)} less {name}" for name, by_s in less.items() if by_s >= _NEGLIGIBLE_S]
-    return f"it had {' and '.join(told)}" if told else "preference or chance had decided otherwise: it was equally good"
+    return f"it had {' and '.join(told)}" if told else _otherwise(decision.get("reason"))
+
+
+def _otherwise(reason: str | None) -> str:
+    """It cost no more than the winner: which rule has decided between them."""
+    rule = (reason or "").partition(" (")[0]  # behind it stands that there was a panic
+    return _TIES.get(rule, f"the policy's rule for equal costs had chosen it{f': {rule}' if rule else ''}")
 
 
 class DecisionTable:

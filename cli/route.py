@@ -8,7 +8,7 @@ from typing import Any
 from cli import units
 from cli.client import Remote, segment
 from cli.completion import Answer
-from cli.decision_view import chosen, in_seconds, term_names, verdict
+from cli.decision_view import STRUCK, chosen, in_seconds, term_names, verdict
 from cli.errors import CliError, StatusError
 from cli.output import dotted
 
@@ -45,20 +45,28 @@ def why_line(record: Json) -> str:
     terms = [(name, winner["terms"].get(name) or 0.0) for name in term_names(decision)]
     shown = [f"{name} {show(value)}" for name, value in terms if value >= 0.0005]
     own = winner["backend"].partition("/")[0]
+    rule = decision.get("reason")
     others: dict[str, list[str]] = {}  # verdict -> the regions it is about
-    seen = {own}
-    for candidate in decision["candidates"]:
-        region = candidate["backend"].partition("/")[0]
-        if region not in seen:
-            seen.add(region)
-            others.setdefault(verdict(candidate, decision), []).append(region)
+    for region in dict.fromkeys(c["backend"].partition("/")[0] for c in decision["candidates"]):
+        if region != own:
+            others.setdefault(_verdict_of(region, decision), []).append(region)
+    pinned = others.pop(STRUCK["pin"], None)
     told = [f"{', '.join(regions)} {words}" for words, regions in others.items()]
     expected = record["attempts"][-1]["predicted_ttft_s"] if record["attempts"] else None
     return dotted(
         f"predicted {units.seconds(expected)}" if expected is not None else None,
         f"cost {cost} = {' + '.join(shown)}" if shown else f"cost {cost}",
+        f"decided by: {rule}" if rule not in (None, "lowest cost") else None,
+        f"only {own} was asked for" if pinned else None,
         *told,
     )
+
+
+def _verdict_of(region: str, decision: Json) -> str:
+    """Of the region's best candidate, or all that is in the way of its backends."""
+    inside = [c for c in decision["candidates"] if c["backend"].partition("/")[0] == region]
+    ranked = [c for c in inside if c["cost_s"] is not None]
+    return " and ".join(dict.fromkeys(verdict(c, decision) for c in ranked[:1] or inside))
 
 
 def find_record(admin: Remote, request_id: str | None) -> Json | None:

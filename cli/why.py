@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cli import units
@@ -14,6 +14,8 @@ Json = Mapping[str, Any]
 _WORTH_S = 0.1
 #: ... nor less than this share of what was predicted.
 _WORTH_SHARE = 0.25
+#: Outcomes of attempts that had begun and are no break of the stream.
+_NOT_A_BREAK = frozenset({"superseded", "client_gone"})
 #: Tokens a second below which an answer counts as slow.
 _SLOW_TOKENS = 15.0
 
@@ -27,11 +29,39 @@ def sentence(record: Json) -> str:
     attempts = record["attempts"]
     if not attempts:
         return f"It ended after {units.seconds(record['duration_s'])}, before a backend was asked."
+    cut = " ".join(_breaks(attempts))
     if record["cause"] != "ok":
-        return _failed(record)
+        return " ".join(filter(None, (cut, _failed(record))))
     last = attempts[-1]
     if record["ttft_s"] is None:
         return _whole(record, last)
+    return " ".join(filter(None, (cut, _streamed(record))))
+
+
+def _breaks(attempts: Sequence[Json]) -> Iterator[str]:
+    """A sentence for each leg that broke and was continued: where, after how many tokens, and who went on."""
+    for number, attempt in enumerate(attempts):
+        later = [a for a in attempts[number + 1 :] if a["kind"] == "continue"]
+        begun = attempt.get("said_tokens") is not None or (attempt["ttft_s"] is not None and attempt["outcome"] != "ok")
+        if not begun or not later or attempt["outcome"] in _NOT_A_BREAK:
+            continue
+        tokens = attempt.get("said_tokens")
+        after = f" after {units.plural(tokens, 'token')}" if tokens is not None else ""
+        told = f" ({attempt['detail']})" if attempt["detail"] else ""
+        verb = "was handed over by" if attempt["outcome"] == "moved" else "was cut at"
+        next_one = next((a for a in later if a["ttft_s"] is not None), None)
+        text = f"The stream {verb} {attempt['backend']}{after}{told}"
+        if next_one is None:
+            yield f"{text}."
+            continue
+        ended_s = attempt["started_s"] + (attempt["duration_s"] or 0.0)
+        pause_s = max(0.0, next_one["started_s"] + next_one["ttft_s"] - ended_s)
+        yield f"{text} and went on at {next_one['backend']} {units.seconds(pause_s)} later."
+
+
+def _streamed(record: Json) -> str:
+    """Of a stream that came to its end: where the time before its first token went."""
+    last = next(a for a in record["attempts"] if a["ttft_s"] is not None)
     lost = _lost(record)
     excess_s = lost[0][0] if lost else 0.0
     first = f"first token after {units.seconds(record['ttft_s'])}"
@@ -101,7 +131,12 @@ def _failed(record: Json) -> str:
     told = f": {last['detail']}" if last["detail"] else ""
     begun = ", in the middle of the answer" if record["ttft_s"] is not None or record["output_tokens"] else ""
     ending = f"{record['cause']} at {last['backend']}{told}"
-    return f"It failed after {units.seconds(record['duration_s'])} and {tried}{begun}: {ending}."
+    failed = f"It failed after {units.seconds(record['duration_s'])} and {tried}{begun}: {ending}"
+    if (word := record.get("not_continued")) is None:
+        return f"{failed}."
+    from router.core.continuable import REASONS
+
+    return f"{failed.rstrip('.')}. No other backend continued it: {REASONS.get(word, word)}."
 
 
 def _whole(record: Json, last: Json) -> str:

@@ -159,14 +159,15 @@ def headline(decision: Json) -> str:
         again = f"again in {units.seconds(wait)}" if wait is not None else None
         return dotted(f"[red]{decision['reason']}[/]", escape(decision["detail"]), again, policy)
     winner = chosen(decision)
-    if winner is None and decision.get("backend") is not None:
+    if winner is None and decision.get("backend") is not None and not decision["candidates"]:
         return dotted(
             f"[bold]{decision['backend']}[/]",
             policy,
             "[dim]the router has forgotten the candidates of this decision[/]",
         )
     if winner is None:
-        return dotted("[yellow]no backend was chosen[/]", refused(decision), policy)
+        words = refused(decision)
+        return dotted(f"[yellow]no backend was {'chosen' if words else 'left to choose'}[/]", words, policy)
     expected = decision.get("predicted_ttft_s")
     first = f"first token expected after {units.seconds(expected)}" if expected is not None else None
     return dotted(f"[bold]{winner['backend']}[/]", first, policy)

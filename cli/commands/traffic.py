@@ -315,7 +315,7 @@ def request_cells(summary: Json) -> list[str]:
         f"[dim]{units.clock(summary['arrival_s'])}[/]",
         escape(summary["request_id"]),
         status_text(summary["status"]),
-        escape(summary["model"] or units.UNKNOWN),
+        model_words(summary),
         summary["backend"] or units.UNKNOWN,
         units.seconds(summary["ttft_s"]),
         units.seconds(summary["duration_s"]),
@@ -323,6 +323,13 @@ def request_cells(summary: Json) -> list[str]:
         escape(summary["tenant"]),
         remark(summary),
     ]
+
+
+def model_words(summary: Json) -> str:
+    """The model as the client asked for it, and the one that answered if that has another name."""
+    asked, served = summary["model"], summary.get("served_model")
+    other = f" → {served}" if served and served != asked else ""
+    return escape(f"{asked or units.UNKNOWN}{other}")
 
 
 def tail_line(summary: Json) -> str:

@@ -82,14 +82,20 @@ def sort_out(backends: Collection[Backend], model: str, params: Params, generati
 
 
 def strike(
-    roster: Roster, request: Request, exclude: Collection[str], params: Params, rng: Rng, now_s: float
+    roster: Roster,
+    request: Request,
+    exclude: Collection[str],
+    params: Params,
+    rng: Rng,
+    now_s: float,
+    shunned: Collection[str] = (),
 ) -> tuple[list[Backend], list[Strike]]:
     """Strike the backends that do not fit ``request`` now. The others may take it."""
     kept: list[Backend] = []
     struck = list(roster.struck)
     full = False
     for b in roster.ready:
-        why = unfit(b, request, exclude)
+        why = unfit(b, request, exclude, shunned)
         if why is None and not request.light:
             if b.inflight >= b.capacity.limit:
                 why = Struck.SATURATED
@@ -108,7 +114,7 @@ def strike(
         kept = [
             b
             for b in roster.down
-            if unfit(b, request, exclude) is None
+            if unfit(b, request, exclude, shunned) is None
             and len(b.trials) < params.trial_places
             and b.inflight < b.capacity.limit
         ]
@@ -153,8 +159,9 @@ def _hold_back(kept: list[Backend], struck: list[Strike], rng: Rng, now_s: float
             struck.append((b.name, Struck.PROBATION))
 
 
-def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck | None:
-    """Why the request itself rules ``b`` out, whatever its state. None if it does not."""
+def unfit(b: Backend, request: Request, exclude: Collection[str] = (), shunned: Collection[str] = ()) -> Struck | None:
+    """Why the request itself rules ``b`` out, whatever its state. None if it does not. ``exclude``: where it was;
+    ``shunned``: where it does not go as long as others are left."""
     if request.residency is not None and b.jurisdiction not in request.residency:
         return Struck.RESIDENCY
     if request.pin_region is not None and b.region != request.pin_region:
@@ -163,7 +170,9 @@ def unfit(b: Backend, request: Request, exclude: Collection[str] = ()) -> Struck
         return Struck.KEPT
     if request.continues > b.continues:
         return Struck.CONTINUES
-    return Struck.TRIED if b.name in exclude else None
+    if b.name in exclude:
+        return Struck.TRIED
+    return Struck.SHUNNED if b.name in shunned else None
 
 
 def who_serves(backends: Collection[Backend], model: str) -> tuple[Backend, ...]:

@@ -154,10 +154,11 @@ class Course(Value, eq=False):
             return None
         if now_s >= request.deadline_s or request.pin_backend is not None:
             return None
-        exclude = self.tried | self.shunned | {backend}
-        if only is not None:
-            exclude |= self.fleet.backends.keys() - {only}
-        decision = self.fleet.decide(request, self.policy, now_s, rng, exclude=exclude, dry_run=dry_run)
+        exclude = self.tried | {backend}
+        shunned = self.shunned if only is None else self.shunned | self.fleet.backends.keys() - {only}
+        decision = self.fleet.decide(
+            request, self.policy, now_s, rng, exclude=exclude, shunned=shunned, dry_run=dry_run
+        )
         if not isinstance(decision, Dispatch):
             return None
         if not dry_run:
@@ -213,8 +214,9 @@ class Course(Value, eq=False):
 
     def _decide(self, now_s: float, rng: Rng, dry_run: bool) -> Decision:
         if self.shunned:
-            exclude = self.tried | self.shunned
-            decision = self.fleet.decide(self.request, self.policy, now_s, rng, exclude=exclude, dry_run=dry_run)
+            decision = self.fleet.decide(
+                self.request, self.policy, now_s, rng, exclude=self.tried, shunned=self.shunned, dry_run=dry_run
+            )
             if isinstance(decision, Dispatch):
                 return decision
         return self.fleet.decide(self.request, self.policy, now_s, rng, exclude=self.tried, dry_run=dry_run)

@@ -30,6 +30,7 @@ class Struck(Enum):
     FAILING = "failing"  # its latest attempts failed, or its probe does and nothing comes: others come first
     CONTINUES = "continues"  # cannot continue an answer that another backend began
     TRIED = "tried"  # this request was there already
+    SHUNNED = "shunned"  # beside a backend that could not be reached or died of this request: asked last
 
 
 class Candidate(NamedTuple):

@@ -55,6 +55,11 @@ class Candidates(Sequence[Candidate]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def reason(self) -> str | None:
+        """The rule that decided among the ranked ones; None if nobody was ranked."""
+        return self._ranking.reason if self._ranking is not None else None
+
     def __repr__(self) -> str:
         return f"Candidates{self._all()!r}"
 

@@ -178,11 +178,11 @@ class Fleet:
         rng: Rng,
         *,
         exclude: Collection[str] = (),
+        shunned: Collection[str] = (),
         dry_run: bool = False,
     ) -> Decision:
-        """Where ``request`` goes. A ``Dispatch`` has its lease counted already, unless it is a dry run.
-
-        ``exclude`` names the backends this request was at before.
+        """Where ``request`` goes. A ``Dispatch`` has its lease counted already, unless it is a dry run. ``exclude``
+        names the backends this request was at before, ``shunned`` others that it is not to go to.
         """
         if now_s >= self._next_tick_s:
             self.tick(now_s)
@@ -200,7 +200,7 @@ class Fleet:
             or request.pin_region is not None
             or request.pin_backend is not None
         ):
-            candidates, struck = strike(roster, request, exclude, self.params, rng, now_s)
+            candidates, struck = strike(roster, request, exclude, self.params, rng, now_s, shunned)
             if not candidates:
                 return refuse(self, request, struck, exclude, self._serving.get(model), now_s)
         ranking = policy.rank(request, candidates, now_s, rng)

@@ -176,6 +176,7 @@ class Lifecycle:
         there is to be no other attempt."""
         begun, rest, events = x.answer.begun, Continues.NO, x.relay.events if x.relay is not None else 0
         if begun:
+            x.record.attempts[-1].said_tokens = events or None
             rest = await self._continuing.prepare(x, end)
             if x.rest is not None and x.rest.over:
                 self._continuing.close(x)

@@ -16,6 +16,7 @@ import orjson
 from msgspec import field, to_builtins
 
 from router.core.decisions import Candidate
+from router.core.explain import Candidates
 from router.core.limits import NAMES
 from router.core.types import Value
 from router.telemetry.text import TEXT_MAX, clean
@@ -60,6 +61,7 @@ class AttemptRecord(Value):
     connect_s: float | None = None  # to open a connection; None: one was open
     first_byte_s: float | None = None  # from its start to the head of the backend's answer
     span_id: str | None = None  # of its trace, while traces are exported
+    said_tokens: int | None = None  # of a leg that broke: what the client has of it, as far as can be told
 
 
 class Record(Value, eq=False):
@@ -151,12 +153,16 @@ def _bounded(value: Any, limit: int = TEXT_MAX) -> Any:
 
 
 def decision_document(record: Record) -> dict[str, Any]:
-    """The last decision that was made for the record's request. ``candidates`` is empty when they are not kept."""
-    chosen = record.backend
+    """The last decision that was made for the record's request, with the rule that decided. ``candidates`` is empty
+    when they are not kept. Nobody is chosen if the last decision was that nobody is left."""
+    candidates = record.candidates
+    chosen = next((c.backend for c in candidates if c.struck is None and c.backend == record.backend), None)
+    reason = candidates.reason if isinstance(candidates, Candidates) and chosen is not None else None
     return (
         {
             "policy": record.policy,
-            "backend": chosen,
+            "backend": chosen if candidates else record.backend,
+            "reason": reason,
             "candidates": [
                 {
                     "backend": candidate.backend,
@@ -165,7 +171,7 @@ def decision_document(record: Record) -> dict[str, Any]:
                     "struck": candidate.struck.value if candidate.struck is not None else None,
                     "chosen": candidate.backend == chosen,
                 }
-                for candidate in record.candidates
+                for candidate in candidates
             ],
         }
         | (_refused(record) if record.refusal is not None else {})

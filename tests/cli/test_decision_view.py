@@ -8,9 +8,11 @@ import re
 import pytest
 
 from cli import units
-from cli.decision_view import DecisionTable, changes, in_seconds, term_names, verdict
+from cli.decision_view import _TIES, DecisionTable, changes, in_seconds, term_names, verdict
 from cli.output import Output
 from cli.route import why_line
+from router.core.decisions import Struck
+from router.core.policy.ttft import RULES
 from tests.cli.conftest import Json
 
 
@@ -26,7 +28,7 @@ def test_verdicts(decision: Json) -> None:
 
 def test_what_would_have_to_change(decision: Json) -> None:
     assert changes(decision)[2:] == [
-        "  us-east/b: preference or chance had decided otherwise: it was equally good",
+        "  us-east/b: the policy's rule for equal costs had chosen it",
         "  eu-central/a: it had 91 ms less rtt",
         "  us-east/c: it had 200 ms less queue",
         "  ap-northeast/a: it were resumed",
@@ -38,9 +40,46 @@ def test_a_cheaper_one_that_was_not_chosen(decision: Json) -> None:
     assert verdict(decision["candidates"][1], decision) == "10 ms less"
 
 
-def test_what_is_chosen_although_it_was_struck_is_a_last_resort(decision: Json) -> None:
-    last = decision["candidates"][-1] | {"chosen": True, "struck": "ejected"}
-    assert verdict(last, decision) == "chosen as a last resort, although ejected: it failed"
+@pytest.mark.parametrize("struck", Struck)
+def test_every_strike_has_words_and_a_remedy(struck: Struck, decision: Json) -> None:
+    decision["candidates"][-1]["struck"] = struck.value
+    assert verdict(decision["candidates"][-1], decision) != struck.value or struck is Struck.DRAINING
+    told = any(line.startswith("  ap-northeast/a: ") for line in changes(decision))
+    assert told is (struck is not Struck.KEPT), "only its keeper can go on with a response"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("chance", "chance had picked it: the costs are equal, and chance decides among equals"),
+        ("local region", "it stood in the router's region, which comes first among equals"),
+        ("lowest cost (panic: too few healthy)", "it cost less: the winner was cheaper, though by less than"),
+        ("fewest blocks", "the policy's rule for equal costs had chosen it: fewest blocks"),
+    ],
+)
+def test_a_tie_names_the_rule_that_decided(reason: str, words: str, decision: Json) -> None:
+    (line,) = [line for line in changes(decision | {"reason": reason}) if "us-east/b" in line]
+    assert words in line
+
+
+def test_every_rule_for_ties_of_the_default_policy_has_words() -> None:
+    assert set(_TIES) == set(RULES)
+
+
+def test_the_reason_of_a_region_is_that_of_its_best_candidate(decision: Json) -> None:
+    full = {"backend": "eu-central/b", "cost_s": None, "terms": {}, "struck": "saturated", "chosen": False}
+    decision["candidates"].insert(0, full)
+    assert "eu-central +91 ms, rtt" in why_line({"decision": decision, "attempts": []})
+    decision["candidates"].append(full | {"backend": "ap-northeast/b"})
+    assert "ap-northeast draining and full" in why_line({"decision": decision, "attempts": []})
+
+
+def test_a_region_that_was_asked_for_is_said_once(decision: Json) -> None:
+    for candidate in decision["candidates"]:
+        if not candidate["backend"].startswith("us-east/"):
+            candidate.update(cost_s=None, terms={}, struck="pin")
+    line = why_line({"decision": decision | {"reason": "chance"}, "attempts": []})
+    assert line.endswith("[dim] · [/]decided by: chance[dim] · [/]only us-east was asked for")
 
 
 def test_the_reason_of_a_dry_run_is_told(decision: Json) -> None:

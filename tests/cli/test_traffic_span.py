@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cli.commands import traffic
+from cli.commands.traffic import model_words
 from cli.errors import CliError, Exit
 from tests.cli.conftest import Play
 
@@ -50,3 +51,10 @@ def test_a_window_that_usage_cannot_have_is_refused_by_its_name(asked: Play, win
         traffic.run_stats(asked.context, traffic.StatsOptions(window, False, sort="cost"))
     assert caught.value.code is Exit.USAGE
     assert asked.admin.calls == []
+
+
+def test_an_alias_is_shown_with_the_model_that_answered() -> None:
+    assert model_words({"model": "chat", "served_model": "llama-3.1-8b"}) == "chat → llama-3.1-8b"
+    assert model_words({"model": "llama-3.1-8b", "served_model": "llama-3.1-8b"}) == "llama-3.1-8b"
+    assert model_words({"model": "chat", "served_model": None}) == "chat"
+    assert model_words({"model": None}) == "–"

@@ -129,3 +129,33 @@ def test_one_that_was_held_in_vain_is_told_so() -> None:
     assert "19.0 s of that it was held" in held
     assert "1.00 s waiting for a place" in held
     assert "every backend it may use was full" not in held
+
+
+def broken(**changes: Any) -> Json:
+    cut = attempt(outcome="truncated", detail="broke the connection", duration_s=0.5, said_tokens=7)
+    more = attempt("eu/a", kind="continue", started_s=0.6, ttft_s=0.2, predicted_ttft_s=0.2)
+    return request(cut, more, **changes)
+
+
+def test_a_stream_that_was_continued_says_where_it_was_cut_and_who_went_on() -> None:
+    assert sentence(broken()).startswith(
+        "The stream was cut at us-east/a after 7 tokens (broke the connection) and went on at eu/a 290 ms later. "
+        "Nothing was slow before the answer: first token after 110 ms (predicted 100 ms)"
+    )
+
+
+def test_a_stream_that_was_handed_over_was_not_cut() -> None:
+    record = broken()
+    record["attempts"][0].update(outcome="moved", detail=None, said_tokens=None)
+    assert sentence(record).startswith("The stream was handed over by us-east/a and went on at eu/a 290 ms later.")
+
+
+def test_a_break_that_nobody_continued_says_why() -> None:
+    cut = attempt(outcome="truncated", detail="broke the connection", duration_s=0.5, said_tokens=7)
+    record = request(cut, cause="truncated", not_continued="no_backend")
+    assert sentence(record).endswith("No other backend continued it: no other backend is left that can.")
+
+
+def test_a_failed_attempt_before_the_first_token_does_not_break_it() -> None:
+    dead = attempt(outcome="unreachable", ttft_s=None, duration_s=0.01)
+    assert "The stream" not in sentence(request(dead, attempt("eu/a", kind="retry")))

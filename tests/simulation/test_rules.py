@@ -72,7 +72,9 @@ def ignores_drains(patch: pytest.MonkeyPatch) -> None:
 
 def ignores_residency(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        candidates, "unfit", lambda b, request, exclude=(): candidates.Struck.TRIED if b.name in exclude else None
+        candidates,
+        "unfit",
+        lambda b, request, exclude=(), shunned=(): candidates.Struck.TRIED if b.name in {*exclude, *shunned} else None,
     )
 
 

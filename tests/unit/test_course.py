@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from router.core.admission import WaitQueue
 from router.core.course import Course, Stop
-from router.core.decisions import Dispatch, Reject, Wait
+from router.core.decisions import Dispatch, Reject, Struck, Wait
 from router.core.fleet import Fleet
 from router.core.outcomes import CONSEQUENCES, Outcome, Retry
 from router.core.params import Params
@@ -175,6 +175,14 @@ class TestWhere:
         assert fail(course, Outcome.UNREACHABLE)[0].startswith("us-east/")
         assert fail(course, Outcome.UNREACHABLE)[0] == "eu-west/a"
         assert fail(course, Outcome.UNREACHABLE)[0].startswith("us-east/")
+
+    def test_what_is_only_shunned_is_not_said_to_have_been_tried(self) -> None:
+        course = course_of(fleet_of("us-east/a", "us-east/b", "eu-west/a"))
+        tried = fail(course, Outcome.UNREACHABLE)[0]
+        (beside,) = {"us-east/a", "us-east/b"} - {tried}
+        decision = course.next(0.0, RNG)
+        struck = {c.backend: c.struck for c in decision.candidates}
+        assert struck == {tried: Struck.TRIED, beside: Struck.SHUNNED, "eu-west/a": None}
 
     def test_the_rest_of_a_region_where_one_died_comes_last(self) -> None:
         """The engines of a region that is switched off die one after the other."""

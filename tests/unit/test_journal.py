@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from router.core.decisions import Candidate, Struck
+from router.core.decisions import Candidate, Dispatch, Struck
+from router.core.policy import make_policy
 from router.telemetry import logs
 from router.telemetry.journal import LINE_BYTES_MAX, AttemptRecord, Journal, Record, as_document, decision_document
 from router.telemetry.kinds import kinds_of
 from router.telemetry.writer import LineWriter, RotatingFile
+from tests.support.fleets import ask, fleet_of
 
 
 def test_the_ring_keeps_the_newest() -> None:
@@ -123,11 +126,29 @@ def test_the_document_of_a_record_is_json_and_whole() -> None:
     assert decision_document(record) == {
         "policy": "ttft",
         "backend": "us/a",
+        "reason": None,
         "candidates": [
             {"backend": "us/a", "cost_s": 0.3, "terms": {"rtt": 0.1, "queue": 0.2}, "struck": None, "chosen": True},
             {"backend": "eu/a", "cost_s": None, "terms": {}, "struck": "tried", "chosen": False},
         ],
     }
+
+
+def test_nobody_is_chosen_by_a_decision_that_nobody_is_left() -> None:
+    struck = (Candidate("us/a", None, (), Struck.TRIED), Candidate("eu/a", None, (), Struck.CONTINUES))
+    record = Record("id", 1.5, attempts=[AttemptRecord("us/a", "us", 0.1, "truncated")], candidates=struck)
+    decision = decision_document(record)
+    assert decision["backend"] is None
+    assert not any(c["chosen"] for c in decision["candidates"])
+
+
+def test_the_rule_that_decided_is_told() -> None:
+    fleet = fleet_of("us-east/a", "us-west/a")
+    decision = fleet.decide(ask(), make_policy("nearest", fleet.params), 0.0, random.Random(1))
+    assert isinstance(decision, Dispatch)
+    attempts = [AttemptRecord("us-east/a", "us-east")]
+    record = Record("id", 1.5, attempts=attempts, candidates=decision.candidates)
+    assert decision_document(record)["reason"] == "lowest round trip"
 
 
 # -- lines --------------------------------------------------------------------------------------------------------

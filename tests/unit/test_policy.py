@@ -176,12 +176,15 @@ class TestTtft:
             [chosen(fleet, "ttft", ask(prefix_blocks=b, tokens_per_block=20.0)) for b in blocks] for fleet in (one, two)
         ]
         assert ways[0] == ways[1]
+        new = ask(prefix_blocks=blocks[0], tokens_per_block=20.0)
+        assert rank(fleet_of("us-east/a", "us-east/b", params=STEADY), "ttft", new).reason == "spread by prompt"
         assert min(Counter(ways[0]).values()) > 10
 
     def test_ties_are_broken_by_chance(self) -> None:
         fleet = fleet_of("us-east/a", "us-east/b", params=STEADY)
         counts = Counter(rank(fleet, "ttft", ask(), seed=seed).chosen for seed in range(200))
         assert 60 < counts[0] < 140
+        assert rank(fleet, "ttft", ask()).reason == "chance"
 
     def test_exploring_visits_a_quiet_backend_only_if_that_is_cheap(self) -> None:
         always = Params(explore_ratio=1.0)

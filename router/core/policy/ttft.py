@@ -14,6 +14,9 @@ from router.core.policy.base import Policy, Ranking
 from router.core.types import Request, Rng
 
 _NOTHING_CACHED: dict[int, float] = {}
+#: What decides, for operators: the cost, or among those that are nearly as good the others.
+RULES = ("lowest cost", "chance", "spread by prompt", "knows the prefix", "local region", "affinity", "explored")
+_COST, _CHANCE, _SPREAD, _PREFIX, _LOCAL, _AFFINITY, _EXPLORED = RULES
 _Detail = tuple[list[Quote], dict[int, float], int]
 
 
@@ -46,7 +49,7 @@ class Ttft(Policy):
         if rng.random() < params.explore_ratio:
             stalest = self._stalest(model, candidates, costs, best + params.explore_extra_s, now_s)
             if stalest is not None:
-                return Ranking(stalest, costs, "explored", detail, _terms, cached.get(stalest, 0.0))
+                return Ranking(stalest, costs, _EXPLORED, detail, _terms, cached.get(stalest, 0.0))
         if request.affinity is None:
             near = best * (1.0 + params.hysteresis_ratio)
             if near < best + params.hysteresis_s:
@@ -54,13 +57,13 @@ class Ttft(Policy):
         else:
             near = best + max(params.affinity_s, best * params.affinity_ratio)
         if len(order) == 1 or costs[order[1]] > near:
-            chosen, reason = order[0], "lowest cost"
+            chosen, reason = order[0], _COST
         elif request.affinity is None:
             chosen, reason = self._prefer(request, candidates, costs, cached, _within(near, order, costs), rng)
         else:
             close = _within(near, order, costs)
             key = crc32(request.affinity.encode())
-            chosen, reason = close[rendezvous(key, [candidates[i].seed for i in close])], "affinity"
+            chosen, reason = close[rendezvous(key, [candidates[i].seed for i in close])], _AFFINITY
         return Ranking(chosen, costs, reason, detail, _terms, cached.get(chosen, 0.0) if cached else 0.0)
 
     def _prefer(
@@ -73,15 +76,15 @@ class Ttft(Policy):
         rng: Rng,
     ) -> tuple[int, str]:
         """One of ``close``, the cheapest first: all of them are good enough, so what costs do not say may decide."""
-        preferred, reason = close, "lowest cost"
+        preferred, reason = close, _COST
         if cached:
             most = max([cached.get(i, 0.0) for i in close])
             preferred = [i for i in close if cached.get(i, 0.0) == most]
             if len(preferred) < len(close):
-                reason = "knows the prefix"
+                reason = _PREFIX
         if local := [i for i in preferred if candidates[i].local]:
             if len(local) < len(preferred) == len(close):
-                reason = "local region"
+                reason = _LOCAL
             preferred = local
         if len(preferred) == 1:
             return preferred[0], reason
@@ -89,8 +92,11 @@ class Ttft(Policy):
             # The first block that is new to them decides: other routers would send the same prompt the same way.
             matched = candidates[preferred[0]].prefix.match(request.prefix_blocks) if cached else 0
             key = request.prefix_blocks[min(matched, len(request.prefix_blocks) - 1)]
-            return preferred[rendezvous(key, [candidates[i].seed for i in preferred])], reason
+            chosen = preferred[rendezvous(key, [candidates[i].seed for i in preferred])]
+            return chosen, _SPREAD if reason is _COST else reason
         preferred = _within(costs[preferred[0]] + self.params.tie_s, preferred, costs)
+        if len(preferred) > 1 and reason is _COST:
+            reason = _CHANCE
         return preferred[int(rng.random() * len(preferred))], reason
 
     def _stalest(
