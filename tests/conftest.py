@@ -31,6 +31,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note each test that failed, where ``.ci/run`` asks for it."""
+    if report.failed and (file := os.environ.get("FAILED_TESTS")):
+        with open(file, "a") as out:
+            print(report.nodeid, file=out)
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
