@@ -113,7 +113,8 @@ class Context:
         if not fleet:
             return
         names = ", ".join(fleet["routers"])
-        text = fleet["scope"] if fleet["scope"] != "all routers" else f"{len(fleet['routers'])} routers: {names}"
+        who = {"all routers": f"{len(fleet['routers'])} routers", "this router only": "this router only"}
+        text = f"{who[fleet['scope']]}: {names}" if fleet["scope"] in who else fleet["scope"]
         self.out.note(text + (f"; no answer from {', '.join(fleet['silent'])}" if fleet["silent"] else ""))
 
     def run(self, command: Callable[[Context, Options], Exit | int | None], options: Options) -> None:

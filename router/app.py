@@ -54,7 +54,7 @@ from router.store.fleet_exchange import FleetExchange
 from router.store.open import open_store
 from router.store.tidings import Counts
 from router.systemd import ServiceManager
-from router.telemetry.build import exporter_of, telemetry_of
+from router.telemetry.build import diary_of, exporter_of, telemetry_of
 from router.telemetry.history import History
 from router.telemetry.metrics import GaugeSample
 from router.telemetry.writer import LineWriter
@@ -130,6 +130,7 @@ class App:
         self._chronicle = Chronicle(
             History(name), self.fleet, self.store, last_error=self._observer.last_error, now_s=clock.monotonic_s
         )
+        self._diary = diary_of(config, self.telemetry, self._chronicle.history, worker=worker)
         self._bookkeeper = Bookkeeper(self.store, self.telemetry, self._chronicle.history, lambda: self.reloader.config)
         self._exchange = FleetExchange(
             self.store,
@@ -336,6 +337,9 @@ class App:
         stack.push_async_callback(self._exporter.stop)
         self.telemetry.start()
         stack.callback(self.telemetry.stop)
+        if self._diary is not None:
+            await self._diary.start()
+            stack.push_async_callback(self._diary.stop)
         await self._chronicle.start(__version__)
         stack.push_async_callback(self._chronicle.stop)
         await self._bookkeeper.start()

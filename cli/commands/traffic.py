@@ -380,7 +380,7 @@ def request_facts(record: Json) -> Grid:
     loop = repetition(record)
     return facts(
         {
-            "request": f"[bold]{escape(record['request_id'])}[/]",
+            "request": dotted(f"[bold]{escape(record['request_id'])}[/]", _router(record)),
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
@@ -390,6 +390,13 @@ def request_facts(record: Json) -> Grid:
             "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),
         }
     )
+
+
+def _router(record: Json) -> str | None:
+    """The router that had the request."""
+    if not record.get("router"):
+        return None
+    return f"router {escape(record['router'])}" + (", before it was restarted" if record.get("recalled") else "")
 
 
 def _body(record: Json) -> str | None:

@@ -233,6 +233,7 @@ def _check_files(reader: Reader, config: Config) -> None:
     others = {"this file": config.source, "tls_cert": config.router.tls_cert, "tls_key": config.router.tls_key}
     written = {
         ("journal", "path"): config.journal.path,
+        ("journal", "diary"): config.journal.diary,
         ("store", "snapshot"): config.store.snapshot,
         ("auth", "operators"): config.auth.operators,
     }

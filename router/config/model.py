@@ -243,6 +243,7 @@ class JournalSection:
     path: str | None = None  # JSON lines on disk, for router replay
     file_bytes: int = 256 * 1024 * 1024  # a file over this is rotated
     files: int = 4  # kept on disk, the current one included
+    diary: str | None = None  # path of the files of what a router knows after a restart
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ AT_START_ONLY = frozenset(
         "journal.path",
         "journal.file_bytes",
         "journal.files",
+        "journal.diary",
     }
 )
 

@@ -322,6 +322,14 @@ SECTIONS: tuple[Section, ...] = (
             Setting("path", "string", "File for the records, as JSON lines for `router replay`.", problem=file_problem),
             Setting("file_bytes", "integer", "A file over this is rotated.", low=2**16, high=2**40),
             Setting("files", "integer", "Files kept, the current one included.", low=1, high=1000),
+            Setting(
+                "diary",
+                "string",
+                "Where the router writes down, for itself (mode 0600), what it knows after a restart, also after a "
+                "`kill -9`: counts of the last day, its latest requests and its events. The names of its files begin "
+                "with this path; together they are 48 MiB at most. Without it, all this is gone when the router ends.",
+                problem=file_problem,
+            ),
         ),
     ),
     TRACING,

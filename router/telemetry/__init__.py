@@ -10,6 +10,8 @@ gen_ai    the metrics of OpenTelemetry's conventions, of the same requests
 formats   the page as Prometheus's text or as OpenMetrics
 labels    bounds the values of labels
 kinds     groups equal requests so that they are counted at once
+diary     what a router writes down for itself, to know it after a restart
+diary_lines  the lines of it
 history   events: what changed for all requests, when, why and by whom
 minutes   counts of the last day, by the minute
 stats     counts of the last seconds and minutes

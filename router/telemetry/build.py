@@ -9,6 +9,8 @@ from router.config import Config
 from router.core.fleet import Fleet
 from router.errors import ConfigError
 from router.telemetry.counters import Metrics
+from router.telemetry.diary import Diary
+from router.telemetry.history import History
 from router.telemetry.journal import Journal
 from router.telemetry.labels import Labels
 from router.telemetry.sink import Telemetry
@@ -39,6 +41,18 @@ def telemetry_of(
         human=human,
         router=config.router.name,
     )
+
+
+def diary_of(config: Config, telemetry: Telemetry, history: History, *, worker: int | None) -> Diary | None:
+    """A diary of its own for each of several workers. Raises ConfigError when it cannot be written."""
+    path = config.journal.diary
+    if path is None:
+        return None
+    try:
+        return Diary(path if worker is None else f"{path}.{worker}", telemetry, history)
+    except OSError as error:
+        problem = f"{config.source}: [journal] diary: {path} cannot be written: {error.strerror}"
+        raise ConfigError(config.source, [problem]) from None
 
 
 def exporter_of(telemetry: Telemetry, config: Config, fleet: Fleet, *, version: str) -> TraceExporter:

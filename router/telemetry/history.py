@@ -200,7 +200,14 @@ def encode(occurrence: Occurrence) -> bytes:
 def decode(raw: bytes) -> Occurrence | None:
     """None: another version of the router wrote what this one cannot read."""
     try:
-        told = orjson.loads(raw)
+        return occurrence_of(orjson.loads(raw))
+    except ValueError:
+        return None
+
+
+def occurrence_of(told: Any) -> Occurrence | None:
+    """The event of a ``document``. None: another version of the router wrote what this one cannot read."""
+    try:
         words = {name: None if told.get(name) is None else str(told[name]) for name in ("region", "why", "who")}
         return Occurrence(
             str(told["id"]),

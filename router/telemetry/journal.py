@@ -125,15 +125,17 @@ class Record(Value, eq=False):
         return self.attempts[-1].region if self.attempts else None
 
 
-def as_document(record: Record) -> dict[str, Any]:
-    """The record as JSON values, without its decision; the shape of a line in the journal's file.
+def as_document(record: Record, *, blocks: bool = True) -> dict[str, Any]:
+    """The record as JSON values, without its decision; the shape of a line in the journal's file. ``blocks``: with the
+    hashes of its prompt.
 
     Every field is bounded, whoever filled it: long texts are cut, and of many attempts the last ones are kept.
     """
     document = {name: _bounded(getattr(record, name)) for name in _PLAIN_FIELDS}
     document["backend"] = _bounded(record.backend)
     document["region"] = _bounded(record.region)
-    document["prefix_blocks"] = list(record.prefix_blocks[:_BLOCKS_MAX])
+    if blocks:
+        document["prefix_blocks"] = list(record.prefix_blocks[:_BLOCKS_MAX])
     document["attempts"] = [
         {
             name: _bounded(value, _SPAN_ID if name == "span_id" else _PART_TEXT_MAX)
@@ -189,7 +191,7 @@ def _refused(record: Record) -> dict[str, Any]:
     return {name: _bounded(getattr(record, name)) for name in ("limit", "limit_scope", "limit_of", "plan", "refusal")}
 
 
-def _went_as_usual(record: Record) -> bool:
+def went_as_usual(record: Record) -> bool:
     return (
         record.error is None
         and record.cause == "ok"
@@ -244,6 +246,11 @@ class Journal:
             for subscription in self._subscriptions:
                 subscription.offer(record)
 
+    def remember(self, records: Sequence[Record]) -> None:
+        """Put records, oldest first, before all others, as far as there is room."""
+        room = self.size - len(self._ring)
+        self._ring.extendleft(reversed(records[max(0, len(records) - room) :]))
+
     def settle(self, records: list[Record], *, rush: bool = False) -> None:
         """Write records to the file, if there is one, and shrink them. Called in batches, off the path of requests.
 
@@ -255,7 +262,7 @@ class Journal:
         for number, record in enumerate(records):
             if record.prefix_blocks:
                 record.prefix_blocks = array("I", record.prefix_blocks)
-            if rush and number % _RUSH_KEEPS_ONE_IN and _went_as_usual(record):
+            if rush and number % _RUSH_KEEPS_ONE_IN and went_as_usual(record):
                 record.candidates = ()
             elif record.candidates:
                 decided.append(record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from router.core.limits import MICRO
 from router.telemetry.kinds import RequestKind
@@ -32,6 +32,8 @@ SORTS: Mapping[str, Callable[[dict[str, Any]], float]] = {
 }
 
 _Names = tuple[str, ...]
+#: names -> counts, and millionths of a dollar
+Rows: TypeAlias = dict[_Names, tuple[Packed, int]]
 _OTHERS: _Names = (OTHER,) * len(GROUPS)
 
 
@@ -54,7 +56,9 @@ class Minutes:
         self._now_s = now_s
         self._minute = -1
         self._rows: dict[_Names, Spent] = {}  # of that minute
-        self._past: deque[tuple[int, dict[_Names, tuple[Packed, int]]]] = deque(maxlen=KEPT_S // _MINUTE_S)
+        self._past: deque[tuple[int, Rows]] = deque(maxlen=KEPT_S // _MINUTE_S)
+        self._untold: deque[tuple[int, Rows]] = deque(maxlen=self._past.maxlen)  # minutes that are over since ``news``
+        self._told: tuple[int, dict[_Names, int]] = (-1, {})  # a minute, and the requests of its rows then
 
     def fold(self, kind: RequestKind) -> None:
         """Count finished requests of one kind in the current minute."""
@@ -84,7 +88,27 @@ class Minutes:
         if self._rows:
             packed = {names: (spent.tally.packed(), spent.microusd) for names, spent in self._rows.items()}
             self._past.append((self._minute, packed))
+            self._untold.append(self._past[-1])
         self._minute, self._rows = minute, {}
+
+    def news(self) -> tuple[list[tuple[int, Rows]], tuple[int, Rows]]:
+        """Counts that have changed since the last call: minutes that are over, whole, and rows of the one that is not.
+        The number of a minute is its beginning in minutes of ``now_s``."""
+        over = list(self._untold)
+        self._untold.clear()
+        minute, told = self._told
+        if minute != self._minute:
+            told = {}
+        changed = {n: (s.tally.packed(), s.microusd) for n, s in self._rows.items() if s.tally.requests != told.get(n)}
+        self._told = self._minute, {names: spent.tally.requests for names, spent in self._rows.items()}
+        return over, (self._minute, changed)
+
+    def remember(self, minutes: Sequence[tuple[int, Rows]]) -> None:
+        """Take over minutes from before this process. Their numbers may be one too high, since its clock may have begun
+        within a minute of theirs. Those of a wall clock that was ahead are left out."""
+        latest = int(self._now_s() // _MINUTE_S)
+        past = [(min(minute, latest), rows) for minute, rows in minutes if minute <= latest + 1]
+        self._past = deque(sorted([*past, *self._past], key=lambda each: each[0]), maxlen=self._past.maxlen)
 
     def usage(self, since_s: float, by: Sequence[str]) -> dict[_Names, Spent]:
         """Counts of the last ``since_s`` seconds, in whole minutes, by these of GROUPS."""

@@ -68,6 +68,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "models.targets.model": ('[models.m]\ntargets = [{model = "n"}]\n' + FLEET, "hides the model"),
     "store.snapshot": ('[store]\nsnapshot = "regions.toml"\n' + FLEET, "is the path of this file"),
     "journal.path": ('[journal]\npath = "regions.toml"\n' + FLEET, "is the path of this file"),
+    "journal.diary": ('[journal]\ndiary = "diary/"\n' + FLEET, "must be the path of a file"),
     "models.price_usd_per_mtok.from": ('[models.m.price_usd_per_mtok]\nfrom = "May"\n' + FLEET, "must be a date"),
     "prices.default.from": ('[prices.default]\nfrom = "2026-02-30"\n' + FLEET, "must be a date"),
     "backends.price_usd_per_mtok.from": (ONE.format('price_usd_per_mtok = { from = "1.1." }'), "must be a date"),

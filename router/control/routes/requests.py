@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from router import clock
 from router.config.suggest import did_you_mean
 from router.control import fleetwide, views
 from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, oldest_first, take
@@ -66,11 +67,18 @@ async def _shown(request: web.Request, control: ControlPlane, request_id: str) -
     me = control.reloader.config.router.name
     record = control.telemetry.journal.find(request_id)
     if record is not None and request.query.get("router") in (None, fleetwide.THIS, me):
-        return views.request(record) | {"router": me}
+        return _told(control, record)
     heard = await fleetwide.ask(control, request, "showRequest", {":request_id": request_id})
     for _, document in heard.documents():
         return dict(document)
-    return views.request(_find_record(control, request_id))
+    return _told(control, _find_record(control, request_id))
+
+
+def _told(control: ControlPlane, record: Record) -> dict[str, Any]:
+    """``recalled``: this router had the request before it was started again, and knows it by its diary."""
+    began_s = clock.wall_s() - (control.now_s() - control.started_s)
+    recalled = record.arrival_s + record.duration_s < began_s
+    return views.request(record) | {"router": control.reloader.config.router.name, "recalled": recalled}
 
 
 async def tail_requests(request: web.Request, control: ControlPlane) -> web.StreamResponse:

@@ -116,7 +116,7 @@ objects, its router label, its whole configuration, and the values that `routers
     "auth.admin_token_env" "auth.operators"
     "autoscaling.listen" "autoscaling.tls_cert" "autoscaling.tls_key" "autoscaling.tls_client_ca" "autoscaling.keda"
     "continuation.breaks" "limits.connections"
-    "journal.records" "journal.path" "journal.file_bytes" "journal.files" -}}
+    "journal.records" "journal.path" "journal.file_bytes" "journal.files" "journal.diary" -}}
 {{- $place := splitList "." . -}}
 {{- $section := get $config (first $place) | default dict -}}
 {{- if hasKey $section (last $place) -}}
