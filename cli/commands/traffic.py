@@ -373,6 +373,9 @@ def request_facts(record: Json) -> Grid:
     other = f"answered by {escape(served)}" if served and served != record["model"] else None
     key = f"key {record['key_id']}" if record["key_id"] else None
     law = f"only in {', '.join(record['residency'])}" if record["residency"] else None
+    recalled = ", before it was restarted" if record.get("recalled") else ""
+    router = f"router {escape(record['router'])}{recalled}" if record.get("router") else None
+    lasted = f"{units.seconds(record['duration_s'])} in all"
     first = f"first token after {units.seconds(record['ttft_s'])}" if record["ttft_s"] is not None else None
     place = f"from {escape(record['client_region'])}" if record["client_region"] else None
     error = f"[yellow]{record['error'] or record['cause']}[/]" if record["cause"] != "ok" or record["error"] else None
@@ -380,23 +383,16 @@ def request_facts(record: Json) -> Grid:
     loop = repetition(record)
     return facts(
         {
-            "request": dotted(f"[bold]{escape(record['request_id'])}[/]", _router(record)),
+            "request": dotted(f"[bold]{escape(record['request_id'])}[/]", router),
             "arrived": dotted(units.clock(record["arrival_s"]), f"{record['method']} {record['path']}", streamed),
             "model": dotted(escape(record["model"] or units.UNKNOWN), other),
             "for": dotted(f"tenant {escape(record['tenant'])}", place, key, record["plan"], record["priority"], law),
-            "answer": dotted(status_text(record["status"]), error, cut, loop, waits(record), first, _lasted(record)),
+            "answer": dotted(status_text(record["status"]), error, cut, loop, waits(record), first, lasted),
             "why": refused(record) or (escape(record["degraded"]) if other and record.get("degraded") else None),
             "tokens": _tokens(record),
             "body": dotted(_body(record), f"trace {escape(record['trace_id'])}" if record.get("trace_id") else None),
         }
     )
-
-
-def _router(record: Json) -> str | None:
-    """The router that had the request."""
-    if not record.get("router"):
-        return None
-    return f"router {escape(record['router'])}" + (", before it was restarted" if record.get("recalled") else "")
 
 
 def _body(record: Json) -> str | None:
@@ -416,10 +412,6 @@ def repetition(record: Json) -> str | None:
     bytes_, tokens = units.count(record["repetition_bytes"]), units.count(record["repetition_tokens"])
     ended = ", and was ended" if record["repetition"] == "stopped" else ""
     return f"[yellow]repeated {bytes_} bytes[/], noticed after {tokens} tokens{ended}"
-
-
-def _lasted(record: Json) -> str:
-    return f"{units.seconds(record['duration_s'])} in all"
 
 
 def _tokens(record: Json) -> str:
