@@ -9,6 +9,7 @@ guard/           the check in CI: has the hot path become dearer?
 quota/           do routers around the world sell exactly a limit: python -m bench.quota
 growth/          what a fleet costs as it grows: python -m bench.growth
 scaling/         GPU hours by rule of scaling, at equal first tokens: python -m bench.scaling
+variants.py      what smaller variants under load gain: python -m bench.variants
 scenarios.py     what is measured, as data
 measure.py       one slice: one load on one gateway
 run.py           one run: install, start, interleave

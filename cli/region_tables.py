@@ -118,10 +118,17 @@ def backend_facts(backend: Json) -> Grid:
             "price": f"{units.usd(backend['cost_usd_hour'])} an hour" if backend["cost_usd_hour"] else None,
             "drained": drain_story(backend.get("drain")),
             "leaves": leaving_story(backend["leaving"]),
+            "overloaded": strained_story(backend),
             "source says": source_story(backend),
             "last error": backend["last_error"] and f"[yellow]{escape(backend['last_error'])}[/]",
         }
     )
+
+
+def strained_story(backend: Json) -> str | None:
+    """The models of this backend for which smaller variants answer."""
+    lines = [f"[yellow]{escape(m)}[/] since {units.clock(at_s)}" for m, at_s in backend.get("strained", {}).items()]
+    return dotted(*lines) if lines else None
 
 
 def print_region(out: Output, region: Json) -> None:
@@ -137,6 +144,11 @@ def print_region(out: Output, region: Json) -> None:
         out.line("")
     for name, words in told:
         out.line(f"[dim]GPUs of[/] {name}  {words}")
+    overloaded = [(b["name"], story) for b in region["backends"] if (story := strained_story(b))]
+    if overloaded:
+        out.line("")
+    for name, words in overloaded:
+        out.line(f"[dim]overloaded at[/] {name}  {words}")
     errors = [b for b in region["backends"] if b["last_error"]]
     if errors:
         out.line("")

@@ -154,6 +154,7 @@ class App:
         tellers = (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader)
         for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
             teller.note = self._chronicle.history.note
+        self._chronicle.swings = self.lifecycle.demand.degrading.take_swings
 
     def _new_sources(self, config: Config, worker: int | None) -> Sources:
         workers = config.router.workers

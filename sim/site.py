@@ -6,19 +6,20 @@ It drives the course of each request as ``gateway/lifecycle`` does. Whoever play
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from router.core.admission import WaitQueue
 from router.core.course import Course
 from router.core.decisions import Dispatch, Wait
+from router.core.degrading import Degrading, Smaller
 from router.core.fleet import Fleet
 from router.core.hedging import Hedging
 from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.policy import Policy, make_policy
 from router.core.traits import Continues
-from router.core.types import Lease, Rng, Usage
+from router.core.types import Lease, Request, Rng, Usage
 
 _AGAIN_S = 0.1
 
@@ -63,7 +64,7 @@ class Carrier(Protocol[F_contra]):
 
 
 class Site(Generic[F]):
-    """``region`` is where the router stands."""
+    """``region`` is where the router stands. ``smaller``: the models that have smaller variants."""
 
     def __init__(
         self,
@@ -73,14 +74,24 @@ class Site(Generic[F]):
         rng: Rng,
         carrier: Carrier[F],
         hedges: Callable[[Fleet], Hedging] | None = None,
+        smaller: Mapping[str, Smaller] | None = None,
     ) -> None:
         self.region = region
         self.fleet = Fleet(params, router_region=region)
         self.policy: Policy = make_policy(policy, params)
         self.queue: WaitQueue[F] = WaitQueue(params)
         self.hedging = hedges(self.fleet) if hedges is not None else None
+        self.degrading = Degrading(self.fleet)
+        self._smaller = smaller or {}
         self._rng = rng
         self._carrier = carrier
+
+    def models_of(self, request: Request, now_s: float) -> tuple[str, ...]:
+        """The models to try, in order: while its own is overloaded a smaller variant comes first."""
+        models = (request.model,)
+        rule = self._smaller.get(request.model)
+        found = self.degrading.choose(request, rule, now_s) if rule is not None else None
+        return models if found is None else found.before(models)
 
     def decide(self, flow: F, now_s: float) -> None:
         """Ask the course for the next step, and take it."""

@@ -58,7 +58,7 @@ class _Router(Site["Flow"]):
     """With what the other routers have heard of it."""
 
     def __init__(self, region: str, plan: WorldPlan, policy: str, rng: Rng, world: World) -> None:
-        super().__init__(region, plan.params, policy, rng, world)
+        super().__init__(region, plan.params, policy, rng, world, smaller=plan.smaller)
         self.reported: dict[str, tuple[int, int]] = {}
 
 
@@ -92,7 +92,7 @@ class Flow:
         self.site = site
         self.request = request
         self.started_s = now_s
-        self.course = Course(site.fleet, site.policy, request, (request.model,))
+        self.course = Course(site.fleet, site.policy, request, site.models_of(request, now_s))
         self.asked: list[str] = []  # backends, in the order of the attempts
         self.failure: str | None = None  # how the last attempt ended, if it failed
         self.begun = False  # the client has a part of the answer

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from router.core.cost import distance_rtt_s
+from router.core.degrading import Smaller
 from router.core.params import Params
 from router.core.types import BackendSpec, RegionSpec
 from sim.geography import DEFAULT_REGIONS, RegionPlan, rtt_ms
@@ -47,6 +48,8 @@ class WorldPlan:
     routers: tuple[str, ...] = ()
     #: requests ask for the model that the trace names, where it names one
     many_models: bool = False
+    #: models whose requests may get a smaller variant
+    smaller: Mapping[str, Smaller] = field(default_factory=dict)
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from cli import units
-from cli.commands.status import dormant_words
+from cli.commands.status import dormant_words, strained
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.output import Table
 
@@ -47,6 +47,9 @@ def run_capacity(ctx: Context, options: CapacityOptions) -> None:
     if capacity["idle_usd_hour"]:
         ctx.out.line("")
         ctx.out.line(f"idle: {units.usd(capacity['idle_usd_hour'])} an hour")
+    if overloaded := strained(capacity.get("strained", ())):
+        ctx.out.line("")
+        ctx.out.line(f"overloaded: {overloaded}")
     for model in capacity.get("dormant", ()):
         if model["state"] == "failing":
             ctx.out.line("")

@@ -40,6 +40,8 @@ _COLOURS = {
     "leaving": "cyan",
     "probation": "cyan",
     "asleep": "cyan",
+    "strained": "yellow",
+    "calm": "green",
     "waking": "cyan",
     "healthy": "green",
     "heard": "green",

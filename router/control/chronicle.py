@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from asyncio import Task, sleep
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from router import clock
 from router.complaint import Complaint
 from router.core.backend import Backend
 from router.core.bulletin import Change
+from router.core.degrading import Swing
 from router.core.fleet import Fleet
 from router.core.health import Event, State
 from router.store.base import Store
@@ -77,6 +78,8 @@ class Chronicle:
         self._fleet = fleet
         self._store = store
         self._last_error = last_error
+        #: the models that have become strained since the last call, or are not any more
+        self.swings: Callable[[float], Sequence[Swing]] = lambda _: ()
         self._now_s = now_s
         self._began_s = clock.wall_s()
         self._stories: dict[str, tuple[State, Story]] = {}
@@ -105,6 +108,8 @@ class Chronicle:
         """Note what has changed since the last look. Whoever shows states or events calls it before."""
         for change in self._fleet.bulletin.take_changes():
             self._changed(change)
+        for swing in self.swings(self._now_s()):
+            self._swung(swing)
         if gone := self._stories.keys() - self._fleet.backends.keys():
             self._forget(gone)
         for b in self._fleet.backends.values():
@@ -135,6 +140,13 @@ class Chronicle:
         level = logging.WARNING if change.after is State.EJECTED else logging.INFO
         _log.log(level, "backend %s is %s now, it was %s: %s", change.backend, after, before, why)
         self.history.note("health", change.backend, before=before, after=after, why=why, at_s=at_s)
+
+    def _swung(self, swing: Swing) -> None:
+        before, after = ("calm", "strained") if swing.strained else ("strained", "calm")
+        where = swing.places.words
+        why = f"{where}: {swing.why}" if where else swing.why
+        _log.info("model %s is %s: %s", swing.places.model, after, why)
+        self.history.note("strain", swing.places.model, before=before, after=after, why=why)
 
     def _why(self, change: Change) -> str:
         why = WHY[change.event]

@@ -96,6 +96,7 @@ def store_kind(config: Config) -> str:
 def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
     now_s = control.now_s()
     load, lane = b.others.fresh_load(now_s), b.busiest_lane
+    wall_s = clock.wall_s() - now_s
     return {
         "name": b.name,
         "region": b.region,
@@ -107,6 +108,7 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "draining": b.draining,
         "drain": _drain(control, b),
         "asleep": control.dormants.rests(b),
+        "strained": {m: wall_s + since_s for m, since_s in control.degrading.strained(now_s, b).items()},
         "ready": not b.unready,
         "leaving": _leaving(b, now_s),
         "burning_in_s": None if b.burning_in_since_s is None else max(0.0, now_s - b.burning_in_since_s),

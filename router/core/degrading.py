@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from router.core.backend import Backend
 from router.core.candidates import unfit
@@ -28,6 +29,15 @@ from router.core.types import Request
 
 #: Sets of places per router; the one that was asked for the longest time ago is forgotten.
 _STRAINS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """The configuration of a model: its ``variants``, the preferred one first, and the first token that is too late."""
+
+    model: str
+    variants: tuple[str, ...]
+    target_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +52,56 @@ class Variant:
     target_s: float
 
     def __str__(self) -> str:
-        own = f"its first token was predicted after {self.own_s:.2f} s"
-        if self.own_s == inf:
-            own = "every backend of it is full"
         other = f"that of {self.model} after {self.predicted_s:.2f} s"
-        return f"{self.instead_of} is overloaded: {own}, {other}, and {self.target_s:g} s is the target"
+        return f"{self.instead_of} is overloaded: {_late(self.own_s)}, {other}, and {self.target_s:g} s is the target"
+
+    def before(self, models: tuple[str, ...]) -> tuple[str, ...]:
+        """``models`` to try in order, with this one first: while the variant has no place the model may have one."""
+        return (self.model, *models)
+
+
+class Places(NamedTuple):
+    """A model, and where requests for it may go."""
+
+    model: str
+    residency: frozenset[str] | None
+    pin_region: str | None
+
+    @property
+    def words(self) -> str:
+        """Empty: anywhere."""
+        if self.pin_region is not None:
+            return f"for requests that are pinned to {self.pin_region}"
+        if self.residency is not None:
+            return f"for requests that may only go to {', '.join(sorted(self.residency)) or 'nowhere'}"
+        return ""
+
+    def contain(self, b: Backend) -> bool:
+        if self.pin_region is not None and b.region != self.pin_region:
+            return False
+        return b.serves(self.model) and (self.residency is None or b.jurisdiction in self.residency)
+
+
+class Swing(NamedTuple):
+    """A model has become strained somewhere, or is not any more."""
+
+    places: Places
+    strained: bool
+    why: str
 
 
 class Strain:
-    """One model in one set of places. ``look`` whenever a request for it comes."""
+    """One model in one set of places. ``look`` whenever a request for it comes. ``why``: it began, or ended at last;
+    ``given``: how many requests have got a variant since it began."""
 
-    __slots__ = ("_calm_since_s", "_ended_s", "_hold_s", "_looked_s", "_params", "on", "since_s")
+    __slots__ = ("_calm_since_s", "_ended_s", "_hold_s", "_looked_s", "_params", "given", "on", "since_s", "why")
 
     def __init__(self, params: Params) -> None:
         self._params = params
         self.on = False
         self.since_s = -inf
+        self.why = ""
+        self.given = 0
         self._looked_s = self._ended_s = -inf
         self._calm_since_s: float | None = None
         self._hold_s = params.degrade_hold_s
@@ -65,34 +109,43 @@ class Strain:
     def look(self, predicted_s: float, target_s: float, now_s: float) -> bool:
         """Take a prediction. Returns whether the model is strained."""
         if self.on and now_s - self._looked_s >= self._hold_s:
-            self._end(now_s)  # nobody has asked for so long
+            self._end(now_s, self._unasked)
         self._looked_s = now_s
         if not self.on:
             if predicted_s > target_s:
-                self._begin(now_s)
+                self._begin(predicted_s, target_s, now_s)
         elif predicted_s > self._params.degrade_back_ratio * target_s:
             self._calm_since_s = None
         elif self._calm_since_s is None:
             self._calm_since_s = now_s
         elif now_s - self._calm_since_s >= self._hold_s:
-            self._end(now_s)
+            ratio = self._params.degrade_back_ratio
+            self._end(now_s, f"predicted below {ratio:.0%} of the target of {target_s:g} s for {self._hold_s:g} s")
         return self.on
 
     def stands(self, now_s: float) -> bool:
         """Whether it is strained as far as is known."""
         return self.on and now_s - self._looked_s < self._hold_s
 
-    def _begin(self, now_s: float) -> None:
+    @property
+    def _unasked(self) -> str:
+        return f"nobody has asked for it for {self._hold_s:g} s"
+
+    def ended_why(self) -> str:
+        """Why it does not stand any more."""
+        why = self._unasked if self.on else self.why
+        return f"{why}; {self.given} request{'s' * (self.given != 1)} got a smaller variant"
+
+    def _begin(self, predicted_s: float, target_s: float, now_s: float) -> None:
         params = self._params
         soon = now_s - self._ended_s < 2.0 * self._hold_s
         self._hold_s = min(2.0 * self._hold_s, params.degrade_hold_max_s) if soon else params.degrade_hold_s
         self.on, self.since_s, self._calm_since_s = True, now_s, None
+        self.why = f"{_late(predicted_s)}, and {target_s:g} s is the target"
+        self.given = 0
 
-    def _end(self, now_s: float) -> None:
-        self.on, self._ended_s, self._calm_since_s = False, now_s, None
-
-
-_Places = tuple[str, frozenset[str] | None, str | None]
+    def _end(self, now_s: float, why: str) -> None:
+        self.on, self._ended_s, self._calm_since_s, self.why = False, now_s, None, why
 
 
 class Degrading:
@@ -100,23 +153,17 @@ class Degrading:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._strains: dict[_Places, Strain] = {}
+        self._strains: dict[Places, Strain] = {}
+        #: those that were told to be strained
+        self._told: dict[Places, Strain] = {}
         #: the mean length of prompts, by model
         self._usual: dict[str, float] = {}
         #: requests that were given a variant, by model and variant
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    def choose(
-        self,
-        request: Request,
-        model: str,
-        variants: Sequence[str],
-        target_s: float,
-        now_s: float,
-        *,
-        dry_run: bool = False,
-    ) -> Variant | None:
-        """The variant that answers ``request`` for ``model``; None: the model does. A dry run changes nothing."""
+    def choose(self, request: Request, rule: Smaller, now_s: float, *, dry_run: bool = False) -> Variant | None:
+        """The variant that answers ``request`` for the model; None: the model does. A dry run changes nothing."""
+        model, target_s = rule.model, rule.target_s
         if not any(b.usable(now_s) for b in self._fitting(request, model)):
             return None  # it is woken, or another model answers in its place
         strain = self._strain(request, model, dry_run)
@@ -128,21 +175,35 @@ class Degrading:
         own_s, known = self._own_s(request, model, now_s)
         if known and own_s <= target_s:
             return None
-        found = self._best(request, model, variants, own_s, target_s, now_s)
+        found = self._best(request, model, rule.variants, own_s, target_s, now_s)
         if found is not None and not dry_run:
             self.counts[model, found.model] += 1
+            strain.given += 1
         return found
 
-    def strained(self, now_s: float) -> dict[str, float]:
-        """The models that are strained somewhere -> since when."""
+    def strained(self, now_s: float, at: Backend | None = None) -> dict[str, float]:
+        """The models that are strained somewhere, or for requests that may go to one backend -> since when."""
         found: dict[str, float] = {}
-        for (model, _, _), strain in self._strains.items():
-            if strain.stands(now_s):
-                found[model] = min(strain.since_s, found.get(model, inf))
+        for places, strain in self._strains.items():
+            if strain.stands(now_s) and (at is None or places.contain(at)):
+                found[places.model] = min(strain.since_s, found.get(places.model, inf))
         return found
+
+    def take_swings(self, now_s: float) -> list[Swing]:
+        """The strains that began or ended since this was asked last."""
+        swings = []
+        for places, strain in list(self._told.items()):
+            if not strain.stands(now_s) or self._strains.get(places) is not strain:
+                del self._told[places]
+                swings.append(Swing(places, False, strain.ended_why()))
+        for places, strain in self._strains.items():
+            if strain.stands(now_s) and places not in self._told:
+                self._told[places] = strain
+                swings.append(Swing(places, True, strain.why))
+        return swings
 
     def _strain(self, request: Request, model: str, dry_run: bool) -> Strain:
-        places = (model, request.residency, request.pin_region)
+        places = Places(model, request.residency, request.pin_region)
         strain = self._strains.pop(places, None) if not dry_run else self._strains.get(places)
         if strain is None:
             strain = Strain(self._fleet.params)
@@ -192,6 +253,12 @@ class Degrading:
         for b in self._fleet.backends.values():
             if b.serves(model) and not b.health.away and unfit(b, request) is None:
                 yield b
+
+
+def _late(predicted_s: float) -> str:
+    if predicted_s == inf:
+        return "every backend of it is full"
+    return f"its first token was predicted after {predicted_s:.2f} s at the soonest"
 
 
 def _predicted_s(b: Backend, model: str, tokens: float, uncached: float) -> float:

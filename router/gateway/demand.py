@@ -5,7 +5,7 @@ from __future__ import annotations
 from router import clock
 from router.config import ModelAlias
 from router.core.backend import Backend
-from router.core.degrading import Degrading, Variant
+from router.core.degrading import Degrading, Smaller, Variant
 from router.core.fleet import Fleet
 from router.core.tokens import TokenEstimator, guessed
 from router.core.types import Priority, Request, Rng
@@ -67,14 +67,15 @@ class Demand:
         need = self.need_of(key, ask, x.record.request_id, x.arrival_s)
         found = self.smaller(need, alias, clock.monotonic_s())
         if found is not None:
-            x.models = (found.model, *x.models)
+            x.models = found.before(x.models)
             x.record.degraded = str(found)
 
     def smaller(self, need: Request, alias: ModelAlias, now_s: float, *, dry_run: bool = False) -> Variant | None:
         """The smaller variant that answers for the model, if any does."""
         if alias.target_ttft_s is None:
             return None
-        return self.degrading.choose(need, alias.name, alias.degrade, alias.target_ttft_s, now_s, dry_run=dry_run)
+        rule = Smaller(alias.name, alias.degrade, alias.target_ttft_s)
+        return self.degrading.choose(need, rule, now_s, dry_run=dry_run)
 
     async def follow(self, x: Exchange, key: Key, ask: Ask) -> Request:
         """Understand a request that only one backend can serve: it continues or asks about what that one keeps. Raises

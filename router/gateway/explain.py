@@ -56,7 +56,7 @@ class Explainer:
             plans = sorted(name for name, plan in settings.config.plans.items() if plan.degrade)
             degraded = None if found is None else {"model": found.model, "why": str(found), "plans": plans}
             if found is not None and "default" in plans:
-                models = (found.model, *models)
+                models = found.before(models)
         course = Course(fleet, policy, need, models)
         decision = course.next(now_s, self._rng, dry_run=True)
         return {"decision": {"model": need.model, "policy": policy.name, "degraded": degraded, **explain(decision)}}

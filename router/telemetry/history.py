@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "lease": "a backend that registered itself, took leave, or did not renew its lease in time",
     "wake": "a model of which nothing ran and a backend is woken, runs, or cannot be woken",
     "sleep": "a model whose backends were put to sleep, as nobody asked for it",
+    "strain": "a model whose first tokens are late everywhere, so that smaller variants answer, or not any more",
     "config": "the file: a reload that was taken over, or refused",
     "key": "an API key that was made, changed or revoked",
     "quota": "an API key whose limits were reset",

@@ -101,6 +101,7 @@ def backend() -> Callable[..., Json]:
             "state": "healthy",
             "draining": False,
             "asleep": False,
+            "strained": {},
             "leaving": None,
             "burning_in_s": None,
             "usable": True,

@@ -53,6 +53,14 @@ def test_the_numbers_and_why(play: Play) -> None:
     assert "prefill takes 97% of the time" in lines[-1]
 
 
+def test_an_overloaded_model_is_named_with_what_answers_for_it(play: Play) -> None:
+    seen = {"model": "llama", "variants": ["tiny"], "since_s": 1.7e9, "target_ttft_s": 1.0, "requests": 7}
+    play.admin.answers = {("GET", PATH): {"data": [group()], "idle_usd_hour": 0.0, "strained": [seen]}}
+    run_capacity(play.context, CapacityOptions(False))
+    assert "overloaded: llama later than 1.00 s everywhere" in play.out
+    assert "7 requests answered by tiny" in play.out
+
+
 def test_some_that_are_away_and_some_that_are_idle(play: Play) -> None:
     out = run(play, group(known=3, needed=1, short=0, idle_usd_hour=2.5, engines=[]))
     assert "2 of 3" in out

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cli import units
 from cli.output import Output
 from cli.region_tables import backend_facts, backends_table, print_region, probes_table, regions_table
 from tests.cli.conftest import Json
@@ -87,3 +88,9 @@ def lines_of(thing: object, columns: int = 0) -> list[str]:
     stream = io.StringIO()
     Output(stream, io.StringIO(), env={"COLUMNS": str(columns)} if columns else {}).line(thing)  # type: ignore[arg-type]
     return stream.getvalue().splitlines()
+
+
+def test_an_overloaded_model_is_shown_with_the_time(backend: Make, region: Make) -> None:
+    strained = backend(strained={"llama-3.1-8b": 1.7e9})
+    assert f"llama-3.1-8b since {units.clock(1.7e9)}" in shown(backend_facts(strained), 200)
+    assert "overloaded" not in shown(backend_facts(backend()), 200)

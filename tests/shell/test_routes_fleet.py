@@ -23,6 +23,7 @@ BACKEND_FIELDS = {
         "draining",
         "drain",
         "asleep",
+        "strained",
         "gpu",
         "ready",
         "leaving",

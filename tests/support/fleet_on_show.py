@@ -30,7 +30,7 @@ def backend(name: str, **changes: Any) -> Json:
         "name": name, "region": region, "url": f"http://10.0.{number}.1:8000", "engine": "vllm",
         "source": {"name": "file", "says": "ready", "kind": "file", "facts": {}, "lease_s": None,
                    "heard_s": None, "since_s": None},
-        "models": ["llama-3.1-8b"], "state": "healthy", "draining": False, "drain": None, "asleep": False,
+        "models": ["llama-3.1-8b"], "state": "healthy", "draining": False, "drain": None, "asleep": False, "strained": {},
         "ready": True, "leaving": None, "burning_in_s": None, "usable": True, "since": None,
         "since_s": NOW_S - 7200.0 - 60 * number, "why": None, "who": None, "rtt_s": 0.001 + number / 1000,
         "rtt_floor_s": 0.001, "rtt_age_s": 0.4, "inflight": 3 + number, "inflight_peers": 0, "max_inflight": 256,

@@ -8,8 +8,9 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.degrading import Degrading, Strain
+from router.core.degrading import Degrading, Smaller, Strain
 from router.core.fleet import Fleet
+from router.core.outcomes import Outcome
 from router.core.params import Params
 from router.core.types import BackendSpec
 from tests.support.fleets import Driver, ask, fleet_of, spec
@@ -42,7 +43,7 @@ def fill(made: Fleet, requests: int, model: str = BIG, **changes: object) -> Non
 def chosen(
     of: Degrading, now_s: float = 1.0, target_s: float = 1.0, variants: tuple[str, ...] = (SMALL,)
 ) -> str | None:
-    found = of.choose(ask(model=BIG), BIG, variants, target_s, now_s)
+    found = of.choose(ask(model=BIG), Smaller(BIG, variants, target_s), now_s)
     return None if found is None else found.model
 
 
@@ -56,7 +57,7 @@ def test_an_overloaded_one_is_answered_for_by_its_variant() -> None:
     made = two()
     of = Degrading(made)
     fill(made, 3)
-    found = of.choose(ask(model=BIG), BIG, (SMALL,), 0.5, 1.0)
+    found = of.choose(ask(model=BIG), Smaller(BIG, (SMALL,), 0.5), 1.0)
     assert found is not None
     assert (found.model, found.instead_of) == (SMALL, BIG)
     assert found.own_s > 0.5 > found.predicted_s
@@ -67,7 +68,7 @@ def test_an_overloaded_one_is_answered_for_by_its_variant() -> None:
 def test_full_is_over_any_target() -> None:
     made = two()
     fill(made, 4)
-    found = Degrading(made).choose(ask(model=BIG), BIG, (SMALL,), 1000.0, 1.0)
+    found = Degrading(made).choose(ask(model=BIG), Smaller(BIG, (SMALL,), 1000.0), 1.0)
     assert found is not None
     assert found.own_s == inf
     assert "every backend of it is full" in str(found)
@@ -83,7 +84,7 @@ def test_everywhere_means_wherever_the_request_may_go() -> None:
     of = Degrading(made)
     assert chosen(of, target_s=5.0) is None, "eu-west is free"
     american = ask(model=BIG, residency=frozenset({"us"}))
-    found = of.choose(american, BIG, (SMALL,), 5.0, 1.0)
+    found = of.choose(american, Smaller(BIG, (SMALL,), 5.0), 1.0)
     assert found is not None
     assert chosen(of, target_s=5.0) is None, "one region's strain is not the others'"
 
@@ -113,8 +114,8 @@ def test_a_long_prompt_alone_strains_nothing() -> None:
     made = two()
     of = Degrading(made)
     for _ in range(20):
-        assert of.choose(ask(model=BIG, prompt_tokens=50), BIG, (SMALL,), 2.0, 1.0) is None
-    assert of.choose(ask(model=BIG, prompt_tokens=200_000), BIG, (SMALL,), 2.0, 1.0) is None
+        assert of.choose(ask(model=BIG, prompt_tokens=50), Smaller(BIG, (SMALL,), 2.0), 1.0) is None
+    assert of.choose(ask(model=BIG, prompt_tokens=200_000), Smaller(BIG, (SMALL,), 2.0), 1.0) is None
 
 
 def test_a_conversation_stays_where_its_beginning_is_known_unless_that_is_later() -> None:
@@ -124,12 +125,12 @@ def test_a_conversation_stays_where_its_beginning_is_known_unless_that_is_later(
     Driver(made).serve(0.5, ttft_s=3.0, **talk)
     of = Degrading(made)
     fill(made, 3)
-    other = of.choose(ask(model=BIG, prompt_tokens=12_000), BIG, (SMALL,), 0.5, 1.0)
+    other = of.choose(ask(model=BIG, prompt_tokens=12_000), Smaller(BIG, (SMALL,), 0.5), 1.0)
     assert other is not None
-    known = of.choose(ask(**talk), BIG, (SMALL,), other.own_s - 0.01, 1.0)
+    known = of.choose(ask(**talk), Smaller(BIG, (SMALL,), other.own_s - 0.01), 1.0)
     assert known is None, "the model keeps the target for a prompt whose beginning it knows"
     fill(made, 1)
-    gone = of.choose(ask(**talk), BIG, (SMALL,), 0.5, 1.0)
+    gone = of.choose(ask(**talk), Smaller(BIG, (SMALL,), 0.5), 1.0)
     assert gone is not None, "every place is taken: waiting costs more than to compute the beginning again"
 
 
@@ -137,8 +138,44 @@ def test_a_dry_run_changes_nothing() -> None:
     made = two()
     fill(made, 4)
     of = Degrading(made)
-    assert of.choose(ask(model=BIG), BIG, (SMALL,), 1.0, 1.0, dry_run=True) is not None
+    assert of.choose(ask(model=BIG), Smaller(BIG, (SMALL,), 1.0), 1.0, dry_run=True) is not None
     assert (of.counts, of.strained(1.0)) == ({}, {})
+
+
+def test_what_begins_and_ends_is_told_once_with_the_reason() -> None:
+    made = two()
+    of = Degrading(made)
+    assert of.take_swings(1.0) == []
+    fill(made, 4)
+    american = ask(model=BIG, residency=frozenset({"us"}))
+    assert of.choose(ask(model=BIG), Smaller(BIG, (SMALL,), 1.0), 1.0) is not None
+    assert of.choose(american, Smaller(BIG, (SMALL,), 1.0), 1.0) is not None
+    anywhere, in_us = of.take_swings(1.0)
+    assert (anywhere.places.model, anywhere.places.words, anywhere.strained) == (BIG, "", True)
+    assert anywhere.why == "every backend of it is full, and 1 s is the target"
+    assert in_us.places.words == "for requests that may only go to us"
+    assert of.take_swings(2.0) == []
+    east, small = made.backends["us-east/a"], made.backends["us-east/s"]
+    assert (of.strained(2.0, east), of.strained(2.0, small)) == ({BIG: 1.0}, {})
+    ended = of.take_swings(1.0 + HOLD_S)
+    assert [(t.places.residency, t.strained) for t in ended] == [(None, False), (frozenset({"us"}), False)]
+    assert ended[0].why == "nobody has asked for it for 10 s; 1 request got a smaller variant"
+    assert of.take_swings(2.0 + HOLD_S) == []
+
+
+def test_what_has_been_calm_is_told_to_have_been() -> None:
+    made = two()
+    of = Degrading(made)
+    fill(made, 4)
+    assert chosen(of) == SMALL
+    (began,) = of.take_swings(1.0)
+    for lease in list(made.leases):
+        made.end(lease, Outcome.OK, 2.0)
+    for n in range(14):
+        chosen(of, now_s=2.0 + n, target_s=30.0)
+    (ended,) = of.take_swings(16.0)
+    assert (began.strained, ended.strained) == (True, False)
+    assert ended.why.startswith("predicted below 70% of the target of 30 s for 10 s; ")
 
 
 def test_it_ends_when_all_has_been_calm_for_a_while() -> None:

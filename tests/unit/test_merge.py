@@ -20,6 +20,7 @@ def view(**over: Any) -> dict[str, Any]:
         "state": "healthy",
         "draining": False,
         "asleep": False,
+        "strained": {},
         "leaving": None,
         "burning_in_s": None,
         "usable": True,
@@ -170,6 +171,14 @@ def test_orders_survive_the_way_to_the_worker() -> None:
     assert Orders.decode(line) == orders
 
 
+def test_a_model_is_strained_since_the_first_worker_saw_it() -> None:
+    views = [view(strained={"m": 20.0}), view(strained={"m": 10.0, "n": 30.0}), view()]
+    assert merge.backend(views)["strained"] == {"m": 10.0, "n": 30.0}
+    seen = {"model": "m", "variants": ["s"], "target_ttft_s": 1.0}
+    answers = [{"data": [], "strained": [seen | {"since_s": at_s, "requests": 3}]} for at_s in (20.0, 10.0)]
+    assert merge.capacity(answers)["strained"] == [seen | {"since_s": 10.0, "requests": 6}]
+
+
 def test_of_what_is_needed_the_worker_that_sees_most_is_right() -> None:
     def group(region: str, needed: int | None, waiting: float) -> dict[str, Any]:
         return {"region": region, "model": "m", "needed": needed, "there": 2, "waiting": waiting, "idle_usd_hour": 1.0}
@@ -179,7 +188,7 @@ def test_of_what_is_needed_the_worker_that_sees_most_is_right() -> None:
     merged = merge.capacity([one, other])
     assert [(g["region"], g["needed"], g["waiting"]) for g in merged["data"]] == [("us", 4, 3.0), ("eu", None, 0.0)]
     assert merged["idle_usd_hour"] == 2.0
-    assert merge.capacity([]) == {"data": [], "idle_usd_hour": 0}
+    assert merge.capacity([]) == {"data": [], "idle_usd_hour": 0, "strained": []}
 
 
 def test_what_was_learned_is_that_of_the_worker_that_saw_most() -> None:

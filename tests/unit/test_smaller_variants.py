@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from router.control import views
 from router.control.gauges import _degrading_samples
 from router.gateway.explain import Explainer
 from tests.support.playbook import HEAD, MODEL, Playbook, chat, configuration, whole
@@ -41,6 +42,12 @@ async def test_the_variant_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) 
     samples = {(s.name, s.labels): s.value for s in _degrading_samples(control)}
     assert samples["router_model_strained", (MODEL,)] == 1
     assert samples["router_degraded_requests_total", (MODEL, SMALL)] == 1
+    control.chronicle.look()
+    (event,) = control.chronicle.history.list(lambda o: o.kind == "strain", limit=9)
+    assert (event.subject, event.before, event.after) == (MODEL, "calm", "strained")
+    assert event.why == "every backend of it is full, and 5 s is the target"
+    shown = {b.name: views.backend(control, b)["strained"] for b in control.fleet.backends.values()}
+    assert (list(shown["us-east/a"]), shown["us-east/s"]) == ([MODEL], {})
     explained = Explainer(play.app.lifecycle, random.Random(1))({"model": MODEL, "messages": [], "prompt": "Hi"})
     assert (explained["decision"]["model"], explained["decision"]["backend"]) == (SMALL, "us-east/s")
     assert explained["decision"]["degraded"]["plans"] == ["default"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from router.control import external_metrics as kubernetes
+from router.control import views
 from router.control.autoscalers import metric_answer
 from router.control.capacity import document
 from router.control.plane import ControlPlane
@@ -15,7 +16,8 @@ _BASE = f"/apis/{kubernetes.VERSION}"
 
 
 async def show_capacity(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return reply(document(control.capacity.groups()) | {"dormant": control.dormants.document()})
+    states = {"dormant": control.dormants.document(), "strained": views.strained(control)}
+    return reply(document(control.capacity.groups()) | states)
 
 
 async def list_groups(request: web.Request, control: ControlPlane) -> web.StreamResponse:

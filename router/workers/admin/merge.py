@@ -60,6 +60,7 @@ def backend(views: Sequence[Document]) -> Document:
     merged |= {name: worst[name] for name in ("state", "since", "since_s", "why", "who")}
     merged["usable"] = any(v["usable"] for v in views)
     merged["asleep"] = all(v["asleep"] for v in views)
+    merged["strained"] = _first(v["strained"] for v in views)
     merged["leaving"] = next((v["leaving"] for v in views if v["leaving"] is not None), None)
     merged["burning_in_s"] = max((s for v in views if (s := v["burning_in_s"]) is not None), default=None)
     merged["draining"] = any(v["draining"] for v in views)
@@ -70,6 +71,14 @@ def backend(views: Sequence[Document]) -> Document:
     merged["continues"] = _least_certain([v["continues"] for v in views if v["continues"] is not None])
     merged["last_error"] = next((v["last_error"] for v in views if v["last_error"]), None)
     return merged
+
+
+def _first(since_s: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Since the first of them saw it."""
+    found: dict[str, float] = {}
+    for model, at_s in (item for each in since_s for item in each.items()):
+        found[model] = min(at_s, found.get(model, at_s))
+    return found
 
 
 def backends(lists: Sequence[Sequence[Document]]) -> list[Document]:
@@ -96,7 +105,8 @@ def capacity(answers: Sequence[Document]) -> Document:
         merged.append(most | {"waiting": max(g["waiting"] for g in found)})
     whole = {"data": merged, "idle_usd_hour": sum(g["idle_usd_hour"] for g in merged)}
     dormant = [a["dormant"] for a in answers if "dormant" in a]
-    return whole | ({"dormant": merged_dormants(dormant)} if dormant else {})
+    strained = merged_strains(a.get("strained", ()) for a in answers)
+    return whole | {"strained": strained} | ({"dormant": merged_dormants(dormant)} if dormant else {})
 
 
 def learned(answers: Sequence[Document]) -> Document:
