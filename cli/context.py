@@ -16,6 +16,7 @@ from cli.client import HttpRemote, Remote
 from cli.contexts import Chosen, chosen
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Output
+from router.words import plural
 
 Options = TypeVar("Options")
 
@@ -112,9 +113,9 @@ class Context:
         fleet = answer.get("fleet")
         if not fleet:
             return
-        names = ", ".join(fleet["routers"])
-        who = {"all routers": f"{len(fleet['routers'])} routers", "this router only": "this router only"}
-        text = f"{who[fleet['scope']]}: {names}" if fleet["scope"] in who else fleet["scope"]
+        names = fleet["routers"]
+        who = {"all routers": plural(len(names), "router"), "this router only": "this router only"}
+        text = f"{who[fleet['scope']]}: {', '.join(names)}" if fleet["scope"] in who else fleet["scope"]
         self.out.note(text + (f"; no answer from {', '.join(fleet['silent'])}" if fleet["silent"] else ""))
 
     def run(self, command: Callable[[Context, Options], Exit | int | None], options: Options) -> None:

@@ -33,7 +33,7 @@ STRUCK = {
     "saturated": "full",
     "continues": "cannot continue the answer of another backend",
     "tried": "failed this request before",
-    "shunned": "next to a backend that failed this request, others come first",
+    "shunned": "its region has just failed this request",
 }
 
 #: reason of a decision among equals -> what would have had to be otherwise

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import time
 
+from router.words import plural
+
+__all__ = ["plural"]
+
 UNKNOWN = "–"
 
 
@@ -95,7 +99,3 @@ def clock(wall_s: float | None, *, now_s: float | None = None) -> str:
     if (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday):
         return time.strftime("%H:%M:%S", then)
     return time.strftime("%Y-%m-%d %H:%M", then)
-
-
-def plural(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

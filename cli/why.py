@@ -144,8 +144,8 @@ def _whole(record: Json, last: Json) -> str:
     took = units.seconds(record["duration_s"])
     there_s = last["duration_s"] or 0.0
     before_s = record["duration_s"] - there_s
-    tokens = units.count(record["output_tokens"])
-    text = f"Not streamed: {took} in all, {units.seconds(there_s)} of that at {last['backend']} for {tokens} tokens"
+    tokens = units.plural(record["output_tokens"], "token")
+    text = f"Not streamed: {took} in all, {units.seconds(there_s)} of that at {last['backend']} for {tokens}"
     lost = [part for part in _lost(record) if part[0] >= _WORTH_S]
     if before_s >= _WORTH_S and lost:
         return f"{text}; {lost[0][1]}."
@@ -159,7 +159,7 @@ def _pace(record: Json) -> str:
         return ""
     rate = (tokens - 1) / span_s
     slow = ", which is slow" if rate < _SLOW_TOKENS else ""
-    return f", then {units.count(tokens)} tokens at {units.rate(rate)} a second{slow}"
+    return f", then {units.plural(tokens, 'token')} at {units.rate(rate)} a second{slow}"
 
 
 def _capital(text: str) -> str:

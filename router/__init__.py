@@ -19,6 +19,7 @@ tasks      named background tasks
 land       the land of the world, for maps
 clock      the time, for everything outside the core
 moments    moments and spans of time as people write them
+words      a number of things in words
 protobuf   fields of messages as bytes
 systemd    sockets that the service manager hands down, and what it wants to be told
 stdio      standard streams that may be closed

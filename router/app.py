@@ -61,6 +61,7 @@ from router.telemetry.writer import LineWriter
 from router.upstream.chaos import Chaos
 from router.upstream.pool import Network, Pools
 from router.wire.listeners import Listeners
+from router.words import plural
 
 if TYPE_CHECKING:
     from router.identity.bearers import Bearers
@@ -155,6 +156,7 @@ class App:
         for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
             teller.note = self._chronicle.history.note
         self._chronicle.swings = self.lifecycle.demand.degrading.take_swings
+        self._chronicle.watch(self._exchange.known, self.telemetry, speaks=not self._worker)
 
     def _new_sources(self, config: Config, worker: int | None) -> Sources:
         workers = config.router.workers
@@ -397,9 +399,8 @@ class App:
         """Serve on for ``[timeouts] lead``, let running requests end within ``drain``, then stop everything in the
         reverse order."""
         timeouts = self.reloader.config.timeouts
-        left = len(self.lifecycle.live)
-        if left:
-            _log.info("draining: %d request(s) in progress", left)
+        if left := len(self.lifecycle.live):
+            _log.info("draining: %s in progress", plural(left, "request"))
         self._manager.stopping(timeouts.lead + timeouts.drain + STOP_S)
         if not await self.server.drain(timeouts.drain, lead_s=timeouts.lead):
             _log.warning("drain time is over: the remaining requests were ended")
@@ -442,8 +443,8 @@ def greeting(config: Config) -> str:
     router = config.router
     scheme = "https" if router.tls_cert is not None else "http"
     workers = f" by {router.workers} workers" if router.workers > 1 else ""
-    sources = f" and those of {len(config.sources)} source(s)" if config.sources else ""
+    sources = f" and those of {plural(len(config.sources), 'source')}" if config.sources else ""
     return (
         f"router {router.name} serves clients on {scheme}://{router.listen} and operators on http://{router.admin} "
-        f"with {len(config.backends)} backends in {len(config.regions)} regions{sources}{workers}"
+        f"with {plural(len(config.backends), 'backend')} in {plural(len(config.regions), 'region')}{sources}{workers}"
     )

@@ -34,6 +34,8 @@ _COLOURS = {
     "away": "red",
     "expired": "red",
     "failed": "red",
+    "gone": "red",
+    "overloaded": "red",
     "suspect": "yellow",
     "doubted": "yellow",
     "draining": "cyan",
@@ -49,6 +51,8 @@ _COLOURS = {
     "up": "green",
     "resumed": "green",
     "passed": "green",
+    "back": "green",
+    "serving": "green",
 }
 
 

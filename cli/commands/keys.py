@@ -285,5 +285,5 @@ def find_key(admin: Remote, text: str) -> Json:
         return named[0]  # type: ignore[no-any-return]
     if named:
         ids = [f"{key['id']}  tenant {key['tenant']}, plan {key['plan']}" for key in named]
-        raise CliError(f"{len(named)} keys are named {text!r}: say which id", code=Exit.USAGE, details=ids)
+        raise CliError(f"{units.plural(len(named), 'key')} named {text!r}: say which id", code=Exit.USAGE, details=ids)
     raise CliError(f"there is no key {text!r}", hint="`router keys list` shows what there is.")

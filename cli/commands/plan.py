@@ -157,7 +157,7 @@ def _show(ctx: Context, result: Json, fleet: Measured | None) -> None:
     trace = result["trace"]
     grown = f", {result['growth']:g} times as many per second" if result["growth"] != 1.0 else ""
     ctx.out.line(
-        f"{escape(trace['name'])}: {units.count(trace['requests'])} requests over "
+        f"{escape(trace['name'])}: {units.plural(trace['requests'], 'request')} over "
         f"{units.seconds(trace['duration_s'])}{grown}"
     )
     numbers = ("today", "needed", "$ an hour each", "$ a month")

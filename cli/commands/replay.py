@@ -157,7 +157,7 @@ def _changes(options: ReplayOptions, fleet: Measured) -> list[WhatIf]:
 def _show_what_ifs(ctx: Context, result: Json) -> None:
     trace, error = result["trace"], result["error"]
     ctx.out.line(
-        f"{escape(result['router']['name'])}: {units.count(trace['requests'])} requests over "
+        f"{escape(result['router']['name'])}: {units.plural(trace['requests'], 'request')} over "
         f"{units.seconds(trace['duration_s'])}, policy {result['rows'][0]['policy']}"
     )
     numbers = ("ttft p50", "p95", "p99", "e2e p50", "prefix hits", "failed")
@@ -241,7 +241,7 @@ def _show(ctx: Context, result: Json) -> None:
 
     trace, world, rows = result["trace"], result["world"], result["policies"]
     ctx.out.line(
-        f"{trace['name']}: {units.count(trace['requests'])} requests over {units.seconds(trace['duration_s'])} "
+        f"{trace['name']}: {units.plural(trace['requests'], 'request')} over {units.seconds(trace['duration_s'])} "
         f"on {world['backends']} backends ({', '.join(world['profiles'])}) in {', '.join(world['regions'])}"
     )
     table = Grid(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))

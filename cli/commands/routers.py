@@ -60,6 +60,8 @@ def run_list(ctx: Context, options: ListOptions) -> None:
 def _state(router: Json) -> str:
     if (since_s := router.get("gone_since_s")) is not None:
         return state("down", text=f"gone since {units.clock(since_s)}")
+    if (last_s := router.get("last_word_s")) is not None:
+        return state("down", text=f"gone, last word {units.clock(last_s)}")
     if not router["answers"]:
         return state("down", text="no answer")
     return state("ok", text="ready") if router["ready"] else state("down", text="not ready")

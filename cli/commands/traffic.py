@@ -400,9 +400,7 @@ def _body(record: Json) -> str | None:
     if not record.get("body_bytes"):
         return None
     blocks = record.get("prefix_blocks") or 0
-    return f"{units.count(record['body_bytes'])} bytes" + (
-        f", {units.plural(blocks, 'prefix block')}" if blocks else ""
-    )
+    return units.plural(record["body_bytes"], "byte") + (f", {units.plural(blocks, 'prefix block')}" if blocks else "")
 
 
 def repetition(record: Json) -> str | None:

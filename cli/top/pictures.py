@@ -65,7 +65,7 @@ def scope(status: Json) -> str:
     if not fleet or len(fleet["routers"]) == 1:
         name = str(fleet["routers"][0] if fleet else status["router"]["name"])
         return name if not fleet or fleet["scope"] != "this router only" else f"{name} only"
-    return f"{len(fleet['routers'])} routers"
+    return units.plural(len(fleet["routers"]), "router")
 
 
 def _failed(ratio: float | None) -> str:

@@ -7,6 +7,7 @@ route           one route: its path, what it takes, who answers
 routes          every route, by what it is about
 worker_routes   the routes that only the parent of several workers asks
 filters         which requests an operator asks for
+unknown         the error for a name that nothing has
 inputs          checks of query parameters and JSON bodies
 replies         JSON answers and errors
 views           fleet, keys and records as JSON
@@ -23,6 +24,8 @@ gauges          values that are read when metrics are scraped
 fleetwide       what all routers that share the store know together
 attendance      routers that have died
 chronicle       writes the history, and shares it with the other routers
+vanished        notes routers that vanish, and that are heard again
+overload        notes when this router has more to do than it can
 operators       tokens with a name and a role
 callers         who has asked, and what is noted of it
 shared_entries  entries of the store that every router comes in line with: wishes and faults on purpose

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from asyncio import Task, sleep
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from router import clock
 from router.complaint import Complaint
+from router.control.overload import Overload
+from router.control.vanished import OtherRouter, Vanished
 from router.core.backend import Backend
 from router.core.bulletin import Change
 from router.core.degrading import Swing
@@ -23,6 +26,7 @@ from router.store.base import Store
 from router.store.courier import LinkError
 from router.tasks import stop, supervise
 from router.telemetry.history import EVENTS_MAX, History, decode, encode
+from router.telemetry.sink import Telemetry
 
 _log = logging.getLogger("router.control")
 
@@ -35,6 +39,9 @@ _BATCH = 100
 #: A backend that wavers between healthy and suspect, as one does that fails now and then, is worth an event this often.
 _WAVERING_S = 60.0
 _WAVERS = frozenset({State.HEALTHY, State.SUSPECT})
+
+#: Once late is a pause; as often as this within ten seconds the event loop has too much to do.
+_LATE_TIMES = 3
 
 #: event -> why the state has changed
 WHY: dict[Event, str] = {
@@ -84,11 +91,23 @@ class Chronicle:
         self._began_s = clock.wall_s()
         self._stories: dict[str, tuple[State, Story]] = {}
         self._quiet_until_s: dict[str, float] = {}
+        self._withheld: set[str] = set()  # drained, leaving or burning in at the last look
         self._store_state = "up"
         self._mark = "0-0"
         self._caught_up = False
         self._complaint = Complaint()
         self._task: Task[None] | None = None
+        self._watchers: list[Callable[[], None]] = []
+
+    def watch(self, others: Callable[[], Iterable[OtherRouter]], telemetry: Telemetry, *, speaks: bool) -> None:
+        """Note it when one of the other routers vanishes, and when this one is overloaded. ``speaks``: of the workers
+        of a router one notes what befalls others."""
+        me, now_s = self.history.router.partition("#")[0], self._now_s
+        up = partial(_is_up, self._store)
+        vanished = Vanished(self.history, me, others, store_is_up=up, now_s=now_s, speaks=speaks)
+        late_s, shed = partial(telemetry.loop_lag_s, _LATE_TIMES), lambda: telemetry.stats.shed
+        overload = Overload(self.history, late_s=late_s, shed=shed, now_s=now_s)
+        self._watchers = [vanished.look, overload.look]
 
     async def start(self, version: str) -> None:
         """Take over what happened before."""
@@ -116,12 +135,18 @@ class Chronicle:
             known = self._stories.get(b.name)
             if known is not None and known[0] is not b.state:
                 self._stories[b.name] = b.state, Story(clock.wall_s(), "another engine stands behind the name")
+            if b.withdrawn or b.burning_in_since_s is not None:
+                self._withheld.add(b.name)
+            elif b.name in self._withheld:
+                self._withheld.discard(b.name)
+                self._stories[b.name] = b.state, Story(clock.wall_s(), "it gets requests again")
         self._look_at_store()
 
     def _forget(self, gone: Collection[str]) -> None:
         for name in gone:
             del self._stories[name]
             self._quiet_until_s.pop(name, None)
+            self._withheld.discard(name)
         for labels in [labels for labels in self.transitions if labels[1] in gone]:
             del self.transitions[labels]
 
@@ -216,3 +241,9 @@ class Chronicle:
             if self._now_s() >= due_s:
                 due_s = self._now_s() + _SYNC_S
                 await self.sync()
+                for look in self._watchers:
+                    look()
+
+
+def _is_up(store: Store) -> bool:
+    return store.state == "up"

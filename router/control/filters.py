@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.config.suggest import did_you_mean
 from router.control.inputs import float_of
 from router.control.plane import ControlPlane
+from router.control.unknown import unknown
 from router.errors import RouterError
 from router.store.base import Key
 from router.telemetry.journal import Record
-
-#: Most names that an error lists.
-_NAMED_MAX = 12
 
 
 def lasted_s(record: Record) -> float:
@@ -131,13 +128,7 @@ def _check(
     """``known`` is what there is; a name that a kept request had is good, too."""
     if value in known or any(value in of(record) for record in records):
         return
-    names = sorted(known)
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    listed = ", ".join(names[:_NAMED_MAX]) + more or "none"
-    hint = did_you_mean(value, names) or "."
-    raise RouterError(
-        "invalid_request", f'There is no {word or param} "{value}"{hint} There are: {listed}.', param=param
-    )
+    raise unknown(param, value, known, word=word)
 
 
 def _is_status(text: str) -> bool:

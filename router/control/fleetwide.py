@@ -17,6 +17,7 @@ from router.config import Config, fingerprint
 from router.control.dormants import merged as merged_dormants
 from router.control.plane import ControlPlane
 from router.control.region_views import region_summary
+from router.control.unknown import unknown
 from router.errors import RouterError
 
 Document = dict[str, Any]
@@ -91,8 +92,7 @@ async def ask(control: ControlPlane, request: web.Request, what: str, more: Mapp
     peers = [p for p in control.exchange.known() if router is None or (router == p.name and router != me)]
     if router is not None:
         if router not in (THIS, me) and not peers:
-            known = ", ".join(dict.fromkeys([me, *(p.name for p in control.exchange.known())]))
-            raise RouterError("not_found", f"There is no router {router!r}. There are: {known}.")
+            raise unknown("router", router, [me, *(p.name for p in control.exchange.known())])
         heard = Heard(router in (THIS, me), scope=f"{me if router in (THIS, me) else router} only")
     else:
         heard = Heard(True, scope="all routers" if control.store.streams is not None else "this router only")

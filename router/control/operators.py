@@ -24,6 +24,7 @@ from router.config import Config, secret
 from router.config.names import name_problem
 from router.config.suggest import did_you_mean
 from router.errors import ConfigError
+from router.words import plural
 
 _log = logging.getLogger("router.control")
 
@@ -132,7 +133,7 @@ class Operators:
                 _log.error("the operators are as they were: %s", told)
         else:
             self._complaint.settled()
-            _log.info("%s is in force: %d operators", self.path, len(self._of_file))
+            _log.info("%s is in force: %s", self.path, plural(len(self._of_file), "operator"))
 
     def _read_latest(self) -> None:
         """Before a change. Raises ValueError for a file that is wrong: what somebody has written there is not lost."""

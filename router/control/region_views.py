@@ -61,6 +61,8 @@ def _story_of_region(members: list[dict[str, Any]]) -> dict[str, Any]:
     else:
         found = members
     known = [m for m in found if m["since_s"] is not None]
+    if state == "ok":  # one that is new and well has changed nothing: the others were well before it came
+        known = [m for m in known if m["why"]] or sorted(known, key=lambda m: float(m["since_s"]))[:1]
     if not known:
         return told(None, None, None)
     first = state == "degraded"

@@ -43,6 +43,7 @@ class Route:
     status: int = 200
     content_type: str = "application/json"
     open: bool = False  # needs no token
+    changes: bool = True  # False: also with POST it only looks, or asks
     role: str | None = None  # that the caller needs; None: what ``needs`` says
 
     @property
@@ -53,4 +54,4 @@ class Route:
     @property
     def writes(self) -> bool:
         """It changes something."""
-        return self.method != "GET" and self.needs != "read"
+        return self.changes and self.method != "GET" and self.needs != "read"

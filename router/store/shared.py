@@ -42,6 +42,7 @@ from router.store.snapshot import Snapshot
 from router.store.spend_book import SharedSpendBook, SpendBook
 from router.store.streams import Streams
 from router.tasks import stop, supervise
+from router.words import plural
 
 _log = logging.getLogger("router.store")
 
@@ -126,7 +127,7 @@ class SharedStore:
         if old_s is None or self._heart.ever_up:
             return self._heart.notice
         age_s = self._wall_s() - old_s
-        keys = f"{len(self.keys.records)} keys are served from a file {age_s:.0f} s old"
+        keys = f"{plural(len(self.keys.records), 'key')} served from a file that is {age_s:.0f} s old"
         return f"{self._heart.notice}, since the start: {keys}"
 
     async def start(self) -> None:

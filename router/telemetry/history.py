@@ -42,7 +42,7 @@ KINDS: dict[str, str] = {
     "budget": "a key, a tenant, a model or all, of whose budget 50, 80 or 100 % are used",
     "store": "the shared store, which is away or back",
     "chaos": "a fault on purpose, begun or ended",
-    "router": "a router that has started or stops",
+    "router": "a router that has started, stops, is gone without a word, or is overloaded",
     "operator": "a call of the admin API that changes something: the audit trail",
 }
 

@@ -103,10 +103,12 @@ class Telemetry:
             self._access.put(b"".join(map(self._access_line, records, kinds, *about)))
         self.journal.settle(records, rush=rush)
 
-    def loop_lag_s(self) -> float:
-        """The longest the event loop came late within the last ten seconds."""
+    def loop_lag_s(self, rank: int = 1) -> float:
+        """The longest the event loop came late within the last ten seconds; with ``rank`` 2 the second longest, and so
+        on."""
         horizon_s = self._now_s() - _LAG_WINDOW_S
-        return max((lag for at_s, lag in self._lags if at_s >= horizon_s), default=0.0)
+        lags = sorted((lag for at_s, lag in self._lags if at_s >= horizon_s), reverse=True)
+        return lags[rank - 1] if len(lags) >= rank else 0.0
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due_s = self._now_s() + _FLUSH_S

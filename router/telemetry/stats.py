@@ -116,6 +116,10 @@ class Window:
         return document
 
 
+#: Errors of requests that found no place.
+_SHED = frozenset({"admission_full", "wait_expired"})
+
+
 class Stats:
     def __init__(self, labels: Labels, now_s: Callable[[], float]) -> None:
         self._labels = labels
@@ -125,6 +129,8 @@ class Stats:
         self._second = -1
         self._slot: dict[_Key, Tally] = {}  # of that second
         self._tenants: set[str] = set()
+        #: requests since the start that were refused for want of a place, before any backend was asked
+        self.shed = 0
 
     def fold(self, kind: RequestKind) -> None:
         """Count finished requests of one kind in the slot of the current second."""
@@ -143,6 +149,8 @@ class Stats:
         requests = len(kind.records)
         tally.requests += requests
         tally.errors += requests if is_error(kind) else 0
+        if kind.error in _SHED and not kind.attempts:
+            self.shed += requests
         tally.prompt_tokens += kind.prompt_tokens
         tally.output_tokens += kind.output_tokens
         tally.noted_ttft_s += kind.ttfts_s

@@ -13,6 +13,7 @@ from router.errors import ConfigError
 from router.systemd import HandedDown, handed_down
 from router.wire.shared_port import share
 from router.wire.sockets import BACKLOG, tune
+from router.words import plural
 
 #: The names that handed down sockets may have; without names they come in this order.
 NAMES = ("clients", "admin")
@@ -72,7 +73,7 @@ def address_of(listener: socket.socket) -> str:
 def _by_name(found: list[HandedDown]) -> dict[str, int]:
     """The descriptors of the two listeners. Raises ListenError."""
     if len(found) > len(NAMES):
-        raise ListenError(f"{len(found)} sockets were handed down: one is for clients, one for operators, no more.")
+        raise ListenError(f"{plural(len(found), 'socket')} were handed down, and there are two listeners.")
     if any(entry.name in NAMES for entry in found):
         named = {entry.name: entry.fd for entry in found}
         if strange := [entry.name for entry in found if entry.name not in NAMES]:

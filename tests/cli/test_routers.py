@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cli import units
 from cli.commands.routers import ListOptions, run_list
 from cli.commands.status import routers
 from cli.region_states import elsewhere
@@ -55,8 +56,9 @@ def test_status_says_whom_it_is_about() -> None:
 def test_a_list_says_it_in_a_remark(play: Play) -> None:
     play.context.scope({"fleet": {"scope": "all routers", "routers": ["edge-1", "edge-2"], "silent": []}})
     play.context.scope({"fleet": {"scope": "edge-2 only", "routers": ["edge-2"], "silent": []}})
+    play.context.scope({"fleet": {"scope": "all routers", "routers": ["edge-1"], "silent": []}})
     play.context.scope({})
-    assert play.err.splitlines() == ["2 routers: edge-1, edge-2", "edge-2 only"]
+    assert play.err.splitlines() == ["2 routers: edge-1, edge-2", "edge-2 only", "1 router: edge-1"]
 
 
 def test_a_backend_that_another_router_sees_otherwise() -> None:
@@ -64,3 +66,17 @@ def test_a_backend_that_another_router_sees_otherwise() -> None:
     other = {"router": "edge-2", "state": "ejected", "usable": False}
     assert elsewhere({"routers": seen}) is None
     assert elsewhere({"routers": [*seen, other]}) == "ejected for edge-2"
+
+
+def test_one_that_died_says_since_when_or_when_it_last_spoke(play: Play) -> None:
+    dead = {"answers": False, "ready": None, "uptime_s": None, "backends": None, "inflight": None, "lag_s": None}
+    heard = line("edge-2", **dead, gone_since_s=1_700_000_000.0, last_word_s=1_699_999_990.0)
+    unheard = line("edge-3", **dead, gone_since_s=None, last_word_s=1_699_999_990.0)
+    fleet = {"scope": "all routers", "routers": ["edge-1"], "silent": []}
+    play.admin.answers = {
+        PATH: {"data": [line("edge-1", this=True), heard, unheard], "differences": [], "fleet": fleet}
+    }
+    run_list(play.context, ListOptions(as_json=False))
+    *_, two, three = play.out.splitlines()
+    assert f"gone since {units.clock(1_700_000_000.0)}" in two
+    assert f"gone, last word {units.clock(1_699_999_990.0)}" in three

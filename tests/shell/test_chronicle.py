@@ -206,3 +206,18 @@ async def test_it_runs_until_it_is_stopped_and_notes_both() -> None:
 def ids(made: Chronicle) -> list[str]:
     found: list[Occurrence] = list(made.history.newest_first())
     return sorted(o.id for o in found)
+
+
+def test_one_that_was_drained_is_well_since_it_was_resumed() -> None:
+    driver = Driver(fleet_of(A, B, now_s=clock.monotonic_s()))
+    made = chronicle(driver)
+    made.look()
+    driver.fleet.set_draining(A, True)
+    made.look()
+    resumed_s = clock.wall_s()
+    driver.fleet.set_draining(A, False)
+    made.look()
+    story = made.story(driver.fleet.backends[A])
+    assert story.why == "it gets requests again"
+    assert story.since_s >= resumed_s
+    assert made.story(driver.fleet.backends[B]).why == ""

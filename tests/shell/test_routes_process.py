@@ -120,7 +120,11 @@ async def test_a_router_that_died_is_listed_since_when(admin: Admin) -> None:
     await admin.control.store.set_runtime("router:edge-9", json.dumps(word))
     here, gone = (await admin.get("/admin/v1/routers"))["data"]
     assert (here["name"], here["answers"], here["gone_since_s"]) == ("edge", True, None)
-    assert (gone["name"], gone["answers"], gone["gone_since_s"]) == ("edge-9", False, pytest.approx(word["at_s"]))
+    assert (gone["name"], gone["answers"], gone["gone_since_s"]) == ("edge-9", False, None)
+    assert gone["last_word_s"] == pytest.approx(word["at_s"]), "nobody was there to hear when it died"
+    noted_s = word["at_s"] + 7.5
+    admin.control.chronicle.history.note("router", "edge-9", before="serving", after="gone", at_s=noted_s)
+    assert (await admin.get("/admin/v1/routers"))["data"][1]["gone_since_s"] == pytest.approx(noted_s)
     assert (gone["region"], gone["config_hash"]) == ("eu", "abc")
 
 

@@ -171,3 +171,18 @@ def _flowing(path: Path) -> str:
 def _room(path: Path) -> str:
     parts = path.relative_to(ROOT).parts
     return "/".join(parts[:2]) if parts[0] == "router" and len(parts) > 2 else parts[0] if len(parts) > 1 else "."
+
+
+#: a count in braces and a noun that is always in the plural: `1 routers`
+_ALWAYS_SEVERAL = re.compile(r"\{len\([^{}]*\)\} [a-z]+s\b")
+
+
+def test_numbers_of_things_are_written_by_plural() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for room in ("cli", "router")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if _ALWAYS_SEVERAL.search(line) and f"{chr(34)}<" not in line and "assert" not in line
+    ]
+    assert not found, "\n".join(found)

@@ -60,3 +60,21 @@ def test_the_story_of_a_region_is_not_that_of_one_that_sleeps() -> None:
     assert (told["state"], told["why"], told["asleep"]) == ("degraded", "us/b: nobody answers", False)
     told = region_summary([asleep])
     assert (told["state"], told["why"], told["asleep"]) == ("asleep", "it sleeps until a request comes", True)
+
+
+@pytest.mark.parametrize(
+    ("members", "since_s"),
+    [
+        ([{"since_s": 100.0}, {"since_s": 500.0}], 100.0),  # b is new
+        ([{"since_s": 300.0, "why": "its trials succeeded"}, {"since_s": 500.0}], 300.0),
+        ([{"since_s": 300.0, "why": "its trials succeeded"}, {"since_s": 200.0}], 300.0),
+        (
+            [{"since_s": 300.0, "why": "its trials succeeded"}, {"since_s": 400.0, "why": "it gets requests again"}],
+            400.0,
+        ),
+        ([{"since_s": None}, {"since_s": 500.0}], 500.0),
+    ],
+)
+def test_a_region_is_well_since_the_last_of_it_became_well(members: list[dict[str, Any]], since_s: float) -> None:
+    told = region_summary([member(f"us/{n}", **changes) for n, changes in enumerate(members)])
+    assert (told["state"], told["since_s"]) == ("ok", since_s)

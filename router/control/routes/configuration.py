@@ -53,6 +53,7 @@ ROUTES: tuple[Route, ...] = (
         "What this text would change in place of the file; 422 if it is wrong. Changes nothing.",
         check_config,
         body=_TEXT,
+        changes=False,
     ),
     Route("GET", f"{V1}/policies", "listPolicies", "The routing policies.", list_policies),
 )

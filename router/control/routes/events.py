@@ -8,17 +8,15 @@ from collections.abc import Callable
 import orjson
 from aiohttp import web
 
-from router.config.suggest import did_you_mean
 from router.control.inputs import number
 from router.control.plane import ControlPlane
 from router.control.replies import listing
 from router.control.route import V1, Param, Route
+from router.control.unknown import unknown
 from router.errors import RouterError
 from router.telemetry.history import KINDS, Occurrence, document
 
 EVENTS_MAX = 5000
-#: Most names that an error lists.
-_NAMED_MAX = 12
 _KEEPALIVE_S = 15.0
 
 
@@ -61,26 +59,27 @@ def _event(occurrence: Occurrence) -> bytes:
 
 
 def event_filter(request: web.Request, control: ControlPlane) -> Callable[[Occurrence], bool]:
-    """Raises RouterError for a kind, a region or a backend that neither the fleet nor the history knows."""
+    """Raises RouterError for a kind, a region, a backend or a router that neither the fleet nor the history knows."""
     query = request.query
     kinds = frozenset(filter(None, query.get("kind", "").split(",")))
     region, backend, router = (query.get(name) for name in ("region", "backend", "router"))
     since_s = number(request, "since_s", 0.0, low=0.0, high=1e12)
     for kind in sorted(kinds - KINDS.keys()):
-        text = f"There is no kind {kind!r}{did_you_mean(kind, KINDS) or '.'} The kinds are {', '.join(KINDS)}."
-        raise RouterError("invalid_request", text, param="kind")
-
+        raise unknown("kind", kind, KINDS, most=len(KINDS))
     if region is not None:
         _check("region", region, {r.spec.name for r in control.reloader.config.regions}, control, lambda o: o.region)
     if backend is not None:
         _check("backend", backend, set(control.fleet.backends), control, lambda o: o.subject)
+    if router is not None:
+        routers = {control.reloader.config.router.name, *(peer.name for peer in control.exchange.known())}
+        _check("router", router, routers, control, lambda o: o.router.partition("#")[0])
 
     def match(o: Occurrence) -> bool:
         return (
             (not kinds or o.kind in kinds)
             and (region is None or o.region == region)
             and (backend is None or o.subject == backend)
-            and (router is None or router in (o.router, o.router.partition("#")[0]))
+            and (router is None or router == o.router.partition("#")[0])
             and o.at_s >= since_s
         )
 
@@ -94,9 +93,7 @@ def _check(
     history = control.chronicle.history
     if name in known or history.list(lambda o: of(o) == name, limit=1):
         return
-    hint = did_you_mean(name, known) or "."
-    listed = ", ".join(sorted(known)[:_NAMED_MAX]) or "none"
-    raise RouterError("invalid_request", f'There is no {param} "{name}"{hint} There are: {listed}.', param=param)
+    raise unknown(param, name, known)
 
 
 _FILTERS = (

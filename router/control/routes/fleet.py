@@ -184,7 +184,14 @@ ROUTES: tuple[Route, ...] = (
         "A region does not go away, or is back.",
         cancel_region_notice,
     ),
-    Route("POST", f"{V1}/regions/{{region}}/probe", "probeRegion", "Probe a region's backends now.", probe_region),
+    Route(
+        "POST",
+        f"{V1}/regions/{{region}}/probe",
+        "probeRegion",
+        "Probe a region's backends now.",
+        probe_region,
+        changes=False,
+    ),
     Route(
         "POST",
         f"{V1}/backends/{{region}}/{{backend}}/drain",
@@ -231,7 +238,14 @@ ROUTES: tuple[Route, ...] = (
         "How far the burn-in of a backend is, and its report.",
         show_burn_in,
     ),
-    Route("POST", f"{V1}/backends/{{region}}/{{backend}}/probe", "probeBackend", "Probe a backend now.", probe_backend),
+    Route(
+        "POST",
+        f"{V1}/backends/{{region}}/{{backend}}/probe",
+        "probeBackend",
+        "Probe a backend now.",
+        probe_backend,
+        changes=False,
+    ),
 )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from router.config.suggest import did_you_mean
-from router.control import fleetwide, views
+from router.control import fleetwide, vanished, views
 from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
@@ -17,6 +17,7 @@ from router.control.route import DOCUMENT, V1, Param, Route
 from router.errors import RouterError
 from router.telemetry import minutes
 from router.telemetry.formats import format_for
+from router.telemetry.history import History
 from router.telemetry.stats import WINDOW_S_MAX, Window
 
 
@@ -102,8 +103,16 @@ async def list_routers(request: web.Request, control: ControlPlane) -> web.Strea
     silent = {p.name: p for p in control.exchange.known() if p.name not in answering}
     lines += [_silent(peer.card) | {"lag_s": peer.age_s} for peer in silent.values()]
     gone = await control.attendance.gone({*answering, *silent})
-    lines += [_silent(card) | {"lag_s": None, "gone_since_s": card["at_s"]} for card in gone]
+    lines += [_gone(control.chronicle.history, card) for card in gone]
     return reply({"data": lines, "differences": fleetwide.differences(documents), "fleet": heard.about(me)})
+
+
+def _gone(history: History, card: dict[str, Any]) -> dict[str, Any]:
+    """One that died: since when, if a router was there to hear its last word, else when it last left one in the store,
+    which is up to a quarter of a minute before its end."""
+    last = history.last(vanished.KIND, card["name"])
+    since_s = last.at_s if last is not None and last.after == vanished.GONE else None
+    return _silent(card) | {"lag_s": None, "gone_since_s": since_s, "last_word_s": card["at_s"]}
 
 
 #: what a line of listRouters has of the status of a router
@@ -112,7 +121,7 @@ _OF_ROUTER = ("name", "region", "version", "config_hash", "config_generation", "
 
 def _router(document: dict[str, Any], lag_s: float | None, *, here: bool) -> dict[str, Any]:
     line = {name: document["router"][name] for name in _OF_ROUTER} | {"this": here, "answers": True, "lag_s": lag_s}
-    line["gone_since_s"] = None
+    line |= {"gone_since_s": None, "last_word_s": None}
     inflight, store = document["traffic"]["inflight"], document["store"]["state"]
     return line | {"inflight": inflight, "store": store, "backends": document["backends"]}
 
@@ -131,7 +140,7 @@ def _one_each(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _silent(card: dict[str, Any]) -> dict[str, Any]:
     line = {name: card.get(name) for name in (*_OF_ROUTER, "inflight", "store", "backends")}
-    return line | {"this": False, "answers": False, "gone_since_s": None}
+    return line | {"this": False, "answers": False, "gone_since_s": None, "last_word_s": None}
 
 
 ROUTER = Param("router", "string", "Only this router, by its name; `.` is the one that is asked. Without: all.")

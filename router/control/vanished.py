@@ -1,0 +1,87 @@
+"""Routers that vanish without having said that they stop: one of those that are left notes it in the history, at the
+moment it was last heard, and when one is heard again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from router import clock
+from router.telemetry.history import History
+
+KIND = "router"
+GONE, BACK = "gone", "back"
+#: A router that is silent for this long has vanished. Its own word that it stops has arrived long before.
+SILENCE_S = 6.0
+#: A look that comes this late heard nobody meanwhile: the fault is here.
+_LATE_S = 3.0
+#: A router that nobody has noted by then is no longer waited for.
+_PENDING_S = 60.0
+#: The last word of a router that is not missed.
+_EXPECTED = frozenset({"stopped", GONE})
+
+
+class OtherRouter(Protocol):
+    """Another router, as the exchange knows it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def age_s(self) -> float: ...
+
+
+class Vanished:
+    """``me`` is this router's name, ``others`` those that were heard lately. ``speaks``: of several workers one does.
+
+    The first of those that are left, by name, notes it for all.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        me: str,
+        others: Callable[[], Iterable[OtherRouter]],
+        *,
+        store_is_up: Callable[[], bool],
+        now_s: Callable[[], float],
+        speaks: bool = True,
+    ) -> None:
+        self._history = history
+        self._me = me
+        self._others = others
+        self._store_is_up = store_is_up
+        self._now_s = now_s
+        self._speaks = speaks
+        self._heard_s: dict[str, float] = {}
+        self._missing_s: dict[str, float] = {}  # when they were heard last
+        self._look_s = now_s()
+
+    def look(self) -> None:
+        """To be called about once a second, after the history has heard what the others told."""
+        now_s = self._now_s()
+        late, self._look_s = now_s - self._look_s > _LATE_S, now_s
+        for other in self._others():
+            if other.name != self._me:
+                heard_s = now_s - other.age_s
+                self._heard_s[other.name] = max(heard_s, self._heard_s.get(other.name, heard_s))
+        if late or not self._store_is_up():  # nobody could be heard
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
+            return
+        for name in [name for name, heard_s in self._heard_s.items() if now_s - heard_s > SILENCE_S]:
+            self._missing_s[name] = self._heard_s.pop(name)
+        first = self._speaks and self._me == min([self._me, *self._heard_s])
+        for name, since_s in list(self._missing_s.items()):
+            if self._last_word(name) in _EXPECTED or name in self._heard_s or now_s - since_s > _PENDING_S:
+                del self._missing_s[name]
+            elif first:
+                why = "nobody has heard it since, and it did not say that it stops"
+                at_s = clock.wall_s() - (now_s - since_s)
+                self._history.note(KIND, name, before="serving", after=GONE, why=why, at_s=at_s)
+        if first:
+            for name in self._heard_s:
+                if self._last_word(name) == GONE:
+                    self._history.note(KIND, name, before=GONE, after=BACK, why="it is heard again")
+
+    def _last_word(self, name: str) -> str | None:
+        last = self._history.last(KIND, name)
+        return None if last is None else last.after
