@@ -295,6 +295,15 @@ def test_alerts_are_those_of_prometheus() -> None:
     assert monitor["endpoints"][0]["authorization"]["credentials"] == {"name": "meridian", "key": "ROUTER_ADMIN_TOKEN"}
 
 
+def test_alerts_lead_to_where_the_runbook_is_kept() -> None:
+    ours = "https://git.acme.example/meridian/blob/main/docs/runbook.md"
+    rules = pick(objects(ONE, sets=[f"prometheusRule.runbookBase={ours}"]), "PrometheusRule")["spec"]["groups"]
+    urls = {r["alert"]: r["annotations"]["runbook_url"] for g in rules for r in g["rules"] if "alert" in r}
+    assert len(urls) > 15
+    assert urls == {alert: f"{ours}#{alert.lower()}" for alert in urls}
+    assert "runbookBase" in refusal({"prometheusRule": {"runbookBase": "docs/runbook.md"}})
+
+
 # Five regions.
 
 
