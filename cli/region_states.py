@@ -154,13 +154,16 @@ def gauge(share: float | None) -> str:
     return f"[{colour}]{charts.bar(share, 6)}[/] {units.ratio(share):>5}"
 
 
+GPU_COLOURS = {"saturated": "red", "starved": "yellow", "working": "green"}
+
+
 def gpu_story(gpu: Json | None) -> str | None:
     """The GPUs of a backend in a line: how many, how they stand and why, and what idle ones cost."""
     if gpu is None:
         return None
     if gpu["gpus"] is None:
         return f"[yellow]unknown[/]: {escape(gpu['problem'] or 'not read yet')}"
-    colour = {"saturated": "red", "starved": "yellow", "working": "green"}.get(gpu["state"], "dim")
+    colour = GPU_COLOURS.get(gpu["state"], "dim")
     parts = [f"{gpu['gpus']}", f"[{colour}]{gpu['state']}[/]: {escape(gpu['reason'])}"]
     if gpu["memory_ratio"] is not None:
         parts.append(f"memory {units.ratio(gpu['memory_ratio'])}")

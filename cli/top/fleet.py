@@ -7,7 +7,7 @@ from typing import Any
 
 from cli import units
 from cli.output import escape
-from cli.region_states import backend_state, gauge, region_state, since, why
+from cli.region_states import GPU_COLOURS, backend_state, gauge, region_state, since, why
 from cli.top.alarms import is_down
 from cli.top.sheets import Cell, Column, Row, Sheet
 from cli.top.view import View
@@ -51,6 +51,13 @@ BACKENDS = (
     Column("age", right=True, leaves=3, largest=True),
     Column("models", text=True, leaves=1),
     Column("why", text=True, leaves=4),
+)
+
+#: Of backends, before the last two columns, where the configuration names pages of GPUs.
+GPUS = (
+    Column("gpu", right=True, leaves=8, largest=True),
+    Column("gpu mem", right=True, leaves=4, largest=True),
+    Column("idle $/h", right=True, leaves=5, largest=True),
 )
 
 MODELS = (
@@ -126,11 +133,12 @@ def regions(view: View) -> Sheet:
 
 def backends(view: View) -> Sheet:
     use = view.used_by("backend use", "backend")
+    watched = any(b.get("gpu") for b in view.backends)
     rows = []
     for b in view.backends:
         told = use.get(b["name"]) or {}
         ttft = told.get("ttft_s") or {}
-        wrong = b["state"] != "healthy" or not b["usable"]
+        wrong = b["state"] != "healthy" or not b["usable"] or gpu_of(b)["state"] == "starved"
         speed = b["output_tokens_per_s"]
         cells = (
             Cell(f"[bold]{escape(b['name'])}[/]", b["name"]),
@@ -146,13 +154,38 @@ def backends(view: View) -> Sheet:
             number(speed, units.rate(speed)),
             seconds(b["rtt_s"]),
             number(b["load_age_s"], units.age(b["load_age_s"])),
+            *(_gpu_cells(gpu_of(b)) if watched else ()),
             text(", ".join(b["models"])),
-            Cell(why(b), why(b) or None),
+            _why(b),
         )
         about = {"region": b["region"], "backend": b["name"], "state": b["state"], "engine": b["engine"]}
         about |= {"model": " ".join(b["models"])}
         rows.append(Row(b["name"], cells, 2 if is_down(b) else 1 if wrong else 0, (), about))
-    return Sheet(BACKENDS, rows, "no backends: add one with `router regions add REGION --url http://…`")
+    columns = (*BACKENDS[:-2], *GPUS, *BACKENDS[-2:]) if watched else BACKENDS
+    return Sheet(columns, rows, "no backends: add one with `router regions add REGION --url http://…`")
+
+
+def gpu_of(backend: Json) -> Json:
+    """Unknown figures are None, and so are all where no page of GPUs is named."""
+    return backend.get("gpu") or dict.fromkeys(("state", "reason", "busy_ratio", "memory_ratio", "idle_usd_hour"))
+
+
+def _gpu_cells(gpu: Json) -> tuple[Cell, ...]:
+    busy, idle = gpu["busy_ratio"], gpu["idle_usd_hour"]
+    colour = GPU_COLOURS.get(gpu["state"], "dim")
+    return (
+        Cell(f"[{colour}]{' '.join(filter(None, (units.ratio(busy), gpu['state'])))}[/]", busy),
+        Cell(units.ratio(gpu["memory_ratio"]), gpu["memory_ratio"]),
+        number(idle, units.usd(idle)),
+    )
+
+
+def _why(backend: Json) -> Cell:
+    """Why it is as it is; of one that is well, why its GPUs have too much or too little to do."""
+    told, gpu = why(backend), gpu_of(backend)
+    if not told and gpu["state"] in ("saturated", "starved"):
+        told = f"[{GPU_COLOURS[gpu['state']]}]GPUs[/] {escape(gpu['reason'])}"
+    return Cell(told, told or None)
 
 
 def models(view: View) -> Sheet:

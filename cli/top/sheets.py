@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 GAP = 2
 #: A column of text is not made narrower than this.
 _NARROWEST = 6
+#: Nothing leaves because a text is wider than this: it is cut instead.
+_ENOUGH = 32
 
 #: Cells are ordered by it; None: not known, and always last.
 Rank = float | str | None
@@ -133,16 +135,19 @@ def plain_row(row: Row) -> str:
 def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> dict[int, int]:
     """Column -> width: those that fit. Columns leave in their order, then texts are made narrower; the trend gets the
     room that is left over. Empty columns (width 0) are left out."""
-    kept = {i: width for i, width in enumerate(widths) if width or columns[i].trend}
+    wanted = [min(width, _ENOUGH) if column.text else width for column, width in zip(columns, widths, strict=True)]
+    kept = {i: width for i, width in enumerate(wanted) if width or columns[i].trend}
     leaving = sorted((i for i in kept if columns[i].leaves), key=lambda i: columns[i].leaves)
     for i in leaving:
         if _whole(kept) <= room:
             break
         del kept[i]
     for i in reversed(leaving):  # a wide one has left, and narrower ones have room again
-        if i not in kept and _whole(kept) + GAP + widths[i] <= room:
-            kept[i] = widths[i]
+        if i not in kept and _whole(kept) + GAP + wanted[i] <= room:
+            kept[i] = wanted[i]
     kept = dict(sorted(kept.items()))
+    for i in sorted(kept, reverse=True):
+        kept[i] += min(widths[i] - kept[i], max(0, room - _whole(kept)))
     while _whole(kept) > room:
         texts = [i for i in kept if columns[i].text and kept[i] > _NARROWEST]
         if not texts:

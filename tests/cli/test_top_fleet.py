@@ -7,7 +7,7 @@ import pytest
 from cli.top import fleet
 from cli.top.once import table
 from cli.top.sheets import Order, ordered
-from tests.support.fleet_on_show import answers, large_fleet
+from tests.support.fleet_on_show import answers, large_fleet, with_gpus
 from tests.support.top_views import drawn, stand_still, view_of
 
 
@@ -61,3 +61,23 @@ def test_a_look_that_has_not_come_leaves_empty_tables() -> None:
         sheet = make(View())
         assert sheet.rows == []
         assert sheet.empty
+
+
+def test_gpus_have_columns_where_the_router_reads_them_and_their_state_says_why() -> None:
+    without = [column.name for column in fleet.backends(view_of()).columns]
+    assert not {"gpu", "gpu mem", "idle $/h"} & set(without)
+    sheet = fleet.backends(view_of(answers(with_gpus())))
+    names = [column.name for column in sheet.columns]
+    assert names[-5:] == ["gpu", "gpu mem", "idle $/h", "models", "why"]
+    rows = {row.key: row for row in sheet.rows}
+    saturated, starved, working = rows["us-east/a"], rows["us-east/b"], rows["eu-central/a"]
+    assert [cell.rank for cell in saturated.cells[-5:-2]] == pytest.approx([0.98, 0.81, 0.05])
+    assert "12 requests wait in the engine" in saturated.cells[-1].markup
+    assert "something before the GPUs is the bottleneck" in starved.cells[-1].markup
+    assert working.cells[-1].markup == ""
+    assert (saturated.alarm, starved.alarm, working.alarm) == (0, 1, 0), "paid GPUs that wait want attention"
+    unread = rows["eu-central/b"]
+    assert [cell.rank for cell in unread.cells[-5:-2]] == [None, None, None]
+    assert "refused" in unread.cells[-1].markup, "what is wrong with the backend itself comes first"
+    by_busy = ordered(sheet.rows, Order(names.index("gpu"), falling=True))
+    assert [row.key for row in by_busy][:3] == ["us-east/a", "eu-central/a", "us-east/b"]

@@ -43,6 +43,27 @@ def backend(name: str, **changes: Any) -> Json:
     return known | changes
 
 
+def gpu(busy_ratio: float, state: str, reason: str) -> Json:
+    return {"gpus": 4, "busy_ratio": busy_ratio, "memory_ratio": 0.81, "power_w": 1900.0,
+            "idle_usd_hour": 2.5 * (1 - busy_ratio), "state": state, "reason": f"{busy_ratio:.0%} busy{reason}",
+            "age_s": 2.0, "problem": None}  # fmt: skip
+
+
+def with_gpus() -> list[Json]:
+    """The small fleet with pages of GPUs; that of one backend cannot be read."""
+    found = small_fleet()
+    words = [
+        gpu(0.98, "saturated", ", and 12 requests wait in the engine"),
+        gpu(0.12, "starved", " while 12 requests wait: something before the GPUs is the bottleneck"),
+        gpu(0.64, "working", ""),
+        dict.fromkeys(gpu(0.0, "", "")) | {"problem": "connection refused"},
+        gpu(0.01, "idle", ", and hardly any requests come"),
+    ]
+    for b, known in zip((b for r in found for b in r["backends"]), words, strict=False):
+        b["gpu"] = known
+    return found
+
+
 def dead(name: str, ago_s: float, why: str) -> Json:
     return backend(
         name, state="ejected", usable=False, since_s=NOW_S - ago_s, why=why, last_error=why, inflight=0,

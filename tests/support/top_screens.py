@@ -23,7 +23,7 @@ from cli.context import Context
 from cli.output import Output
 from cli.top.app import Top
 from tests.support.admin_stand_in import StandIn
-from tests.support.fleet_on_show import NOW_S, answers, large_fleet
+from tests.support.fleet_on_show import NOW_S, answers, large_fleet, with_gpus
 from tests.support.top_views import stand_still
 
 KEPT = Path(__file__).parents[1] / "data" / "top"
@@ -38,6 +38,7 @@ class Scene:
     large: bool = False
     gone: bool = False  # the router is away at the second look, 12 seconds later
     read_only: bool = False
+    gpus: bool = False  # pages of GPUs are named
 
     @property
     def file(self) -> Path:
@@ -49,6 +50,7 @@ SCENES = (
     *(Scene("regions", size) for size in (SMALL, MIDDLE, WIDE, TINY)),
     *(Scene("thirty", size, large=True) for size in (SMALL, MIDDLE, WIDE, TINY)),
     *(Scene("backends", size, ("2",)) for size in (SMALL, WIDE)),
+    *(Scene("gpus", size, ("2",), gpus=True) for size in (SMALL, MIDDLE, WIDE)),
     Scene("models", MIDDLE, ("3",)),
     *(Scene("keys", size, ("4",)) for size in (SMALL, MIDDLE)),
     *(Scene("requests", size, ("5",)) for size in (SMALL, MIDDLE)),
@@ -111,7 +113,7 @@ def text_of(app: Top) -> str:
 
 
 async def play(scene: Scene, picture: Path | None = None) -> str:
-    known = answers(large_fleet()) if scene.large else answers()
+    known = answers(large_fleet() if scene.large else with_gpus() if scene.gpus else None)
     async with showing(known, scene.size, read_only=scene.read_only) as (app, pilot, admin, clock):
         if scene.gone:
             app._ctx.admin.url = "http://edge:9090"  # its port is another one each time
