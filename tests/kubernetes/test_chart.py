@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
 from router.app import STOP_S
 from router.config import Config, TimeoutsSection, parse
@@ -283,25 +282,6 @@ def test_the_autoscaler_and_the_deployment_do_not_both_decide() -> None:
     found = objects(ONE)
     assert "replicas" not in pick(found, "Deployment")["spec"]
     assert pick(found, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
-
-
-def test_alerts_are_those_of_prometheus() -> None:
-    rule = pick(objects(ONE), "PrometheusRule")
-    alerts = yaml.safe_load((CHART.parents[1] / "prometheus" / "alerts.yml").read_text())
-    assert rule["spec"] == alerts
-    monitor = pick(objects(ONE), "ServiceMonitor")["spec"]
-    service = pick(objects(ONE), "Service", "meridian-admin")
-    assert service["metadata"]["labels"][monitor["jobLabel"]] == "router", "the alerts ask for this job"
-    assert monitor["endpoints"][0]["authorization"]["credentials"] == {"name": "meridian", "key": "ROUTER_ADMIN_TOKEN"}
-
-
-def test_alerts_lead_to_where_the_runbook_is_kept() -> None:
-    ours = "https://git.acme.example/meridian/blob/main/docs/runbook.md"
-    rules = pick(objects(ONE, sets=[f"prometheusRule.runbookBase={ours}"]), "PrometheusRule")["spec"]["groups"]
-    urls = {r["alert"]: r["annotations"]["runbook_url"] for g in rules for r in g["rules"] if "alert" in r}
-    assert len(urls) > 15
-    assert urls == {alert: f"{ours}#{alert.lower()}" for alert in urls}
-    assert "runbookBase" in refusal({"prometheusRule": {"runbookBase": "docs/runbook.md"}})
 
 
 # Five regions.
