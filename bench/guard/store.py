@@ -41,8 +41,8 @@ class StandIn:
     async def eviction_policy(self) -> str | None:
         return None
 
-    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
-        heard()
+    async def listen(self, channel: str, heard: Callable[[bytes | None], None]) -> None:
+        heard(None)
         await asyncio.Event().wait()
 
     async def close(self) -> None:

@@ -201,6 +201,7 @@ class Lineup(tuple["Backend", ...]):
 
     quotes: list[Quote]
     known: list[dict[int, int]]
+    local: frozenset[int]  # the places of those in the router's region
 
     @classmethod
     def part(cls, backends: Iterable[Backend], model: str) -> Lineup:
@@ -208,6 +209,7 @@ class Lineup(tuple["Backend", ...]):
         lineup = cls(backends)
         lineup.quotes = [b.lanes[model].quote for b in lineup]
         lineup.known = [b.prefix.known for b in lineup]
+        lineup.local = frozenset(place for place, b in enumerate(lineup) if b.local)
         return lineup
 
     @classmethod

@@ -59,7 +59,7 @@ class Ttft(Policy):
         if len(order) == 1 or costs[order[1]] > near:
             chosen, reason = order[0], _COST
         elif request.affinity is None:
-            chosen, reason = self._prefer(request, candidates, costs, cached, _within(near, order, costs), rng)
+            chosen, reason = self._prefer(request, lineup, costs, cached, _within(near, order, costs), rng)
         else:
             close = _within(near, order, costs)
             key = crc32(request.affinity.encode())
@@ -69,7 +69,7 @@ class Ttft(Policy):
     def _prefer(
         self,
         request: Request,
-        candidates: Sequence[Backend],
+        lineup: Lineup,
         costs: list[float],
         cached: dict[int, float],
         close: list[int],
@@ -82,7 +82,7 @@ class Ttft(Policy):
             preferred = [i for i in close if cached.get(i, 0.0) == most]
             if len(preferred) < len(close):
                 reason = _PREFIX
-        if local := [i for i in preferred if candidates[i].local]:
+        if local := list(filter(lineup.local.__contains__, preferred)):
             if len(local) < len(preferred) == len(close):
                 reason = _LOCAL
             preferred = local
@@ -90,9 +90,9 @@ class Ttft(Policy):
             return preferred[0], reason
         if request.prefix_blocks:
             # The first block that is new to them decides: other routers would send the same prompt the same way.
-            matched = candidates[preferred[0]].prefix.match(request.prefix_blocks) if cached else 0
+            matched = lineup[preferred[0]].prefix.match(request.prefix_blocks) if cached else 0
             key = request.prefix_blocks[min(matched, len(request.prefix_blocks) - 1)]
-            chosen = preferred[rendezvous(key, [candidates[i].seed for i in preferred])]
+            chosen = preferred[rendezvous(key, [lineup[i].seed for i in preferred])]
             return chosen, _SPREAD if reason is _COST else reason
         preferred = _within(costs[preferred[0]] + self.params.tie_s, preferred, costs)
         if len(preferred) > 1 and reason is _COST:
