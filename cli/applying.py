@@ -1,7 +1,7 @@
 """Puts a text in the place of the router's file: the router checks it first, texts that were in force are kept, the
 file is replaced in one step, and the answer is what the router runs then.
 
-KeptText texts are files beside the router's, in ``regions.toml.generations``; the newest are kept, each text once.
+Kept texts are files beside the router's, in ``regions.toml.generations``; the newest are kept, each text once.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from cli.errors import CliError, Exit, StatusError
 Json = dict[str, Any]
 
 KEPT = 10
+#: ends the name of a kept text that was in force, and of one that was not
+_GOOD, _REFUSED = "Z.toml", "Z.refused"
 _CONFIG = "/admin/v1/config"
 _PATIENCE_S, _LOOK_S = 5.0, 0.1
 
 
 class KeptText(NamedTuple):
-    """A text that was in force. ``number``: how many others were in force since."""
+    """A text that was in force at ``at_s``. ``number``: how many others were in force since."""
 
     number: int
     path: Path
@@ -71,7 +73,7 @@ def check(ctx: Context, text: str, path: str) -> Json:
     """The answer of the running router about a text: changes, warnings, what waits for a restart. Raises CliError with
     all problems. ``path`` is the text's, for their places."""
     try:
-        found: Json = ctx.admin.post(f"{_CONFIG}/check", {"text": text})
+        found: Json = ctx.admin.post(f"{_CONFIG}/check", {"text": text, "name": path})
     except StatusError as error:
         if error.status == 422:
             source = ctx.admin.get(_CONFIG)["source"]
@@ -88,7 +90,7 @@ def put(ctx: Context, path: str, text: str) -> Json:
     If the router does not take the text after all, the old one is put back. Raises CliError.
     """
     before = read(path)
-    keep(path, before)
+    keep(path, before, refused=not _is_good(ctx, before))
     if text != before:
         config_file.write(path, text)
     try:
@@ -100,6 +102,17 @@ def put(ctx: Context, path: str, text: str) -> Json:
         raise CliError(message, code=error.code, details=error.details or (error.message,)) from error
     keep(path, text)
     return running
+
+
+def _is_good(ctx: Context, text: str) -> bool:
+    """The text of the file may be one that the router has refused, or would."""
+    try:
+        ctx.admin.post(f"{_CONFIG}/check", {"text": text})
+    except StatusError as error:
+        if error.status != 422:
+            raise
+        return False
+    return True
 
 
 def _read_back(ctx: Context) -> Json:
@@ -138,18 +151,20 @@ def kept(path: str, current: str) -> list[KeptText]:
     return [KeptText(number, file, file.stat().st_mtime) for number, file in enumerate(found, 1)]
 
 
-def keep(path: str, text: str) -> None:
-    """Keep a text as the newest. Raises CliError."""
+def keep(path: str, text: str, *, refused: bool = False) -> None:
+    """Keep a text as the newest. One that the router refused is kept, too, but is not one to go back to. Raises
+    CliError."""
     place = folder(path)
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         for file in _files(path):
             if _text(file) == text:
                 file.unlink()
-        file = place / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 10**9:09}Z.toml"
+        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 10**9:09}"
+        file = place / (name + (_REFUSED if refused else _GOOD))
         config_file.write(str(file), text)
         file.chmod(Path(path).stat().st_mode & 0o777)
-        for file in _files(path)[KEPT:]:
+        for file in [*_files(path)[KEPT:], *_files(path, _REFUSED)[KEPT:]]:
             file.unlink()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -157,8 +172,8 @@ def keep(path: str, text: str) -> None:
         raise CliError(f"cannot keep the text of {path} in {place}: {reason}", hint=hint) from error
 
 
-def _files(path: str) -> list[Path]:
-    return sorted(folder(path).glob("*Z.toml"), reverse=True)
+def _files(path: str, ending: str = _GOOD) -> list[Path]:
+    return sorted(folder(path).glob(f"*{ending}"), reverse=True)
 
 
 def _text(file: Path) -> str | None:

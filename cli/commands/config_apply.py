@@ -127,7 +127,7 @@ def _list(ctx: Context, own: str, kept: list[applying.KeptText], *, as_json: boo
     if not kept:
         ctx.out.note(f"No other text of {own} is kept.")
         return
-    made = Table(("N", "in force until about", "file"), right=("N",))
+    made = Table(("N", "was in force at", "file"), right=("N",))
     for entry in kept:
         made.add_row(str(entry.number), units.clock(entry.at_s), escape(str(entry.path)))
     ctx.out.line(made)

@@ -49,6 +49,8 @@ AT_START_ONLY = frozenset(
 
 #: ends the line of a change that a reload cannot make
 _LATE = " (takes effect at the next start)"
+#: the same of a change back
+_AS_STARTED = " (as the router runs since its start)"
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -104,12 +106,25 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def diff(old: Config, new: Config) -> list[str]:
-    """One line for each change that a reload from ``old`` to ``new`` makes."""
+def diff(old: Config, new: Config, *, started: Config | None = None) -> list[str]:
+    """One line for each change that a reload from ``old`` to ``new`` makes. ``started``: what the router started with,
+    so that nothing is said to wait for the next start that goes back to it."""
     lines = list(_changes(_by_name(dump(old)), _by_name(dump(new)), ""))
     if old.store.redis != new.store.redis and not any(line.startswith("store.redis:") for line in lines):
         lines.append(f"store.redis: other credentials{_LATE}")
-    return lines
+    if started is None:
+        return lines
+    late = {_place(line) for line in diff(started, new) if line.endswith(_LATE)}
+    return [line if _place(line) in late else _settled(line) for line in lines]
+
+
+def _place(line: str) -> str:
+    return line.partition(": ")[0]
+
+
+def _settled(line: str) -> str:
+    """A change back to how the router started: there is nothing that waits any more."""
+    return line.removesuffix(_LATE) + _AS_STARTED if line.endswith(_LATE) else line
 
 
 def pending(started: Config, config: Config) -> list[str]:

@@ -136,12 +136,18 @@ class ConfigReloader:
             self.note("config", self.config.source, before=before, after=after, why=told, who=who)
         return result
 
-    async def check(self, text: str) -> Checked:
-        """The effect of a reload if the file held ``text``. Raises ConfigError with all problems."""
+    async def check(self, text: str, name: str | None = None) -> Checked:
+        """The effect of a reload if the file held ``text``. Raises ConfigError with all problems, as of a file of this
+        ``name``."""
         source = self.config.source
-        new = self._complete(await asyncio.to_thread(parse, text, source, whole=True))
-        _refuse_losses(self.config, new)
-        changes, later = diff(self.config, new), pending(self._started, new)
+        try:
+            new = self._complete(await asyncio.to_thread(parse, text, source, whole=True))
+            _refuse_losses(self.config, new)
+        except ConfigError as error:
+            here, there = f"{source}:", f"{name or source}:"
+            problems = [p.replace(here, there, 1) if p.startswith(here) else p for p in error.problems]
+            raise ConfigError(name or source, problems) from None
+        changes, later = diff(self.config, new, started=self._started), pending(self._started, new)
         return Checked(new, self.generation, tuple(changes), tuple(later))
 
     @property
@@ -156,7 +162,7 @@ class ConfigReloader:
             _refuse_no_file(self.config.source)
             new = self._complete(await asyncio.to_thread(load, self.config.source))
             _refuse_losses(self.config, new)
-            changes = diff(self.config, new)
+            changes = diff(self.config, new, started=self._started)
             await _call(self._renew)
             if changes:
                 await self._swap(new, self.generation + 1)

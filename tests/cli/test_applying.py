@@ -88,11 +88,12 @@ def test_problems_are_told_with_the_name_of_the_file_that_was_given(play: Play, 
 
 
 def test_a_router_that_does_not_take_it_has_its_old_file_again(play: Play, file: Path) -> None:
-    play.admin.answers = {CONFIG: runs(file), RELOAD: StatusError(422, {"message": "x", "problems": ["p"]})}
+    refused = StatusError(422, {"message": "x", "problems": ["p"]})
+    play.admin.answers = {CONFIG: runs(file), CHECK: {}, RELOAD: refused}
     with pytest.raises(CliError, match="as it was"):
         applying.put(play.context, str(file), "second")
     assert file.read_text() == "first"
-    play.admin.answers = {CONFIG: runs(file), RELOAD: {}}
+    play.admin.answers = {CONFIG: runs(file), CHECK: {}, RELOAD: {}}
     assert applying.put(play.context, str(file), "second")["generation"] == 2
     assert (file.read_text(), texts(file)) == ("second", ["first"])
 

@@ -85,6 +85,36 @@ def test_what_waits_for_a_restart_is_said_everywhere(fresh: RouterProcess) -> No
     assert json.loads(run(fresh, "config", "diff", "--json").out)["pending"]
 
 
+def test_a_text_that_was_refused_is_not_one_to_go_back_to() -> None:
+    with RouterProcess([Site("us", "a", "http://127.0.0.1:1", models=["m"])], wait=None, errors_allowed=True) as r:
+        _refused_text(r)
+
+
+def _refused_text(fresh: RouterProcess) -> None:
+    good = fresh.file.read_text()
+    assert run(fresh, "config", "apply", str(changed(fresh, 11)), "--yes").code == 0
+    in_force = fresh.file.read_text()
+    fresh.file.write_text(in_force.replace("[[regions]]", "[[regins]]", 1))
+    back = run(fresh, "config", "rollback", "--yes")
+    assert back.code == 0, back
+    assert fresh.file.read_text() == in_force
+    listed = json.loads(run(fresh, "config", "rollback", "--list", "--json").out)["data"]
+    assert all("[[regins]]" not in Path(entry["file"]).read_text() for entry in listed)
+    assert Path(listed[0]["file"]).read_text() == good
+    (kept,) = fresh.folder.glob("*.generations/*.refused")
+    assert "[[regins]]" in kept.read_text(), "what somebody has written is not lost"
+
+
+def test_going_back_to_how_it_started_waits_for_nothing(fresh: RouterProcess) -> None:
+    new = fresh.folder / "moved.toml"
+    new.write_text(fresh.file.read_text().replace(f'listen = "{fresh.listen}"', 'listen = "127.0.0.1:2"'))
+    assert run(fresh, "config", "apply", str(new), "--yes").code == 0
+    done = run(fresh, "config", "rollback", "--yes")
+    assert "as the router runs since its start" in done.out
+    assert "next start" not in done.out
+    assert "pending" not in done.err
+
+
 def test_the_routers_file_is_the_one_that_is_edited(fresh: RouterProcess, tmp_path: Path) -> None:
     env = {"ROUTER_ADMIN_URL": fresh.admin}
     done = program("regions", "set", "us/a", "max_inflight=9", cwd=tmp_path, env=env)

@@ -246,3 +246,11 @@ async def test_each_problem_and_each_change_is_logged(file: Path, caplog: pytest
     await reloader.reload("SIGHUP")
     assert "generation 2 in force (SIGHUP)" in caplog.text
     assert 'router.policy: "ttft" -> "p2c"' in caplog.text
+
+
+async def test_a_text_that_is_checked_has_its_own_name(file: Path) -> None:
+    reloader = ConfigReloader(load(str(file)), [])
+    with pytest.raises(ConfigError) as refused:
+        await reloader.check("[[regins]]", "other.toml")
+    assert refused.value.problems
+    assert all(problem.startswith("other.toml:") for problem in refused.value.problems)

@@ -24,24 +24,26 @@ async def reload_config(request: web.Request, control: ControlPlane) -> web.Stre
 
 
 async def check_config(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    result = await control.reloader.check(await config_text(request))
+    result = await control.reloader.check(*await config_text(request))
     keys = [views.key(k) for k in await control.store.list_keys()]
     return reply(config_views.checked(result, keys))
 
 
-async def config_text(request: web.Request) -> str:
-    """The text of a configuration file that the body holds."""
-    text = (await document_of(request, _TEXT)).get("text")
+async def config_text(request: web.Request) -> tuple[str, str | None]:
+    """The text of a configuration file that the body holds, and the name of the file if it is told."""
+    document = await document_of(request, _TEXT)
+    text, name = document.get("text"), document.get("name")
     if not isinstance(text, str):
         raise RouterError("invalid_request", "text must be the text of a configuration file.", param="text")
-    return text
+    return text, name if isinstance(name, str) else None
 
 
 async def list_policies(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     return listing(views.policies(control.reloader.config.router.policy))
 
 
-_TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
+_NAME = {"type": "string", "description": "Of the file, for the places of problems. Default: the router's."}
+_TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}, "name": _NAME}}
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/config", "showConfig", "The configuration in force, without secrets.", show_config),

@@ -353,7 +353,7 @@ async def _reload(fanout: Fanout, request: web.Request) -> web.StreamResponse:
 
 
 async def _check(fanout: Fanout, request: web.Request) -> web.StreamResponse:
-    result = await fanout.reloader.check(await configuration.config_text(request))
+    result = await fanout.reloader.check(*await configuration.config_text(request))
     return reply(config_views.checked(result, await _keys(fanout)))
 
 
