@@ -1,7 +1,8 @@
 """Losses: the models and plans that the fleet could not serve without some of its backends.
 
-Only what stands now counts: a backend that is ejected or drained itself replaces nobody. One that sleeps does, and is a
-loss itself: a request wakes it.
+Only what stands now counts: a backend that is ejected or drained itself replaces nobody, nor does one that fails at
+the moment and may be dead: its probe got no answer, or its latest attempts failed. One that sleeps does, and is a loss
+itself: a request wakes it.
 """
 
 from __future__ import annotations
@@ -29,22 +30,24 @@ class Losses:
 
 
 def losses(
-    backends: Iterable[Backend], gone: Collection[str], residencies: Mapping[str, Collection[str]], now_s: float
+    backends: Iterable[Backend],
+    gone: Collection[str],
+    residencies: Mapping[str, Collection[str]],
+    now_s: float,
 ) -> Losses:
     """``gone``: names of backends. ``residencies``: the jurisdictions of each plan that has any."""
     usable = [b for b in backends if b.usable(now_s) or _can_be_woken(b)]
-    staying = [b for b in usable if b.name not in gone]
+    staying = [b for b in usable if b.name not in gone and (b.asleep or not b.doubtful)]
     going = [b for b in usable if b.name in gone]
-    models, left = _models(usable), _models(staying)
     plans = {}
     for plan, allowed in residencies.items():
-        before = _models(b for b in usable if b.jurisdiction in allowed)
+        before = _models(b for b in going if b.jurisdiction in allowed)
         after = _models(b for b in staying if b.jurisdiction in allowed)
         if before - after:
             plans[plan] = tuple(sorted(before - after))
     served = {b.jurisdiction for b in staying}
     return Losses(
-        models=tuple(sorted(models - left)),
+        models=tuple(sorted(_models(going) - _models(staying))),
         jurisdictions=tuple(sorted({b.jurisdiction for b in going if b.jurisdiction} - served)),
         plans=dict(sorted(plans.items())),
         inflight=sum(b.inflight for b in going),

@@ -180,6 +180,8 @@ async def test_a_drain_is_told_with_its_reason(admin: Admin) -> None:
 
 
 async def test_what_would_be_lost(admin: Admin) -> None:
+    for name in admin.control.fleet.backends:  # their probes met nobody
+        admin.control.fleet.observe_health(name, True, admin.control.now_s())
     lost = await admin.get("/admin/v1/regions/us-east/losses")
     assert (lost["of"], lost["backends"], lost["models"]) == ("us-east", ["us-east/a", "us-east/b"], ["m"])
     assert (lost["jurisdictions"], lost["loses"], lost["share"]) == (["us"], True, None)

@@ -56,6 +56,14 @@ def test_the_last_of_a_model() -> None:
     assert (found.models, found.jurisdictions, found.plans) == (("n",), (), {"both": ("n",)})
 
 
+def test_one_whose_probe_fails_replaces_nobody_before_it_is_ejected() -> None:
+    made = fleet([SPECS[1], SPECS[2]])
+    made.observe_health("us-east/a", False, 0.0)
+    assert made.backends["us-east/a"].usable(0.0), "it takes several probes to eject it"
+    assert losses(made.backends.values(), {"us-east/b"}, {}, 0.0).models == ("m",)
+    assert losses(made.backends.values(), {"us-east/a"}, {}, 0.0).models == ("n",)
+
+
 def test_what_is_drained_replaces_nobody_and_is_not_lost_again() -> None:
     made = fleet()
     made.set_draining("eu-central", True)
