@@ -27,7 +27,7 @@ Learned = Annotated[
     typer.Option(metavar="FILE", help="Take this answer of GET /admin/v1/learned, not that of the running router."),
 ]
 MaxError = Annotated[
-    float, typer.Option("--max-error", min=0.0, help="Compare nothing when playing what really ran is off by more.")
+    float, typer.Option("--max-error", min=0.0, help="Say nothing when playing what really ran is off by more.")
 ]
 
 

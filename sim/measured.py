@@ -56,6 +56,8 @@ class Measured:
     left_out: tuple[str, ...]
     peers: int
     entry_s: float
+    #: what the backends that are left out cost; None: of one the price is not known
+    left_out_usd_hour: float | None = 0.0
 
     @property
     def playable(self) -> Trace:
@@ -131,8 +133,13 @@ def measure(learned: Document, records: Sequence[Document], *, limit: int | None
         tuple(b["name"] for b in learned["backends"] if b["name"] not in names),
         sum(b["inflight_peers"] for b in served),
         median(recording.entries_s) if recording.entries_s else 0.0,
+        _priced([b["cost_usd_hour"] for b in learned["backends"] if b["name"] not in names]),
     )
     return _with_batches(found)
+
+
+def _priced(usd_hours: Sequence[float | None]) -> float | None:
+    return sum(usd or 0.0 for usd in usd_hours) if all(usd_hours) else None
 
 
 def _with_batches(measured: Measured) -> Measured:

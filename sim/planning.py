@@ -21,6 +21,7 @@ from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Any
 
+from sim.engine import Engine, Job
 from sim.traces import Trace
 from sim.world import World
 from sim.world_plan import MachinePlan, WorldPlan
@@ -31,6 +32,8 @@ RUNS_MAX = 200
 MOST = 32
 #: times at which a fleet is looked at that may be too small
 _LOOKS = 40
+#: requests that do not meet
+_APART_S = 3600.0
 #: where no price is configured every backend counts the same
 _NO_PRICE_USD = 1.0
 
@@ -217,13 +220,15 @@ def plan_fleet(
     runs_max: int = RUNS_MAX,
     on_run: Callable[[str, Counts, float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """One result for each group of places, as ``router plan --json`` prints them. The same seed gives the same."""
+    """One result for each group of places, as ``router plan --json`` prints them. The same seed gives the same. Where
+    no fleet keeps the target ``places`` has the best one, and ``limit`` says why."""
     trace = trace.faster(growth) if growth != 1.0 else trace
     results = []
     for places in together(places_of(plan)):
         models = {m for p in places for m in p.models}
         asked = tuple(a for a in trace.arrivals if not plan.many_models or (a.model or plan.model) in models)
         if not asked:
+            results.append(_unasked(places, target))
             continue
         part = replace(trace, arrivals=asked)
 
@@ -236,8 +241,46 @@ def plan_fleet(
         name = ", ".join(sorted(models))
         told = None if on_run is None else _teller(on_run, name)
         search = Search(time_of, weights, target.ttft_s, [most] * len(places), runs_max, told)
-        results.append(_result(name, places, search.run(), search, len(asked), target))
+        found = search.run()
+        limit = None if found.kept else _limit(plan, places, part, target, entry_s, search)
+        results.append(_result(name, places, found, search, len(asked), target) | {"limit": limit})
     return results
+
+
+def _limit(
+    plan: WorldPlan, places: Sequence[Place], trace: Trace, target: Target, entry_s: float, search: Search
+) -> str:
+    """In words: why no fleet that was played keeps the target."""
+    alone = _alone_s(plan, places, trace)
+    nowhere, alone_s = alone.count(inf), entry_s + target.time_of(alone)
+    if alone_s == inf:
+        return f"{nowhere} of {len(alone)} requests may go to none of these backends, or are too long for them"
+    if alone_s > target.ttft_s:
+        return f"a first token that meets nobody takes {alone_s:.2f} s: its way and its prompt, whatever the fleet"
+    if search.spent:
+        return f"{search.runs_max} fleets were played, which is the most (--runs)"
+    return f"there may be no more than {max(search.most)} backends of a model in a region (--most)"
+
+
+def _alone_s(plan: WorldPlan, places: Sequence[Place], trace: Trace) -> list[float]:
+    """The first token of each request where it meets nobody, at the best place; infinite: it may go to none. One engine
+    of each place has seen all prompts before it, so no fleet finds more in its caches."""
+    engines = [(place, Engine(place.like.profile, block_tokens=trace.block_tokens)) for place in places]
+    soonest_s, now_s = [inf] * len(trace.arrivals), 0.0
+    for i, a in enumerate(trace.arrivals):
+        home, model = plan.home_of(a.region, a.session), (a.model if plan.many_models else "") or plan.model
+        for place, engine in engines:
+            region, job = place.like.spec.region, Job(a.prompt_tokens, a.output_tokens, a.blocks, a.answer_blocks)
+            barred = a.residency is not None and region.jurisdiction not in a.residency
+            if barred or model not in place.models or not engine.fits(job):
+                continue
+            engine.submit(job, now_s)
+            while job.ended_s is None:
+                engine.advance(engine.next_event_s())
+            assert job.first_token_s is not None
+            soonest_s[i] = min(soonest_s[i], plan.rtt_s[home, region.name] + job.first_token_s - now_s)
+        now_s += _APART_S
+    return soonest_s
 
 
 class _LateError(Exception):
@@ -284,9 +327,31 @@ def _result(
         "percentile": target.percentile,
         "backends": sum(found.counts),
         "backends_today": sum(today),
-        "usd_month": search.cost(found.counts) * HOURS_A_MONTH if priced else None,
+        "usd_month": search.cost(found.counts) * HOURS_A_MONTH if priced and found.kept else None,
         "usd_month_today": search.cost(today) * HOURS_A_MONTH if priced else None,
         "places": [_place(p, n) for p, n in zip(places, found.counts, strict=True)],
+    }
+
+
+def _unasked(places: Sequence[Place], target: Target) -> dict[str, Any]:
+    """Nobody asked for these models: the plan leaves their backends as they are."""
+    usd = sum(p.now * p.usd_hour for p in places) * HOURS_A_MONTH if all(p.usd_hour for p in places) else None
+    return {
+        "models": ", ".join(sorted({m for p in places for m in p.models})),
+        "requests": 0,
+        "kept": True,
+        "proved": False,
+        "runs": 0,
+        "ttft_s": None,
+        "ttft_s_today": None,
+        "target_ttft_s": target.ttft_s,
+        "percentile": target.percentile,
+        "backends": sum(p.now for p in places),
+        "backends_today": sum(p.now for p in places),
+        "usd_month": usd,
+        "usd_month_today": usd,
+        "places": [_place(p, p.now) for p in places],
+        "limit": None,
     }
 
 

@@ -50,11 +50,46 @@ def test_it_is_shown_with_what_it_rests_on(play: Play) -> None:
 
 def test_a_target_out_of_reach(play: Play) -> None:
     assert run_plan(answering(play).context, options(as_json=False, target_ttft="1ms", runs=8, most=2)) is Exit.FAILED
-    assert "with every fleet that was played" in " ".join(play.out.split())
+    told = " ".join(play.out.split())
+    assert "with every fleet that was played" in told
+    assert "meets nobody takes" in told
+    assert "no price in all: no fleet keeps the target; today's fleet: $2,190.00 a month" in told
+    assert "none, best" in told
     for wrong in ("soon", "0s"):
         with pytest.raises(CliError) as refused:
             run_plan(play.context, options(target_ttft=wrong))
         assert refused.value.code is Exit.USAGE
+
+
+def test_engines_that_are_known_badly_are_not_planned_with(play: Play) -> None:
+    with pytest.raises(CliError) as refused:
+        run_plan(answering(play).context, options(as_json=False, max_error=0.0))
+    assert "nothing is planned: " in str(refused.value)
+    assert "a month" not in play.out
+    assert "± first" in play.out
+    assert run_plan(play.context, options(as_json=False, max_error=0.0, force=True)) is None
+    assert "a month" in play.out
+
+
+def test_scripts_are_refused_too(play: Play) -> None:
+    assert run_plan(answering(play).context, options(max_error=0.0)) is Exit.FAILED
+    told = json.loads(play.out)
+    assert (told["data"], told["usd_month"]) == ([], None)
+    assert "off by" in told["refused"]
+
+
+def test_backends_that_are_in_no_group_count_today_and_tomorrow(play: Play) -> None:
+    broken = LEARNED["backends"][0] | {"name": "us-east/z", "usable": False, "cost_usd_hour": 2.0}
+    play.admin.answers = {
+        ("GET", "/admin/v1/learned"): LEARNED | {"backends": [*LEARNED["backends"], broken]},
+        ("GET", "/admin/v1/journal"): {"data": RECORDS},
+    }
+    assert run_plan(play.context, options()) is None
+    told = json.loads(play.out)
+    (found,) = told["data"]
+    assert told["others"] == {"backends": ["us-east/z"], "usd_month": 1460.0}
+    assert told["usd_month"] == pytest.approx(found["usd_month"] + 1460.0)
+    assert told["usd_month_today"] == pytest.approx(found["usd_month_today"] + 1460.0)
 
 
 def test_a_plan_for_a_trace_says_that_engines_are_assumed() -> None:

@@ -98,6 +98,62 @@ def test_a_target_that_nobody_can_keep() -> None:
     (found,) = plan_fleet(replace(PLAN, machines=PLAN.machines[:1]), TRACE, Target(0.01), most=3, runs_max=20)
     assert not found["kept"]
     assert found["ttft_s"] > 0.01
+    assert found["usd_month"] is None
+    assert "meets nobody takes" in found["limit"]
+
+
+def test_it_says_what_limits_a_fleet_that_is_late() -> None:
+    plan = replace(PLAN, machines=PLAN.machines[:1])
+    rush = TRACE.faster(8.0)
+    (few,) = plan_fleet(plan, rush, Target(0.35), most=2)
+    (short,) = plan_fleet(plan, rush, Target(0.35), most=32, runs_max=2)
+    exiles = replace(TRACE, arrivals=tuple(replace(a, residency=frozenset({"mars"})) for a in TRACE.arrivals))
+    (nowhere,) = plan_fleet(plan, exiles, Target(0.35), most=2)
+    assert not any(found["kept"] for found in (few, short, nowhere))
+    assert few["limit"] == "there may be no more than 2 backends of a model in a region (--most)"
+    assert short["limit"] == "2 fleets were played, which is the most (--runs)"
+    assert nowhere["limit"].startswith(f"{len(TRACE.arrivals)} of {len(TRACE.arrivals)} requests may go to none of")
+    assert nowhere["ttft_s"] is None
+
+
+@examples(0.4)
+@given(
+    seed=st.integers(0, 1000),
+    per_s=st.floats(1.0, 8.0),
+    target_s=st.floats(0.15, 1.0),
+    price=st.sampled_from((0.4, 1.0, 1.7)),
+)
+def test_a_plan_costs_what_brute_force_finds_in_any_small_world(
+    seed: int, per_s: float, target_s: float, price: float
+) -> None:
+    near, far, _ = PLAN.machines
+    plan = replace(PLAN, machines=(near, replace(far, spec=replace(far.spec, cost_usd_hour=price))))
+    trace, target, places = traffic(per_s, 8.0, seed), Target(target_s), places_of(plan)
+    if not trace.arrivals:
+        return
+    (found,) = plan_fleet(plan, trace, target, most=2, seed=seed)
+    kept = []
+    for counts in filter(any, product(range(3), repeat=2)):
+        _, flows = played(fleet_of(plan, places, counts), trace, seed=seed)
+        if target.time_of([inf if f.error or f.ttft_s is None else f.ttft_s for f in flows]) <= target_s:
+            kept.append(sum(n * p.usd_hour for n, p in zip(counts, places, strict=True)))
+    assert found["kept"] == bool(kept)
+    if kept:
+        assert found["usd_month"] == pytest.approx(730 * min(kept))
+    else:
+        assert found["usd_month"] is None
+        assert found["limit"]
+
+
+def test_models_that_nobody_asked_for_stay_as_they_are() -> None:
+    near = PLAN.machines[0]
+    other = replace(near, spec=replace(near.spec, name="us-east/s", models=("small",), cost_usd_hour=3.0))
+    more = replace(other, spec=replace(other.spec, name="us-east/t"))
+    plan = replace(PLAN, machines=(near, other, more), many_models=True)
+    asked, left = plan_fleet(plan, TRACE, Target(0.9), most=8)
+    assert asked["requests"] == len(TRACE.arrivals)
+    assert (left["models"], left["requests"], left["backends"], left["backends_today"]) == ("small", 0, 2, 2)
+    assert left["usd_month"] == left["usd_month_today"] == 730 * 6.0
 
 
 def test_models_that_share_no_engine_are_planned_apart() -> None:
