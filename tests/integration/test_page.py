@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 from itertools import combinations
@@ -59,6 +60,44 @@ async def test_every_region_is_seen_and_no_label_hides_another(regions: int, htt
         assert right <= left_2 or right_2 <= left or abs(y - y_2) >= 11
     requests = document.partition('id="requests"')[2].partition("</table>")[0]
     assert requests.count("us-east/a") + requests.count("/a</td>") >= 3
+
+
+BUDGETS = """\
+region = "us-east"
+[plans.default]
+requests_per_minute = 100
+budget_usd_day = 0.5
+[tenants.acme]
+budget_usd_month = 10.0
+[all]
+requests_per_minute = 1000
+[models.m]
+price_usd_per_mtok = { input = 1.0, output = 2000.0 }
+"""
+
+
+async def test_limits_of_keys_and_of_groups_stand_beside_decisions_and_events(http: aiohttp.ClientSession) -> None:
+    async with (
+        ScriptedBackend() as backend,
+        RouterProcess(sites(backend.url, 2), head=BUDGETS) as r,
+    ):
+        key = await asyncio.to_thread(r.ask_admin, "/admin/v1/keys", {"name": "search", "tenant": "acme"})
+        headers = {"authorization": f"Bearer {key['key']}"}
+        for _ in range(3):
+            async with http.post(r.url + "/v1/chat/completions", json={"model": "m"}, headers=headers) as answer:
+                assert answer.status == 200
+        await asyncio.to_thread(r.ask_admin, "/admin/v1/regions/eu-central/drain", {"reason": "new kernel"})
+        document, complaints = await visit(r.admin + "/")
+    assert not complaints
+    quotas, requests, events = (
+        unescape(document.partition(f'id="{part}"')[2].partition("</table>")[0])
+        for part in ("quotas", "requests", "events")
+    )
+    for words in ("search", "tenant acme", "all requests", "dollars, day", "of $0.50", "of $10.00", "of 1000"):
+        assert words in quotas, words
+    assert requests.count("us-east/a") == 3
+    assert "new kernel" in events
+    assert "draining" in events
 
 
 async def test_without_the_token_it_shows_nothing_and_with_it_everything(tmp_path: Path) -> None:
