@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from bench.quota import cost
-from bench.quota.__main__ import run, server
+from bench.quota.__main__ import run
+from bench.quota.fleet import server
 
 
 @pytest.mark.parametrize(("kind", "least"), [("requests", 0.9), ("budget", 0.75), ("concurrent", 0.5)])
