@@ -18,7 +18,8 @@ _FREE = frozenset({REFUSED, *(o.value for o in Outcome if CONSEQUENCES[o].charge
 
 
 class KeyUse(NamedTuple):
-    """The use of one key by requests of one kind."""
+    """The use of one key under one plan by requests of one kind. The JWTs of a tenant share a key, and may differ in
+    plan."""
 
     key_id: str
     plan: str
@@ -48,7 +49,7 @@ class RequestKind:
     outcome: str | None
     attempt_kind: str
     records: list[Record] = field(default_factory=list)
-    uses: list[KeyUse] = field(default_factory=list)  # by key
+    uses: list[KeyUse] = field(default_factory=list)  # by key and plan
     prompt_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
@@ -57,17 +58,16 @@ class RequestKind:
 
     def add_up(self) -> None:
         records = self.records
-        by_key: dict[str | None, list[Record]] = {}
+        by_charge: dict[tuple[str | None, str | None], list[Record]] = {}
         for record in records:
-            by_key.setdefault(record.key_id, []).append(record)
-        self.uses = [self._use(key_id or "", found) for key_id, found in by_key.items()]
+            by_charge.setdefault((record.key_id, record.plan), []).append(record)
+        self.uses = [self._use(key_id or "", plan or "", found) for (key_id, plan), found in by_charge.items()]
         self.prompt_tokens = sum(use.prompt_tokens for use in self.uses)
         self.output_tokens = sum(use.output_tokens for use in self.uses)
         self.cost_usd = sum(use.cost_usd for use in self.uses)
         self.ttfts_s = [ttft_s for ttft_s in map(_ttft_s, records) if ttft_s is not None]
 
-    def _use(self, key_id: str, records: list[Record]) -> KeyUse:
-        plan = records[-1].plan or ""
+    def _use(self, key_id: str, plan: str, records: list[Record]) -> KeyUse:
         if self.free:
             return KeyUse(key_id, plan, records)
         prompt, output = sum(map(_prompt_tokens, records)), sum(map(_output_tokens, records))

@@ -47,6 +47,17 @@ def test_requests_are_added_up_by_who_asked_and_who_answered() -> None:
     assert made.take() == ({}, set())
 
 
+def test_jwts_of_one_tenant_are_booked_under_the_plan_of_each() -> None:
+    """They share an account, ``jwt:TENANT``, and end in the same moment."""
+    made = Costs(lambda: 0.0)
+    fold(made, *(record(key_id="jwt:acme", plan=plan) for plan in ("trial", "paid", "trial")))
+    fold(made, *(refused(key_id="jwt:acme", plan=plan) for plan in ("paid", "trial")))
+    days, nobody = made.take()
+    rows = {plan: Asker(Spender("acme", "jwt:acme", plan, "m"), "chat") for plan in ("trial", "paid")}
+    assert days[0] == {rows["trial"]: Sums(2, 200, 20, 500), rows["paid"]: Sums(1, 100, 10, 250)}
+    assert {each.asker.spender.plan for each in nobody} == {"trial", "paid"}
+
+
 def test_what_was_refused_or_failed_is_not_counted() -> None:
     made = Costs(lambda: 0.0)
     fold(made, refused(limit="requests"), record(status=502, cause="server_error", error="upstream_error"))
