@@ -95,6 +95,7 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
     elif answer["data"]:
         ctx.out.line(quota_table(answer["data"]))
         _tell_share(ctx, answer["data"])
+        ctx.scope(answer)
     else:
         ctx.out.note("No keys. Make one with `router keys create NAME`.")
 
@@ -187,7 +188,8 @@ def _tell_share(ctx: Context, quotas: list[Json]) -> None:
 
 def quota_table(quotas: list[Json], *, future: bool = True) -> Table:
     """Used and left are the limit together. The account of a rate empties while requests keep coming, so what was
-    asked for in the last minute stands beside it. ``future``: show forecasts, where there are some."""
+    asked for in the last minute of all routers stands beside it, and what they hold ahead of need. ``future``: show
+    forecasts, where there are some."""
     future = future and any("forecast" in entry for quota in quotas for entry in quota["limits"])
     columns = ("whose", "id", "limit", "used", "", "of", "left", "resets in", *(["forecast"] * future), "counted by")
     made = Table(columns, right=("used", "of", "left", "forecast"), drop=("counted by", "", "id", "left"))
@@ -252,10 +254,12 @@ def _cells(entry: Json, minute: Json) -> list[str]:
     colour = "green" if share < 0.7 else "yellow" if share < 1 else "red"
     rate = kind is not None and kind.shape is Shape.RATE
     recent = minute.get(kind.counts) if kind is not None and rate else None
-    lately = f" [dim]({amount(recent)} in the last)[/]" if recent else ""
+    held = entry.get("held")
+    notes = [f"{amount(recent)} in the last"] * bool(recent) + [f"{amount(held)} held ahead"] * bool(held)
+    beside = f" [dim]({', '.join(notes)})[/]" if notes else ""
     most, whole = amount(entry["max"]), entry.get("plan_max") or entry["max"]
     return [
-        str(entry["limit"]) if kind is None else kind.label + lately,
+        str(entry["limit"]) if kind is None else kind.label + beside,
         amount(entry["used"]),
         f"[{colour}]{charts.bar(share, 12)}[/]",
         most if whole <= entry["max"] else f"{most} of {amount(whole)}",

@@ -24,7 +24,17 @@ Document = dict[str, Any]
 
 #: Names of routes that routers ask each other for.
 ASKED = frozenset(
-    {"status", "listRegions", "listRequests", "listInFlight", "showRequest", "window", "minutes", "usage"}
+    {
+        "status",
+        "listRegions",
+        "listRequests",
+        "listInFlight",
+        "showRequest",
+        "window",
+        "minutes",
+        "usage",
+        "quotaUse",
+    }
 )
 #: As the name of a router: the one that is asked.
 THIS = "."

@@ -1,5 +1,7 @@
 """The last minute: how much keys used, and how many requests backends answered, by the journal of this router.
 
+Of keys, what all routers tell is added up (``routes/quotas``).
+
 The account of a rate cannot say it: what was used flows off as fast as the rate allows, so that it stands at nothing
 while requests keep coming.
 """
@@ -22,6 +24,9 @@ class Use:
     requests: int = 0
     tokens: int = 0
     refused: int = 0
+
+    def plus(self, other: Use) -> Use:
+        return Use(self.requests + other.requests, self.tokens + other.tokens, self.refused + other.refused)
 
     def document(self) -> dict[str, Any]:
         return {"requests": self.requests, "tokens": self.tokens, "refused": self.refused}

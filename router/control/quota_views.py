@@ -47,6 +47,7 @@ def _limit(holder: Holder, state: LimitState, pace_usd_s: float | None) -> dict[
         "plan_max": getattr(holder.plan, kind.key, None) if kind is not None else None,  # away: a router gives out less
         "used": state.used,
         "remaining": state.remaining,
+        "held": state.held,
         "reset_s": state.reset_s,
         "scope": state.scope,
         **_future(kind, state, pace_usd_s),

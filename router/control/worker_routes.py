@@ -13,7 +13,7 @@ from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import Route
-from router.control.routes import ROUTES
+from router.control.routes import ROUTES, quotas
 from router.telemetry.history import Note
 from router.telemetry.stats import WINDOW_S_MAX
 
@@ -56,9 +56,15 @@ async def minutes(request: web.Request, control: ControlPlane) -> web.StreamResp
     return web.Response(body=msgspec.msgpack.encode(usage), content_type="application/msgpack")
 
 
+async def quota_use(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """What keys used in the last minute and what is held of their limits, to be added to that of other routers."""
+    return reply(quotas.share(control).document())
+
+
 WORKER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/worker/v1/minutes", "minutes", "Counts by the minute that can be merged.", minutes),
     Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
+    Route("GET", "/worker/v1/quotas", "quotaUse", "What keys used and what is held for them.", quota_use),
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )

@@ -28,10 +28,11 @@ def beyond(most: Units, limits: Limits) -> bool:
 
 
 def cut(guess: Units, least: Units, room: Iterable[tuple[int, int]]) -> Units:
-    """A guess is cut to what there is room for, as (kind, units), so that it refuses nobody; what is certain is not."""
+    """A guess is cut to what there is room for, as (kind, units), so that it refuses nobody; what is certain is not.
+    Never to nothing: what is used up lets nobody in, also whose prompt is free."""
     cut = list(guess)
     for i, units in room:
-        cut[i] = max(least[i], min(guess[i], units))
+        cut[i] = max(least[i], min(guess[i], max(units, 1)))
     return tuple(cut)
 
 

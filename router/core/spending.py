@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from router.core.limits import MICRO
+
 #: Percent of a budget, each announced once per account, period and limit.
 THRESHOLDS = (50, 80, 100)
 #: Percent. When that much is spent, a request that does not fit into the rest means that all of a budget is used.
@@ -49,24 +51,6 @@ class Sums(NamedTuple):
         return Sums(*map(sum, zip(self, other, strict=True)))
 
 
-class Charged(NamedTuple):
-    """The dollars that an account with a budget has spent since the last batch, in millionths, as ``limit`` is, which
-    is that of the period of the book. ``refused``: a request did not fit into the rest."""
-
-    account: str
-    microusd: int = 0
-    limit: int | None = None
-    refused: bool = False
-
-
-class Crossing(NamedTuple):
-    """An account has reached this threshold, which nobody has announced yet."""
-
-    account: str
-    percent: int
-    microusd: int
-
-
 class Announced(NamedTuple):
     """The highest threshold of a limit that was announced, or that was passed already when the limit came."""
 
@@ -82,18 +66,47 @@ class AccountSpent(NamedTuple):
     told: tuple[Announced, ...] = ()  # the limit that was used last is the first
 
 
+class Seen(NamedTuple):
+    """An account as a router last saw it in a book. ``born``: of the record that it saw; if the book has another one,
+    it has lost that."""
+
+    born: int
+    spent: AccountSpent
+
+
+class Charged(NamedTuple):
+    """The dollars that an account with a budget has spent since the last batch, in millionths, as ``limit`` is, which
+    is that of the period of the book. ``refused``: a request did not fit into the rest."""
+
+    account: str
+    microusd: int = 0
+    limit: int | None = None
+    refused: bool = False
+    seen: Seen | None = None
+
+
+class Crossing(NamedTuple):
+    """An account has reached this threshold, which nobody has announced yet."""
+
+    account: str
+    percent: int
+    microusd: int
+
+
 @dataclass(slots=True)
 class Book:
     """One day or month."""
 
     rows: dict[Spender, Sums] = field(default_factory=dict)
     accounts: dict[str, AccountSpent] = field(default_factory=dict)
+    #: when the record of an account began, and how much of what was lost before has been put back into it
+    records: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(
         self,
         rows: Mapping[Spender, Sums],
         charged: Iterable[Charged],
-        now_s: int,
+        now_s: float,
         *,
         rows_max: int = ROWS_MAX,
         accounts_max: int = ACCOUNTS_MAX,
@@ -107,11 +120,26 @@ class Book:
             if before is None:
                 if len(self.accounts) >= accounts_max:
                     continue
-                before = AccountSpent(0, now_s)
+                before = AccountSpent(0, int(now_s))
+            born, back = self.records.get(each.account) or (int(now_s * MICRO), 0)
+            if each.seen is not None and each.seen.born != born:
+                before, back = restored(before, back, each.seen.spent)
+            self.records[each.account] = born, back
             crossed, told = crossings(each, before)
             found += crossed
             self.accounts[each.account] = AccountSpent(before.microusd + each.microusd, before.first_s, told)
         return found
+
+
+def restored(now: AccountSpent, back: int, seen: AccountSpent) -> tuple[AccountSpent, int]:
+    """An account with what was seen of it before it was lost. Several routers may have seen it at different times: the
+    most that any of them saw is put back, ``back`` of it already, and what was spent since the loss comes on top."""
+    told = dict(now.told)
+    for limit, percent in seen.told:
+        told[limit] = max(told.get(limit, 0), percent)
+    microusd = now.microusd + max(0, seen.microusd - back)
+    kept = tuple(Announced(*each) for each in told.items())[:LIMITS_MAX]
+    return AccountSpent(microusd, min(now.first_s, seen.first_s), kept), max(back, seen.microusd)
 
 
 def crossings(charged: Charged, before: AccountSpent) -> tuple[list[Crossing], tuple[Announced, ...]]:

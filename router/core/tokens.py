@@ -15,7 +15,8 @@ V = TypeVar("V")
 
 #: The longest answer that is expected where the client sets no maximum.
 OUTPUT_TOKENS_LONGEST = 4096
-#: No guess of an answer's length reserves more than a quarter of what a limit allows in a minute.
+#: No guess of an answer's length reserves more than a quarter of what a limit allows in a minute, rounded up: a fifth
+#: has no place beside four.
 GUESS_DIVISOR = 4
 #: Bytes of a whole answer beside its text: its id, model, roles and braces.
 ANSWER_FRAME_BYTES = 256
@@ -116,7 +117,7 @@ def guessed(output_tokens: int, prompt_tokens: int, rates: Sequence[tuple[int, b
     """The tokens of an answer whose length nobody has asked for, as far as they are reserved: a guess refuses nobody
     for good, and is settled anyway. ``rates``: limits on output tokens, see ``Limits.answers``."""
     for per_minute, with_prompt in rates:
-        most = per_minute // GUESS_DIVISOR
+        most = -(-per_minute // GUESS_DIVISOR)
         if with_prompt and per_minute - prompt_tokens < most:
             most = max(0, per_minute - prompt_tokens)
         if most < output_tokens:
@@ -129,7 +130,7 @@ def guessed_microusd(price: Price | None, prompt_tokens: int, output_tokens: int
     for."""
     whole, prompt = microusd(price, prompt_tokens, output_tokens), microusd(price, prompt_tokens, 0)
     for budget in budgets:
-        whole = min(whole, prompt + max(0, min(budget // GUESS_DIVISOR, budget - prompt)))
+        whole = min(whole, prompt + max(0, min(-(-budget // GUESS_DIVISOR), budget - prompt)))
     return whole
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from router.core.limits import INDEX, KINDS, MICRO, REQUESTS, SLOTS, LimitKind, Limits, Shape, Units
+from router.core.limits import INDEX, KINDS, MICRO, NOTHING, REQUESTS, SLOTS, LimitKind, Limits, Shape, Units
 from router.core.quota import MINUTE_US, Account, Shortfall, Standing, settle
 from router.store.base import Holder, Key, LimitState, Refusal, Shown, ShownRates
 
@@ -47,9 +48,15 @@ def whose(limit: str, holder: Holder) -> str:
     return f"The limit is {KINDS[INDEX[limit]].key} of {who or holder.scope.called(holder.name)}."
 
 
-def limit_states(limits: Limits, standing: Standing, scope: str) -> list[LimitState]:
-    """Every limit of an account as it stands."""
-    return [_state(KINDS[i], limit, standing.used[i], standing.now_us, scope) for i, _, limit in limits.active]
+def limit_states(limits: Limits, standing: Standing, scope: str, held: Units = NOTHING) -> list[LimitState]:
+    """Every limit of an account as it stands. What routers hold ahead of need counts as free and is told apart; what
+    they owe counts as used."""
+    found, apart = [], without(limits, standing, held)
+    for i, _, limit in limits.active:
+        state = _state(KINDS[i], limit, apart.used[i], standing.now_us, scope)
+        with_them = _state(KINDS[i], limit, standing.used[i], standing.now_us, scope)
+        found.append(replace(state, held=max(0, with_them.used - state.used)))
+    return found
 
 
 def with_slots(standing: Standing, slots: int) -> Standing:
@@ -57,12 +64,12 @@ def with_slots(standing: Standing, slots: int) -> Standing:
     return standing._replace(used=(*standing.used[:SLOTS], slots, *standing.used[SLOTS + 1 :]))
 
 
-def without(limits: Limits, standing: Standing, held: Sequence[int], slots: int) -> Standing:
-    """Where the account would stand if a router did not hold this for requests to come, or had told what it owes."""
+def without(limits: Limits, standing: Standing, held: Units) -> Standing:
+    """Where the account would stand if routers did not hold this for requests to come, or had told what they owe."""
     now_us = standing.now_us
     account = Account.seen(now_us, standing.used)
-    settle(account, limits, now_us, tuple(held), taken_us=now_us, lease_us=0)
-    return with_slots(Standing(now_us, tuple(account.used)), max(0, standing.used[SLOTS] - slots))
+    settle(account, limits, now_us, held, taken_us=now_us, lease_us=0)
+    return with_slots(Standing(now_us, tuple(account.used)), max(0, standing.used[SLOTS] - held[SLOTS]))
 
 
 def _state(kind: LimitKind, limit: int, used: int, now_us: int, scope: str) -> LimitState:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from router.config import Limited, Plan
-from router.core.limits import NAMES, Amounts, Units
+from router.core.limits import NAMES, NOTHING, Amounts, Units
 from router.core.scopes import KEY, Scope
 from router.core.types import Value
 
@@ -123,6 +123,7 @@ class LimitState:
     remaining: float
     reset_s: float | None  # until it is full again; None: unknown (slots)
     scope: str  # "global" | "this router"
+    held: float = 0.0  # of what remains: what routers hold ahead of need
 
 
 class KeyRing(Protocol):
@@ -224,7 +225,11 @@ class Store(Protocol):
     async def revoke_key(self, key_id: str) -> bool:
         """Every router refuses the key within about a second. False: there is no such key."""
 
-    async def quota(self, holder: Holder) -> list[LimitState]: ...
+    async def quota(self, holder: Holder, elsewhere: Units = NOTHING) -> list[LimitState]:
+        """How far limits are used. ``elsewhere``: what the other routers hold of them, see ``held``."""
+
+    def held(self) -> dict[str, Units]:
+        """What this router holds ahead of need, by account; what it owes is negative."""
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         """Forget what an account has used of the rates and sums of these names. Requests in progress keep their

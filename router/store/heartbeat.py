@@ -55,6 +55,8 @@ class Heartbeat:
     ) -> None:
         self.breaker = Breaker()
         self.routers = 1
+        #: each has the commands that tell a store what it has lost
+        self.memories: list[Callable[[], list[Command]]] = []
         self._policy_notice: str | None = None
         self._link = link
         self._scripts = scripts
@@ -242,7 +244,7 @@ class Heartbeat:
         await self._sync.restore()
         self._marks.tell_again()
         if self._ledger is not None:
-            accounts = self._ledger.put_back()
+            accounts = [command for told in self.memories for command in told()]
             for at in range(0, len(accounts), PIPELINE_COMMANDS):
                 await self._link.run(accounts[at : at + PIPELINE_COMMANDS])
             self._ledger.renew_all()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from router.core.limits import MICRO, NOTHING, RATES, SUMS, Limits, Units
+from router.core.limits import MICRO, NOTHING, RATES, SUMS, Limits, Shape, Units
 from router.core.quota import Standing
 from router.core.scopes import KEY
 from router.store.base import Holder
@@ -72,6 +72,14 @@ def spent(standing: Standing) -> bool:
     return any(standing.used[i] for i, _ in SUMS)
 
 
+def held_by(purse: Purse) -> Units:
+    """What the purse holds ahead of need, of the limits that there are; what it owes is negative."""
+    held = list(NOTHING)
+    for i, shape, _ in purse.limits.active:
+        held[i] = len(purse.slots.idle) if shape is Shape.SLOTS else purse.balance[i]
+    return tuple(held)
+
+
 class Ledger:
     """``routers`` says how many share the limits. ``lease_s`` is how long slots outlive their router."""
 
@@ -118,6 +126,10 @@ class Ledger:
         elif purse.plan is not holder.plan:
             purse.adopt(holder.plan)
         return purse
+
+    def held(self) -> dict[str, Units]:
+        """Of all purses that hold something or owe it, by account."""
+        return {account: held for account, purse in self.purses.items() if any(held := held_by(purse))}
 
     def keep(self, purse: Purse, cost: Units) -> None:
         """A request asks the store: if that is far away, the next such requests shall not have to. Nor where many keys

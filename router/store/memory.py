@@ -186,11 +186,14 @@ class MemoryStore:
         record = self.keys.records.get(key_id)
         return None if record is None else self.keys.put(dataclasses.replace(record, **changes))
 
-    async def quota(self, holder: Holder) -> list[LimitState]:
+    async def quota(self, holder: Holder, elsewhere: Units = NOTHING) -> list[LimitState]:
         purse = self._purse(holder)
         advance(purse.account, self._us(self._monotonic_s()), _LEASE_US)
         take_over(purse.account, purse.limits)
         return limit_states(purse.limits, purse.account.standing(), _SCOPE)
+
+    def held(self) -> dict[str, Units]:
+        return {}
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         account = self._purse(holder).account

@@ -18,14 +18,14 @@ from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Uni
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone
-from router.store.answers import limit_states, refusal, with_slots, without
+from router.store.answers import limit_states, refusal, with_slots
 from router.store.base import Holder, Key, LimitState, Refusal, Reservation, Server
 from router.store.courier import Command, Courier, LateError, Link, LinkError, call, heard
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.insist import insist, once
 from router.store.keys import Ring, new_draft, new_secret
 from router.store.keysync import KeySync
-from router.store.ledger import Ledger
+from router.store.ledger import Ledger, held_by
 from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.quota_file import PAUSE_S, QuotaFile
@@ -98,7 +98,7 @@ class SharedStore:
         self._alone = Alone(on_down, self._heart, self._file, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
         self.streams: Streams | None = Streams(link, self._heart)
-        self.spending: SpendBook = SharedSpendBook(link, self._heart, self._scripts.spend)
+        self.spending: SpendBook = (book := SharedSpendBook(link, self._heart, self._scripts.spend))
         self._ledger = Ledger(
             self._courier,
             self._scripts,
@@ -107,6 +107,7 @@ class SharedStore:
             monotonic_s=monotonic_s,
             routers=lambda: self._heart.routers,
         )
+        self._heart.memories = [self._ledger.put_back, lambda: book.put_back(wall_s())]
         self._purses = self._ledger.purses
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -314,10 +315,10 @@ class SharedStore:
     async def revoke_key(self, key_id: str) -> bool:
         return await insist(lambda: self._sync.change(key_id, revoked=True)) is not None
 
-    async def quota(self, holder: Holder) -> list[LimitState]:
+    async def quota(self, holder: Holder, elsewhere: Units = NOTHING) -> list[LimitState]:
         """From the store; while it is away, what this router knows and gives out."""
         purse = self._ledger.purse(holder)
-        held, slots = purse.balance, len(purse.slots.idle)  # as of what the store has been told when it looks
+        held = tuple(map(add, elsewhere, held_by(purse)))  # as of what the store has been told when it looks
         asked = self._ledger.head(purse)
         try:
             reply = await self._courier.post(call(self._scripts.look, account_keys(purse.account), asked))
@@ -325,9 +326,10 @@ class SharedStore:
             share = self._alone.share(purse, self._monotonic_s())
             standing = with_slots(share.account.standing(), purse.slots.used)
             return limit_states(share.limits.replaced(SLOTS, purse.limits.slots), standing, "this router")
-        standing = read_standing(reply)
-        standing = without(purse.limits, standing, held, slots) if purse.shared else standing
-        return limit_states(purse.limits, standing, "global")
+        return limit_states(purse.limits, read_standing(reply), "global", held)
+
+    def held(self) -> dict[str, Units]:
+        return self._ledger.held()
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]

@@ -6,11 +6,14 @@ those of months for 400.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from router.core.limits import MICRO
 from router.core.periods import DAY, DAY_US, MONTH, Period
 from router.core.spending import (
     ACCOUNTS_MAX,
@@ -22,6 +25,7 @@ from router.core.spending import (
     Book,
     Charged,
     Crossing,
+    Seen,
     Spender,
     Sums,
 )
@@ -30,6 +34,10 @@ from router.store.scripts import Script, Word
 from router.store.streams import Alive
 
 KEPT_S = {DAY.name: 40 * DAY_S, MONTH.name: 400 * DAY_S}
+#: Most accounts whose last sight is remembered: of each, those of a day and of a month.
+SEEN_MAX = 16_384
+#: In one script call.
+_TOLD_AT_ONCE = 500
 _MEMORY_BOOKS = {DAY.name: 40, MONTH.name: 13}
 
 
@@ -91,7 +99,7 @@ class MemorySpendBook:
             book = books.setdefault(number, Book())
             while len(books) > _MEMORY_BOOKS[period.name]:
                 del books[min(books)]
-            crossed = book.add(batch.rows, batch.charged.get(period.name, ()), int(now_s))
+            crossed = book.add(batch.rows, batch.charged.get(period.name, ()), now_s)
             found += [(period, crossing) for crossing in crossed]
         return found
 
@@ -112,12 +120,14 @@ class MemorySpendBook:
 
 
 class SharedSpendBook:
-    """Of all routers that share a store."""
+    """Of all routers that share a store. Each remembers where it last saw the accounts that it charged, and tells it
+    with the next charge and when the store has lost its data, so that no threshold is announced again."""
 
     def __init__(self, link: Link, heart: Alive, script: Script) -> None:
         self._link = link
         self._heart = heart
         self._script = script
+        self._seen: OrderedDict[tuple[str, int, str], Seen] = OrderedDict()  # by period, its number, and account
 
     def __repr__(self) -> str:
         return f"<SharedSpendBook {'up' if self._heart.up else 'down'}>"
@@ -125,21 +135,43 @@ class SharedSpendBook:
     async def add(self, batch: Batch, now_s: float) -> list[tuple[Period, Crossing]]:
         periods = numbers_of(batch.day)
         replies = await self._run([self._command(batch, period, number, now_s) for period, number in periods])
-        return [
-            (period, crossing)
-            for (period, _), reply in zip(periods, replies, strict=True)
-            for crossing in read_crossings(reply)
-        ]
+        found: list[tuple[Period, Crossing]] = []
+        for (period, number), (crossed, now) in zip(periods, replies, strict=True):
+            found += [(period, crossing) for crossing in read_crossings(crossed)]
+            for account, seen in read_seen(now):
+                self._remember(period.name, number, account, seen)
+        return found
+
+    def put_back(self, now_s: float) -> list[Command]:
+        """The store has lost its data: commands that tell it what this router last saw of the present day and month.
+        What was spent since then comes on top."""
+        commands = []
+        for period, number in numbers_of(day_at(now_s)):
+            told = [a for name, n, a in self._seen if (name, n) == (period.name, number)]
+            for at in range(0, len(told), _TOLD_AT_ONCE):
+                charged = {period.name: [Charged(account) for account in told[at : at + _TOLD_AT_ONCE]]}
+                batch = Batch(f"back-{secrets.token_hex(8)}", day_at(now_s), {}, charged)
+                commands.append(self._command(batch, period, number, now_s))
+        return commands
+
+    def _remember(self, period: str, number: int, account: str, seen: Seen) -> None:
+        self._seen[period, number, account] = seen
+        self._seen.move_to_end((period, number, account))
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
 
     def _command(self, batch: Batch, period: Period, number: int, now_s: float) -> Command:
-        keys = [*_keys(period, number), f"{{mr}}:spent:told:{batch.name}:{period.name}"]
+        rows, accounts, records = _keys(period, number)
+        keys = [rows, accounts, f"{{mr}}:spent:told:{batch.name}:{period.name}", records]
         args: list[Word] = [KEPT_S[period.name] * 1000, ROWS_MAX, ACCOUNTS_MAX, _row(OTHERS), int(now_s)]
-        args.append(len(batch.rows))
+        args += [int(now_s * MICRO), len(batch.rows)]
         for spender, sums in batch.rows.items():
             args += [_row(spender), *sums]
         for each in batch.charged.get(period.name, ()):
             limit = -1 if each.limit is None else each.limit
-            args += [each.account, each.microusd, limit, int(each.refused)]
+            seen = each.seen or self._seen.get((period.name, number, each.account))
+            before: list[Word] = ["", ""] if seen is None else [seen.born, _value(seen.spent)]
+            args += [each.account, each.microusd, limit, int(each.refused), *before]
         return call(self._script, keys, args)
 
     async def rows(self, period: Period, number: int) -> dict[Spender, Sums]:
@@ -161,6 +193,8 @@ class SharedSpendBook:
     async def forget(self, account: str, now_s: float) -> None:
         books = numbers_of(day_at(now_s))
         await self._run([Command(("HDEL", _keys(period, number)[1], account)) for period, number in books])
+        for period, number in books:
+            self._seen.pop((period.name, number, account), None)
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         if not self._heart.up:
@@ -177,14 +211,26 @@ def read_crossings(reply: Sequence[Any]) -> list[Crossing]:
     return [Crossing(str(account, errors="replace"), int(percent), int(spent)) for account, percent, spent in threes]
 
 
+def read_seen(now: Sequence[Any]) -> Iterator[tuple[str, Seen]]:
+    for account, born, value in zip(now[::3], now[1::3], now[2::3], strict=True):
+        yield str(account, errors="replace"), Seen(int(born), _account(value))
+
+
+def _value(spent: AccountSpent) -> str:
+    """As the store keeps it."""
+    return " ".join(map(str, (spent.microusd, spent.first_s, *(n for each in spent.told for n in each))))
+
+
 def _account(value: bytes) -> AccountSpent:
     microusd, first_s, *told = map(int, value.split())
     return AccountSpent(microusd, first_s, tuple(map(Announced, told[::2], told[1::2])))
 
 
 def _keys(period: Period, number: int) -> list[str]:
-    """Of the rows and of the accounts; the hash tag keeps them on one node of a cluster."""
-    return [f"{{mr}}:spent:{period.name}:{number}", f"{{mr}}:spent:{period.name}:{number}:by"]
+    """Of the rows, of the accounts, and of when their records began; the hash tag keeps them on one node of a
+    cluster."""
+    rows = f"{{mr}}:spent:{period.name}:{number}"
+    return [rows, f"{rows}:by", f"{rows}:born"]
 
 
 def _row(spender: Spender) -> bytes:

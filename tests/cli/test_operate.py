@@ -155,6 +155,16 @@ def test_used_and_left_are_the_limit_together(play: Play, used: int) -> None:
     assert told == [str(used), "600", str(600 - used)]
 
 
+def test_what_routers_hold_ahead_is_told_apart(play: Play) -> None:
+    places = _quota(3, limit="concurrent", max=60, remaining=57, held=8)
+    fleet = {"scope": "all routers", "routers": ["a"], "silent": ["b"]}
+    play.admin.answers = {("GET", "/admin/v1/quotas"): {"data": [places], "fleet": fleet}}
+    quota.run_show(play.context, quota.ShowOptions(None, as_json=False))
+    assert "(8 held ahead)" in play.out
+    assert [word for word in play.out.splitlines()[1].split() if word.isdigit()] == ["3", "60", "57"]
+    assert "no answer from b" in play.err
+
+
 def test_a_key_without_limits_shows_its_requests(play: Play) -> None:
     free = {
         "key": {"id": "key_1", "name": "me"},

@@ -26,9 +26,10 @@ def until(there: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def send(router: RouterProcess) -> str:
+def send(router: RouterProcess, key: str = "") -> str:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
-    request = urllib.request.Request(f"{router.url}/v1/chat/completions", body, {"content-type": "application/json"})
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(f"{router.url}/v1/chat/completions", body, headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         answer.read()
         return str(answer.headers["x-request-id"])
@@ -69,6 +70,30 @@ def _ask_both(east: Site, west: Site) -> None:
                 assert killed_s - 2 < (gone(one, "edge-2") or 0) <= killed_s + 1, "since it was killed"
                 (event,) = one.ask_admin(f"{V1}/events?kind=router&limit=1")["data"]
                 assert (event["subject"], event["from"], event["to"]) == ("edge-2", "serving", "gone")
+
+
+async def test_the_last_minute_of_a_key_is_that_of_all_routers() -> None:
+    """Whichever of them is asked."""
+    async with ScriptedBackend() as a:
+        await asyncio.to_thread(_spend_on_both, Site("us", "a", a.url, models=["m"]))
+
+
+def _spend_on_both(site: Site) -> None:
+    with (
+        Valkey() as valkey,
+        Named([site], head=head(valkey).replace("open", "keys"), env={"NAME": "edge-1"}) as one,
+        Named([site], head=head(valkey).replace("open", "keys"), env={"NAME": "edge-2"}) as two,
+    ):
+        until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 2, "they know each other")
+        until(lambda: len(two.ask_admin(f"{V1}/routers")["data"]) == 2, "both ways")
+        key = one.create_key("me", "default")
+        until(lambda: bool(two.ask_admin(f"{V1}/keys")["data"]), "both know the key")
+        for router in (one, two, two):
+            send(router, key)
+        for asked in (one, two):
+            told = asked.ask_admin(f"{V1}/quotas")
+            assert sorted(told["fleet"]["routers"]) == ["edge-1", "edge-2"]
+            assert [quota["last_minute"]["requests"] for quota in told["data"]] == [3]
 
 
 def gone(asked: RouterProcess, name: str) -> float | None:

@@ -113,6 +113,7 @@ async def test_quotas_of_groups(admin: Admin) -> None:
         "plan_max": 10,
         "used": 0,
         "remaining": 10,
+        "held": 0,
         "reset_s": 0.0,
         "scope": "this router",
     }

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from router.config import Plan
 from router.core.exposure import beyond, cut, may_break, needed
-from router.core.limits import Amounts, Limits, cost
+from router.core.limits import MICRO, Amounts, Limits, cost
 from router.core.params import Params
-from router.core.tokens import GUESS_DIVISOR, OUTPUT_TOKENS_LONGEST, TokenEstimator, guessed, longest
+from router.core.prices import Price
+from router.core.tokens import GUESS_DIVISOR, OUTPUT_TOKENS_LONGEST, TokenEstimator, guessed, guessed_microusd, longest
 from router.core.types import Usage
 from router.store.base import Key, Refusal, Reservation
 from router.store.memory import MemoryStore
@@ -181,3 +182,36 @@ def test_how_long_an_answer_may_run() -> None:
     assert longest(None, 1, 20, 10, ((2000, True), (400, False))) == 100
     assert longest(None, 1, 20, 10, ()) == 4096
     assert longest(None, 1, 9000, 10, ()) == 9000
+
+
+@given(
+    st.integers(1, 20_000),
+    st.sampled_from([0, 1, 7, 300]),
+    st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 3), st.integers(1, 6)), max_size=20),
+)
+def test_no_more_guesses_than_four_run_at_once_into_a_budget(
+    budget: int, prompt: int, steps: list[tuple[int, int, int, int]]
+) -> None:
+    """Also where prompts cost nothing, and where a quarter is no whole number of millionths of a dollar. What is used up
+    lets nobody in, and what is left always lets in one."""
+    store, key, _ = store_of(Plan("default", budget_usd_month=budget / MICRO))
+    price, running, used = Price(float(prompt), 1.0), list[tuple[Reservation, int]](), 0
+    least = Amounts(1, 1, 0, prompt)
+
+    def priced(output: int) -> Amounts:
+        return Amounts(1, 1, output, guessed_microusd(price, 1, output, [budget]), least)
+
+    for habit, length, at_once, tries in steps:
+        usual, most = priced(habit), priced(max(habit, OUTPUT_TOKENS_LONGEST))
+        for _ in range(tries):
+            answer = store.reserve_now(key, usual, "r", 0.0, most if most.output_tokens > habit else None)
+            if isinstance(answer, Reservation):
+                assert used < budget, "nothing is left"
+                running.append((answer, prompt + length))
+            else:
+                assert running or used + prompt > budget - (not prompt), "a guess refuses nobody for good"
+        assert len(running) <= max(GUESS_DIVISOR, budget // OUTPUT_TOKENS_LONGEST)
+        while len(running) > at_once:
+            reservation, uses = running.pop(0)
+            used += uses
+            store.settle(reservation, Amounts(1, 1, 0, uses))

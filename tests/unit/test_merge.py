@@ -209,11 +209,3 @@ def test_requests_in_flight_of_workers_are_one_list() -> None:
     merged = merge.in_flight(answers, 2)
     assert [r["request_id"] for r in merged["data"]] == ["a", "c"]
     assert merged["count"] == 8
-
-
-def test_quotas_of_groups_have_no_last_minute() -> None:
-    """Workers show the limits of tenants, models and all beside those of keys."""
-    key = {"account": "key_1", "last_minute": {"requests": 2, "tokens": 5, "refused": 0}}
-    group = {"account": "all", "last_minute": None}
-    merged = merge.quotas([[key, group], [key, group]])
-    assert merged == [key | {"last_minute": {"requests": 4, "tokens": 10, "refused": 0}}, group]

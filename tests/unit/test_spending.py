@@ -16,6 +16,7 @@ from router.core.spending import (
     Announced,
     Book,
     Charged,
+    Seen,
     Spender,
     Sums,
     forecast,
@@ -48,6 +49,38 @@ def test_accounts_are_bounded_and_those_that_are_there_go_on() -> None:
 
 def told(book: Book, microusd: int, limit: int | None = 100, refused: bool = False) -> list[int]:
     return [c.percent for c in book.add({}, [Charged("a", microusd, limit, refused)], 0)]
+
+
+CHARGES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40)), max_size=20)
+
+
+@given(CHARGES, CHARGES, st.permutations(range(3)), st.booleans())
+def test_a_lost_book_goes_on_where_any_router_saw_it(
+    before: list[tuple[int, int]], after: list[tuple[int, int]], order: list[int], noticed: bool
+) -> None:
+    """In whatever order routers tell what they saw: when all have told it nothing is missing and nothing counts twice;
+    and if they tell it when they notice the loss, before they charge more, no threshold is announced twice."""
+    lost, book, seen = Book(), Book(), dict[int, Seen]()
+    found: list[int] = []
+
+    def charge(of: Book, router: int, microusd: int, now_s: float) -> None:
+        found.extend(c.percent for c in of.add({}, [Charged("a", microusd, 100, seen=seen.get(router))], now_s))
+        seen[router] = Seen(of.records["a"][0], of.accounts["a"])
+
+    for router, microusd in before:
+        charge(lost, router, microusd, 0.0)
+    knew = [router for router in order if router in seen]
+    for router in knew if noticed else []:
+        charge(book, router, 0, 1.0)
+    for router, microusd in after:
+        charge(book, router, microusd, 1.0)
+    for router in knew:
+        charge(book, router, 0, 1.0)
+    total = sum(microusd for _, microusd in (*before, *after))
+    assert set(found) == {percent for percent in THRESHOLDS if total >= percent}
+    assert not noticed or len(found) == len(set(found))
+    if seen:
+        assert book.accounts["a"].microusd == total
 
 
 def test_a_refusal_announces_nothing_while_most_of_a_budget_is_left() -> None:

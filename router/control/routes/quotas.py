@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import add
 from typing import Any
 
 from aiohttp import web
 
 from router import clock
 from router.config.suggest import did_you_mean
-from router.control import quota_views, spenders
+from router.control import fleetwide, quota_views, spenders
 from router.control.callers import noting
 from router.control.last_minute import Use, used
 from router.control.plane import ControlPlane
-from router.control.replies import listing, reply
+from router.control.replies import reply
 from router.control.route import V1, Param, Route
-from router.core.limits import KINDS, MICRO, NAMES, Shape
+from router.core.limits import KINDS, MICRO, NAMES, NOTHING, Shape, Units
 from router.core.scopes import TENANT
 from router.core.spending import Sums
 from router.errors import RouterError
@@ -33,19 +35,21 @@ Holder = Key | LimitGroup
 async def list_quotas(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     known = await _known(control)
     holders = known.asked(request.query)
-    uses = _uses(control)
+    heard, told = await _of_all(request, control)
     budgets = [each.id for each in holders if each.plan.limits.money]
     if budgets:
         await control.bookkeeper.flush()
     paces = await spenders.paces(control, budgets) if budgets else {}
     plans = known.plans
-    return listing([await _quota(control, h, uses.get(h.id), paces.get(h.id), plans.get(h.id, ())) for h in holders])
+    data = [await _quota(control, h, told, paces.get(h.id), plans.get(h.id, ())) for h in holders]
+    return reply({"data": data, "fleet": heard.about(control.reloader.config.router.name)})
 
 
 async def _quota(
-    control: ControlPlane, holder: Holder, use: Use | None, pace: float | None, plans: Sequence[str] = ()
+    control: ControlPlane, holder: Holder, told: Share, pace: float | None, plans: Sequence[str] = ()
 ) -> dict[str, Any]:
-    return quota_views.quota(holder, await control.store.quota(holder), use, pace, plans)
+    limits = await control.store.quota(holder, told.held.get(holder.id, NOTHING))
+    return quota_views.quota(holder, limits, told.uses.get(holder.id), pace, plans)
 
 
 async def reset_quota(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -61,7 +65,8 @@ async def reset_quota(request: web.Request, control: ControlPlane) -> web.Stream
             raise RouterError("store_unavailable") from None
     told = holder.name if what == "all" else f"{holder.name}: {what}"
     noting(request, control)("quota", holder.id, after="reset", why=told)
-    return reply(await _quota(control, holder, _uses(control).get(holder.id), None))
+    _, shares = await _of_all(request, control)
+    return reply(await _quota(control, holder, shares, None))
 
 
 async def _known(control: ControlPlane) -> _Known:
@@ -136,9 +141,41 @@ class _Known:
         return did_you_mean(text, [name for name in dict.fromkeys(names) if name != text]) or "."
 
 
-def _uses(control: ControlPlane) -> dict[str, Use]:
+@dataclass(slots=True)
+class Share:
+    """What a router alone knows of limits: what keys used here in the last minute, by key, and what is held here ahead
+    of need, by account."""
+
+    uses: dict[str, Use] = field(default_factory=dict)
+    held: dict[str, Units] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "uses": {key_id: use.document() for key_id, use in self.uses.items()},
+            "held": {account: dict(zip(NAMES, held, strict=True)) for account, held in self.held.items()},
+        }
+
+    def add(self, document: dict[str, Any]) -> None:
+        """Add what another router tells, which may be of another version."""
+        for key_id, use in document["uses"].items():
+            self.uses[key_id] = self.uses.get(key_id, Use()).plus(Use(use["requests"], use["tokens"], use["refused"]))
+        for account, held in document["held"].items():
+            more = (int(held.get(name, 0)) for name in NAMES)
+            self.held[account] = tuple(map(add, self.held.get(account, NOTHING), more))
+
+
+def share(control: ControlPlane) -> Share:
     control.telemetry.flush()
-    return used(control.telemetry.journal.newest_first(), clock.wall_s())
+    return Share(used(control.telemetry.journal.newest_first(), clock.wall_s()), control.store.held())
+
+
+async def _of_all(request: web.Request, control: ControlPlane) -> tuple[fleetwide.Heard, Share]:
+    """What all routers say. Of what is held, that of the others: the store of this router knows its own."""
+    heard = await fleetwide.ask(control, request, "quotaUse")
+    told = Share(share(control).uses)
+    for _, document in heard.documents():
+        told.add(document)
+    return heard, told
 
 
 async def list_spending(request: web.Request, control: ControlPlane) -> web.StreamResponse:

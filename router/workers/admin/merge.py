@@ -133,16 +133,6 @@ def in_flight(answers: Sequence[Document], limit: int) -> Document:
     return {"data": data, "count": sum(answer["count"] for answer in answers)}
 
 
-def quotas(lists: Sequence[Sequence[Document]]) -> list[Document]:
-    """The limits of all accounts as the first worker sees them, with the last minute of all workers."""
-    sums: dict[str, dict[str, int]] = {}
-    for entry in (entry for entries in lists for entry in entries):
-        total = sums.setdefault(entry["account"], {})
-        for name, count in (entry["last_minute"] or {}).items():
-            total[name] = total.get(name, 0) + count
-    return [entry | {"last_minute": sums[entry["account"]] or None} for entry in lists[0]]
-
-
 def events(lists: Iterable[Sequence[Document]], limit: int) -> list[Document]:
     """The events that any worker knows, the newest first. All of them know those that the store shares."""
     every = {entry["id"]: entry for entries in lists for entry in entries}

@@ -55,7 +55,7 @@ async def refused(store: Store, key: Key, tokens: int = 10, microusd: int = 0) -
 
 
 async def used(store: Store, key: Holder) -> dict[str, float]:
-    return {s.limit: s.used for s in await store.quota(key)}
+    return {s.limit: s.used + s.held for s in await store.quota(key)}
 
 
 async def settles(store: Store, key: Holder, **wanted: float) -> None:

@@ -49,7 +49,7 @@ async def settles(store: SharedStore, key: Key, limit: str, units: float) -> Non
 
 
 async def used(store: SharedStore, key: Key) -> dict[str, float]:
-    return {s.limit: s.used for s in await store.quota(key)}
+    return {s.limit: s.used + s.held for s in await store.quota(key)}
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])

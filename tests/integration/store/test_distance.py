@@ -116,7 +116,7 @@ async def test_what_a_far_router_keeps_is_a_small_part_and_given_back(server: Va
 
 
 async def used(store: SharedStore, key: Key) -> dict[str, float]:
-    return {s.limit: s.used for s in await store.quota(key)}
+    return {s.limit: s.used + s.held for s in await store.quota(key)}
 
 
 async def test_a_router_that_is_cut_off_gives_out_what_it_holds_and_then_its_share(server: Valkey) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from router.config import AllSection, Plan, Tenant
-from router.core.limits import Amounts
+from router.core.limits import NOTHING, REQUESTS, SLOTS, Amounts
 from router.core.scopes import ALL, MODEL, TENANT
 from router.store import together
 from router.store.base import Holder, Key, Refusal, Reservation
@@ -151,6 +152,35 @@ async def test_what_is_held_ahead_is_not_shown_as_used(clean: Valkey) -> None:
     async with router(clean.url, FREE) as store:  # what was held came back when the router stopped
         for holder in limited:
             assert {s.limit: s.used for s in await store.quota(holder)}["requests"] <= 1
+
+
+async def test_what_all_routers_hold_is_told_apart_from_what_is_in_flight(clean: Valkey) -> None:
+    """Whichever of them is asked: of places, rates and sums."""
+    plan = Plan("default", concurrent=40, requests_per_minute=6000, budget_usd_month=10.0)
+    key = key_of(plan)
+    async with router(clean.url, plan) as one, router(clean.url, plan, name="two") as two:
+        stores = (one, two)
+
+        async def both_hold() -> bool:
+            for store in stores:  # a busy key holds places ahead
+                again = await store.reserve(key, Amounts(1, 10, 0, 1000), "r")
+                assert isinstance(again, Reservation), again
+                store.settle(again, Amounts(1, 10, 0, 1000))
+            return all(min(store.held().get(key.id, (0,))[i] for i in (REQUESTS, SLOTS)) > 0 for store in stores)
+
+        await eventually(both_hold)
+        taken = [(store, await store.reserve(key, Amounts(1, 10, 0, 1000), "r")) for store in stores for _ in range(3)]
+
+        async def told(asked: SharedStore, other: SharedStore) -> bool:
+            found = {s.limit: s for s in await asked.quota(key, other.held().get(key.id, NOTHING))}
+            assert all(s.used + s.remaining == s.max for s in found.values()), found
+            return found["concurrent"].used == 6 and found["concurrent"].held > 0
+
+        for asked, other in (stores, stores[::-1]):
+            await eventually(partial(told, asked, other))
+        for store, each in taken:
+            assert isinstance(each, Reservation)
+            store.settle(each, Amounts(1, 10, 0, 1000))
 
 
 async def test_requests_that_never_fit_take_no_place_from_others(clean: Valkey) -> None:

@@ -26,7 +26,7 @@ async def take(store: SharedStore, key: Key, tokens: int = 10) -> Reservation | 
 
 
 async def used(store: SharedStore, key: Key) -> dict[str, float]:
-    return {s.limit: s.used for s in await store.quota(key)}
+    return {s.limit: s.used + s.held for s in await store.quota(key)}
 
 
 async def make_busy(store: SharedStore, key: Key) -> None:

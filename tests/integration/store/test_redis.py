@@ -33,7 +33,7 @@ async def works(store: SharedStore) -> None:
     store.settle(taken, Amounts(1, 10))
 
     async def settled() -> bool:
-        return {s.limit: s.used for s in await store.quota(key)}["concurrent"] == 0
+        return {s.limit: s.used + s.held for s in await store.quota(key)}["concurrent"] == 0
 
     await eventually(settled)
     await store.set_runtime("drain:eu", "1")
