@@ -69,7 +69,7 @@ def _until(moment_s: float) -> None:
 
 
 def _ledger(port: int, account_id: str, plan: Plan) -> dict[str, Any]:
-    """What the store says is used, after everybody has left."""
+    """The use of an account as the store has it, after everybody has left."""
     with redis.Redis(port=port) as client:
         words = head(plan.limits, int(LEASE_S * 1e6), None)
         reply = client.eval(load_scripts().look.text, 2, *account_keys(account_id), *words)
@@ -78,7 +78,7 @@ def _ledger(port: int, account_id: str, plan: Plan) -> dict[str, Any]:
 
 
 def wrong(found: Mapping[str, Any]) -> list[str]:
-    """What must not be, one line each."""
+    """The faults that were found, one line each."""
     said = []
     for kind, row in found.items():
         bound = row["parted"] * row["cut"]["allowed"]

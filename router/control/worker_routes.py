@@ -57,14 +57,14 @@ async def minutes(request: web.Request, control: ControlPlane) -> web.StreamResp
 
 
 async def quota_use(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    """What keys used in the last minute and what is held of their limits, to be added to that of other routers."""
-    return reply(quotas.share(control).document())
+    """The use of keys in the last minute and the holdings of their limits, to be added to those of other routers."""
+    return reply(quotas.own_use(control).document())
 
 
 WORKER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/worker/v1/minutes", "minutes", "Counts by the minute that can be merged.", minutes),
     Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
-    Route("GET", "/worker/v1/quotas", "quotaUse", "What keys used and what is held for them.", quota_use),
+    Route("GET", "/worker/v1/quotas", "quotaUse", "The use of keys and the holdings for them.", quota_use),
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )

@@ -13,12 +13,9 @@ from router.core.limits import Limits, Shape, Units
 
 
 def may_break(usual: Units, most: Units, exposed: Sequence[int], room: Sequence[int], counted: Iterable[int]) -> bool:
-    """With this request reserved by habit, is more exposed than there is ``room`` for, of any of these kinds?"""
-    for i in counted:
-        extra = most[i] - usual[i]
-        if extra > 0 and exposed[i] + extra > room[i]:
-            return True
-    return False
+    """With this request reserved by habit, is more exposed than there is ``room`` for, of any of these kinds? It may be
+    exposed by nothing itself, and still take the room of those that are."""
+    return any(most[i] > 0 and exposed[i] + most[i] - usual[i] > room[i] for i in counted)
 
 
 def beyond(most: Units, limits: Limits) -> bool:

@@ -175,6 +175,12 @@ def cost(a: Amounts) -> Units:
     return _by_kind((a.requests, a.prompt_tokens + a.output_tokens, a.prompt_tokens, a.output_tokens, a.microusd))  # type: ignore[no-any-return]
 
 
+def least_of(amounts: Amounts, most: Amounts | None) -> Units | None:
+    """The part of a request that is certain; None: all of it is."""
+    least = (most or amounts).least
+    return None if least is None else cost(least)
+
+
 class Limits:
     """The limits of one account: by position in the order of KINDS or by name. None: no limit.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from router.core.params import Params
@@ -132,6 +132,16 @@ def guessed_microusd(price: Price | None, prompt_tokens: int, output_tokens: int
     for budget in budgets:
         whole = min(whole, prompt + max(0, min(-(-budget // GUESS_DIVISOR), budget - prompt)))
     return whole
+
+
+def worst_microusd(
+    price: Price, expected: int, prompt_tokens: int, text_bytes: int, item_tokens: int, budgets: Iterable[int]
+) -> int:
+    """The most that a request costs if its prompt has more tokens than were guessed, in millionths of a dollar: a text
+    has no more tokens than bytes. ``expected``: by the guess. A prompt that might cost more than a whole budget is not
+    refused for good."""
+    more = microusd(price, max(0, text_bytes + item_tokens - prompt_tokens), 0)
+    return max(expected, min([expected + more, *budgets]))
 
 
 def longest(

@@ -11,7 +11,7 @@ from router.core.fleet import Fleet
 from router.core.limits import MICRO, Amounts
 from router.core.outcomes import Charge
 from router.core.prices import DayPrices, Leg, Price, microusd
-from router.core.tokens import TokenEstimator, charged, guessed_microusd, longest
+from router.core.tokens import TokenEstimator, charged, guessed_microusd, longest, worst_microusd
 from router.core.types import Request, Usage
 from router.errors import RouterError
 from router.gateway import responses
@@ -65,14 +65,16 @@ class Charging:
         price = self._dearest(x, need) if budgets else None
         counts_output = limits.counts_output or (company is not None and company.counts_output)
         if need.light or ask is None or not ask.envelope.generates or not counts_output:
-            return Amounts(1, prompt, output, microusd(price, prompt, output)), None
+            usual = Amounts(1, prompt, output, microusd(price, prompt, output))
+            return usual, _worst(price, usual, None, ask, budgets)
         least = None if ask.max_tokens is not None else Amounts(1, prompt, 0, microusd(price, prompt, 0))
         usual = Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
         rates = limits.answers if company is None else limits.answers + company.answers
         output = longest(ask.max_tokens, ask.choices, output, prompt, rates)
-        if output <= need.max_output_tokens:
-            return usual, None
-        return usual, Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
+        most = None
+        if output > need.max_output_tokens:
+            most = Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
+        return usual, _worst(price, usual, most, ask, budgets)
 
     def _dearest(self, x: Exchange, need: Request) -> Price | None:
         """The most that a token may cost at the backends that this request may go to."""
@@ -203,6 +205,19 @@ def _reserved(price: Price | None, prompt: int, output: int, budgets: Sequence[i
     if least is None:
         return microusd(price, prompt, output)
     return guessed_microusd(price, prompt, output, budgets)
+
+
+def _worst(
+    price: Price | None, usual: Amounts, most: Amounts | None, ask: Ask | None, budgets: Sequence[int]
+) -> Amounts | None:
+    """``most``, or more if its prompt may cost more than was guessed. The certain part then goes by the guess."""
+    if price is None or ask is None or not usual.prompt_tokens:
+        return most
+    top = most or usual
+    worst = worst_microusd(price, top.microusd, top.prompt_tokens, ask.prompt_bytes, ask.item_tokens, budgets)
+    if worst == top.microusd:
+        return most
+    return Amounts(1, top.prompt_tokens, top.output_tokens, worst, top.least or top)
 
 
 def _legs(x: Exchange, output_tokens: int) -> list[Leg]:

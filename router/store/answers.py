@@ -49,8 +49,8 @@ def whose(limit: str, holder: Holder) -> str:
 
 
 def limit_states(limits: Limits, standing: Standing, scope: str, held: Units = NOTHING) -> list[LimitState]:
-    """Every limit of an account as it stands. What routers hold ahead of need counts as free and is told apart; what
-    they owe counts as used."""
+    """Every limit of an account as it stands. Units that routers hold ahead of need count as free and are told apart;
+    those that they owe count as used."""
     found, apart = [], without(limits, standing, held)
     for i, _, limit in limits.active:
         state = _state(KINDS[i], limit, apart.used[i], standing.now_us, scope)

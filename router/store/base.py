@@ -229,7 +229,7 @@ class Store(Protocol):
         """How far limits are used. ``elsewhere``: what the other routers hold of them, see ``held``."""
 
     def held(self) -> dict[str, Units]:
-        """What this router holds ahead of need, by account; what it owes is negative."""
+        """The units that this router holds ahead of need, by account; those that it owes are negative."""
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         """Forget what an account has used of the rates and sums of these names. Requests in progress keep their

@@ -73,7 +73,7 @@ def spent(standing: Standing) -> bool:
 
 
 def held_by(purse: Purse) -> Units:
-    """What the purse holds ahead of need, of the limits that there are; what it owes is negative."""
+    """The units that a purse holds ahead of need, of the limits that there are; those that it owes are negative."""
     held = list(NOTHING)
     for i, shape, _ in purse.limits.active:
         held[i] = len(purse.slots.idle) if shape is Shape.SLOTS else purse.balance[i]

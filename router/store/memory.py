@@ -106,6 +106,7 @@ class MemoryStore:
         if most is not None:
             charged, exposed = self._by_exposure(purse, units, cost(most), now_us)
         least = (most or amounts).least
+        uncut = charged
         if least is not None and limits.money and exposed is None:
             advance(account, now_us, _LEASE_US)
             charged = cut(charged, cost(least), _rest(purse))
@@ -116,6 +117,8 @@ class MemoryStore:
         if needs is not charged:
             back = tuple(map(sub, needs, charged))
             settle(account, limits, now_us, back, taken_us=account.at_us, lease_us=_LEASE_US)
+        if charged != uncut:
+            exposed = tuple(map(sub, uncut, charged))  # until it is settled, nobody else takes what is left
         if exposed is not None:
             purse.exposed = list(map(add, purse.exposed, exposed))
         taken = Reservation(holder.id, request_id, charged, "memory", shown(limits, account.used), slot)

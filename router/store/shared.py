@@ -14,7 +14,7 @@ from operator import add, sub
 from typing import Any
 
 from router.config import Plan
-from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost
+from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone
@@ -194,7 +194,7 @@ class SharedStore:
             return taken
         if (denied := purse.still_denied(units, now_s)) is not None:
             return denied
-        least = _least(amounts, most)
+        least = least_of(amounts, most)
         if self._heart.up or self._alone.must_claim(purse, units, now_s, least):
             return None
         return self._alone.decide(purse, units, request_id, now_s, least)
@@ -205,7 +205,7 @@ class SharedStore:
         answer = self.reserve_now(holder, amounts, request_id, self._monotonic_s(), most)
         if answer is not None:
             return answer
-        purse, units, exposed, least = self._purses[holder.id], cost(amounts), None, _least(amounts, most)
+        purse, units, exposed, least = self._purses[holder.id], cost(amounts), None, least_of(amounts, most)
         if most is not None:
             units, exposed = purse.by_exposure(units, cost(most))
         if exposed is None:
@@ -213,10 +213,13 @@ class SharedStore:
             answer = await self._ask(purse, units, request_id, purse.cover(units, near=near), least)
             if least is None or not isinstance(answer, Refusal) or (rest := purse.rest(units, least)) is None:
                 return answer
-            return await self._ask(purse, rest, request_id, purse.cover(rest, near=near), least)
+            needs = purse.cover(rest, near=near)
+            exposed, units = tuple(map(sub, units, rest)), rest  # until it is settled, nobody else takes what is left
+        else:
+            needs = units
         purse.expose(exposed, 1)  # now: others ask at the same time
         try:
-            answer = await self._ask(purse, units, request_id, units, least)
+            answer = await self._ask(purse, units, request_id, needs, least)
         except BaseException:
             purse.expose(exposed, -1)
             raise
@@ -441,9 +444,3 @@ class SharedStore:
             purse.slots.leased(slots, until_s)
             purse.put_back(units, NOTHING, slots[0] if slots else None)
             self._ledger.touch(purse)
-
-
-def _least(amounts: Amounts, most: Amounts | None) -> Units | None:
-    """The part of a request that is certain; None: all of it is."""
-    least = (most or amounts).least
-    return None if least is None else cost(least)

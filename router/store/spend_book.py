@@ -144,7 +144,7 @@ class SharedSpendBook:
 
     def put_back(self, now_s: float) -> list[Command]:
         """The store has lost its data: commands that tell it what this router last saw of the present day and month.
-        What was spent since then comes on top."""
+        All that was spent since then comes on top."""
         commands = []
         for period, number in numbers_of(day_at(now_s)):
             told = [a for name, n, a in self._seen if (name, n) == (period.name, number)]

@@ -11,7 +11,15 @@ from router.core.exposure import beyond, cut, may_break, needed
 from router.core.limits import MICRO, Amounts, Limits, cost
 from router.core.params import Params
 from router.core.prices import Price
-from router.core.tokens import GUESS_DIVISOR, OUTPUT_TOKENS_LONGEST, TokenEstimator, guessed, guessed_microusd, longest
+from router.core.tokens import (
+    GUESS_DIVISOR,
+    OUTPUT_TOKENS_LONGEST,
+    TokenEstimator,
+    guessed,
+    guessed_microusd,
+    longest,
+    worst_microusd,
+)
 from router.core.types import Usage
 from router.store.base import Key, Refusal, Reservation
 from router.store.memory import MemoryStore
@@ -164,7 +172,10 @@ def test_the_words_of_exposure() -> None:
     usual, most = cost(Amounts(1, 10)), cost(Amounts(1, 400))
     assert not may_break(usual, most, (0, 0, 0, 0), (0, 390, 0, 0), (1,))
     assert may_break(usual, most, (0, 1, 0, 0), (0, 390, 0, 0), (1,))
-    assert not may_break(usual, usual, (0, 500, 0, 0), (0, 0, 0, 0), (1,)), "nothing more is exposed by it"
+    assert not may_break(usual, usual, (0, 500, 0, 0), (0, 500, 0, 0), (1,))
+    assert may_break(usual, usual, (0, 500, 0, 0), (0, 499, 0, 0), (1,)), "it takes the room of those that are exposed"
+    nothing = cost(Amounts(1, 0))
+    assert not may_break(nothing, nothing, (0, 500, 0, 0), (0, 499, 0, 0), (1,))
     assert not beyond(cost(Amounts(1, 1000)), limits)
     assert beyond(cost(Amounts(1, 1001)), limits)
     assert cut(most, usual, [(1, 100)])[1] == 100
@@ -192,8 +203,8 @@ def test_how_long_an_answer_may_run() -> None:
 def test_no_more_guesses_than_four_run_at_once_into_a_budget(
     budget: int, prompt: int, steps: list[tuple[int, int, int, int]]
 ) -> None:
-    """Also where prompts cost nothing, and where a quarter is no whole number of millionths of a dollar. What is used up
-    lets nobody in, and what is left always lets in one."""
+    """Also where prompts are free, and where a quarter is a broken number of millionths of a dollar. A budget that is
+    used up lets nobody in, and the rest of one always lets in one."""
     store, key, _ = store_of(Plan("default", budget_usd_month=budget / MICRO))
     price, running, used = Price(float(prompt), 1.0), list[tuple[Reservation, int]](), 0
     least = Amounts(1, 1, 0, prompt)
@@ -215,3 +226,40 @@ def test_no_more_guesses_than_four_run_at_once_into_a_budget(
             reservation, uses = running.pop(0)
             used += uses
             store.settle(reservation, Amounts(1, 1, 0, uses))
+
+
+@given(
+    st.integers(200, 5000),
+    st.lists(
+        st.tuples(st.integers(1, 100), st.integers(1, 6), st.integers(0, 6), st.integers(1, 8), st.integers(0, 60)),
+        max_size=20,
+    ),
+)
+def test_prompts_that_were_guessed_too_short_pass_a_budget_by_one_of_them(
+    budget: int, steps: list[tuple[int, int, int, int, int]]
+) -> None:
+    """A text has as many tokens as bytes at worst, and the first guess is a fourth of that. Only the request that took
+    what was left may use more than is held for it, and while it runs nobody else takes the rest."""
+    store, key, _ = store_of(Plan("default", budget_usd_month=budget / MICRO))
+    price, running, used, longest_seen = Price(1.0, 1.0), list[tuple[Reservation, int]](), 0, 0
+    for guess, factor, at_once, tries, output in steps:
+        expected, text_bytes = guess + output, 4 * guess
+        worst = worst_microusd(price, expected, guess, text_bytes, 0, [budget])
+        usual, least = Amounts(1, guess, output, expected), Amounts(1, guess, output, expected)
+        uses = min(guess * factor, text_bytes) + output
+        for _ in range(tries):
+            answer = store.reserve_now(key, usual, "r", 0.0, Amounts(1, guess, output, worst, least))
+            if isinstance(answer, Reservation):
+                running.append((answer, uses))
+                longest_seen = max(longest_seen, uses)
+            else:
+                assert running or used + expected > budget, "a guess refuses nobody for good"
+        while len(running) > at_once:
+            reservation, its = running.pop(0)
+            used += its
+            store.settle(reservation, Amounts(1, guess, 0, its))
+        assert used + sum(its for _, its in running) <= budget + longest_seen
+    for reservation, its in running:
+        used += its
+        store.settle(reservation, Amounts(1, 1, 0, its))
+    assert used <= budget + longest_seen

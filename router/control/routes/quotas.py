@@ -46,7 +46,7 @@ async def list_quotas(request: web.Request, control: ControlPlane) -> web.Stream
 
 
 async def _quota(
-    control: ControlPlane, holder: Holder, told: Share, pace: float | None, plans: Sequence[str] = ()
+    control: ControlPlane, holder: Holder, told: OwnUse, pace: float | None, plans: Sequence[str] = ()
 ) -> dict[str, Any]:
     limits = await control.store.quota(holder, told.held.get(holder.id, NOTHING))
     return quota_views.quota(holder, limits, told.uses.get(holder.id), pace, plans)
@@ -142,9 +142,9 @@ class _Known:
 
 
 @dataclass(slots=True)
-class Share:
-    """What a router alone knows of limits: what keys used here in the last minute, by key, and what is held here ahead
-    of need, by account."""
+class OwnUse:
+    """All that a router alone knows of limits: the use of keys here in the last minute, by key, and the units held here
+    ahead of need, by account."""
 
     uses: dict[str, Use] = field(default_factory=dict)
     held: dict[str, Units] = field(default_factory=dict)
@@ -164,15 +164,15 @@ class Share:
             self.held[account] = tuple(map(add, self.held.get(account, NOTHING), more))
 
 
-def share(control: ControlPlane) -> Share:
+def own_use(control: ControlPlane) -> OwnUse:
     control.telemetry.flush()
-    return Share(used(control.telemetry.journal.newest_first(), clock.wall_s()), control.store.held())
+    return OwnUse(used(control.telemetry.journal.newest_first(), clock.wall_s()), control.store.held())
 
 
-async def _of_all(request: web.Request, control: ControlPlane) -> tuple[fleetwide.Heard, Share]:
-    """What all routers say. Of what is held, that of the others: the store of this router knows its own."""
+async def _of_all(request: web.Request, control: ControlPlane) -> tuple[fleetwide.Heard, OwnUse]:
+    """The words of all routers. Of holdings those of the others: the store of this router knows its own."""
     heard = await fleetwide.ask(control, request, "quotaUse")
-    told = Share(share(control).uses)
+    told = OwnUse(own_use(control).uses)
     for _, document in heard.documents():
         told.add(document)
     return heard, told
