@@ -75,7 +75,7 @@ def about(status: Json) -> Table:
     return facts(
         {
             "routers": routers(status),
-            "traffic": dotted(*traffic_facts(traffic)),
+            "traffic": dotted(*traffic_facts(traffic), "[dim]the last minute[/]"),
             "first token": dotted(*ttft_facts(traffic)),
             "fleet": dotted(
                 _of(status["regions"], "region"), _of(status["backends"], "backend"), _asleep(status["backends"])

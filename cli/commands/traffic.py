@@ -239,15 +239,14 @@ def run_stats(ctx: Context, options: StatsOptions) -> None:
     if options.since or options.by or options.sort:
         run_usage(ctx, options)
         return
-    window = options.window or "60s"
-    window_s = span_s(window)
-    if not 1 <= window_s <= _WINDOW_S_MAX:
-        raise CliError(f"--window must be between 1s and 15m, not {window}", code=Exit.USAGE)
+    window_s = span_s(options.window) if options.window is not None else None
+    if window_s is not None and not 1 <= window_s <= _WINDOW_S_MAX:
+        raise CliError(f"--window must be between 1s and 15m, not {options.window}", code=Exit.USAGE)
     answer = ctx.admin.get("/admin/v1/stats", window_s=window_s, router=options.router)
     if options.as_json:
         ctx.out.json(answer)
         return
-    ctx.out.note(f"the last {window}")
+    ctx.out.note(f"the last {units.age(answer['window_s'])}")
     if not answer["requests"]:
         ctx.out.note("No requests; --window 15m looks back farther.")
         return

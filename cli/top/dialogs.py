@@ -44,7 +44,7 @@ HELP = """\
  r                  resume: end a drain or a notice
  n                  notice: it goes away soon, requests are handed over
 
-Whatever is down is named at the top. Old figures are grey."""
+Figures are of the last minute, /1h of the last hour; grey ones are old."""
 
 
 class HelpScreen(ModalScreen[None]):

@@ -109,7 +109,7 @@ def charts_of(view: View) -> list[tuple[str, str, str, History, str]]:
     return [
         ("requests", requests, "a second", view.requests_per_s, "cyan"),
         ("tokens", tokens, "a second", view.tokens_per_s, "magenta"),
-        ("first token", ttft, "p50", view.ttft_s, "yellow"),
+        ("first token", ttft, "p50/1m", view.ttft_s, "yellow"),
         ("in flight", inflight, queued, view.inflight, "green"),
     ]
 

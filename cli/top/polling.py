@@ -14,8 +14,8 @@ from cli.client import Remote
 from cli.errors import CliError, StatusError
 
 _V1 = "/admin/v1"
-#: How far back rates and percentiles look, in seconds.
-WINDOW_S = 30
+#: What is counted by backend is counted by the minute: the last one and the one that has begun.
+_MINUTE_S = 60
 #: Most requests and events that are shown.
 ROWS_MAX = 300
 
@@ -23,13 +23,13 @@ ROWS_MAX = 300
 PARTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "status": (f"{_V1}/status", {}),
     "regions": (f"{_V1}/regions", {}),
-    "stats": (f"{_V1}/stats", {"window_s": WINDOW_S}),
+    "stats": (f"{_V1}/stats", {}),
     "requests": (f"{_V1}/requests", {"limit": ROWS_MAX}),
     "in flight": (f"{_V1}/requests/in-flight", {"limit": ROWS_MAX}),
     "events": (f"{_V1}/events", {"limit": ROWS_MAX}),
     "routers": (f"{_V1}/routers", {}),
     "capacity": (f"{_V1}/capacity", {}),
-    "backend use": (f"{_V1}/usage", {"since_s": 300, "by": "backend"}),
+    "backend use": (f"{_V1}/usage", {"since_s": _MINUTE_S, "by": "backend"}),
     "keys": (f"{_V1}/keys", {}),
     "key use": (f"{_V1}/usage", {"since_s": 3600, "by": "key", "sort": "cost"}),
     "quotas": (f"{_V1}/quotas", {}),

@@ -19,10 +19,10 @@ from router.core.policy import list_policies
 from router.moments import iso_of
 from router.store.base import Key
 from router.telemetry.journal import Record, as_document, decision_document
-from router.telemetry.stats import Window
+from router.telemetry.stats import WINDOW_S, Window
 from router.upstream.chaos import KINDS, Chaos, InjectedFault
 
-TRAFFIC_WINDOW_S = 30.0
+TRAFFIC_WINDOW_S = WINDOW_S
 
 
 def status(control: ControlPlane, store_rtt_s: float | None) -> dict[str, Any]:

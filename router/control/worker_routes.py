@@ -15,7 +15,7 @@ from router.control.replies import reply
 from router.control.route import Route
 from router.control.routes import ROUTES, quotas
 from router.telemetry.history import Note
-from router.telemetry.stats import WINDOW_S_MAX
+from router.telemetry.stats import WINDOW_S, WINDOW_S_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Adoption:
 async def window(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     """The counts of the last seconds, to be merged with those of other workers."""
     control.telemetry.flush()
-    last = control.telemetry.stats.last(number(request, "window_s", 60, low=1, high=WINDOW_S_MAX))
+    last = control.telemetry.stats.last(number(request, "window_s", WINDOW_S, low=1, high=WINDOW_S_MAX))
     return web.Response(body=msgspec.msgpack.encode(last), content_type="application/msgpack")
 
 

@@ -116,6 +116,8 @@ class Window:
         return document
 
 
+#: How far figures of "now" look back, unless somebody asks for another window: the same in every view.
+WINDOW_S = 60.0
 #: Errors of requests that found no place.
 _SHED = frozenset({"admission_full", "wait_expired"})
 

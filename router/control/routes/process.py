@@ -18,7 +18,7 @@ from router.errors import RouterError
 from router.telemetry import minutes
 from router.telemetry.formats import format_for
 from router.telemetry.history import History
-from router.telemetry.stats import WINDOW_S_MAX, Window
+from router.telemetry.stats import WINDOW_S, WINDOW_S_MAX, Window
 
 
 async def healthz(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -60,7 +60,7 @@ async def status(request: web.Request, control: ControlPlane) -> web.StreamRespo
 
 
 async def stats(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    heard, window = await _window(request, control, number(request, "window_s", 60, low=1, high=WINDOW_S_MAX))
+    heard, window = await _window(request, control, number(request, "window_s", WINDOW_S, low=1, high=WINDOW_S_MAX))
     return reply(window.document() | {"fleet": heard.about(control.reloader.config.router.name)})
 
 
@@ -147,7 +147,9 @@ ROUTER = Param("router", "string", "Only this router, by its name; `.` is the on
 _BACK = Param("since_s", "number", f"How far to look back, in seconds (60 to {minutes.KEPT_S}, default 3600).")
 _BY = Param("by", "string", f"Some of {', '.join(minutes.GROUPS)}, separated by commas. Default: model.")
 _SORT = Param("sort", "string", f"The largest first: {', '.join(minutes.SORTS)}. Default: requests.")
-_WINDOW = Param("window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default 60).")
+_WINDOW = Param(
+    "window_s", "number", f"How far to look back, in seconds (1 to {WINDOW_S_MAX}, default {WINDOW_S:.0f})."
+)
 
 
 ROUTES: tuple[Route, ...] = (
