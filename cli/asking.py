@@ -44,7 +44,7 @@ def spec_of(name: str, url: str, **more: Any) -> BackendSpec:
 
     url = clean(url)
     if (problem := url_problem(url)) is not None:
-        raise CliError(f'the address "{url}" {problem}', code=Exit.USAGE)
+        raise CliError(f'the address "{url}" of {name.partition("/")[0]} {problem}', code=Exit.USAGE)
     return BackendSpec(name, RegionSpec(name.partition("/")[0]), url, **more)
 
 

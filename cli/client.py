@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from cli.contexts import url_problem
 from cli.errors import CliError, Exit, StatusError
 
 if TYPE_CHECKING:
@@ -90,10 +91,9 @@ class HttpRemote:
         self._denied = denied
         self._operator = operator
         self._timeout_s = timeout_s
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError(f'invalid address "{url}" (use http://HOST:PORT)', code=Exit.USAGE)
-        self._parts = parts
+        if (problem := url_problem(self.url)) is not None:
+            raise CliError(problem, code=Exit.USAGE)
+        self._parts = urlsplit(self.url)
 
     def get(self, path: str, **query: object) -> Any:
         return self._json("GET", _with_query(path, query))
@@ -193,9 +193,15 @@ class HttpRemote:
         raise StatusError(
             reply.status,
             error or {"message": f"{self._what} answered HTTP {reply.status}"},
-            hint=self._denied if reply.status == 401 else None,
+            hint=self._denied if reply.status == 401 else self._elsewhere(reply),
             retry_after_s=float(wait) if wait and wait.isdigit() else None,
         )
+
+    def _elsewhere(self, reply: HTTPResponse) -> str | None:
+        """An admin path that is unknown where requests have ids: clients are served there."""
+        if self._operator is None or reply.status != 404 or reply.headers.get("x-request-id") is None:
+            return None
+        return f"{self.url} is the address for clients; the router's file has the admin address: [router] admin."
 
 
 def _with_query(path: str, query: Mapping[str, object]) -> str:

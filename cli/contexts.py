@@ -133,12 +133,17 @@ def load(env: Mapping[str, str]) -> Contexts:
 
 
 def url_problem(url: str) -> str | None:
+    """Why this cannot be the address of a router, and what was meant; None if it can."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         good = False
-    return None if good else f'invalid address "{url}" (use http://HOST:PORT)'
+    if good:
+        return None
+    if "://" not in url and url_problem(f"http://{url}") is None:
+        return f'the address "{url}" has no scheme: write "http://{url}"'
+    return f'invalid address "{url}" (use http://HOST:PORT)'
 
 
 def _checked(path: Path, document: dict[str, Any]) -> Contexts:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: The region of an engine that is named without one.
 REGION = "local"
-_NAMED = re.compile(r"(?P<region>[A-Za-z0-9][A-Za-z0-9._-]{0,62})=(?P<url>[a-z]+://.*)")
+_NAMED = re.compile(r"(?P<region>[A-Za-z0-9][A-Za-z0-9._-]{0,62})=(?P<url>.+)")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 _HEAD = """\

@@ -61,7 +61,7 @@ def run_capacity(ctx: Context, options: CapacityOptions) -> None:
         ctx.out.line("")
         ctx.out.line(engines_table(notable))
     if all(group["needed"] is None for group in groups):
-        ctx.out.note("How many are needed is told where [models.NAME] target_ttft_s is set.")
+        ctx.out.note("Set `target_ttft_s` in [models.NAME] of the file to see how many backends are needed.")
 
 
 def capacity_table(groups: Sequence[Json]) -> Table:

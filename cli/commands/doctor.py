@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -39,7 +39,7 @@ def command(
 
 
 def run_doctor(ctx: Context, options: DoctorOptions) -> Exit:
-    symptoms = examine(ctx, options.path or _path(ctx))
+    symptoms = examine(_of_file(ctx, options.path), options.path or _path(ctx))
     failed = [s for s in symptoms if s.state == "fail"]
     if options.as_json:
         ctx.out.json({"ok": not failed, "data": [s.document() for s in symptoms]})
@@ -71,6 +71,18 @@ def examine(ctx: Context, path: str) -> list[Symptom]:
         for check in checks:
             symptoms += check(config)
     return [*symptoms, *of_router.look(ctx, path)]
+
+
+def _of_file(ctx: Context, path: str | None) -> Context:
+    """A file that is named has an admin address: that router is asked, unless a flag or the environment names one."""
+    if path is None or ctx.chosen.why not in ("default", "current context"):
+        return ctx
+    from cli.doctor import of_file
+
+    config, _ = of_file.read(path, ctx.env)
+    if config is None:
+        return ctx
+    return replace(ctx, admin_url=of_file.admin_url(config), admin_token=ctx.env.get("ROUTER_ADMIN_TOKEN"))
 
 
 def _path(ctx: Context) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from cli.doctor.symptoms import FAIL, WARN, Symptom, good
 from router.config import Config, load, parse, warnings
+from router.config.address import split_address
 from router.config.redis_url import has_password
 from router.control.operators import file_problem
 from router.errors import ConfigError
+from router.words import plural
 
 _AREA = "file"
 
@@ -30,11 +32,18 @@ def read(path: str, env: Mapping[str, str]) -> tuple[Config | None, list[Symptom
         advice = "`router config check` lists all of it; a router that runs keeps the configuration it has."
         found = [Symptom(_AREA, path, FAIL, problem, advice) for problem in error.problems]
         return _anyhow(path), [*found, *_rights(path, None)]
-    counts = f"valid: {len(config.regions)} region(s), {len(config.backends)} backend(s)"
+    counts = f"valid: {plural(len(config.regions), 'region')}, {plural(len(config.backends), 'backend')}"
     told = [
         Symptom(_AREA, path, WARN, warning, "Change it, or leave it if it is meant.") for warning in warnings(config)
     ]
     return config, [good(_AREA, path, counts), *told, *_rights(path, config)]
+
+
+def admin_url(config: Config) -> str:
+    """Where the router of this file can be asked, from its own machine."""
+    host, port = split_address(config.router.admin)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _anyhow(path: str) -> Config | None:

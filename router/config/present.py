@@ -14,6 +14,7 @@ from router.config.schema import BACKEND_KEYS, REGION_KEYS, SECTIONS
 from router.config.setting import Section
 from router.config.sources import SOURCE_KEYS, foreign_keys
 from router.core.prices import Price
+from router.words import plural
 
 #: Settings that are read once, at start.
 AT_START_ONLY = frozenset(
@@ -194,5 +195,5 @@ def _summary(value: Any) -> str:
     if "url" in value:
         return f", {value['url']}"
     if "backends" in value:
-        return f", {len(value['backends'])} backend(s)"
+        return f", {plural(len(value['backends']), 'backend')}"
     return ""

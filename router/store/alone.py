@@ -12,6 +12,7 @@ from router.store.base import Refusal, Reservation, Shown, ShownRates
 from router.store.degraded import CREDIT, CREDIT_BUSY, Share, share_of
 from router.store.purse import Purse
 from router.store.quota_file import QuotaFile
+from router.words import plural
 
 RETRY_S = 1.0
 
@@ -86,7 +87,7 @@ class Alone:
             answer = refusal(share.limits, shortfall, share.account.standing(), units)
             if shortfall.never and not beyond(units, purse.limits):  # above the share, not above the limit
                 answer.retry_after_s = RETRY_S
-            answer.detail += f" (The shared store is away: {self._sharers.routers} router(s) share the limit.)"
+            answer.detail += f" (The shared store is away: shared by {plural(self._sharers.routers, 'router')}.)"
             return answer
         taken = purse.reservation(self._on_down, units, request_id, slot, now_s)
         parts = zip(taken.shown, shown(share.limits, share.account.used), strict=True)

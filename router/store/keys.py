@@ -20,6 +20,7 @@ import orjson
 from router.config import Plan
 from router.errors import RouterError
 from router.store.base import SECRET_PREFIX, Key
+from router.words import plural
 
 PEPPER_ENV = "ROUTER_KEY_PEPPER"
 _CACHE_ENTRIES = 8192
@@ -298,7 +299,7 @@ def missing_plans(refused: Iterable[tuple[str, str, str]]) -> list[str]:
     for plan, key_id, name in refused:
         missing.setdefault(plan, []).append(f"{key_id} ({name})")
     return [
-        f'the plan "{plan}" is not in the configuration: {len(names)} key(s) that have it are refused: '
+        f'the plan "{plan}" is not in the configuration: {plural(len(names), "key")} of it may do nothing: '
         + ", ".join(names[:_NAMED_MAX])
         + (" and others" if len(names) > _NAMED_MAX else "")
         for plan, names in sorted(missing.items())

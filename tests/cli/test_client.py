@@ -262,3 +262,12 @@ def test_a_first_token_may_be_long_in_coming() -> None:
 )
 def test_errors_name_the_flag_that_was_typed(message: str, param: str | None, told: str) -> None:
     assert StatusError(400, {"message": message, "param": param}).message == told
+
+
+def test_the_address_of_clients_is_told_from_that_of_operators(serve: Serve) -> None:
+    body = b'{"error": {"message": "There is no such path.", "code": "not_found"}}'
+    clients, operators = serve(404, body, x_request_id="req-1"), serve(404, body)
+    for url, hint in ((clients, f"{clients} is the address for clients"), (operators, "None")):
+        with pytest.raises(StatusError) as refused:
+            connect(url, None, admin=True).get("/admin/v1/status")
+        assert str(refused.value.hint).startswith(hint)

@@ -96,7 +96,7 @@ def test_what_is_saved_is_read_again(
         ("currant = 'a'", "unknown key 'currant'"),
         ("current = 1", "current, a name"),
         ("[contexts]\na = 1", r"\[contexts.a\] has"),
-        ("[contexts.a]\nadmin_url = 'nowhere'", "invalid address"),
+        ("[contexts.a]\nadmin_url = 'nowhere'", "has no scheme"),
         ("[contexts.a]\nadmin_url = 'http://a'\ntoken = 'secret'", "unknown key 'token'"),
     ],
 )
@@ -112,6 +112,11 @@ def test_a_file_that_is_wrong_is_an_error_with_its_path(tmp_path: Path, text: st
 @pytest.mark.parametrize("url", ["x", "ftp://a", "http://", "http://a:b", "http://a:99999"])
 def test_addresses_that_are_none(url: str) -> None:
     assert contexts.url_problem(url) is not None
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:9110", "localhost:9090", "edge.example"])
+def test_an_address_without_its_scheme_is_told_whole(url: str) -> None:
+    assert f'write "http://{url}"' in (contexts.url_problem(url) or "")
 
 
 def test_addresses_that_are_good() -> None:

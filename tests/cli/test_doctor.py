@@ -40,6 +40,19 @@ def test_a_world_that_is_not(tmp_path: Path) -> None:
     assert all(line["advice"] for line in told["data"] if line["state"] != "ok")
 
 
+def test_a_file_that_is_named_says_which_router_is_asked(tmp_path: Path) -> None:
+    with RouterProcess([Site("us", "a", "http://127.0.0.1:1", models=["m"])], wait=None) as served:
+        told = json.loads(
+            router("doctor", "-c", str(served.file), "--json", cwd=tmp_path, env={"ROUTER_ADMIN_URL": ""}).out
+        )
+        (line, *_) = (line for line in told["data"] if line["area"] == "router")
+        assert "none runs there" not in line["text"], "nothing listens at the default address"
+        env = {"ROUTER_ADMIN_URL": "http://127.0.0.1:1"}
+        told = json.loads(router("doctor", "-c", str(served.file), "--json", cwd=tmp_path, env=env).out)
+        (line,) = (line for line in told["data"] if line["area"] == "router")
+        assert (line["what"], line["text"]) == ("http://127.0.0.1:1", "none runs there"), "what is said counts"
+
+
 def test_no_file_at_all(tmp_path: Path) -> None:
     done = router("doctor", cwd=tmp_path)
     assert done.code == 1

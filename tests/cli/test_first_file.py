@@ -67,3 +67,11 @@ def test_flags_that_make_no_file(tmp_path: Path, play: Play) -> None:
     with pytest.raises(CliError, match="nothing was written") as caught:
         config.run_init(play.context, options)
     assert caught.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("typed", ["us=10.0.0.1:8000", "us=h", "10.0.0.1:8000"])
+def test_an_engine_without_its_scheme_is_told_what_to_write(typed: str, tmp_path: Path, play: Play) -> None:
+    host = typed.removeprefix("us=")
+    with pytest.raises(CliError) as refused:
+        config.run_init(play.context, config.InitOptions(str(tmp_path / "new.toml"), False, (typed,)))
+    assert f'write "http://{host}"' in refused.value.message

@@ -227,13 +227,13 @@ RELOAD = ("POST", "/admin/v1/config/reload")
 
 
 def test_reload_lists_what_it_changed(play: Play) -> None:
-    play.admin.answers = {RELOAD: {"changed": True, "generation": 4, "changes": ["regions.eu: added, 1 backend(s)"]}}
+    play.admin.answers = {RELOAD: {"changed": True, "generation": 4, "changes": ["regions.eu: added, 1 backend"]}}
     config.run_reload(play.context, config.ReloadOptions(as_json=False))
-    assert play.out == "✓ generation 4 is in force\n  regions.eu: added, 1 backend(s)\n"
+    assert play.out == "✓ generation 4 is in force\n  regions.eu: added, 1 backend\n"
 
 
 def test_a_reload_and_the_list_of_keys_name_what_has_lost_its_plan(play: Play) -> None:
-    line = 'the plan "eu" is not in the configuration: 1 key(s) that have it are refused: key_1 (me)'
+    line = 'the plan "eu" is not in the configuration: 1 key of it may do nothing: key_1 (me)'
     play.admin.answers = {
         RELOAD: {"changed": False, "generation": 4, "changes": [], "warnings": [line, "[plans.x] odd"]},
         ("GET", "/admin/v1/keys"): {"data": [KEY | {"plan": "eu", "plan_missing": True}]},

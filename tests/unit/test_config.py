@@ -208,7 +208,7 @@ def test_diff_names_what_changes_and_what_has_to_wait() -> None:
         'plans.default.residency: ["us"] -> []',
         "plans.gold: added",
         "regions.us-east.backends.a.max_inflight: 128 -> 64",
-        "regions.eu-west: added, 0 backend(s)",
+        "regions.eu-west: added, 0 backends",
     ]
     assert diff(old, full()) == []
 
