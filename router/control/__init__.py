@@ -17,6 +17,7 @@ config_views    the configuration in force as JSON, and what of it waits for a r
 quota_views     how far limits are used, as JSON
 spenders        who has spent something, by the books
 bookkeeper      writes what was spent, and announces thresholds of budgets
+budgets         how budgets stand, as metrics
 webhook         sends alerts, signed
 source_views    sources of backends as JSON, and what they say of each
 gpu_views       the GPUs of backends: how busy, what idle ones cost, starved or saturated

@@ -13,21 +13,21 @@ import secrets
 from asyncio import Task
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import orjson
 
 from router import clock
 from router.complaint import Complaint
 from router.config import Config
+from router.control.budgets import BUDGETS, EVERY_S, Budgeted, Budgets
 from router.control.webhook import Alert, Webhook
-from router.core.limits import INDEX, MICRO, SUMS, Limits
+from router.core.limits import MICRO
 from router.core.periods import Period
-from router.core.scopes import ALL, KEY, TENANT, Scope
+from router.core.scopes import ALL, KEY, TENANT
 from router.core.spending import OTHERS, Charged, Crossing, Spender, Sums
 from router.store.base import ANONYMOUS, Store
 from router.store.courier import LinkError
-from router.store.groups import Groups
+from router.store.groups import Groups, LimitGroup
 from router.store.spend_book import Batch, day_at
 from router.tasks import stop, supervise
 from router.telemetry.costs import Asker, OverBudget
@@ -38,17 +38,6 @@ from router.telemetry.sink import Telemetry
 _log = logging.getLogger("router.control")
 
 _EVERY_S = 1.0
-
-
-class Budgeted(NamedTuple):
-    """An account with a budget, and whose it is."""
-
-    account: str
-    scope: Scope
-    name: str
-    tenant: str | None
-    plan: str | None
-    limits: Limits
 
 
 class Bookkeeper:
@@ -64,6 +53,7 @@ class Bookkeeper:
         self.webhook = Webhook(lambda: config().alerts, wall_s=wall_s)
         #: thresholds that this router has announced, by scope, period and percent
         self.announced: Counter[tuple[str, str, str]] = Counter()
+        self._budgets = Budgets(store)
         self._store = store
         self._telemetry = telemetry
         self._history = history
@@ -90,9 +80,18 @@ class Bookkeeper:
         await self.webhook.stop()
 
     async def _loop(self) -> None:
+        looked_s = float("-inf")
         while True:
             await asyncio.sleep(_EVERY_S)
             await self.flush()
+            if (now_s := clock.monotonic_s()) - looked_s >= EVERY_S:
+                looked_s = now_s
+                await self.look()
+
+    async def look(self) -> None:
+        """Read how budgets stand, for the metrics."""
+        groups = self._groups_of(self._config()).every(())
+        await self._budgets.look([_budgeted(group) for group in groups if group.plan.limits.money], self._wall_s())
 
     async def flush(self) -> None:
         """Write everything that has ended until now, if the store is there."""
@@ -107,11 +106,13 @@ class Bookkeeper:
                         _log.warning("what was spent cannot be written: %s", error)
                     return
                 self._complaint.settled()
+                self._budgets.seen(holders)
                 del self._batches[0]
                 for period, crossing in crossed:
                     await self._announce(holders[crossing.account], period, crossing)
 
     def samples(self) -> Iterator[GaugeSample]:
+        yield from self._budgets.samples()
         for labels, times in self.announced.items():
             yield GaugeSample("router_budget_thresholds_total", labels, times)
         for result, times in self.webhook.results.items():
@@ -149,7 +150,7 @@ class Bookkeeper:
                 Charged(account, spent[account], holder.limits[i], (account, kind) in full)
                 for account, holder in holders.items()
             )
-            for kind, i, period in _BUDGETS
+            for kind, i, period in BUDGETS
         }
         return Batch(f"{self._prefix}-{next(self._numbers)}", day, found, charged), holders
 
@@ -164,11 +165,8 @@ class Bookkeeper:
             found.append(Budgeted(account, KEY, account, spender.tenant, plan.name, plan.limits))
         tenant_group = groups.tenant(spender.tenant) if spender != OTHERS else None
         models = dict.fromkeys((asker.asked, spender.model))
-        for group in (tenant_group, *map(groups.model, models), groups.find(ALL.name)):
-            if group is not None and group.plan.limits.money:
-                tenant = group.name if group.scope is TENANT else None
-                found.append(Budgeted(group.id, group.scope, group.name, tenant, None, group.plan.limits))
-        return found
+        paying = (tenant_group, *map(groups.model, models), groups.find(ALL.name))
+        return found + [_budgeted(group) for group in paying if group is not None and group.plan.limits.money]
 
     def _groups_of(self, config: Config) -> Groups:
         if self._groups is None or self._groups[0] is not config:
@@ -216,10 +214,13 @@ class Bookkeeper:
         self.webhook.send(Alert(message_id, orjson.dumps(document), f"{crossing.percent} % of {whose}"))
 
 
+def _budgeted(group: LimitGroup) -> Budgeted:
+    tenant = group.name if group.scope is TENANT else None
+    return Budgeted(group.id, group.scope, group.name, tenant, None, group.plan.limits)
+
+
 def _usd(usd: float) -> str:
     return f"{usd:,.2f}" if usd >= 0.1 or not usd else f"{usd:.6f}".rstrip("0")
 
 
-#: name of the kind, its index, and its period, of every limit on money
-_BUDGETS = tuple((name, i, period) for name, i in INDEX.items() for j, period in SUMS if i == j)
-_INDEX = {period.name: i for _, i, period in _BUDGETS}
+_INDEX = {period.name: i for _, i, period in BUDGETS}

@@ -104,7 +104,7 @@ class _Series:
     cuts: dict[str, int] = field(default_factory=dict)  # by reason
     repetitions: dict[tuple[str, str], int] = field(default_factory=dict)  # by model and what was done
     refusals: dict[tuple[str, str], int] = field(default_factory=dict)
-    microusd: dict[tuple[str, str], int] = field(default_factory=dict)  # by model and tenant
+    microusd: dict[tuple[str, str, str], int] = field(default_factory=dict)  # by model, region and tenant
 
     def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
         children = self.histograms.setdefault(name, {})
@@ -180,7 +180,8 @@ class Metrics:
         if tenant not in tenants and len(tenants) >= _TENANTS_MAX:
             tenant = OTHER
         tenants.add(tenant)
-        spent[model, tenant] = spent.get((model, tenant), 0) + round(kind.cost_usd * MICRO)
+        spender = model, kind.region, tenant
+        spent[spender] = spent.get(spender, 0) + round(kind.cost_usd * MICRO)
 
     def forget(self, backends: Iterable[str]) -> None:
         """Drop the series of backends that were removed."""

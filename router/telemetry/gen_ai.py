@@ -18,6 +18,11 @@ from router.telemetry.operations import operation_of
 if TYPE_CHECKING:
     from router.telemetry.counters import Histogram
 
+#: Buckets of the conventions: of whole answers, first tokens, the time of one token, and tokens.
+WHOLE_S = tuple(0.01 * 2**n for n in range(14))
+FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+TOKENS = tuple(float(4**n) for n in range(14))
 #: Who the conventions take for the provider: the router stands for its engines.
 PROVIDER = "meridian"
 TOKEN_TYPES = ("input", "output")

@@ -13,7 +13,7 @@ from router.core.limits import SUMS
 from router.core.outcomes import Outcome
 from router.core.scopes import SCOPES
 from router.core.spending import THRESHOLDS
-from router.telemetry.gen_ai import TOKEN_TYPES
+from router.telemetry import gen_ai
 from router.telemetry.history import KINDS
 from router.telemetry.journal import LIMITS, REFUSED, RETRIES
 
@@ -31,11 +31,6 @@ _TOKENS_S = (0.001, *_steps(-3)[3:], *_steps(-2), 0.1, 0.125, 0.16, 0.2, 0.5, 1.
 _OWN_SHARE_S = (*_steps(-4)[::2], *_steps(-3)[::2], 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _ROUGHLY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-#: Those of the conventions.
-_GEN_AI_S = tuple(0.01 * 2**n for n in range(14))
-_GEN_AI_FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_GEN_AI_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_GEN_AI_TOKENS = tuple(float(4**n) for n in range(14))
 _GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
 
 
@@ -50,6 +45,8 @@ class MetricSpec(NamedTuple):
     values: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+_SCOPE = ("scope", tuple(scope.name for scope in SCOPES))
+_PERIOD = ("period", tuple(period.name for _, period in SUMS))
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 #: The scope of a refusal that no limit is the reason of.
 REFUSED_BY_NOBODY = "none"
@@ -155,34 +152,34 @@ METRICS: tuple[MetricSpec, ...] = (
         "histogram",
         (*_GEN_AI_LABELS, "error_type"),
         "From arrival to the last byte of the answer. As OpenTelemetry's conventions have it.",
-        _GEN_AI_S,
+        gen_ai.WHOLE_S,
     ),
     MetricSpec(
         "gen_ai_server_time_to_first_token_seconds",
         "histogram",
         _GEN_AI_LABELS,
         "From arrival to the first content token, of streams that went well. As OpenTelemetry's conventions have it.",
-        _GEN_AI_FIRST_S,
+        gen_ai.FIRST_S,
     ),
     MetricSpec(
         "gen_ai_server_time_per_output_token_seconds",
         "histogram",
         _GEN_AI_LABELS,
         "Mean time between two output tokens, of streams that went well. As OpenTelemetry's conventions have it.",
-        _GEN_AI_TOKEN_S,
+        gen_ai.TOKEN_S,
     ),
     MetricSpec(
         "gen_ai_client_token_usage",
         "histogram",
         (*_GEN_AI_LABELS, "gen_ai_token_type"),
         "Tokens of a request that went well. As OpenTelemetry's conventions have it.",
-        _GEN_AI_TOKENS,
-        values=(("gen_ai_token_type", TOKEN_TYPES),),
+        gen_ai.TOKENS,
+        values=(("gen_ai_token_type", gen_ai.TOKEN_TYPES),),
     ),
     MetricSpec(
         "router_cost_usd_total",
         "counter",
-        ("model", "tenant"),
+        ("model", "region", "tenant"),
         "What answers cost in US dollars, by the prices of the configuration. Tenants beyond the first 200 are other.",
     ),
     MetricSpec(
@@ -190,11 +187,14 @@ METRICS: tuple[MetricSpec, ...] = (
         "counter",
         ("scope", "period", "percent"),
         "Thresholds of budgets that this router has announced; each is announced once, by one router.",
-        values=(
-            ("scope", tuple(scope.name for scope in SCOPES)),
-            ("period", tuple(period.name for _, period in SUMS)),
-            ("percent", tuple(map(str, THRESHOLDS))),
-        ),
+        values=(_SCOPE, _PERIOD, ("percent", tuple(map(str, THRESHOLDS)))),
+    ),
+    MetricSpec(
+        "router_budget_usd",
+        "gauge",
+        ("scope", "name", "period", "figure"),
+        "Budgets, of 200 accounts at most: the limit, what is spent, and the forecast for the end of the period.",
+        values=(_SCOPE, _PERIOD, ("figure", ("limit", "spent", "forecast"))),
     ),
     MetricSpec(
         "router_webhooks_total",
@@ -411,6 +411,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_backends_needed": max,
     "router_backends_short": max,
     "router_backends_idle_usd_per_hour": min,
+    "router_budget_usd": max,
     "router_requests_per_second": max,
     "router_ttft_target_seconds": max,
     "router_ttft_predicted_seconds": max,

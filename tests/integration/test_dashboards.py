@@ -23,6 +23,7 @@ HEAD = """\
 redis = "embedded"
 [plans.default]
 requests_per_minute = 10000
+budget_usd_day = 50.0
 [plans.tiny]
 requests_per_minute = 1
 [models.m]
@@ -99,6 +100,7 @@ async def test_every_panel_and_every_rule_reads_a_real_router(http: aiohttp.Clie
             try:
                 await _panels(prometheus)
                 await _rules(prometheus)
+                await _money(prometheus)
                 await _exemplars(prometheus)
             finally:
                 stop.set()
@@ -136,6 +138,18 @@ async def _rules(prometheus: Prometheus) -> None:
     async with asyncio.timeout(60):
         while not all([await prometheus.query(name) for name in recorded]):  # noqa: ASYNC110
             await asyncio.sleep(1.0)
+
+
+async def _money(prometheus: Prometheus) -> None:
+    """Dollars per hour by tenant, model and region are the same dollars; a budget is used, and less than forecast."""
+    asked = {title: expr for title, expr in _expressions() if title.startswith(("Spend", "Budgets"))}
+    per_hour = [sum(_numbers(await prometheus.query(e.replace("10s", "5m")))) for t, e in asked.items() if "Spend" in t]
+    assert len(per_hour) == 3
+    assert min(per_hour) > 0
+    assert max(per_hour) < 1.5 * min(per_hour)
+    (used,) = _numbers(await prometheus.query(asked["Budgets used"]))
+    (forecast,) = _numbers(await prometheus.query(asked["Budgets at the end"]))
+    assert 0 < used < forecast
 
 
 async def _exemplars(prometheus: Prometheus) -> None:
