@@ -6,13 +6,12 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
-import uvloop
 from hypothesis import settings
 
-from tests.support import effort
+from tests.support import effort, time_limit
 
 effort.register()
 settings.load_profile("ci" if "CI" in os.environ else "quick")
@@ -42,4 +41,11 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the loop that production runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": time_limit.Loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Generator[None, object, object]:
+    done = yield
+    time_limit.reach_loops()
+    return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ import orjson
 from tests.support.ports import free_port
 from tests.support.router import ROOT, Site, configuration
 
+#: How long a router may take to say something.
+HEAR_S = 60.0
 #: The part of a service manager between fork and exec: the descriptors are 3 and 4, and the variables are for this process.
 _HAND_DOWN = """
 import os, sys
@@ -44,7 +47,7 @@ class Takeover:
         self.sockets = [_listening(address) for address in (self.listen, self.admin)] if passes else []
         self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.told.bind(str(folder / "notify"))
-        self.told.settimeout(60)
+        self.told.settimeout(0.1)
 
     def __enter__(self) -> Self:
         return self
@@ -78,16 +81,19 @@ class Takeover:
             )
         self.routers.append(router)
         self.logs.append(log)
-        while "READY=1" not in self.hear():
+        end_s = time.monotonic() + HEAR_S
+        while "READY=1" not in self.hear(end_s):
             pass
         return router
 
-    def hear(self) -> list[str]:
-        """The next thing that a router says."""
-        try:
-            return self.told.recv(4096).decode().split("\n")
-        except TimeoutError:
-            raise AssertionError("\n".join(log.read_text() for log in self.logs)) from None
+    def hear(self, end_s: float | None = None) -> list[str]:
+        """The next thing that a router says. Fails when none says anything in time, or one has ended badly."""
+        end_s = end_s or time.monotonic() + HEAR_S
+        while time.monotonic() < end_s and not any(router.poll() for router in self.routers):
+            with contextlib.suppress(TimeoutError):
+                return self.told.recv(4096).decode().split("\n")
+        codes = [router.poll() for router in self.routers]
+        raise AssertionError("\n".join([f"exit codes {codes}", *(log.read_text() for log in self.logs)]))
 
     def stop(self, router: subprocess.Popen[bytes]) -> None:
         router.send_signal(signal.SIGTERM)
