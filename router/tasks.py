@@ -36,6 +36,25 @@ def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) ->
         _log.error("task %s failed", task.get_name(), exc_info=exc)
 
 
+async def wait_for(task: asyncio.Task[T], otherwise: Callable[[asyncio.Task[T]], object] | None = None) -> T:
+    """What ``task`` returns or raises. A flow that waits may be ended meanwhile: the task goes on, and ``otherwise`` is
+    called with it when it is done.
+
+    Call it with a task that you keep no name for: what a task raises knows the frames that it was raised through, and
+    a frame that knows the task closes a reference cycle, which holds everything that those frames know.
+    """
+    try:
+        return await task
+    except BaseException as error:
+        if error.__suppress_context__:
+            error.__context__ = None  # a time-out knows the task that it ended
+        if otherwise is not None:
+            task.add_done_callback(otherwise)
+        raise
+    finally:
+        del task
+
+
 def supervise(loop: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> asyncio.Task[None]:
     """Start a loop that should run until it is cancelled, and start it again when something unforeseen ends it.
 

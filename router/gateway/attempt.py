@@ -27,7 +27,7 @@ from router.gateway.settings import InForce
 from router.gateway.shown_cost import cost_line
 from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, shows_usage
 from router.gateway.waiting import WaitingRoom
-from router.tasks import spawn
+from router.tasks import spawn, wait_for
 from router.telemetry.journal import AttemptRecord
 from router.upstream.classify import DELIVERED, AttemptEnd
 from router.upstream.pool import ConnectError, Pool, Pools
@@ -147,6 +147,7 @@ class Attempts:
         finally:
             x.hedge, x.relay = None, hedge.relay
             self._end(x, hedge.lease, hedge.pool, end, hedge=True)
+            hedge.relay = None
         return end
 
     def pool_of(self, x: Exchange, backend: str) -> Pool:
@@ -176,12 +177,9 @@ class Attempts:
 
     async def _connect(self, x: Exchange, pool: Pool) -> Outbound:
         """A new connection. If the client leaves meanwhile, it is kept for the next one."""
-        began_s, task = clock.monotonic_s(), self.connect(pool)
+        began_s = clock.monotonic_s()
         try:
-            return await task
-        except BaseException:
-            task.add_done_callback(pool.keep_for_later)
-            raise
+            return await wait_for(self.connect(pool), pool.keep_for_later)
         finally:
             x.connect_s = clock.monotonic_s() - began_s
 

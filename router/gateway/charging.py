@@ -22,7 +22,7 @@ from router.store import together
 from router.store.answers import whose
 from router.store.base import Holder, Key, Refusal, Reservation, Store
 from router.store.groups import Company
-from router.tasks import spawn
+from router.tasks import spawn, wait_for
 from router.telemetry.journal import Record
 
 _log = logging.getLogger("router.gateway")
@@ -101,12 +101,8 @@ class Charging:
         else:
             holders: tuple[Holder, ...] = (key, *x.company.groups)
             asking = together.reserve(self._store, holders, usual, need.request_id, x.arrival_s, most)
-        task = spawn(asking, name=f"reserve {need.request_id}")
-        try:
-            taken = await task
-        except BaseException:
-            task.add_done_callback(partial(together.give_back_later, self._store))
-            raise
+        give_back = partial(together.give_back_later, self._store)
+        taken = await wait_for(spawn(asking, name=f"reserve {need.request_id}"), give_back)
         return self._allowed(x, key, taken)
 
     def _allowed(self, x: Exchange, key: Key, taken: Reservation | Refusal) -> Reservation:

@@ -18,7 +18,7 @@ from router.gateway.keepers import Keeper, Keepers, gone
 from router.gateway.settings import InForce
 from router.store.base import Key
 from router.store.groups import Company
-from router.tasks import spawn
+from router.tasks import spawn, wait_for
 
 _INFINITE_S = float("inf")
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
@@ -83,7 +83,8 @@ class Demand:
         kept = ask.kept
         assert kept is not None
         finding = self._keepers.find(key.tenant, kept.id)
-        keeper = await spawn(finding, name=f"find keeper for {x.record.request_id}", expected=(RouterError,))
+        name = f"find keeper for {x.record.request_id}"
+        keeper = await wait_for(spawn(finding, name=name, expected=(RouterError,)))
         backend = None if keeper is None else self._fleet.backends.get(keeper.backend)
         if keeper is None or backend is None:
             if self._may_go_anywhere(kept):

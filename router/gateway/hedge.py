@@ -144,6 +144,7 @@ class Hedges:
         if hedge.relay is not None and not hedge.relay.is_set:
             hedge.relay.abort()
         self._sends.note(x, hedge.lease, hedge.pool, end, hedge.relay, hedge=True)
+        hedge.relay = None
 
     def client_gone(self, x: Exchange) -> None:
         self.drop(x, _GONE)

@@ -57,9 +57,7 @@ class Turns:
             await job.done
         finally:
             job.left = True
-        if job.error is not None:
-            raise job.error
-        result: T = job.result
+        result: T = job.taken()
         return result
 
     def _turn(self) -> None:
@@ -82,6 +80,16 @@ class _Job:
         self.result: Any = None
         self.error: Exception | None = None
         self.left = False
+
+    def taken(self) -> Any:
+        """What was found, or what was raised: once, because what is raised knows those who know this job."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+        return self.result
 
     def step(self) -> bool:
         """Whether it was the last one."""

@@ -44,15 +44,22 @@ async def _race(name: Name, addresses: Sequence[Address], port: int) -> tuple[so
                         _give_up(rival)
                         del trying[rival]
                     return task.result(), address
-                if not isinstance(error, OSError) or error.errno in SHORTAGE:
+                if not isinstance(error, OSError):
                     raise error
+                if error.errno in SHORTAGE:
+                    raise _afresh(error)
                 name.avoid(trying.pop(task))
                 failure = error
     finally:
         for task, slow in trying.items():  # overtaken, or still silent when the caller's time was over
             name.avoid(slow)
             _give_up(task)
-    raise failure or OSError("no address")
+    raise OSError("no address") if failure is None else _afresh(failure)
+
+
+def _afresh(error: OSError) -> OSError:
+    """The same, to be raised by those who know the task that it comes from: they would be a reference cycle."""
+    return type(error)(*error.args)
 
 
 def _give_up(task: asyncio.Task[socket.socket]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
 from router import tasks
-from router.tasks import stop, supervise
+from router.tasks import spawn, stop, supervise, wait_for
+from router.wire.flow import Flow
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,53 @@ async def test_a_loop_can_be_stopped_while_it_waits_to_start_again(monkeypatch: 
     await asyncio.sleep(0)
     await asyncio.wait_for(stop(task), 10)
     assert task.done()
+
+
+class _Held:
+    """What a frame knows."""
+
+
+async def _fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("x")
+
+
+async def _hold(left: list[asyncio.Task[None]]) -> weakref.ref[_Held]:
+    held = _Held()
+    try:
+        await wait_for(spawn(_fail(), name="fails", expected=(ValueError,)), left.append)
+    except ValueError:
+        pass
+    return weakref.ref(held)
+
+
+async def test_the_failure_of_a_task_holds_nobody_who_waited_for_it() -> None:
+    gc.disable()
+    try:
+        left: list[asyncio.Task[None]] = []
+        held = await _hold(left)
+        await asyncio.sleep(0)
+        assert len(left) == 1
+        left.clear()
+        await asyncio.sleep(0)
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_task_goes_on_when_the_flow_that_waits_for_it_is_ended() -> None:
+    gate, left = asyncio.Event(), list[asyncio.Task[bool]]()
+    task = spawn(gate.wait(), name="goes on")
+
+    async def wait() -> None:
+        with pytest.raises(ConnectionError):
+            await wait_for(task, left.append)
+
+    flow = Flow(wait())
+    flow.step()
+    flow.throw(ConnectionError())
+    assert flow.done
+    gate.set()
+    await task
+    await asyncio.sleep(0)
+    assert left == [task]
