@@ -49,6 +49,14 @@ async def ask(r: RouterProcess, token: str, path: str = "/v1/chat/completions") 
             return reply.status, document["error"]["message"] if reply.status >= 400 else ""
 
 
+async def decided(r: RouterProcess, token: str) -> int:
+    """The status, once it is one of the limit: who meets a stall of the machine between router and store asks again."""
+    async with asyncio.timeout(30):
+        while (status := (await ask(r, token))[0]) == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return status
+
+
 async def newest(r: RouterProcess, tenant: str) -> dict[str, Any]:
     """The record of the latest request of a tenant."""
     found = [each for each in await asyncio.to_thread(r.records) if each["tenant"] == tenant]
@@ -93,11 +101,11 @@ async def test_a_tenant_has_one_account_whatever_it_comes_with(issuer: Issuer, h
     async with router(issuer.url, head=head) as r:
         began = time.monotonic()
         tokens = [issuer.sign(plan="few", jti=str(n)) for n in range(5)]
-        statuses = Counter([(await ask(r, tokens[n % 5]))[0] for n in range(20)])
+        statuses = Counter([await decided(r, tokens[n % 5]) for n in range(20)])
         refilled = int((time.monotonic() - began) / 15)
         assert set(statuses) == {200, 429}
         assert 4 <= statuses[200] <= 5 + refilled
-        assert (await ask(r, issuer.sign(plan="few", sub="umbrella")))[0] == 200, "another tenant has its own"
+        assert await decided(r, issuer.sign(plan="few", sub="umbrella")) == 200, "another tenant has its own"
 
 
 async def test_a_new_key_of_the_issuer_is_sought_and_one_that_is_away_keeps_its_word(issuer: Issuer) -> None:

@@ -21,6 +21,7 @@ from router.store.redis import RedisLink
 from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router, store_on
 from tests.support.resp import FaultyLine
+from tests.support.stopwatch import Stopwatch
 from tests.support.valkey import Valkey
 
 PLAN = Plan("default", requests_per_minute=6000, tokens_per_minute=600_000, concurrent=100)
@@ -71,8 +72,9 @@ async def served(store: SharedStore) -> Reservation:
     """A request is let in within the deadline, whatever is wrong."""
     taken = store.reserve_now(key_of(PLAN), Amounts(1, 10), "r", time.monotonic())
     if taken is None:
-        async with asyncio.timeout(1.0):
-            taken = await store.reserve(key_of(PLAN), Amounts(1, 10), "r")
+        watch = Stopwatch()
+        taken = await store.reserve(key_of(PLAN), Amounts(1, 10), "r")
+        assert watch.elapsed_s < 1.0
     assert isinstance(taken, Reservation), taken
     store.settle(taken, Amounts(1, 10))
     return taken
@@ -190,9 +192,12 @@ async def _survives(link: FailingLink) -> None:
 async def test_every_kind_of_exception_at_the_start_and_later(server: Valkey, as_reply: bool) -> None:
     errors = [e for e in _kinds_of_errors() if isinstance(e, Exception) or not as_reply]
     assert len(errors) > 40
-    links = [FailingLink(server.url, error, as_reply=as_reply) for error in errors]
-    for at in range(0, len(links), 12):
-        await asyncio.gather(*(_survives(link) for link in links[at : at + 12]))
+    for at in range(0, len(errors), 12):
+        # each in a database of its own: a router that shares with eleven others has nothing to give out on credit when
+        # this process is late to read an answer
+        urls = [server.url.removesuffix("/0") + f"/{database}" for database in range(12)]
+        links = [FailingLink(url, e, as_reply=as_reply) for url, e in zip(urls, errors[at : at + 12], strict=False)]
+        await asyncio.gather(*map(_survives, links))
 
 
 async def test_a_cancellation_of_ours_is_one(server: Valkey) -> None:

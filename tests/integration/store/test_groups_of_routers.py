@@ -38,9 +38,16 @@ def groups(**limits: int) -> list[LimitGroup]:
 
 
 async def take(store: SharedStore, holders: Sequence[Holder], tokens: int = 10) -> Reservation | Refusal:
-    now_s = time.monotonic()
-    taken = together.reserve_now(store, holders, Amounts(1, tokens), "r", now_s)
-    return await together.reserve(store, holders, Amounts(1, tokens), "r", now_s) if taken is None else taken
+    """What the limits say. On a machine that stalls, the store may be too late to be asked: then it is asked again."""
+    async with asyncio.timeout(30):
+        while True:
+            now_s = time.monotonic()
+            taken = together.reserve_now(store, holders, Amounts(1, tokens), "r", now_s)
+            if taken is None:
+                taken = await together.reserve(store, holders, Amounts(1, tokens), "r", now_s)
+            if isinstance(taken, Reservation) or taken.limit != "store":
+                return taken
+            await asyncio.sleep(0.05)
 
 
 async def one(store: SharedStore, holders: Sequence[Holder]) -> None:
@@ -65,7 +72,7 @@ async def test_two_routers_sell_exactly_the_limit_of_a_tenant(clean: Valkey) -> 
 
         async def spend(store: SharedStore, key: Key) -> None:
             nonlocal sold, refused
-            while time.monotonic() - began_s < 2.0:
+            while time.monotonic() - began_s < 2.0 or refused < 100:  # however long it takes to sell it all
                 taken = await take(store, (key, *limited), 100)
                 if isinstance(taken, Reservation):
                     sold += 100
@@ -77,7 +84,6 @@ async def test_two_routers_sell_exactly_the_limit_of_a_tenant(clean: Valkey) -> 
 
         await asyncio.gather(*(spend(store, key_of(FREE, f"k{n}")) for store in (one, two) for n in range(8)))
         most = 100_000 + (time.monotonic() - began_s) * 100_000 / 60
-        assert refused
         assert most - 2500 <= sold <= most
 
 
@@ -116,12 +122,16 @@ async def scripts_of(server: Valkey, holders: Sequence[Holder], n: int, pause_s:
 
 
 @pytest.mark.parametrize(("n", "pause_s"), [(200, 0.02), (10, 0.6)])
-async def test_three_groups_cost_less_than_one_script_for_each_request(clean: Valkey, n: int, pause_s: float) -> None:
-    """Of a key that is busy, and of one that asks for each request: what is more than for the key alone."""
-    key = key_of(FREE)
-    alone = await scripts_of(clean, (key,), n, pause_s)
-    limited = groups(requests_per_minute=100_000, tokens_per_minute=10**7)
-    assert await scripts_of(clean, (key, *limited), n, pause_s) - alone <= 1.2
+async def test_three_groups_cost_less_than_one_script_for_each_request(
+    clean: Valkey, valkey: Valkey, n: int, pause_s: float
+) -> None:
+    """Of a key that is busy, and of one that asks for each request: what is more than for the key alone. Both are
+    measured in the same time, because much of what a router says at the store is said at times."""
+    key, limited = key_of(FREE), groups(requests_per_minute=100_000, tokens_per_minute=10**7)
+    alone, together_with = await asyncio.gather(
+        scripts_of(clean, (key,), n, pause_s), scripts_of(valkey, (key, *limited), n, pause_s)
+    )
+    assert together_with - alone <= 1.2
 
 
 async def test_a_cluster_may_keep_the_accounts_on_different_nodes() -> None:
