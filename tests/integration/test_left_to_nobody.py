@@ -122,7 +122,7 @@ async def _watched(sites: list[Site], head: str = "") -> AsyncIterator[RouterPro
 
 
 async def _many(r: RouterProcess, body: object, leave_s: float = 60.0) -> set[int | None]:
-    """What a dozen requests at once, and three in turn, are answered; None: they left."""
+    """The statuses of a dozen requests at once and of three in turn; None: the client left."""
     got = await asyncio.gather(*(_ask(r, body, leave_s) for _ in range(REQUESTS)))
     return {*got, *[await _ask(r, body, leave_s) for _ in range(3)]}
 

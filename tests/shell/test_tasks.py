@@ -69,7 +69,7 @@ async def test_a_loop_can_be_stopped_while_it_waits_to_start_again(monkeypatch: 
 
 
 class _Held:
-    """What a frame knows."""
+    """A frame knows it."""
 
 
 async def _fail() -> None:

@@ -72,3 +72,18 @@ async def eventually(true: Callable[[], bool] | Callable[[], Awaitable[bool]], t
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.01)
+
+
+async def acquainted(*stores: SharedStore) -> None:
+    """Until each has heard of all."""
+    await eventually(lambda: all(store._heart.routers == len(stores) for store in stores))
+
+
+async def beats(*stores: SharedStore) -> None:
+    """Until each has had a whole heartbeat that began after this call: an earlier one may be under way, and of the last
+    one only the answer is seen."""
+    for store in stores:
+        for _ in range(3):
+            before_s = store._heart._offset_s
+            store._heart.hasten()
+            await eventually(lambda store=store, before_s=before_s: store._heart._offset_s != before_s)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 
 import pytest
 
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, router
+from tests.integration.store.routers import beats, eventually, router
 from tests.support.valkey import Valkey
 
 KEYS = ("{mr}:keys", "{mr}:version", "{mr}:pepper", "{mr}:mark", "{mr}:runtime", "{mr}:routers", "{mr}:marks")
@@ -35,7 +34,7 @@ async def test_no_key_and_no_drain_is_lost_whatever_is_evicted(shared_valkey: Va
         shared_valkey.command("DEL", *lost)
         secrets.append((await b.create_key("new"))[1])  # before anybody has noticed
         await knows(a, secrets)
-        await asyncio.sleep(1.2)  # a heartbeat of each
+        await beats(a, b)
         assert await a.get_runtime() == {"drain:eu": "1"}
         async with router(url, name="c") as c:
             for store in (a, b, c):

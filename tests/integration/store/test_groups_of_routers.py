@@ -16,7 +16,7 @@ from router.store import together
 from router.store.base import Holder, Key, Refusal, Reservation
 from router.store.groups import LimitGroup
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, key_of, router
+from tests.integration.store.routers import acquainted, eventually, key_of, router
 from tests.support.valkey import Valkey
 from tests.support.valkeys import cluster_url, valkey_cluster
 
@@ -38,7 +38,7 @@ def groups(**limits: int) -> list[LimitGroup]:
 
 
 async def take(store: SharedStore, holders: Sequence[Holder], tokens: int = 10) -> Reservation | Refusal:
-    """What the limits say. On a machine that stalls, the store may be too late to be asked: then it is asked again."""
+    """Ask the limits. On a machine that stalls, the store may be too late to be asked: then it is asked again."""
     async with asyncio.timeout(30):
         while True:
             now_s = time.monotonic()
@@ -66,7 +66,7 @@ def calls(server: Valkey) -> int:
 async def test_two_routers_sell_exactly_the_limit_of_a_tenant(clean: Valkey) -> None:
     limited = groups(tokens_per_minute=100_000)[:1]
     async with router(clean.url, FREE) as one, router(clean.url, FREE, name="two") as two:
-        await asyncio.sleep(1.1)  # they have heard of each other
+        await acquainted(one, two)
         sold, refused = 0, 0
         began_s = time.monotonic()
 
@@ -90,7 +90,7 @@ async def test_two_routers_sell_exactly_the_limit_of_a_tenant(clean: Valkey) -> 
 async def test_slots_of_a_tenant_hold_over_two_routers(clean: Valkey) -> None:
     limited = groups(concurrent=30)[:1]
     async with router(clean.url, FREE) as one, router(clean.url, FREE, name="two") as two:
-        await asyncio.sleep(1.1)
+        await acquainted(one, two)
         held: list[tuple[SharedStore, Reservation]] = []
         for number in range(40):
             for store in (one, two):

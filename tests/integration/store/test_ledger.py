@@ -15,7 +15,7 @@ from router.config import Plan
 from router.core.limits import Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, key_of, router
+from tests.integration.store.routers import acquainted, eventually, key_of, router
 from tests.support.stopwatch import Stopwatch
 from tests.support.valkey import Valkey
 
@@ -64,15 +64,16 @@ async def test_two_routers_sell_exactly_the_limit(clean: Valkey) -> None:
     plan = Plan("default", tokens_per_minute=100_000)
     key = key_of(plan)
     async with router(clean.url, plan) as one, router(clean.url, plan, name="two") as two:
-        await asyncio.sleep(1.1)  # they have heard of each other
-        sold = 0
+        await acquainted(one, two)
+        sold = refused = 0
         began_s = time.monotonic()
 
         async def spend(store: SharedStore) -> None:
-            nonlocal sold
-            while time.monotonic() - began_s < 2.0:
+            nonlocal sold, refused
+            while time.monotonic() - began_s < 2.0 or refused < 100:  # however long it takes to sell it all
                 taken = await take(store, key, 100)
                 sold += 100 if isinstance(taken, Reservation) else 0
+                refused += isinstance(taken, Refusal) and taken.limit == "tokens"
                 if isinstance(taken, Reservation):
                     store.settle(taken, Amounts(1, 100))
                 await asyncio.sleep(0.001)

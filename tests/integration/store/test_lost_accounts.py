@@ -12,7 +12,7 @@ from router.config import Plan
 from router.core.limits import Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, key_of, router
+from tests.integration.store.routers import acquainted, beats, eventually, key_of, router
 from tests.support.valkey import Valkey
 
 
@@ -52,7 +52,7 @@ async def test_what_was_used_stays_used(valkey: Valkey, loss: str) -> None:
             valkey.start()
             await eventually(lambda: a.state == b.state == "up")
         admitted += await exhaust(a, key)
-        await asyncio.sleep(1.3)  # a heartbeat of each
+        await beats(a, b)
         admitted += await exhaust(b, key) + await exhaust(a, key)
         elapsed_s = time.monotonic() - began_s
         # the budget too, which no time gives back, and through a router that never saw the account
@@ -93,7 +93,7 @@ async def test_any_number_of_losses_gives_away_no_more_than_what_nobody_had_seen
         router(valkey.url, plan, name="b") as b,
         router(valkey.url, plan, name="c") as c,
     ):
-        await asyncio.sleep(1.1)
+        await acquainted(a, b, c)
         spenders = [asyncio.create_task(spend(s)) for s in (a, b, c) for _ in range(3)]
         losses = 0
         while time.monotonic() - began_s < 12:
@@ -117,5 +117,5 @@ async def test_a_reset_is_not_undone_by_a_loss(valkey: Valkey) -> None:
         await asyncio.sleep(0.2)
         await store.reset_quota(key)
         valkey.command("FLUSHALL")
-        await asyncio.sleep(1.3)
+        await beats(store)
         assert await exhaust(store, key) >= 59

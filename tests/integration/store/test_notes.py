@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from router.errors import RouterError
 from router.store.notes import MARKS_MAX
 from router.store.shared import SharedStore
-from tests.integration.store.routers import eventually, router
+from tests.integration.store.routers import beats, eventually, router
 from tests.support.stopwatch import Stopwatch
 from tests.support.valkey import Valkey
 
@@ -77,7 +75,7 @@ async def test_marks_are_bounded_and_the_longest_lived_stay(shared_valkey: Valke
         for n in range(MARKS_MAX + 50):
             a.mark("poison", str(n), 300.0 + n)
         await eventually(lambda: b.marked("poison", str(MARKS_MAX + 49)))
-        await asyncio.sleep(1.2)  # another heartbeat of each
+        await beats(a, b)
         for store in (a, b):
             known = [n for n in range(MARKS_MAX + 50) if store.marked("poison", str(n))]
             assert known == list(range(50, MARKS_MAX + 50))
