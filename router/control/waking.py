@@ -165,7 +165,8 @@ class Waker:
             self._dormants.count(model, WAKE)
             _log.info("%s is asked to wake up for %s", b.name, model)
             try:
-                woken += await self._woken(b)
+                await self._wake_up(b)
+                woken += 1
             except StartingError as error:  # another one may wake up
                 failed = error
             if woken == missing:
@@ -189,12 +190,11 @@ class Waker:
         found = [b for b in found if region in (None, b.region) and not b.draining]
         return sorted(found, key=lambda b: (b.spec.cost_usd_hour, b.rtt_s))
 
-    async def _woken(self, b: Backend) -> bool:
-        """False: it has no way to be woken, so it is one that runs or one that was ended."""
-        woken = await self._starting.engine(b.name, awake=True)
-        if woken:
-            await self._dormants.sleepers.put({b.name: None})
-        return woken
+    async def _wake_up(self, b: Backend) -> None:
+        """It runs after this. One that answers and has no way to be woken is another process than the one that was told
+        to sleep, and never slept. Raises StartingError."""
+        await self._starting.engine(b.name, awake=True)
+        await self._dormants.sleepers.put({b.name: None})
 
     async def _until_runs(self, model: str, wanted: Sequence[Request], within_s: float) -> bool:
         """Whether one of them can be served within that time, though all of them may leave meanwhile."""

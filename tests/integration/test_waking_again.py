@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.integration.conftest import OPEN
-from tests.integration.test_waking import admin, ask, until
+from tests.integration.test_waking import admin, ask, until, until_async
 from tests.support.backends import Call, ScriptedBackend, answer, whole
 from tests.support.ports import free_port
 from tests.support.router import RouterProcess, Site
@@ -122,6 +122,10 @@ def sites(made: Pod) -> list[Site]:
     return [Site("us", "a", made.engine.url, models=["m"])]
 
 
+async def state_of_model(r: RouterProcess) -> str:
+    return str((await admin(r, "status"))["dormant"][0]["state"])
+
+
 async def story(r: RouterProcess) -> list[str]:
     """What became of the model, the oldest first."""
     events = (await admin(r, "events?kind=wake,sleep"))["data"]
@@ -160,4 +164,17 @@ async def test_a_deployment_that_cannot_be_scaled_at_first_and_whose_pod_dies_at
                 assert [status for status, _, _ in answers] == [200] * 5
                 assert made.said == ["scale 1", "scale 1"], "nobody sets it again while it is 1: the kubelet restarts"
                 await until(lambda: made.replicas == 0)
-            assert (await admin(r, "capacity"))["dormant"][0]["state"] == "asleep"
+            assert await state_of_model(r) == "asleep"
+
+
+async def test_an_engine_that_slept_and_was_replaced_by_one_that_cannot(http: aiohttp.ClientSession) -> None:
+    """It runs, though it was told to sleep: nobody calls for another one."""
+    async with pod(sleeps=True) as made:
+        await made.engine.open()
+        async with RouterProcess(sites(made), head=head()) as r:
+            assert (await ask(http, r))[0] == 200
+            await until(lambda: made.asleep)
+            made.sleeps = False
+            await made.restart()
+            assert (await ask(http, r))[0] == 200
+            await until_async(lambda: state_of_model(r), "running")
