@@ -20,7 +20,7 @@ _STARTS_S = 0.4
 
 
 class Pod:
-    """An engine, and what starts it anew when it has died: the kubelet of a Deployment whose replicas the router sets,
+    """An engine, and what starts it again when it has died: the kubelet of a Deployment whose replicas the router sets,
     or of one that always runs and whose engine takes /sleep and /wake_up."""
 
     def __init__(self, *, sleeps: bool) -> None:
@@ -127,7 +127,7 @@ async def state_of_model(r: RouterProcess) -> str:
 
 
 async def story(r: RouterProcess) -> list[str]:
-    """What became of the model, the oldest first."""
+    """The states that the model came to, the oldest first."""
     events = (await admin(r, "events?kind=wake,sleep"))["data"]
     return [event["to"] for event in reversed(events)]
 
