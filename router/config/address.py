@@ -75,8 +75,9 @@ def calls(url: str, address: str) -> bool:
     return parts.hostname == host or (is_loopback(parts.hostname) and (everywhere or is_loopback(host)))
 
 
-def url_problem(text: str) -> str | None:
-    """What is wrong with a backend's URL. The answer never repeats the URL: it may hold a password."""
+def url_problem(text: str, advice: str = "put the key in an environment variable and name it in key_env") -> str | None:
+    """What is wrong with a backend's URL. The answer never repeats the URL: it may hold a password. ``advice``: where
+    that belongs."""
     if any(c <= " " or c == "\x7f" for c in text):
         return "holds a space or a control character"
     try:
@@ -88,7 +89,7 @@ def url_problem(text: str) -> str | None:
         hint = f': write "http://{text}"' if "://" not in text and "@" not in text else ""
         return f"must begin with http:// or https://{hint}"
     if parts.username is not None or parts.password is not None:
-        return "must not hold credentials: put the key in an environment variable and name it in key_env"
+        return f"must not hold credentials: {advice}"
     if not parts.hostname:
         return "has no host"
     if port == 0:
@@ -177,7 +178,8 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def webhook_problem(text: str) -> str | None:
     """The fault of an address that is called to wake engines, if it has one. A secret in it would be shown."""
-    problem = url_problem(text.partition("?")[0].partition("#")[0])
+    advice = "put a token in an environment variable and name it in token_env"
+    problem = url_problem(text.partition("?")[0].partition("#")[0], advice)
     if problem is not None and not problem.startswith("ends in"):
         return problem
     return "must not hold a query or a fragment: name a token with token_env" if "?" in text or "#" in text else None
@@ -186,7 +188,7 @@ def webhook_problem(text: str) -> str | None:
 def alert_problem(text: str) -> str | None:
     """The fault of an address that alerts are sent to, or None. It may have a query: some receivers want a token
     there."""
-    problem = url_problem(text.partition("?")[0])
+    problem = url_problem(text.partition("?")[0], "a token of the receiver may stand in the query")
     if problem is not None and not problem.startswith("ends in"):
         return problem
     return "must not hold a fragment" if "#" in text else None

@@ -93,6 +93,7 @@ class FleetExchange:
         self._outbox = Outbox(monotonic_s)
         self._others: dict[str, Teller] = {}
         self._kept_s = self._echo_s = float("-inf")  # when we last kept a message, and last heard ourselves
+        self._asked = self._answered = 0  # numbers of the messages: the last, and the last that was answered
         self._passed_on: set[str] = set()  # backends of which ``heard`` last got counts
         self._passing: asyncio.TimerHandle | None = None
         self._passing_s = 0.0  # how long it took last
@@ -179,12 +180,14 @@ class FleetExchange:
             return
         fresh = self._outbox.fresh(counts, pieces, questions)
         kept = self._outbox.kept(counts, self.card, questions) if keep else b""
+        self._asked += 1
+        number = self._asked
         try:
             found = await self._store.exchange(kept, fresh, read=keep)
         except LinkError:
             return
         if keep:
-            self._read(found)
+            self._read(found, number)
 
     def hear(self, message: bytes | None) -> None:
         """One that was published; None: we listen from now on."""
@@ -202,8 +205,12 @@ class FleetExchange:
         self._take(name, raw, now_s).told_s = now_s
         self._pass_on_soon()
 
-    def _read(self, found: Sequence[tuple[str, float, bytes]]) -> None:
-        """Take the messages that the others keep in the store."""
+    def _read(self, found: Sequence[tuple[str, float, bytes]], number: int) -> None:
+        """Take the messages that the others keep in the store. An answer that a later one has overtaken does not know
+        who is there."""
+        if number < self._answered:
+            return
+        self._answered = number
         now_s = self._monotonic_s()
         there = {router for router, age_s, _ in found if peers_share(age_s, self._params)}
         for router in [r for r, other in self._others.items() if now_s - other.told_s > _LATELY_S and r not in there]:

@@ -47,6 +47,7 @@ class KeySync:
     def __init__(self, link: Link, ring: Ring) -> None:
         self._link = link
         self._ring = ring
+        self._runtime_lock = asyncio.Lock()  # an answer from before a change must not come after it
         self._lock = asyncio.Lock()  # a key that is created while the snapshot is being read must not get lost
         self._version = -1
         self._runtime: dict[str, str] = {}
@@ -83,7 +84,8 @@ class KeySync:
         for record in list(self._ring.records.values()):
             verb = "HSET" if record.revoked else "HSETNX"
             await self._run((verb, KEYS, record.id, record.encode()))
-        await self._restore_runtime()
+        async with self._runtime_lock:
+            await self._restore_runtime()
         await self._changed()
 
     async def create(
@@ -129,25 +131,27 @@ class KeySync:
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")
-        if value is None:
-            await self._run(kept, ("HDEL", RUNTIME, name))
-            self._runtime.pop(name, None)
-        else:
-            await self._run(kept, ("HSET", RUNTIME, name, value))
-            self._runtime[name] = value
-        self._runtime_kept = True
+        async with self._runtime_lock:
+            if value is None:
+                await self._run(kept, ("HDEL", RUNTIME, name))
+                self._runtime.pop(name, None)
+            else:
+                await self._run(kept, ("HSET", RUNTIME, name, value))
+                self._runtime[name] = value
+            self._runtime_kept = True
 
     async def get_runtime(self) -> dict[str, str]:
         """Also restores the state if the store has lost it."""
-        (fields,) = await self._run(("HGETALL", RUNTIME))
-        if fields.pop(RUNTIME_KEPT.encode(), None) is not None:
-            self._runtime_kept = True
-        elif self._runtime_kept:
-            await self._restore_runtime()
+        async with self._runtime_lock:
             (fields,) = await self._run(("HGETALL", RUNTIME))
-            fields.pop(RUNTIME_KEPT.encode(), None)
-        self._runtime = {n.decode(errors="replace"): v.decode(errors="replace") for n, v in fields.items()}
-        return dict(self._runtime)
+            if fields.pop(RUNTIME_KEPT.encode(), None) is not None:
+                self._runtime_kept = True
+            elif self._runtime_kept:
+                await self._restore_runtime()
+                (fields,) = await self._run(("HGETALL", RUNTIME))
+                fields.pop(RUNTIME_KEPT.encode(), None)
+            self._runtime = {n.decode(errors="replace"): v.decode(errors="replace") for n, v in fields.items()}
+            return dict(self._runtime)
 
     async def _restore_runtime(self) -> None:
         if self._runtime_kept:

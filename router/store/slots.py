@@ -64,10 +64,10 @@ class Slots:
             self._over_s = min(self._over_s, until_s)
 
     def renewed(self, slots: Iterable[str], until_s: float) -> None:
-        """As ``leased``, for those that are still here."""
+        """As ``leased``, for those that are still here. An answer that was overtaken shortens no lease."""
         for slot in slots:
             if slot in self.held:
-                self.held[slot] = until_s
+                self.held[slot] = max(self.held[slot], until_s)
         self._over_s = min(self.held.values(), default=math.inf)
 
     def back(self, slot: str) -> None:

@@ -6,6 +6,7 @@ those of months for 400.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,6 +128,7 @@ class SharedSpendBook:
         self._link = link
         self._heart = heart
         self._script = script
+        self._lock = asyncio.Lock()  # an answer from before a reset must not come after it
         self._seen: OrderedDict[tuple[str, int, str], Seen] = OrderedDict()  # by period, its number, and account
 
     def __repr__(self) -> str:
@@ -134,12 +136,13 @@ class SharedSpendBook:
 
     async def add(self, batch: Batch, now_s: float) -> list[tuple[Period, Crossing]]:
         periods = numbers_of(batch.day)
-        replies = await self._run([self._command(batch, period, number, now_s) for period, number in periods])
         found: list[tuple[Period, Crossing]] = []
-        for (period, number), (crossed, now) in zip(periods, replies, strict=True):
-            found += [(period, crossing) for crossing in read_crossings(crossed)]
-            for account, seen in read_seen(now):
-                self._remember(period.name, number, account, seen)
+        async with self._lock:
+            replies = await self._run([self._command(batch, period, number, now_s) for period, number in periods])
+            for (period, number), (crossed, now) in zip(periods, replies, strict=True):
+                found += [(period, crossing) for crossing in read_crossings(crossed)]
+                for account, seen in read_seen(now):
+                    self._remember(period.name, number, account, seen)
         return found
 
     def put_back(self, now_s: float) -> list[Command]:
@@ -192,9 +195,10 @@ class SharedSpendBook:
 
     async def forget(self, account: str, now_s: float) -> None:
         books = numbers_of(day_at(now_s))
-        await self._run([Command(("HDEL", _keys(period, number)[1], account)) for period, number in books])
-        for period, number in books:
-            self._seen.pop((period.name, number, account), None)
+        async with self._lock:
+            await self._run([Command(("HDEL", _keys(period, number)[1], account)) for period, number in books])
+            for period, number in books:
+                self._seen.pop((period.name, number, account), None)
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         if not self._heart.up:

@@ -88,6 +88,16 @@ async def test_a_tenant_that_nobody_is_cannot_be_asked_for(admin: Admin) -> None
     await admin.ask("DELETE", "/admin/v1/quotas/tenant:acme", 200)
 
 
+async def test_the_limits_of_tenants_without_a_table_are_nobody_s(admin: Admin) -> None:
+    await reload(admin, BUDGETS)
+    unknown = await admin.get("/admin/v1/quotas?tenant=default", 404)
+    assert "each tenant without a table" in unknown["error"]["message"]
+    await admin.get("/admin/v1/quotas?account=tenant:default", 404)
+    await admin.ask("DELETE", "/admin/v1/quotas/tenant:default", 404)
+    await admin.post("/admin/v1/keys", {"name": "ci", "tenant": "default"}, 201)
+    assert (await admin.get("/admin/v1/quotas?tenant=default"))["data"][0]["account"] == "tenant:default"
+
+
 async def test_accounts_of_jwts_are_shown_and_reset(admin: Admin) -> None:
     jwt = '[jwt]\njwks = "http://127.0.0.1:1/jwks"\nissuer = "https://i.test"\naudience = ["a"]\n'
     await reload(admin, BUDGETS + jwt)

@@ -110,6 +110,8 @@ CASES = [
     Bad("port", backend(url="http://h:99999"), 5, "port"),
     Bad("credentials", backend(url=f"http://user:{SECRET}@h"), 5, "must not hold credentials"),
     Bad("query", backend(url="http://h/?key=1"), 5, "query"),
+    Bad("credentials of a wish", f'[models.m.wake]\nurl = "http://user:{SECRET}@h"\n{backend()}', 2, "in token_env"),
+    Bad("credentials of an alert", f'[alerts]\nwebhook = "http://u:{SECRET}@h"\n{backend()}', 2, "in the query"),
     Bad("v1", backend(url="http://h/v1/"), 5, "leave that off"),
     Bad("newline in url", backend(url="http://h\\r\\nX: y"), 5, "control character"),
     Bad("metadata", backend(url="http://169.254.169.254/latest"), 5, "metadata"),

@@ -96,3 +96,13 @@ def test_no_slot_is_ever_in_two_places(steps: list[tuple[str, float]]) -> None:
         assert set(mine.idle) | set(inuse) == set(mine.held)
         assert not set(mine.doomed) & set(mine.held)
         assert mine.used == len(inuse)
+
+
+@given(st.permutations(range(4)))
+def test_answers_that_overtake_each_other_shorten_no_lease(order: list[int]) -> None:
+    """The store has a slot for as long as the latest of its commands said."""
+    slots = Slots(lambda: "new", 0.0)
+    slots.leased(["a", "b"], 15.0)
+    for sent_s in order:
+        slots.renewed(["a", "gone"], 15.0 + sent_s)
+    assert slots.held == {"a": 18.0, "b": 15.0}

@@ -18,7 +18,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, Shape, Units
-from router.core.scopes import TENANT
+from router.core.scopes import DEFAULT_TENANT, TENANT
 from router.core.spending import Sums
 from router.errors import RouterError
 from router.identity.claims import ACCOUNT
@@ -97,7 +97,8 @@ class _Known:
         self._tenants = {key.tenant for key in keys} | tenants
         if config.auth.mode == "open":
             self._tenants.add(ANONYMOUS)
-        self._named = self._tenants | set(config.tenants)
+        self._named = self._tenants | (set(config.tenants) - {DEFAULT_TENANT})
+        self._template = DEFAULT_TENANT in config.tenants
 
     def asked(self, query: Any) -> list[Holder]:
         """A key and the groups that bound it besides models, a tenant and its keys, one account, or all."""
@@ -113,6 +114,8 @@ class _Known:
 
     def _tenant(self, tenant: str) -> list[Holder]:
         if tenant not in self._named:
+            if tenant == DEFAULT_TENANT and self._template:
+                raise RouterError("not_found", "[tenants.default] has the limits of each tenant without a table.")
             raise RouterError("not_found", f"There is no key and no tenant {tenant[:80]!r}{self._like(tenant)}")
         group = self._groups.tenant(tenant)
         own = [key for key in (*self._keys, *self._bearers) if key.tenant == tenant]
