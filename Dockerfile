@@ -9,6 +9,7 @@ RUN pip install --require-hashes --no-deps --only-binary :all: --requirement req
  && python -m venv --without-pip /opt/router \
  && pip --python /opt/router/bin/python install --require-hashes --no-deps --only-binary :all: --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY docs/router.1 docs/router.1
 COPY router router
 COPY cli cli
 COPY sim sim

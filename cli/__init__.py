@@ -29,7 +29,9 @@ problems       problems and warnings of a file, taken apart for scripts
 region_edits   the edits behind ``router regions add | remove | set``
 errors         errors with advice and an exit code
 help           how help looks
+examples       examples for every command
 docs           makes docs/cli.md
+manual         makes docs/router.1, the manual page
 top/           the live view
 commands/      one file per command group: parse the flags, run, print
 doctor/        the checks of ``router doctor``

@@ -20,6 +20,9 @@ from cli.errors import CliError, Exit, StatusError
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
+#: How long an answer may take, or the next part of it.
+TIMEOUT_S = 10.0
+
 #: Longest event of a stream in bytes: an endless line must be an error and not fill the memory.
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
 
@@ -82,7 +85,7 @@ class HttpRemote:
         hint: str,
         denied: str,
         operator: str | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
@@ -175,6 +178,8 @@ class HttpRemote:
 
     def _unreachable(self, error: Exception) -> CliError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            reason = f"no answer within {self._timeout_s:g} s; --timeout waits longer"
         return CliError(
             f"cannot reach {self._what} at {self.url}: {reason.lower()}", code=Exit.UNREACHABLE, hint=self._hint
         )

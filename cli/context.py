@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from cli.client import HttpRemote, Remote
+from cli.client import TIMEOUT_S, HttpRemote, Remote
 from cli.contexts import Chosen, chosen
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Output
@@ -36,6 +35,18 @@ ContextName = Annotated[
         "--context", metavar="NAME", help="The router of this context (`router ctx`).", rich_help_panel="Connection"
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=0.1,
+        max=3600,
+        help=f"Wait this long for the router's answer. Default: {TIMEOUT_S:g}.",
+        rich_help_panel="Connection",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")]
 Router = Annotated[
     str | None,
     typer.Option("--router", metavar="NAME", help="Only this router. Default: all that share the store."),
@@ -56,8 +67,8 @@ OwnConfigPath = Annotated[
 ]
 
 
-def connect(url: str, token: str | None, *, admin: bool) -> Remote:
-    """The real way to a router."""
+def connect(url: str, token: str | None, *, admin: bool, timeout_s: float = TIMEOUT_S) -> Remote:
+    """The real way to a router. Each answer must come, or go on, within ``timeout_s``."""
     if admin:
         what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL) or --context"
         denied = "Give the admin token with --admin-token (ROUTER_ADMIN_TOKEN)."
@@ -65,12 +76,13 @@ def connect(url: str, token: str | None, *, admin: bool) -> Remote:
         what, flag = "the router", "--url (ROUTER_URL)"
         denied = "Give an API key with --key (ROUTER_API_KEY); `router keys create NAME` makes one."
     hint = f"Start one with `router serve` or `router demo`, or name a running one with {flag}."
-    return HttpRemote(url, token, what=what, hint=hint, denied=denied, operator=operator() if admin else None)
+    who = operator() if admin else None
+    return HttpRemote(url, token, what=what, hint=hint, denied=denied, operator=who, timeout_s=timeout_s)
 
 
 def operator() -> str:
     """Who sits at this terminal, for the history: ``anna@laptop``."""
-    name = f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{platform.node()}"
+    name = f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'somebody'}@{os.uname().nodename}"
     return "".join(c for c in name if c.isprintable())[:100]
 
 
@@ -84,6 +96,7 @@ class Context:
     admin_url: str | None = None
     admin_token: str | None = None
     context_name: str | None = None
+    timeout_s: float | None = None  # of --timeout
 
     @cached_property
     def chosen(self) -> Chosen:
@@ -92,11 +105,15 @@ class Context:
 
     @cached_property
     def admin(self) -> Remote:
-        return self.connect(self.chosen.url, self.chosen.token, admin=True)
+        return self.connect(self.chosen.url, self.chosen.token, admin=True, **self._patience)
 
     def api(self, url: str | None, key: str | None) -> Remote:
         """The client surface of a router: where prompts go."""
-        return self.connect(url or CLIENT_URL, key, admin=False)
+        return self.connect(url or CLIENT_URL, key, admin=False, **self._patience)
+
+    @property
+    def _patience(self) -> dict[str, float]:
+        return {} if self.timeout_s is None else {"timeout_s": self.timeout_s}
 
     @property
     def can_ask(self) -> bool:

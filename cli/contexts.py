@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli import private_files
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 
 DEFAULT_URL = "http://127.0.0.1:9090"
 
@@ -44,11 +44,8 @@ class Contexts:
         """Raises CliError for an unknown name."""
         if name in self.places:
             return self.places[name]
-        from router.config.suggest import did_you_mean
-
-        known = f"There are: {', '.join(self.places)}." if self.places else "`router ctx add NAME --admin-url URL`."
-        text = f'there is no context "{name}"{did_you_mean(name, self.places)}'
-        raise CliError(text, code=Exit.USAGE, hint=known)
+        hint = None if self.places else "`router ctx add NAME --admin-url URL` adds one."
+        raise unknown("context", name, self.places, hint=hint)
 
     def save(self) -> None:
         assert self.path is not None

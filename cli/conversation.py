@@ -10,7 +10,7 @@ from typing import Any
 from cli.commands.explain import print_decision
 from cli.completion import Answer, complete
 from cli.context import Context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, StatusError, unknown
 from cli.output import escape
 from cli.route import find_record, route_line, why_line
 
@@ -64,17 +64,29 @@ class Conversation:
         """Ask, show the answer as it comes, then its route. Raises CliError; then the turn has not happened."""
         out, asking = self.ctx.out, self.asking
         messages = [*self.messages, {"role": "user", "content": prompt}]
-        answer = complete(
-            self.api,
-            asking.model,
-            messages,
-            max_tokens=asking.max_tokens,
-            headers=asking.headers(),
-            on_text=(lambda text: None) if asking.as_json else out.flow(room=out.width if out.is_tty else None),
-        )
+        try:
+            answer = complete(
+                self.api,
+                asking.model,
+                messages,
+                max_tokens=asking.max_tokens,
+                headers=asking.headers(),
+                on_text=(lambda text: None) if asking.as_json else out.flow(room=out.width if out.is_tty else None),
+            )
+        except StatusError as error:
+            self._check_names(error)
+            raise
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
         self.last = answer
         return answer
+
+    def _check_names(self, error: StatusError) -> None:
+        """A request that was refused may name a model or a region that there is not. Raises CliError if so."""
+        asking = self.asking
+        if error.status == 404 and asking.model not in (known := self._models()):
+            raise unknown("model", asking.model, known) from None
+        if error.status == 503 and asking.region and (known := self._regions()) and asking.region not in known:
+            raise unknown("region", asking.region, known) from None
 
     def show_route(self, answer: Answer) -> None:
         from rich.padding import Padding
@@ -163,7 +175,7 @@ class Conversation:
             case "/explain":
                 self._explain()
             case _:
-                raise CliError(f"there is no command {word}", code=Exit.USAGE, hint="/help lists them.")
+                raise unknown("command", word, COMMANDS)
         return True
 
     def _help(self) -> None:
@@ -177,16 +189,19 @@ class Conversation:
         elif name:
             known = self._regions()
             if known and name not in known:
-                raise CliError(f'there is no region "{name}"', code=Exit.USAGE, hint=f"There are {', '.join(known)}.")
+                raise unknown("region", name, known)
             self.asking.region = name
         else:
             self._list("region", self._regions(), self.asking.region)
         self.ctx.out.note(f"region: {self.asking.region or 'any'}")
 
+    def _models(self) -> list[str]:
+        return [str(model["id"]) for model in self.api.get("/v1/models")["data"]]
+
     def _model(self, name: str) -> None:
-        known = [str(model["id"]) for model in self.api.get("/v1/models")["data"]]
+        known = self._models()
         if name and name not in known:
-            raise CliError(f'there is no model "{name}"', code=Exit.USAGE, hint=f"There are {', '.join(known)}.")
+            raise unknown("model", name, known)
         if name:
             self.asking.model = name
         else:
@@ -200,7 +215,7 @@ class Conversation:
     def _regions(self) -> list[str]:
         """Without an admin API nobody tells them."""
         try:
-            return [str(region["name"]) for region in self.ctx.admin.get("/admin/v1/regions")["regions"]]
+            return [str(region["name"]) for region in self.ctx.admin.get("/admin/v1/regions")["data"]]
         except (CliError, KeyError, TypeError):
             return []
 

@@ -13,18 +13,19 @@ from cli.app import build
 from cli.context import CLIENT_URL
 from cli.contexts import DEFAULT_URL
 from cli.errors import Exit
+from cli.examples import examples
 
-_EXITS: dict[int, str] = {
+EXITS: dict[int, str] = {
     Exit.OK: "done",
     Exit.FAILED: "failed",
-    Exit.USAGE: "a wrong flag or value, a wrong `regions.toml`, or a token or key that is not accepted",
+    Exit.USAGE: "a wrong flag, value or name, a wrong `regions.toml`, or a token or key that is not accepted",
     Exit.UNREACHABLE: "no router answers",
     Exit.UNHEALTHY: "it answers, and is not ready or not healthy",
     130: "ended with Ctrl-C",
     143: "ended by SIGTERM; after either, `bench` has printed the figures so far",
 }
 
-_VARIABLES = {
+VARIABLES = {
     "ROUTER_ADMIN_URL": f"the router's admin address, as `--admin-url`; default `{DEFAULT_URL}`",
     "ROUTER_ADMIN_TOKEN": "the admin token, as `--admin-token`",
     "ROUTER_CONTEXT": "the name of a context, as `--context`",
@@ -40,6 +41,7 @@ _INTRO = """\
 
 One program, `router`, runs the router and operates it. Every command that reads takes `--json` and then prints the
 documents of the admin API. Results go to standard output, remarks and errors to standard error.
+An error says what happened, and then what to do.
 
 This page is made from the program: `python -m cli.docs > docs/cli.md`.
 """
@@ -58,21 +60,21 @@ Contexts stand in `~/.config/meridian/contexts.toml`. A token file must be reada
 """
 
 #: Shown once for all commands, not with each.
-_COMMON = {"--admin-url", "--admin-token", "--context", "--help", "--json"}
+_COMMON = {"--admin-url", "--admin-token", "--context", "--timeout", "--quiet", "--help", "--json"}
 
 
 def markdown() -> str:
     """The whole page."""
     program = get_command(build())
-    lines = [_INTRO, "## Exit codes", "", *_table(("code", "meaning"), [(str(int(c)), t) for c, t in _EXITS.items()])]
+    lines = [_INTRO, "## Exit codes", "", *_table(("code", "meaning"), [(str(int(c)), t) for c, t in EXITS.items()])]
     lines += [
         "",
         "## Environment",
         "",
-        *_table(("variable", "meaning"), [(f"`{n}`", t) for n, t in _VARIABLES.items()]),
+        *_table(("variable", "meaning"), [(f"`{n}`", t) for n, t in VARIABLES.items()]),
     ]
     lines += ["", *_WHICH.splitlines(), "", "## Commands", ""]
-    found = list(_commands(program, "router"))
+    found = list(commands(program, "router"))
     rows = [(f"[`{name}`](#{name.replace(' ', '-')})", _first_line(command)) for name, command in found]
     lines += _table(("command", "what it does"), rows)
     for name, command in found:
@@ -80,20 +82,20 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Every command that does something, with its whole name, in the order of the help."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield name, command
         return
     for word, child in inner.items():
-        yield from _commands(child, f"{name} {word}")
+        yield from commands(child, f"{name} {word}")
 
 
 def _describe(name: str, command: Any) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
-    common = [p for p in options if p.opts[0] in _COMMON and not p.required]
+    common = [p for p in options if shared(p)]
     own = [p for p in options if p not in common]
     words = [a.metavar or a.name.upper() for a in arguments]
     if len(options) > len([p for p in options if "--help" in p.opts]):
@@ -103,8 +105,8 @@ def _describe(name: str, command: Any) -> Iterator[str]:
     yield "```"
     yield " ".join([name, *words])
     yield "```"
-    rows = [(f"`{a.metavar or a.name.upper()}`", _meaning(a)) for a in arguments]
-    rows += [(_spelling(option), _meaning(option)) for option in own]
+    rows = [(f"`{a.metavar or a.name.upper()}`", meaning(a)) for a in arguments]
+    rows += [(_spelling(option), meaning(option)) for option in own]
     if rows:
         yield ""
         yield from _table(("", ""), rows)
@@ -112,6 +114,11 @@ def _describe(name: str, command: Any) -> Iterator[str]:
     if names:
         yield ""
         yield f"Also {', '.join(names)}."
+    yield ""
+    yield "```sh"
+    for example in examples(name.removeprefix("router ")):
+        yield f"{example.line}    # {example.does}"
+    yield "```"
 
 
 def _spelling(option: Any) -> str:
@@ -120,7 +127,13 @@ def _spelling(option: Any) -> str:
     return ", ".join(f"`{name}{takes}`" for name in names)
 
 
-def _meaning(parameter: Any) -> str:
+def shared(parameter: Any) -> bool:
+    """Most commands have it: it is described once for all."""
+    return parameter.opts[0] in _COMMON and not parameter.required
+
+
+def meaning(parameter: Any) -> str:
+    """The help of an option or argument, with its default."""
     text = (parameter.help or "").replace("|", "\\|")
     default = parameter.default
     shown = default is not None and not callable(default) and default not in (False, (), [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 
@@ -12,7 +12,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    USAGE = 2  # a wrong flag or value, or a wrong regions.toml
+    USAGE = 2  # a wrong flag, value or name, or a wrong regions.toml
     UNREACHABLE = 3  # no router answers
     UNHEALTHY = 4  # it answers, and is not ready or not healthy
 
@@ -43,6 +43,13 @@ _FLAGS = {
     "overlap": "--overlap",
     "overlap_s": "--overlap",
 }
+
+
+def in_our_voice(sentence: str) -> str:
+    """A sentence of others, to stand behind ``error: ``: it begins small, unless with capitals as in HTTP."""
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
+
+
 _RANGE = re.compile(r"a number from ([\d.e+]*\d) to ([\d.e+]*\d)")
 
 
@@ -65,6 +72,19 @@ def _span(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+class UnknownNameError(CliError):
+    """Nothing has the name that was given."""
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:
+    """A name that nothing has: which may have been meant, and which there are."""
+    from router.core.suggest import did_you_mean, there_are
+
+    names = list(known)
+    text = f'there is no {what} "{name[:80]}"{did_you_mean(name, names)}'
+    return UnknownNameError(text, code=Exit.USAGE, hint=hint or there_are(names))
+
+
 class StatusError(CliError):
     """The router answered with an HTTP error. ``error`` is OpenAI's error object, or empty."""
 
@@ -77,5 +97,5 @@ class StatusError(CliError):
         problems = error.get("problems")
         details = [str(p) for p in problems] if isinstance(problems, list) else []
         text = in_flags(str(error.get("message") or f"HTTP {status}"), error.get("param"))
-        code = Exit.USAGE if status in (400, 401, 403, 422) else Exit.FAILED  # what was asked for is wrong
-        super().__init__(text, code=code, hint=hint, details=details)
+        code = Exit.USAGE if status in (400, 401, 403, 404, 422) else Exit.FAILED  # what was asked for is wrong
+        super().__init__(in_our_voice(text), code=code, hint=hint, details=details)

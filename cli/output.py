@@ -49,6 +49,8 @@ class Output:
         self._stdout = stdout
         self._stderr = stderr
         self._env = os.environ if env is None else env
+        #: no remarks and no word about what was done; results, warnings and errors remain
+        self.quiet = False
 
     @property
     def stdout(self) -> IO[str]:
@@ -139,14 +141,18 @@ class Output:
 
     def note(self, text: str) -> None:
         """A remark for the person at the terminal, on stderr."""
+        if self.quiet:
+            return
         self._print(self.err, f"[dim]{escape(text)}[/dim]")
 
     def warn(self, text: str) -> None:
         self._print(self.err, f"[yellow]![/yellow] {escape(text)}")
 
-    def done(self, text: str) -> None:
-        """What a command has changed."""
-        self._print(self.console, f"[green]✓[/green] {escape(text)}")
+    def done(self, text: str, *, beside: bool = False) -> None:
+        """What a command has changed. ``beside``: it prints a result, too, which alone stands on stdout."""
+        if self.quiet:
+            return
+        self._print(self.err if beside else self.console, f"[green]✓[/green] {escape(text)}")
 
     def prompt(self, question: str) -> None:
         """A question on stderr; the answer is typed behind it."""
@@ -160,6 +166,11 @@ class Output:
             self.stderr.flush()
 
     def error(self, error: CliError) -> None:
+        """The one way in which errors are told: what happened, more of it, what to do."""
+        if not self.stderr.isatty() and not self._env.get("COLUMNS"):
+            lines = [f"error: {error.message}", *(f"  · {detail}" for detail in error.details), error.hint or ""]
+            self.stderr.write("".join(f"{line}\n" for line in lines if line))
+            return
         self._print(self.err, f"[red]error:[/red] {escape(error.message)}")
         for detail in error.details:
             self._print(self.err, f"  [dim]·[/dim] {escape(detail)}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import tomlkit
 from tomlkit.items import AoT, InlineTable, Item, Table
 
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 from router.config.schema import BACKEND_KEYS, REGION_KEYS
 from router.config.setting import Setting
 
@@ -111,12 +110,7 @@ def _key(keys: Sequence[Setting], name: str) -> Setting:
     known = {key.name: key for key in keys if key.kind not in ("table", "tables")}
     if name in known:
         return known[name]
-    close = get_close_matches(name, known, 1)
-    raise CliError(
-        f"there is no key {name!r}" + (f", did you mean {close[0]}?" if close else ""),
-        code=Exit.USAGE,
-        hint=f"There are: {', '.join(known)}.",
-    )
+    raise unknown("key", name, known)
 
 
 def _find(tables: Any, name: str) -> Any | None:
@@ -129,7 +123,7 @@ def _get_region(document: Any, name: str) -> Any:
     tables = document.get("regions", ())
     found = _find(tables, name)
     if found is None:
-        raise _unknown("region", name, [str(t.get("name")) for t in tables if isinstance(t, Mapping)])
+        raise unknown("region", name, [str(t.get("name")) for t in tables if isinstance(t, Mapping)])
     return found
 
 
@@ -138,13 +132,8 @@ def _get_backend(region: Any, region_name: str, name: str) -> Any:
     found = _find(tables, name)
     if found is None:
         known = [f"{region_name}/{t.get('name')}" for t in tables if isinstance(t, Mapping)]
-        raise _unknown("backend", f"{region_name}/{name}", known)
+        raise unknown("backend", f"{region_name}/{name}", known)
     return found
-
-
-def _unknown(what: str, name: str, known: list[str]) -> CliError:
-    hint = f"There are: {', '.join(known)}." if known else f"There is no {what} at all."
-    return CliError(f"there is no {what} {name}", code=Exit.USAGE, hint=hint)
 
 
 def _append(parent: Any, key: str, values: Mapping[str, Any], *, after: Any, indent: str = "") -> Any:

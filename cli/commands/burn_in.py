@@ -12,7 +12,7 @@ import typer
 from cli import units
 from cli.client import segment
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 from cli.output import Table, dotted, state
 
 Json = dict[str, Any]
@@ -63,8 +63,7 @@ def _backends(ctx: Context, name: str) -> Sequence[str]:
     regions = ctx.admin.get("/admin/v1/regions")["data"]
     region = next((r for r in regions if r["name"] == name), None)
     if region is None or not region["backends"]:
-        known = ", ".join(r["name"] for r in regions) or "none"
-        raise CliError(f"there is no region {name} with backends", hint=f"There are: {known}.")
+        raise unknown("region with backends", name, [r["name"] for r in regions if r["backends"]])
     return [b["name"] for b in region["backends"]]
 
 

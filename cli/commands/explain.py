@@ -11,7 +11,7 @@ from cli import units
 from cli.commands.replay import Add, Without
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
 from cli.decision_view import DecisionTable, changes, chosen, in_seconds
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 from cli.output import dotted, escape
 from cli.waterfall import waterfall
 from cli.why import sentence
@@ -75,6 +75,8 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
     if options.request_id is not None:
         asked = {"request_id": request_id_of(ctx, options.request_id)}
     answer = ctx.admin.post("/admin/v1/explain", asked | options.what_if)
+    if options.request_id is None and answer["decision"].get("reason") == "unknown_model":
+        raise unknown("model", asked["model"], _models(ctx))
     if options.as_json:
         ctx.out.json(answer)
         return
@@ -88,6 +90,13 @@ def run_explain(ctx: Context, options: ExplainOptions) -> None:
     print_decision(ctx, answer["decision"])
     if "what_if" in answer:
         print_what_if(ctx, answer["what_if"])
+
+
+def _models(ctx: Context) -> set[str]:
+    """Those that backends serve, and other names for them."""
+    regions = ctx.admin.get("/admin/v1/regions")["data"]
+    served = {model for region in regions for backend in region["backends"] for model in backend["models"] or ()}
+    return served | set(ctx.admin.get("/admin/v1/config")["config"]["models"])
 
 
 def print_what_if(ctx: Context, what_if: Json) -> None:

@@ -11,7 +11,7 @@ from cli import confirm, units
 from cli.client import Remote, segment, utf8
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, StatusError, unknown
 from cli.output import Table, facts, state
 
 Json = dict[str, Any]
@@ -154,7 +154,7 @@ def run_create(ctx: Context, options: CreateOptions) -> None:
         ctx.out.json(made)
         return
     until = f", expires {made['expires']}" if made.get("expires") else ""
-    ctx.out.done(f"key {made['name']}, id {made['id']}, plan {made['plan']}{until}")
+    ctx.out.done(f"key {made['name']}, id {made['id']}, plan {made['plan']}{until}", beside=True)
     ctx.out.note("Secret (shown only once):")
     ctx.out.plain(made["key"])
 
@@ -238,7 +238,7 @@ def run_rotate(ctx: Context, options: RotateOptions) -> None:
     if made.get("expired"):
         old = "the key is expired: neither this secret nor an older one works"
         ctx.out.warn(f"`router keys set {made['id']} --expires WHEN` lets it work again")
-    ctx.out.done(f"key {made['name']}, id {made['id']}, has a new secret; {old}")
+    ctx.out.done(f"key {made['name']}, id {made['id']}, has a new secret; {old}", beside=True)
     ctx.out.note("New secret (shown only once):")
     ctx.out.plain(made["key"])
 
@@ -278,12 +278,11 @@ def find_key(admin: Remote, text: str) -> Json:
             raise
     else:
         return found
-    named = [
-        key for key in admin.get("/admin/v1/keys")["data"] if utf8(key["name"]) == utf8(text) and not key["revoked"]
-    ]
+    live = [key for key in admin.get("/admin/v1/keys")["data"] if not key["revoked"]]
+    named = [key for key in live if utf8(key["name"]) == utf8(text)]
     if len(named) == 1:
         return named[0]  # type: ignore[no-any-return]
     if named:
         ids = [f"{key['id']}  tenant {key['tenant']}, plan {key['plan']}" for key in named]
         raise CliError(f"{units.plural(len(named), 'key')} named {text!r}: say which id", code=Exit.USAGE, details=ids)
-    raise CliError(f"there is no key {text!r}", hint="`router keys list` shows what there is.")
+    raise unknown("key", text, [key["name"] for key in live])

@@ -9,7 +9,7 @@ import typer
 
 from cli.client import segment
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import StatusError
+from cli.errors import StatusError, unknown
 from cli.output import Table
 
 Json = dict[str, Any]
@@ -108,9 +108,10 @@ def run_remove(ctx: Context, options: NameOptions) -> None:
     try:
         answer = ctx.admin.delete(f"{_PATH}/{segment(options.name)}")
     except StatusError as error:
-        if error.status == 404:
-            error.hint = "`router operators list` shows who there is."
-        raise
+        if error.status != 404:
+            raise
+        known = [operator["name"] for operator in ctx.admin.get(_PATH)["data"]]
+        raise unknown("operator", options.name, known) from None
     if options.as_json:
         ctx.out.json(answer)
     else:

@@ -11,7 +11,7 @@ from cli import units
 from cli.commands.replay import assumed_world
 from cli.commands.traffic import span_s
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 from cli.measurements import (
     JOURNAL,
     Learned,
@@ -172,8 +172,7 @@ def _assumed(options: PlanOptions) -> tuple[WorldPlan, Trace, Json]:
     from sim.world_plan import built_in_world
 
     if options.profile not in PROFILES:
-        names = ", ".join(PROFILES)
-        raise CliError(f"There is no profile {options.profile!r}.", hint=f"One of: {names}.", code=Exit.USAGE)
+        raise unknown("profile", options.profile, PROFILES)
     if options.trace == JOURNAL:
         hint = "Name a trace file, or leave out --regions to plan for the running router."
         raise CliError("the journal has measured engines: not with --regions", code=Exit.USAGE, hint=hint)

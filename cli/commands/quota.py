@@ -15,7 +15,7 @@ from cli.commands import spending
 from cli.commands.keys import find_key
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, StatusError, UnknownNameError
 from cli.output import Table, escape
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ def _key(ctx: Context, text: str) -> Json | None:
         return None
     try:
         return find_key(ctx.admin, text)
-    except CliError as error:
-        if error.code is not Exit.FAILED:
-            raise
+    except UnknownNameError:
         return None
 
 

@@ -14,7 +14,7 @@ from cli.commands.events import print_history
 from cli.commands.traffic import span_s
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, OwnConfigPath, Router, context, operator
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, StatusError, unknown
 from cli.region_states import leaving_words
 from cli.region_tables import backend_facts, print_region, probes_table, regions_table
 from router.core.traits import ENGINES
@@ -222,13 +222,11 @@ def run_show(ctx: Context, options: NameOptions) -> None:
     regions = ctx.admin.get("/admin/v1/regions", router=options.router)["data"]
     region = next((r for r in regions if r["name"] == name), None)
     if region is None:
-        known = ", ".join(r["name"] for r in regions) or "none"
-        raise CliError(f"there is no region {name}", hint=f"There are: {known}.")
+        raise unknown("region", name, [r["name"] for r in regions])
     if backend:
         found = next((b for b in region["backends"] if b["name"] == options.name), None)
         if found is None:
-            known = ", ".join(b["name"] for b in region["backends"]) or "none"
-            raise CliError(f"there is no backend {options.name}", hint=f"There are: {known}.")
+            raise unknown("backend", options.name, [b["name"] for b in region["backends"]])
         if options.as_json:
             ctx.out.json(found)
         else:

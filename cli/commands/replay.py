@@ -10,7 +10,7 @@ import typer
 from cli import units
 from cli.charts import bar
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 from cli.measurements import (
     JOURNAL,
     Learned,
@@ -106,7 +106,7 @@ def run_replay(ctx: Context, options: ReplayOptions) -> Exit | None:
 
     for name in options.policies:
         if name not in KNOWN:
-            raise CliError(f"There is no policy {name!r}.", hint="`router policies list` names them.", code=Exit.USAGE)
+            raise unknown("policy", name, KNOWN)
     needed = bool(options.without or options.add or options.learned)
     if options.regions is not None and needed:
         raise CliError("--regions is of assumed engines: not with --without, --add and --learned", code=Exit.USAGE)
@@ -232,7 +232,7 @@ def assumed_world(regions: str, profile: str) -> WorldPlan:
     from sim.world_plan import configured_world
 
     if profile not in PROFILES:
-        raise CliError(f"There is no profile {profile!r}.", hint=f"One of: {', '.join(PROFILES)}.", code=Exit.USAGE)
+        raise unknown("profile", profile, PROFILES)
     return configured_world(config_file.read(regions, secrets=False).backends, profile)
 
 

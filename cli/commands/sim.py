@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.context import Context, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, unknown
 
 group = typer.Typer(help="Simulated engines: OpenAI's API, real HTTP, no GPU.", no_args_is_help=True)
 
@@ -135,4 +135,4 @@ def _check_profile(name: str) -> None:
 
     known: Mapping[str, object] = PROFILES
     if name not in known:
-        raise CliError(f"there is no profile {name}", code=Exit.USAGE, hint=f"There are: {', '.join(known)}.")
+        raise unknown("profile", name, known)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.context import AdminToken, AdminUrl, Context, Router, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 
 #: The first one is shown at first.
 TABS = ("regions", "backends", "models", "keys", "requests", "events")
@@ -49,7 +49,7 @@ def command(
 
 def run_top(ctx: Context, options: TopOptions) -> None:
     if options.tab not in TABS:
-        raise CliError(f"there is no tab {options.tab!r}", code=Exit.USAGE, hint=f"There are: {', '.join(TABS)}.")
+        raise unknown("tab", options.tab, TABS)
     if options.once:
         _print_frame(ctx, options)
         return

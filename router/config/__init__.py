@@ -18,7 +18,6 @@ address       checks of addresses and URLs
 certificates  checks of certificate files
 redis_url     the parts and options of the store's URL
 selectors     label selectors of Kubernetes
-suggest       "did you mean" for unknown names
 present       a Config as a document without secrets, and the difference of two
 price_list    the prices of a Config, ready to be asked
 example       the file that ``router config init`` writes

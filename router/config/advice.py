@@ -17,9 +17,9 @@ from router.config.checks import secret
 from router.config.model import Config, Limited, Region
 from router.config.price_list import price_list
 from router.config.redis_url import PATH_OPTIONS, has_password, parse_redis_url, redis_problem
-from router.config.suggest import did_you_mean
 from router.core.limits import KINDS
 from router.core.prices import DayPrices, Tariff
+from router.core.suggest import did_you_mean
 
 _TOKEN_LENGTH = 16
 #: A part of a path that names the version of an API, as in /v1beta/openai and /api/paas/v4.

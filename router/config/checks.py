@@ -19,8 +19,8 @@ from router.config.model_keys import SCALED_KEYS
 from router.config.reader import Reader
 from router.config.redis_url import redis_problem
 from router.config.sources import check_sources
-from router.config.suggest import did_you_mean
 from router.core.policy import POLICIES
+from router.core.suggest import did_you_mean
 
 #: How secrets begin that are base64, by Standard Webhooks.
 _BASE64_PREFIX = "whsec_"

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.config.places import Path, line_of
 from router.config.setting import Setting
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 
 _KIND_NAMES = {
     "string": "a string",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379

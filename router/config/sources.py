@@ -15,7 +15,7 @@ from router.config.schema import BACKEND_KEYS, SHARED_KEYS
 from router.config.selectors import SelectorError
 from router.config.selectors import parse as parse_selector
 from router.config.setting import Setting
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 
 SOURCES_DOC = (
     "Where backends are found that no table names: the addresses of a DNS name, or the pods of a Kubernetes Service. "

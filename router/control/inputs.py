@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 from router.errors import RouterError
 from router.moments import moment_s, span_s
 from router.telemetry.minutes import GROUPS, KEPT_S

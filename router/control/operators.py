@@ -22,7 +22,7 @@ from router import clock
 from router.complaint import Complaint
 from router.config import Config, secret
 from router.config.names import name_problem
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 from router.errors import ConfigError
 from router.words import plural
 

@@ -32,6 +32,7 @@ degrading       whether a request gets a smaller variant of an overloaded model
 dormancy        models of which nothing need run: what rests, where one is woken, why it cannot be
 explain         why a decision was made
 elsewhere       the fleet as seen from another region
+suggest         words about unknown names
 what_if         a decision taken again as if the fleet were another one
 
 Backends:

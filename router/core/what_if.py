@@ -14,6 +14,7 @@ from typing import Any
 from router.core.decisions import Candidate, RejectReason, Struck
 from router.core.explain import explain_choice
 from router.core.params import Params
+from router.core.suggest import no_such
 
 #: terms of a cost that come from other requests, which a backend that is idle does not have
 _OF_OTHERS = ("queue", "pressure", "toll")
@@ -51,11 +52,11 @@ class WhatIf:
         known = {*backends, *map(region_of, backends)}
         for name in self.without:
             if name not in known:
-                return "without", f"There is no backend or region {name!r}. There are: {', '.join(sorted(known))}."
+                return "without", no_such("backend or region", name, known)
         seen = set(backends)
         for new, like in self.add:
             if like not in backends:
-                return "add", f"There is no backend {like!r} to be like. There are: {', '.join(sorted(backends))}."
+                return "add", no_such("backend", like, backends)
             if new in seen:
                 return "add", f"There is a backend {new!r} already."
             if region_of(new) not in map(region_of, backends) or not new.partition("/")[2]:

@@ -10,6 +10,7 @@ from router import clock
 from router.core.course import Course
 from router.core.elsewhere import fleet_seen_from
 from router.core.explain import explain
+from router.core.suggest import no_such
 from router.core.types import Rng
 from router.errors import RouterError
 from router.gateway import ingress
@@ -37,7 +38,7 @@ class Explainer:
         policy_name = body.get("policy") or settings.config.router.policy
         policy = settings.policies.get(policy_name)
         if policy is None:
-            raise RouterError("invalid_request", f"There is no policy {policy_name!r}.", param="policy")
+            raise RouterError("invalid_request", no_such("policy", str(policy_name), settings.policies), param="policy")
         headers = {header: str(body[name]).encode() for name, header in _HEADERS.items() if body.get(name)}
         path = b"/v1/completions" if "prompt" in body else b"/v1/chat/completions"
         asked = {name: body[name] for name in ("model", "prompt", "messages", "tools", "max_tokens") if name in body}
@@ -45,8 +46,10 @@ class Explainer:
         ask = ingress.read(envelope_of(head), orjson.dumps({"stream": True, **asked}), settings.config.tokens)
         need = life.demand.need_of(anonymous_key(settings.config.plans["default"]), ask, "explain", clock.monotonic_s())
         place = body.get("from")
-        if place is not None and place not in {b.region for b in life.fleet.backends.values()}:
-            raise RouterError("invalid_request", f"There is no region {place!r}.", param="from")
+        regions = {b.region for b in life.fleet.backends.values()}
+        for name in ("from", "region"):
+            if body.get(name) is not None and body[name] not in regions:
+                raise RouterError("invalid_request", no_such("region", str(body[name]), regions), param=name)
         now_s = clock.monotonic_s()
         fleet = life.fleet if place is None else fleet_seen_from(life.fleet, place, now_s)
         models = settings.aliases.route(ask.model, self._rng)

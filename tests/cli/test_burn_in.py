@@ -84,7 +84,7 @@ def test_a_region_is_measured_backend_by_backend(play: Play) -> None:
     }
     assert run(play, "us-east") is Exit.OK
     assert [line.split()[0] for line in play.out.splitlines() if "beside us-east/a" in line] == names
-    with pytest.raises(CliError, match="no region us-west"):
+    with pytest.raises(CliError, match='no region with backends "us-west"'):
         run(play, "us-west")
 
 

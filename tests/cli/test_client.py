@@ -136,7 +136,7 @@ def test_an_error_keeps_the_words_of_the_router(serve: Serve) -> None:
     body = json.dumps({"error": {"message": "No such request.", "code": "not_found"}}).encode()
     with pytest.raises(StatusError) as caught:
         admin(serve(404, body)).get("/x")
-    assert (caught.value.status, caught.value.message, caught.value.code) == (404, "No such request.", Exit.FAILED)
+    assert (caught.value.status, caught.value.message, caught.value.code) == (404, "no such request.", Exit.USAGE)
 
 
 def test_a_missing_token_says_which_flag(serve: Serve) -> None:
@@ -256,7 +256,7 @@ def test_a_first_token_may_be_long_in_coming() -> None:
         ("window_s must be a number from 1 to 900.", "window_s", "--window must be from 1s to 15m."),
         ("limit must be a number from 1 to 5000.", "limit", "--limit must be a number from 1 to 5000."),
         ("in_s says in how many seconds it goes away.", "in_s", "--in says in how many seconds it goes away."),
-        ("The model is not known.", "model", "The model is not known."),
+        ("The model is not known.", "model", "the model is not known."),
         ("HTTP 500", None, "HTTP 500"),
     ],
 )

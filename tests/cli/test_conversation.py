@@ -47,7 +47,7 @@ def api() -> Talker:
 def talk(play: Play, api: Talker, record: Json, lines: Sequence[str], **asking: Any) -> Exit | int:
     play.admin.answers = {
         ("GET", "/admin/v1/requests/req-1"): record,
-        ("GET", "/admin/v1/regions"): {"regions": [{"name": "us-east"}, {"name": "eu-central"}]},
+        ("GET", "/admin/v1/regions"): {"data": [{"name": "us-east"}, {"name": "eu-central"}]},
     }
     left = iter(lines)
     conversation = Conversation(play.context, api, Asking("llama", **asking), read=lambda prompt: next(left, None))
@@ -83,9 +83,9 @@ def test_region_and_model_hold_for_what_follows(play: Play, api: Talker, record:
 @pytest.mark.parametrize(
     ("line", "message", "hint"),
     [
-        ("/region mars", 'there is no region "mars"', "us-east, eu-central"),
+        ("/region mars", 'there is no region "mars"', "eu-central, us-east"),
         ("/model gpt", 'there is no model "gpt"', "llama, qwen"),
-        ("/explian", "there is no command /explian", "/help"),
+        ("/explian", 'there is no command "/explian"', "/help"),
         ("/explain", "nothing has been answered yet", ""),
     ],
 )

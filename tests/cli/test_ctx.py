@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from cli.app import build
-from cli.docs import _commands
+from cli.docs import commands
 from tests.support.cli import Done, router
 
 STATUS = {"name": "edge-2", "role": "admin", "token_needed": True}
@@ -51,7 +51,7 @@ def asked() -> Iterator[tuple[str, list[str | None]]]:
 
 
 def test_every_command_that_asks_a_router_takes_a_context() -> None:
-    for name, command in _commands(get_command(build()), "router"):
+    for name, command in commands(get_command(build()), "router"):
         flags = [p.opts[0] for p in command.params]
         if name != "router ctx add":
             assert ("--admin-url" in flags) == ("--context" in flags), name

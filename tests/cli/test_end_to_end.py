@@ -10,92 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sim.fleet import SimFleet
-from tests.support.cli import Done, environment, router
-from tests.support.ports import free_port
-
-HEAD = """\
-[router]
-name = "test"
-region = "us-east"
-listen = "127.0.0.1:{port}"
-admin = "127.0.0.1:{admin}"
-chaos = true
-
-[auth]
-mode = "keys"
-
-[plans.default]
-requests_per_minute = 600
-
-[plans.tiny]
-requests_per_minute = 1
-
-[probes]
-interval = 0.2
-
-"""
-
-
-@dataclass
-class Site:
-    """A router started with ``router serve``, and ``router …`` against it."""
-
-    folder: Path
-    fleet: SimFleet
-    env: dict[str, str]
-    process: subprocess.Popen[bytes]
-
-    def __call__(self, *args: str, code: int = 0, **env: str) -> Done:
-        done = router(*args, cwd=self.folder, env=self.env | env)
-        assert done.code == code, done
-        return done
-
-    def ask(self, *args: str) -> Any:
-        return json.loads(self(*args, "--json").out)
+from tests.support.cli import environment, router
+from tests.support.site import Site, serving
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    port, admin = free_port(), free_port()
-    env = {"ROUTER_ADMIN_URL": f"http://127.0.0.1:{admin}", "ROUTER_URL": f"http://127.0.0.1:{port}"}
-    with SimFleet(rtt_ms={"us-east": 0, "eu-central": 120, "ap-northeast": 240}) as fleet:
-        (folder / "regions.toml").write_text(HEAD.format(port=port, admin=admin) + fleet.regions_toml())
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "serve"],
-                cwd=folder,
-                env=environment(env),
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-        try:
-            site = Site(folder, fleet, env, process)
-            until(lambda: router("status", cwd=folder, env=env).code == 0, process)
-            env["ROUTER_API_KEY"] = site.ask("keys", "create", "tests")["key"]
-            yield site
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0, (folder / "log").read_text()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            print((folder / "log").read_text())
-
-
-def until(condition: Any, process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, "the router has ended"
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
+    with serving(tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 def test_status(site: Site) -> None:
@@ -157,8 +82,8 @@ def test_a_prompt_that_is_not_sent(site: Site) -> None:
     far = site("explain", "--model", "llama-3.1-8b", "--prompt", "hi", "--from", "ap-northeast").out
     assert far.startswith("ap-northeast/")
     assert "less rtt" in far
-    assert "There is no region" in site("explain", "--model", "llama-3.1-8b", "--from", "nowhere", code=2).err
-    assert "unknown_model" in site("explain", "--model", "nobody").out
+    assert "there is no region" in site("explain", "--model", "llama-3.1-8b", "--from", "nowhere", code=2).err
+    assert 'there is no model "nobody"' in site("explain", "--model", "nobody", code=2).err
     assert len(site.ask("traffic", "list", "-n", "1000")["data"]) == requests
 
 
@@ -199,7 +124,7 @@ def test_why_was_it_slow(site: Site) -> None:
     ttfts = [r["ttft_s"] for r in found["data"]]
     assert ttfts == sorted(ttfts, reverse=True)
     assert found["matching"] >= len(ttfts) > 0
-    assert "There is no model" in site("traffic", "list", "--model", "nope", code=2).err
+    assert "there is no model" in site("traffic", "list", "--model", "nope", code=2).err
     assert 'did you mean "us-east"?' in site("traffic", "list", "--region", "us-eats", code=2).err
     site("traffic", "list", "--status", "9xx", code=2)
     assert site.ask("traffic", "list", "--slower-than", "1h")["data"] == []
@@ -214,7 +139,7 @@ def test_drain_and_resume(site: Site) -> None:
     assert "gets requests again" in site("regions", "resume", "us-east").out
     regions = {site.ask("chat", "hi", "--max-tokens", "2")["region"] for _ in range(5)}
     assert "us-east" in regions, "on a busy machine a first token may be measured slow once"
-    assert site("regions", "drain", "nowhere", code=1).err.startswith("error: There is no such region.")
+    assert site("regions", "drain", "nowhere", code=2).err.startswith('error: there is no region "nowhere"')
 
 
 def test_the_last_region_is_not_drained_without_a_word(site: Site) -> None:
@@ -266,8 +191,10 @@ def test_a_key_from_its_first_to_its_last_day(site: Site) -> None:
     gone = site("chat", "hi", code=2, **mine)
     assert "router keys create" in gone.err
     assert "guest" not in site("keys", "list").out
-    assert "there is no plan" not in site("keys", "create", "x", "--plan", "nothing", code=2).err
-    assert "There are: default, tiny." in site("keys", "create", "x", "--plan", "nothing", code=2).err
+    assert (
+        'there is no plan "nothing". There are: default, tiny.'
+        in site("keys", "create", "x", "--plan", "nothing", code=2).err
+    )
 
 
 def test_chaos(site: Site) -> None:
@@ -290,7 +217,7 @@ def test_chaos(site: Site) -> None:
     site("chaos", "start", "us-east", code=2)
     site("chaos", "start", "us-east", "--refuse", "--cut-after", "3", code=2)
     site("chaos", "start", "us-east", "--refuse", "--for", "2h", code=2)
-    site("chaos", "start", "nowhere", "--refuse", code=1)
+    site("chaos", "start", "nowhere", "--refuse", code=2)
 
 
 def test_the_file_and_what_runs(site: Site) -> None:

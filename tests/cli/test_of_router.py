@@ -30,7 +30,7 @@ def test_no_router_is_no_failure(play: Play) -> None:
 
 def test_a_router_that_does_not_let_one_in(play: Play) -> None:
     play.admin.answers = {STATUS: StatusError(401, {"message": "The admin token is missing or wrong."})}
-    assert states(play) == [("fail", "The admin token is missing or wrong.")]
+    assert states(play) == [("fail", "the admin token is missing or wrong.")]
 
 
 def test_a_router_that_is_well(play: Play) -> None:

@@ -61,7 +61,9 @@ def test_create_and_set_hand_on_the_expiry(play: Play) -> None:
     assert play.admin.calls[-1][2] == {"name": "me", "expires": "30d"}
     keys.run_set(play.context, keys.SetOptions("key_1", {"expires": "never"}, as_json=False))
     assert play.admin.calls[-1][2] == {"expires": "never"}
-    assert play.out.count("expires 2026-12-30T09:00:00Z") == 2
+    assert "expires 2026-12-30T09:00:00Z" in play.err
+    assert "expires 2026-12-30T09:00:00Z" in play.out
+    assert play.out.startswith("mr-secret\n"), "the secret alone: $(router keys create me)"
 
 
 def test_rotate_prints_the_new_secret_and_until_when_the_old_one_works(play: Play) -> None:
@@ -70,12 +72,12 @@ def test_rotate_prints_the_new_secret_and_until_when_the_old_one_works(play: Pla
     play.admin.answers = {("GET", path): KEY, ("POST", f"{path}/rotate"): made}
     keys.run_rotate(play.context, keys.RotateOptions("key_1", "24h", as_json=False))
     assert play.admin.calls[-1] == ("POST", f"{path}/rotate", {"overlap": "24h"})
-    assert "older secrets work until 2026-" in play.out
-    assert play.out.splitlines()[-1] == "mr-new"
+    assert "older secrets work until 2026-" in play.err
+    assert play.out == "mr-new\n"
     play.admin.answers["POST", f"{path}/rotate"] = made | {"older_secrets": 0, "overlap_until_s": None}
     keys.run_rotate(play.context, keys.RotateOptions("key_1", None, as_json=False))
     assert play.admin.calls[-1][2] == {}
-    assert "older secrets no longer work" in play.out
+    assert "older secrets no longer work" in play.err
 
 
 def test_rotate_of_an_expired_key_says_that_no_secret_works(play: Play) -> None:
@@ -84,10 +86,10 @@ def test_rotate_of_an_expired_key_says_that_no_secret_works(play: Play) -> None:
     made = KEY | late | {"key": "mr-new", "older_secrets": 1, "overlap_until_s": 1_790_000_200.0}
     play.admin.answers = {("GET", path): KEY | late, ("POST", f"{path}/rotate"): made}
     keys.run_rotate(play.context, keys.RotateOptions("key_1", None, as_json=False))
-    assert "the key is expired: neither this secret nor an older one works" in play.out
-    assert "secrets work until" not in play.out
+    assert "the key is expired: neither this secret nor an older one works" in play.err
+    assert "secrets work until" not in play.err
     assert "router keys set key_1 --expires" in play.err
-    assert play.out.splitlines()[-1] == "mr-new"
+    assert play.out == "mr-new\n"
 
 
 def test_a_key_may_be_named_by_its_name(play: Play) -> None:
@@ -107,7 +109,7 @@ def test_a_name_that_two_keys_have_is_not_guessed(play: Play) -> None:
 
 def test_a_key_that_is_not_there(play: Play) -> None:
     play.admin.answers = {KEYS: {"data": []}}
-    with pytest.raises(CliError, match="there is no key 'nobody'"):
+    with pytest.raises(CliError, match='there is no key "nobody"'):
         keys.run_show(play.context, keys.KeyOptions("nobody", as_json=False))
 
 

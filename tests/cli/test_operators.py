@@ -16,7 +16,7 @@ from cli.commands.operators import (
     run_remove,
     run_whoami,
 )
-from cli.errors import StatusError
+from cli.errors import CliError
 from tests.cli.conftest import Play
 from tests.support.cli import router
 
@@ -49,9 +49,10 @@ def test_removing_somebody_unknown_says_where_to_look(play: Play) -> None:
     play.admin.answers = {("DELETE", f"{PATH}/anna"): {"name": "anna", "removed": True}}
     run_remove(play.context, NameOptions("anna", as_json=False))
     assert "anna may not operate any more" in play.out
-    with pytest.raises(StatusError) as caught:
-        run_remove(play.context, NameOptions("bob", as_json=False))
-    assert caught.value.hint == "`router operators list` shows who there is."
+    play.admin.answers[("GET", PATH)] = {"data": [{"name": "anna", "role": "operate"}]}
+    with pytest.raises(CliError, match='there is no operator "ana", did you mean "anna"') as caught:
+        run_remove(play.context, NameOptions("ana", as_json=False))
+    assert caught.value.hint == "There are: anna."
 
 
 def test_a_router_that_cannot_read_its_operators_says_so_and_leaves_nothing_open(tmp_path: Path) -> None:

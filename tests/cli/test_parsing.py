@@ -280,9 +280,9 @@ def test_what_is_typed_is_what_runs(line: str, command: str, options: Any) -> No
 def test_every_command_is_parsed_here() -> None:
     from typer.main import get_command
 
-    from cli.docs import _commands
+    from cli.docs import commands
 
-    known = {name.removeprefix("router ") for name, _ in _commands(get_command(build()), "router")}
+    known = {name.removeprefix("router ") for name, _ in commands(get_command(build()), "router")}
     parsed = {
         " ".join(words[:2]) if " ".join(words[:2]) in known else words[0] for words in (c[0].split() for c in CASES)
     }

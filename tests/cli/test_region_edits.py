@@ -133,12 +133,12 @@ def test_set_on_a_region(play: Play, file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "assignment", "message"),
     [
-        ("us-east/a", "max_inflite=1", "there is no key 'max_inflite', did you mean max_inflight?"),
+        ("us-east/a", "max_inflite=1", 'there is no key "max_inflite", did you mean "max_inflight"?'),
         ("us-east/a", "max_inflight", "'max_inflight' is not KEY=VALUE"),
         ("us-east/a", "max_inflight=many", "max_inflight takes a number, not 'many'"),
-        ("us-east/z", "max_inflight=1", "there is no backend us-east/z"),
-        ("nowhere", "jurisdiction=eu", "there is no region nowhere"),
-        ("us-east", "backends=1", "there is no key 'backends'"),
+        ("us-east/z", "max_inflight=1", 'there is no backend "us-east/z"'),
+        ("nowhere", "jurisdiction=eu", 'there is no region "nowhere"'),
+        ("us-east", "backends=1", 'there is no key "backends"'),
     ],
 )
 def test_what_cannot_be_set(play: Play, file: Path, name: str, assignment: str, message: str) -> None:

@@ -19,6 +19,7 @@ _NAMED = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(_NAMES)))})(?!\
 _ALLOWED = {
     "router/core/traits.py",
     "router/config/example.py",  # an example has to name one
+    "cli/examples.py",  # likewise
     "cli/commands/sim.py",  # the simulated ones: see below
     "cli/commands/demo.py",  # the demo with a real llama.cpp
     "cli/demo/real.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.config.suggest import did_you_mean
+from router.core.suggest import did_you_mean
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_where_nothing_is_left() -> None:
     ("what", "part", "says"),
     [
         (WhatIf(without=("mars",)), "without", "eu-west, eu-west/a"),
-        (WhatIf(add=(("us-east/z", "mars/a"),)), "add", "to be like"),
+        (WhatIf(add=(("us-east/z", "mars/a"),)), "add", 'no backend "mars/a"'),
         (WhatIf(add=(("us-east/a", "us-east/a"),)), "add", "already"),
         (WhatIf(add=(("mars/a", "us-east/a"),)), "add", "in a region that is there"),
         (WhatIf(add=(("us-east", "us-east/a"),)), "add", "REGION/NAME"),

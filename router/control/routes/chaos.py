@@ -13,6 +13,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Route
 from router.control.shared_faults import CHAOS_S_MAX
+from router.core.suggest import no_such
 from router.errors import RouterError
 from router.upstream.chaos import KINDS, STALE, InjectedFault
 
@@ -62,8 +63,8 @@ async def _fault_of(control: ControlPlane, document: dict[str, Any]) -> Injected
         _check_target(control, target)
     elif key is None:
         raise RouterError("invalid_request", "Say at which region or backend, or for which key.", param="target")
-    if key is not None and all(k.id != key for k in await control.store.list_keys()):
-        raise RouterError("not_found", "There is no key with this id.")
+    if key is not None and key not in (known := [k.id for k in await control.store.list_keys()]):
+        raise RouterError("not_found", no_such("key with the id", key, known))
     own, value = KINDS[kind][0], 0.0
     for name, (default, low, high) in _PARAMETERS.items():
         if name == own:
@@ -113,5 +114,6 @@ def _subject(fault: InjectedFault) -> str:
 
 
 def _check_target(control: ControlPlane, target: str) -> None:
-    if all(target not in (b.region, b.name) for b in control.fleet.backends.values()):
-        raise RouterError("not_found", "There is no such region or backend; names are like us-east or us-east/a.")
+    known = {name for b in control.fleet.backends.values() for name in (b.region, b.name)}
+    if target not in known:
+        raise RouterError("not_found", no_such("region or backend", target, known))

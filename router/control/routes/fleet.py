@@ -15,6 +15,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
 from router.control.routes.process import ROUTER
+from router.core.suggest import no_such
 from router.errors import RouterError
 
 #: Of a region or a backend, by its name. Raises RouterError.
@@ -311,8 +312,7 @@ def _region_view(control: ControlPlane, name: str) -> dict[str, Any]:
     for configured in control.reloader.config.regions:
         if configured.spec.name == name:
             return views.region(control, configured)
-    known = ", ".join(r.spec.name for r in control.reloader.config.regions)
-    raise RouterError("not_found", f"There is no such region. There are: {known or 'none'}.")
+    raise RouterError("not_found", no_such("region", name, [r.spec.name for r in control.reloader.config.regions]))
 
 
 def _backend_name(request: web.Request) -> str:
@@ -321,5 +321,5 @@ def _backend_name(request: web.Request) -> str:
 
 def _backend_view(control: ControlPlane, name: str) -> dict[str, Any]:
     if (backend := control.fleet.backends.get(name)) is None:
-        raise RouterError("not_found", "There is no such backend; names are like us-east/a.")
+        raise RouterError("not_found", no_such("backend", name, control.fleet.backends))
     return views.backend(control, backend)

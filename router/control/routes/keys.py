@@ -14,6 +14,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
 from router.core.scopes import is_account
+from router.core.suggest import no_such
 from router.errors import RouterError
 from router.store.base import Key
 
@@ -146,6 +147,5 @@ def _name(text: str) -> str:
 def _plan(control: ControlPlane, name: str) -> str:
     """The name of a plan there is."""
     if name not in control.reloader.config.plans:
-        known = ", ".join(sorted(control.reloader.config.plans))
-        raise RouterError("invalid_request", f"There is no such plan. There are: {known}.", param="plan")
+        raise RouterError("invalid_request", no_such("plan", name, control.reloader.config.plans), param="plan")
     return name

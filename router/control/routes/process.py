@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from router.config.suggest import did_you_mean
 from router.control import fleetwide, vanished, views
 from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import DOCUMENT, V1, Param, Route
+from router.core.suggest import did_you_mean
 from router.errors import RouterError
 from router.telemetry import minutes
 from router.telemetry.formats import format_for

@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from router import clock
-from router.config.suggest import did_you_mean
 from router.control import fleetwide, quota_views, spenders
 from router.control.callers import noting
 from router.control.last_minute import Use, used
@@ -20,6 +19,7 @@ from router.control.route import V1, Param, Route
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, Shape, Units
 from router.core.scopes import DEFAULT_TENANT, TENANT
 from router.core.spending import Sums
+from router.core.suggest import did_you_mean
 from router.errors import RouterError
 from router.identity.claims import ACCOUNT
 from router.store.base import ANONYMOUS, Key

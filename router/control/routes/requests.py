@@ -11,7 +11,6 @@ import orjson
 from aiohttp import web
 
 from router import clock
-from router.config.suggest import did_you_mean
 from router.control import fleetwide, views
 from router.control.filters import ORDERS, SUMMARY_ORDERS, RequestFilter, filter_of, oldest_first, take
 from router.control.inputs import document_of, number, number_in, text_of
@@ -19,6 +18,7 @@ from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
 from router.control.routes.process import ROUTER
+from router.core.suggest import did_you_mean
 from router.core.what_if import WhatIf, added, decide_again
 from router.errors import RouterError
 from router.telemetry.journal import Record
