@@ -1,42 +1,17 @@
-"""The command tree of ``router``."""
+"""The program ``router``: its commands by name, and how it starts.
+
+A start imports what is needed for what was typed: most of its time is imports. ``tree`` has the rest.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Annotated, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-import typer
-
-from cli.context import AdminToken, AdminUrl, Context, ContextName, context
-from cli.help import Program
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from router import __version__
-
-        typer.echo(f"router {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    ctx: typer.Context,
-    admin_url: AdminUrl = None,
-    admin_token: AdminToken = None,
-    name: ContextName = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """A global router for LLM traffic: prompts go where the first token comes soonest."""
-    if ctx.obj is None:
-        ctx.obj = Context()
-    context(ctx, admin_url, admin_token, name)
+if TYPE_CHECKING:
+    import typer
 
 
 class Entry(NamedTuple):
@@ -81,38 +56,10 @@ FURTHER = {
 
 
 def build(only: str | None = None) -> typer.Typer:
-    """The whole program. With ``only`` just this command works, and the others are there by name and help alone: most
-    of a start is the import of commands that nobody called."""
-    app = typer.Typer(
-        name="router",
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        cls=Program,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_root)
-    for name, entry in COMMANDS.items():
-        if only in (None, name):
-            _add(app, name, entry)
-        else:
-            app.command(name, short_help=entry.help, rich_help_panel=entry.heading)(_named)
-    return app
+    """The whole program. With ``only`` just this command works, and the others are there by name and help alone."""
+    from cli import tree
 
-
-def _add(app: typer.Typer, name: str, entry: Entry) -> None:
-    module = import_module(f"cli.commands.{name}")
-    group = getattr(module, "group", None)
-    if group is None:
-        app.command(name, short_help=entry.help, rich_help_panel=entry.heading)(module.command)
-        return
-    for word, other, function in FURTHER.get(name, ()):
-        group.command(word)(getattr(import_module(f"cli.commands.{other}"), function))
-    app.add_typer(group, name=name, short_help=entry.help, rich_help_panel=entry.heading)
-
-
-def _named() -> None:
-    raise AssertionError("only the list of commands has this one")
+    return tree.build(only)
 
 
 def called(words: Sequence[str], env: Mapping[str, str]) -> str | None:
@@ -140,15 +87,40 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         try:
-            build(called(sys.argv[1:], os.environ))()
+            if not _at_once(sys.argv[1:]):
+                build(called(sys.argv[1:], os.environ))()
         finally:
             sys.stdout.flush()
     except OSError as error:
         _cannot_write(error)
 
 
+def _at_once(words: Sequence[str]) -> bool:
+    """Do what needs no Typer, where it is certain what is wanted. False: nothing was done."""
+    if "_ROUTER_COMPLETE" in os.environ:
+        return False
+    if words in (["--help"], ["-h"]):
+        from cli.overview import overview
+
+        sys.stdout.write(overview())
+        return True
+    if words == ["--version"]:
+        from router import __version__
+
+        sys.stdout.write(f"router {__version__}\n")
+        return True
+    from cli import quick
+
+    if (asked := quick.understood(words)) is None:
+        return False
+    sys.exit(quick.answer(asked))
+
+
 def _cannot_write(error: OSError) -> NoReturn:
     """Send later output nowhere: Python would report the error again at the end."""
+    import contextlib
+    import errno
+
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         sys.exit(0)

@@ -7,11 +7,9 @@ what to do next; nothing else in the CLI sees a socket.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from cli.contexts import url_problem
@@ -27,16 +25,14 @@ TIMEOUT_S = 10.0
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One server-sent event."""
 
     data: str
     name: str = "message"
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer to one POST of the client surface, whose body is still arriving."""
 
     status: int
@@ -44,7 +40,6 @@ class Reply:
     events: Iterator[Event]
     #: JSON of the body, when the answer is not an event stream
     body: Any = None
-    head_s: float = field(default_factory=time.monotonic)
 
 
 class Remote(Protocol):

@@ -7,15 +7,14 @@ a file of its own. ``chosen`` decides which router a command asks: flag, environ
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from cli import private_files
 from cli.errors import CliError, Exit, unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_URL = "http://127.0.0.1:9090"
 
@@ -23,8 +22,7 @@ _HEAD = "# Routers by name, for `router ctx`. Tokens are in files of their own.\
 _KEYS = ("admin_url", "token_file")
 
 
-@dataclass(frozen=True, slots=True)
-class NamedRouter:
+class NamedRouter(NamedTuple):
     """A context."""
 
     name: str
@@ -32,13 +30,15 @@ class NamedRouter:
     token_file: str | None = None
 
 
-@dataclass(slots=True)
 class Contexts:
     """All contexts of this user. ``path`` is None for a user without a home folder, who has none."""
 
-    path: Path | None
-    current: str | None = None
-    places: dict[str, NamedRouter] = field(default_factory=dict)
+    def __init__(
+        self, path: Path | None, current: str | None = None, places: dict[str, NamedRouter] | None = None
+    ) -> None:
+        self.path = path
+        self.current = current
+        self.places = {} if places is None else places
 
     def get(self, name: str) -> NamedRouter:
         """Raises CliError for an unknown name."""
@@ -56,11 +56,12 @@ class Contexts:
             lines.append(f"\n[contexts.{_quoted(place.name)}]\nadmin_url = {_quoted(place.admin_url)}\n")
             if place.token_file is not None:
                 lines.append(f"token_file = {_quoted(place.token_file)}\n")
+        from cli import private_files
+
         private_files.write(self.path, "".join(lines))
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The router that a command asks. ``why`` is where the address is from, ``token_why`` where the token is from."""
 
     url: str
@@ -101,6 +102,10 @@ def chosen(
 
 
 def _with_file(place: NamedRouter, why: str) -> Chosen:
+    from pathlib import Path
+
+    from cli import private_files
+
     assert place.token_file is not None
     token = private_files.read_secret(Path(place.token_file).expanduser())
     return Chosen(place.admin_url, token, why, place.token_file, place.name)
@@ -108,6 +113,8 @@ def _with_file(place: NamedRouter, why: str) -> Chosen:
 
 def folder(env: Mapping[str, str]) -> Path | None:
     """Where the settings of this user are. A relative XDG_CONFIG_HOME counts as none, as its specification says."""
+    from pathlib import Path
+
     if (base := env.get("XDG_CONFIG_HOME", "")).startswith("/"):
         return Path(base) / "meridian"
     return Path(env["HOME"]) / ".config" / "meridian" if env.get("HOME") else None
@@ -119,6 +126,10 @@ def load(env: Mapping[str, str]) -> Contexts:
     if base is None:
         return Contexts(None)
     path = base / "contexts.toml"
+    if not path.exists():
+        return Contexts(path)
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text("utf-8"))
         return _checked(path, document)

@@ -12,18 +12,8 @@ from typer.main import get_command
 from cli.app import build
 from cli.context import CLIENT_URL
 from cli.contexts import DEFAULT_URL
-from cli.errors import Exit
+from cli.errors import MEANINGS
 from cli.examples import examples
-
-EXITS: dict[int, str] = {
-    Exit.OK: "done",
-    Exit.FAILED: "failed",
-    Exit.USAGE: "a wrong flag, value or name, a wrong `regions.toml`, or a token or key that is not accepted",
-    Exit.UNREACHABLE: "no router answers",
-    Exit.UNHEALTHY: "it answers, and is not ready or not healthy",
-    130: "ended with Ctrl-C",
-    143: "ended by SIGTERM; after either, `bench` has printed the figures so far",
-}
 
 VARIABLES = {
     "ROUTER_ADMIN_URL": f"the router's admin address, as `--admin-url`; default `{DEFAULT_URL}`",
@@ -66,7 +56,7 @@ _COMMON = {"--admin-url", "--admin-token", "--context", "--timeout", "--quiet", 
 def markdown() -> str:
     """The whole page."""
     program = get_command(build())
-    lines = [_INTRO, "## Exit codes", "", *_table(("code", "meaning"), [(str(int(c)), t) for c, t in EXITS.items()])]
+    lines = [_INTRO, "## Exit codes", "", *_table(("code", "meaning"), [(str(int(c)), t) for c, t in MEANINGS.items()])]
     lines += [
         "",
         "## Environment",

@@ -17,6 +17,18 @@ class Exit(IntEnum):
     UNHEALTHY = 4  # it answers, and is not ready or not healthy
 
 
+#: exit code -> what it means
+MEANINGS: dict[int, str] = {
+    Exit.OK: "done",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "a flag, value, name, file, token or key that is not accepted",
+    Exit.UNREACHABLE: "no router answers",
+    Exit.UNHEALTHY: "it answers, and is not ready or not healthy",
+    130: "ended with Ctrl-C",
+    143: "ended by SIGTERM; `bench` prints its figures first, as with Ctrl-C",
+}
+
+
 class CliError(Exception):
     """Ends the command. ``message`` says what happened, ``details`` more of it line by line, ``hint`` what to do."""
 

@@ -22,12 +22,9 @@ from cli.output import Output
 #: Lines that cannot be parsed raise a kind of it. It is Click's, of which Typer has one within or installs one.
 _UsageError: Any = typer.BadParameter.__base__
 
-#: In the order of the help.
-HEADINGS = ("Run", "Look", "Operate", "Try out")
-
 
 class Program(TyperGroup):
-    """The program's commands stand under the headings they were registered with (``rich_help_panel``).
+    """The whole program.
 
     Each command takes ``--quiet``, and each that takes ``--admin-url`` takes ``--context`` and ``--timeout``, too.
     """
@@ -65,19 +62,10 @@ class Program(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-        widest = max(map(len, self.commands), default=0)
-        for name, command in self.commands.items():
-            heading = getattr(command, "rich_help_panel", None)
-            text = command.get_short_help_str(formatter.width - widest - 6)
-            sections.setdefault(heading if isinstance(heading, str) else "Commands", []).append(
-                (name.ljust(widest), text)
-            )
-        for heading, rows in sections.items():
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from cli.overview import overview
+
+        formatter.write(overview())
 
 
 def _say_usage(error: Any) -> None:

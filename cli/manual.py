@@ -11,7 +11,8 @@ from typing import Any
 from typer.main import get_command
 
 from cli.app import COMMANDS, build
-from cli.docs import EXITS, VARIABLES, commands, meaning, shared
+from cli.docs import VARIABLES, commands, meaning, shared
+from cli.errors import MEANINGS
 from cli.examples import examples
 from router import __version__
 
@@ -53,7 +54,7 @@ def page() -> str:
             if COMMANDS[name.split()[1]].heading == heading:
                 lines += _command(name, command)
     lines += [".SH OPTIONS OF MOST COMMANDS", *_options([p for p in _named(every) if shared(p)])]
-    lines += [".SH EXIT STATUS", *_list({str(int(code)): text for code, text in EXITS.items()})]
+    lines += [".SH EXIT STATUS", *_list({str(int(code)): text for code, text in MEANINGS.items()})]
     lines += [".SH ENVIRONMENT", *_list(VARIABLES), ".SH FILES", *_list(_FILES)]
     lines += [".SH SEE ALSO", *_paragraphs(_SEE)]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -82,7 +82,7 @@ def _of_file(ctx: Context, path: str | None) -> Context:
     config, _ = of_file.read(path, ctx.env)
     if config is None:
         return ctx
-    return replace(ctx, admin_url=of_file.admin_url(config), admin_token=ctx.env.get("ROUTER_ADMIN_TOKEN"))
+    return ctx.asking(of_file.admin_url(config), ctx.env.get("ROUTER_ADMIN_TOKEN"))
 
 
 def _path(ctx: Context) -> str:

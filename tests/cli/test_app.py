@@ -10,8 +10,10 @@ import typer
 
 from cli.app import COMMANDS, build, called
 from tests.cli.test_program import _path
+from tests.support.admin_stand_in import StandIn
 
 WIDTH = 80
+ASKED = ("status", "regions", "routers", "capacity", "keys", "requests", "events")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -46,6 +48,55 @@ def _shape(command: object) -> object:
 )
 def test_what_need_not_be_loaded(words: list[str], env: dict[str, str], only: str | None) -> None:
     assert called(words, env) == only
+
+
+#: what no command needs that only looks
+HEAVY = {
+    "pydantic",
+    "textual",
+    "aiohttp",
+    "asyncio",
+    "redis",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "orjson",
+    "tomlkit",
+    "rich",
+}
+#: and what is left out besides, where Typer is
+PLAIN = HEAVY | {"typer", "dataclasses", "inspect", "tomllib", "logging", "cli.tree", "cli.context"}
+NOT_IMPORTED = [
+    ("--help", PLAIN | {"http", "json", "cli.quick"}),
+    ("--version", PLAIN | {"http", "json", "cli.quick"}),
+    ("status --json", PLAIN),
+    ("regions list --json --admin-url URL", PLAIN),
+    ("routers list -q --json", PLAIN),
+    ("capacity --json", PLAIN),
+    ("status --json --timeout 5", HEAVY),
+    ("keys list --json", HEAVY),
+    ("traffic list --json", HEAVY),
+    ("events --json", HEAVY),
+    *((f"{name} --help", HEAVY) for name in COMMANDS),
+]
+
+
+@pytest.mark.parametrize(("line", "denied"), NOT_IMPORTED, ids=[line for line, _ in NOT_IMPORTED])
+def test_a_start_does_not_import(line: str, denied: set[str]) -> None:
+    """Modules are counted, not seconds: the clock would be a flaky witness."""
+    answer = {"data": [], "fleet": None, "router": {"ready": True}}
+    with StandIn({("GET", f"/admin/v1/{path}"): answer for path in ASKED}) as admin:
+        words = line.replace("URL", admin.url).split()
+        code = (
+            "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+            f"sys.argv = ['router', *{words!r}]; from cli.app import main; main()"
+        )
+        env = {**_path(), "ROUTER_ADMIN_URL": admin.url}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        assert bool(admin.asked) == ("--json" in words)
+    assert done.stdout
+    loaded = set(done.stderr.split())
+    assert not (loaded | {name.partition(".")[0] for name in loaded}) & denied
 
 
 @pytest.mark.parametrize(("words", "command"), [(["--help"], set()), (["status", "--help"], {"status"})])
