@@ -11,6 +11,7 @@ names          names that the TAB key completes
 private_files  files that only this user may read
 client         HTTP towards a running router, standard library only
 output         the terminal: tables, JSON, width, colours
+iso_times      ISO times in JSON, beside seconds
 units          numbers as people read them
 charts         bars and sparklines
 measurements   what a running router knows and has recorded, for replay and plan

@@ -31,7 +31,8 @@ _INTRO = """\
 
 One program, `router`, runs the router and operates it. Every command that reads takes `--json` and then prints the
 documents of the admin API. Results go to standard output, remarks and errors to standard error.
-An error says what happened, and then what to do.
+An error says what happened, and then what to do. Where a document of the admin API has a moment in seconds since 1970,
+`since_s`, JSON has it as an ISO time beside it: `since`.
 
 This page is made from the program: `python -m cli.docs > docs/cli.md`.
 """

@@ -21,7 +21,7 @@ One program, router, runs the router and operates it: it routes OpenAI-compatibl
 region, that will produce the first token soonest, within each tenant's quota and data-residency rules.
 
 Every command that reads takes --json and then prints the documents of the admin API. Results go to standard output,
-remarks and errors to standard error.
+remarks and errors to standard error. Moments in JSON are in seconds since 1970, as since_s, and in ISO 8601, as since.
 """
 
 _FILES = {

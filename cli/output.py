@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Literal
 
 from cli.errors import CliError
+from cli.iso_times import with_iso_times
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -89,13 +90,13 @@ class Output:
         return self.console.height
 
     def json(self, value: object) -> None:
-        """One JSON document, readable, ending in a newline."""
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        """One JSON document, readable, ending in a newline. Moments have ISO times beside them."""
+        self.stdout.write(json.dumps(with_iso_times(value), indent=2, ensure_ascii=False) + "\n")
         self.stdout.flush()
 
     def json_line(self, value: object) -> None:
         """One JSON document on one line, for streams of them."""
-        self.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.stdout.write(json.dumps(with_iso_times(value), ensure_ascii=False) + "\n")
         self.stdout.flush()
 
     def line(self, *parts: RenderableType) -> None:

@@ -34,7 +34,7 @@ def test_start_up_imports_nothing_heavy() -> None:
     roots = {name.partition(".")[0] for name in loaded.split()}
     assert not roots & set(HEAVY)
     names_of_engines = {"router.core", "router.core.traits", "router.core.shapes"}  # they stand in the help
-    light = names_of_engines | {"router.moments", "router.land"}
+    light = names_of_engines | {"router.moments", "router.land", "router.words"}
     assert not {name for name in loaded.split() if name.startswith(("router.", "sim."))} - light
 
 
@@ -137,7 +137,7 @@ def test_unreachable_is_exit_code_3_and_helps() -> None:
 def test_a_usage_error_is_exit_code_2() -> None:
     done = router("regions", "lst")
     assert done.code == 2
-    assert "No such command 'lst'" in done.err
+    assert "no such command 'lst'" in done.err
 
 
 def test_serve_without_a_file(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ async def test_what_the_router_refuses_is_shown() -> None:
     known = answers() | {("GET", "/admin/v1/events"): (403, {"error": {"message": "The role read is not enough."}})}
     async with showing(known, (120, 40), tab="backends") as (app, pilot, _, _):
         await press(app, pilot, "enter")
-        assert "The role read is not enough." in text_of(app)
+        assert "the role read is not enough." in text_of(app)
 
 
 async def test_a_backend_can_be_drained_from_its_screen() -> None:

@@ -38,7 +38,7 @@ def test_one_part_that_is_refused_does_not_spoil_the_others() -> None:
     known = answers() | {("GET", "/admin/v1/keys"): (403, {"error": {"message": "The role read is not enough."}})}
     with StandIn(known) as admin:
         found = polling.read(connect(admin.url, None, admin=True), polling.needed("keys"))
-    assert found.refused == {"keys": "The role read is not enough."}
+    assert found.refused == {"keys": "the role read is not enough."}
     assert found.trouble is None
     assert "quotas" in found.parts
 
