@@ -18,7 +18,7 @@ from router.core.losses import losses as core_losses
 from router.core.policy import list_policies
 from router.moments import iso_of
 from router.store.base import Key
-from router.telemetry.journal import Record, as_document, decision_document
+from router.telemetry.journal import Record, as_document, decision_document, known_of
 from router.telemetry.stats import WINDOW_S, Window
 from router.upstream.chaos import KINDS, Chaos, InjectedFault
 
@@ -193,16 +193,7 @@ def region(control: ControlPlane, configured: Region) -> dict[str, Any]:
 
 
 def request_summary(record: Record) -> dict[str, Any]:
-    return {
-        "request_id": record.request_id,
-        "arrival_s": record.arrival_s,
-        "tenant": record.tenant,
-        "key_id": record.key_id,
-        "method": record.method,
-        "path": record.path,
-        "model": record.model,
-        "served_model": record.served_model,
-        "stream": record.stream,
+    return known_of(record) | {
         "status": record.status,
         "error": record.error,
         "cause": record.cause,
@@ -210,11 +201,8 @@ def request_summary(record: Record) -> dict[str, Any]:
         "region": record.region,
         "backend": record.backend,
         "attempts": len(record.attempts),
-        "ttft_s": record.ttft_s,
         "duration_s": record.duration_s,
-        "wait_s": record.wait_s,
         "held_s": record.held_s,
-        "prompt_tokens": record.prompt_tokens,
         "output_tokens": record.output_tokens,
         "cached_tokens": record.cached_tokens,
         "cost_usd": record.cost_usd,

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from router.gateway.exchange import Exchange
+from router.telemetry.journal import known_of
 
 
 def in_flight(live: Collection[Exchange], now_s: float, most: int) -> tuple[list[dict[str, Any]], int]:
@@ -23,27 +24,15 @@ def document(x: Exchange, now_s: float) -> dict[str, Any]:
     record, lease, phase = x.record, x.lease, phase_of(x)
     there = lease is not None and phase not in ("admission", "place")
     backend = lease.backend if there and lease is not None else None
-    return {
-        "request_id": record.request_id,
-        "arrival_s": record.arrival_s,
+    return known_of(record) | {
         "age_s": max(0.0, now_s - x.arrival_s),
         "phase": phase,
-        "tenant": record.tenant,
-        "key_id": record.key_id,
-        "method": record.method,
-        "path": record.path,
-        "model": record.model,
-        "served_model": record.served_model,
-        "stream": record.stream,
         "region": None if backend is None else backend.partition("/")[0],
         "backend": backend,
         "hedge": None if x.hedge is None else x.hedge.lease.backend,
         "attempts": len(record.attempts) + there,
         "at_backend_s": max(0.0, now_s - lease.started_s) if there and lease is not None else None,
         "predicted_ttft_s": lease.predicted_ttft_s if there and lease is not None else None,
-        "ttft_s": record.ttft_s,
-        "wait_s": record.wait_s,
-        "prompt_tokens": record.prompt_tokens,
         "output_tokens": x.relay.events if x.relay is not None else 0,
     }
 

@@ -146,6 +146,27 @@ def as_document(record: Record, *, blocks: bool = True) -> dict[str, Any]:
     return document
 
 
+def known_of(record: Record) -> dict[str, Any]:
+    """The part of the record that lists of requests show, of those on their way and of those that have ended."""
+    return {name: getattr(record, name) for name in _KNOWN}
+
+
+_KNOWN = (
+    "request_id",
+    "arrival_s",
+    "tenant",
+    "key_id",
+    "method",
+    "path",
+    "model",
+    "served_model",
+    "stream",
+    "ttft_s",
+    "wait_s",
+    "prompt_tokens",
+)
+
+
 def _bounded(value: Any, limit: int = TEXT_MAX) -> Any:
     if type(value) is str:
         return clean(value, limit)
