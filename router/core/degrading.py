@@ -7,9 +7,10 @@ again soon after has to be calm for twice as long the next time, so that load wh
 go to and fro.
 
 While it is strained a new request goes to the first variant that keeps the target, else to the quickest, unless the
-model itself would be as quick. A conversation whose beginning a backend of the model knows stays there as long as its
-first token keeps the target, or comes no later than the variant's, which has to compute that beginning again: that is
-the price.
+model itself would be as quick, or has room: its first token is predicted well within the target. So its backends stay
+busy, and no more requests get a variant than have to. A conversation whose beginning a backend of the model knows stays
+there as long as its first token keeps the target, or comes no later than the variant's, which has to compute that
+beginning again: that is the price.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Degrading:
         usual = self._usual_tokens(request, model, dry_run)
         typical_s = self._soonest_s(request, model, usual, now_s)
         strained = strain.stands(now_s) or typical_s > target_s if dry_run else strain.look(typical_s, target_s, now_s)
-        if not strained:
+        if not strained or typical_s <= self._fleet.params.degrade_room_ratio * target_s:
             return None
         own_s, known = self._own_s(request, model, now_s)
         if known and own_s <= target_s:

@@ -134,6 +134,24 @@ def test_a_conversation_stays_where_its_beginning_is_known_unless_that_is_later(
     assert gone is not None, "every place is taken: waiting costs more than to compute the beginning again"
 
 
+def test_a_strained_model_that_has_room_answers_itself() -> None:
+    """So that its backends are not idle until the strain is over."""
+    made = two()
+    of = Degrading(made)
+    fill(made, 4)
+    assert chosen(of) == SMALL
+    for lease in list(made.leases):
+        made.end(lease, Outcome.OK, 2.0)
+    room_s = PARAMS.degrade_room_ratio * 30.0
+    assert chosen(of, now_s=2.0, target_s=30.0) is None
+    assert of.strained(2.0) == {BIG: 1.0}, "it is strained until it has been calm for a while"
+    fill(made, 3)
+    found = of.choose(ask(model=BIG), Smaller(BIG, (SMALL,), 0.5), 3.0)
+    assert found is not None
+    assert found.own_s > PARAMS.degrade_room_ratio * 0.5
+    assert room_s > found.predicted_s
+
+
 def test_a_dry_run_changes_nothing() -> None:
     made = two()
     fill(made, 4)
