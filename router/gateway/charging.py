@@ -61,20 +61,21 @@ class Charging:
         """The amounts that it is expected to use, and those that it may use if they are more and count."""
         prompt, output = need.prompt_tokens, need.max_output_tokens
         limits, company, ask = key.plan.limits, x.company, x.ask
-        budgets = limits.budgets if company is None else limits.budgets + company.budgets
+        budgets, rates, counts_output = limits.budgets, limits.answers, limits.counts_output
+        if company is not None:
+            budgets, rates = budgets + company.budgets, rates + company.answers
+            counts_output = counts_output or company.counts_output
         price = self._dearest(x, need) if budgets else None
-        counts_output = limits.counts_output or (company is not None and company.counts_output)
         if need.light or ask is None or not ask.envelope.generates or not counts_output:
             usual = Amounts(1, prompt, output, microusd(price, prompt, output))
-            return usual, _worst(price, usual, None, ask, budgets)
+            return usual, None if price is None else _worst(price, usual, None, ask, budgets)
         least = None if ask.max_tokens is not None else Amounts(1, prompt, 0, microusd(price, prompt, 0))
         usual = Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
-        rates = limits.answers if company is None else limits.answers + company.answers
         output = longest(ask.max_tokens, ask.choices, output, prompt, rates)
         most = None
         if output > need.max_output_tokens:
             most = Amounts(1, prompt, output, _reserved(price, prompt, output, budgets, least), least)
-        return usual, _worst(price, usual, most, ask, budgets)
+        return usual, most if price is None else _worst(price, usual, most, ask, budgets)
 
     def _dearest(self, x: Exchange, need: Request) -> Price | None:
         """The most that a token may cost at the backends that this request may go to."""
@@ -155,11 +156,9 @@ class Charging:
             spent = self._price(x, prompt, output, budgets=money)
             record.cost_usd = spent / MICRO
         used = Amounts(1, prompt, output, spent)
-        if company is None:
-            self._store.settle(reservation, used)
-            return
         self._store.settle(reservation, used)
-        self._settle_company(x, company, reservation, used)
+        if company is not None:
+            self._settle_company(x, company, reservation, used)
 
     def _settle_company(self, x: Exchange, company: Company, reservation: Reservation, used: Amounts) -> None:
         """Charge the groups. A model that was to be tried first and did not answer gets its reservation back; the one
@@ -204,10 +203,10 @@ def _reserved(price: Price | None, prompt: int, output: int, budgets: Sequence[i
 
 
 def _worst(
-    price: Price | None, usual: Amounts, most: Amounts | None, ask: Ask | None, budgets: Sequence[int]
+    price: Price, usual: Amounts, most: Amounts | None, ask: Ask | None, budgets: Sequence[int]
 ) -> Amounts | None:
     """``most``, or more if its prompt may cost more than was guessed. The certain part then goes by the guess."""
-    if price is None or ask is None or not usual.prompt_tokens:
+    if ask is None or not usual.prompt_tokens:
         return most
     top = most or usual
     worst = worst_microusd(price, top.microusd, top.prompt_tokens, ask.prompt_bytes, ask.item_tokens, budgets)
