@@ -1,8 +1,8 @@
 """One of five regions is cut off from the store while clients there and elsewhere spend the same keys.
 
-While it is cut off, all together may admit (1 + 1 / routers) times what is right (ADR 29); what was too much is a debt,
-so a rate comes back to what is right. At the end every router leaves as an operator would end it, and the account of
-the budget must come to exactly what was spent.
+While it is cut off, all together may admit (1 + 1 / routers) times what is right (ADR 29). Of that a sum owes all, a
+rate the part that the share has not refilled; the excess must not grow afterwards. At the end every router leaves as an
+operator would end it, and the account of the budget must come to exactly what was spent.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ def wrong(found: Mapping[str, Any]) -> list[str]:
         bound = row["parted"] * row["cut"]["allowed"]
         if row["cut"]["admitted"] > bound:
             said.append(f"{kind}: more than {bound:g} was admitted by the end of the partition")
-        if kind in ("requests", "tokens") and row["end"]["admitted"] > row["end"]["allowed"]:
-            said.append(f"{kind}: the debt was not paid back")
+        over, before = (row[at]["admitted"] - row[at]["allowed"] for at in ("end", "cut"))
+        if kind in ("requests", "tokens") and over > max(0.0, before):
+            said.append(f"{kind}: more was admitted after the partition than is right")
         if row["slots"]:
             said.append(f"{kind}: {row['slots']} places are still taken")
         if kind == "budget" and abs(row["charged_usd"] - row["spent_usd"]) > 1e-9:
