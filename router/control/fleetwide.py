@@ -66,9 +66,9 @@ class Heard:
         return [(name, orjson.loads(raw)) for name, raw in self.answers]
 
     def about(self, me: str) -> Document:
-        """For the reader: whom the answer is about."""
-        names = [*([me] if self.own else []), *dict.fromkeys(name for name, _ in self.answers)]
-        return {"scope": self.scope, "routers": names, "silent": self.silent}
+        """For the reader: whom the answer is about. Workers of one router have one name."""
+        names = dict.fromkeys([*([me] if self.own else []), *(name for name, _ in self.answers)])
+        return {"scope": self.scope, "routers": [*names], "silent": self.silent}
 
 
 def card_of(config: Config, *, version: str) -> dict[str, Any]:

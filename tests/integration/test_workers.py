@@ -233,6 +233,11 @@ async def test_limits_hold_over_all_workers(http: aiohttp.ClientSession) -> None
                 refilled = int((time.monotonic() - began) / 3)
                 # Who met such a moment was refused, and may have used up a request all the same.
                 assert 20 - statuses[503] <= statuses[200] <= 21 + refilled, statuses
+                quotas = await admin(r, "/admin/v1/quotas")
+                assert quotas["fleet"] == {"scope": "all routers", "routers": ["test"], "silent": []}
+                (lately,) = [quota["last_minute"] for quota in quotas["data"]]
+                if time.monotonic() - began < 50:
+                    assert (lately["requests"], lately["refused"]) == (statuses[200], statuses[429] + statuses[503])
                 (entry,) = (await admin(r, "/admin/v1/keys"))["data"]
                 await until(lambda: revoked(r, entry["id"]))
                 assert {status for status, _ in [await ask(r.url, headers=auth) for _ in range(12)]} == {401}
