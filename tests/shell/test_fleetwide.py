@@ -46,7 +46,7 @@ async def test_without_a_store_the_answer_is_about_this_router_only(admin: Admin
     status_ = await admin.get("/admin/v1/status")
     assert status_["fleet"] == {"scope": "this router only", "routers": ["edge"], "silent": []}
     assert (await admin.get("/admin/v1/requests?router=edge"))["fleet"]["scope"] == "edge only"
-    refused = await admin.get("/admin/v1/stats?router=other", 404)
+    refused = await admin.get("/admin/v1/stats?router=other", 400)
     assert "There are: edge." in refused["error"]["message"]
     (line,) = (await admin.get("/admin/v1/routers"))["data"]
     assert (line["name"], line["this"], line["answers"]) == ("edge", True, True)

@@ -45,6 +45,7 @@ async def test_one_request_is_shown_whole(admin: Admin) -> None:
     assert shown["decision"] == {
         "policy": "p2c",
         "backend": "us-east/a",
+        "reason": None,
         "candidates": [
             {
                 "backend": "us-east/a",
@@ -135,4 +136,4 @@ async def test_requests_in_flight_are_listed_oldest_first(admin: Admin) -> None:
     assert [(r["request_id"], r["router"]) for r in listed["data"]] == [("req-9", "edge"), ("req-5", "edge")]
     assert listed["count"] == 3
     assert (await admin.get("/admin/v1/requests/in-flight?limit=0", 400))["error"]["param"] == "limit"
-    assert (await admin.get("/admin/v1/requests/in-flight?router=other", 404))["error"]["code"] == "not_found"
+    assert (await admin.get("/admin/v1/requests/in-flight?router=other", 400))["error"]["param"] == "router"
