@@ -190,12 +190,14 @@ class HttpRemote:
         if not isinstance(error, dict):
             error = {"message": str(error)}
         wait = reply.headers.get("retry-after")
-        raise StatusError(
+        refusal = StatusError(
             reply.status,
             error or {"message": f"{self._what} answered HTTP {reply.status}"},
             hint=self._denied if reply.status == 401 else self._elsewhere(reply),
             retry_after_s=float(wait) if wait and wait.isdigit() else None,
         )
+        refusal.request_id = reply.headers.get("x-request-id")
+        raise refusal
 
     def _elsewhere(self, reply: HTTPResponse) -> str | None:
         """An admin path that is unknown where requests have ids: clients are served there."""

@@ -76,8 +76,26 @@ def complete(
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
     answer = Answer(model=model)
+    try:
+        _stream(api, body, headers or {}, answer, on_start, on_text, on_leg)
+    except CliError as error:
+        error.request_id = error.request_id or answer.request_id
+        raise
+    return answer
+
+
+def _stream(
+    api: Remote,
+    body: dict[str, Any],
+    headers: Mapping[str, str],
+    answer: Answer,
+    on_start: Callable[[Answer], None],
+    on_text: Callable[[str], None],
+    on_leg: Callable[[str], None],
+) -> None:
+    """Fill in ``answer`` as it comes."""
     start_s = time.monotonic()
-    with api.stream("/v1/chat/completions", body, {"x-router-legs": "1", **(headers or {})}) as reply:
+    with api.stream("/v1/chat/completions", body, {"x-router-legs": "1", **headers}) as reply:
         _take_route(answer, reply.headers)
         on_start(answer)
         for event in reply.events:
@@ -97,7 +115,6 @@ def complete(
     answer.duration_s = time.monotonic() - start_s
     if answer.finish_reason is None:
         raise CliError("the stream ended in the middle of the answer")
-    return answer
 
 
 def _take_route(answer: Answer, headers: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from cli.context import Context
 from cli.errors import CliError, Exit, StatusError, unknown
 from cli.output import escape
 from cli.route import find_record, route_line, why_line
+from cli.why import sentence
 
 Json = dict[str, Any]
 
@@ -56,7 +57,8 @@ class Conversation:
     api: Any
     asking: Asking
     messages: list[Mapping[str, str]] = field(default_factory=list)
-    last: Answer | None = None
+    #: the id of the last turn, also of one that failed
+    last: str | None = None
     #: one line without its end; None: there are no more
     read: Callable[[str], str | None] = lambda prompt: None
 
@@ -73,11 +75,13 @@ class Conversation:
                 headers=asking.headers(),
                 on_text=(lambda text: None) if asking.as_json else out.flow(room=out.width if out.is_tty else None),
             )
-        except StatusError as error:
-            self._check_names(error)
+        except CliError as error:
+            self.last = error.request_id or self.last
+            if isinstance(error, StatusError):
+                self._check_names(error)
             raise
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
-        self.last = answer
+        self.last = answer.request_id
         return answer
 
     def _check_names(self, error: StatusError) -> None:
@@ -221,12 +225,14 @@ class Conversation:
 
     def _explain(self) -> None:
         if self.last is None:
-            raise CliError("nothing has been answered yet", code=Exit.USAGE)
-        record = find_record(self.ctx.admin, self.last.request_id)
+            raise CliError("nothing has been asked yet", code=Exit.USAGE)
+        record = find_record(self.ctx.admin, self.last)
         if record is None:
             raise CliError(
                 f"no admin API at {self.ctx.admin.url} knows this request", hint="Name the router's with --admin-url."
             )
+        self.ctx.out.line(escape(sentence(record)))
+        self.ctx.out.line("")
         print_decision(self.ctx, record["decision"])
 
 

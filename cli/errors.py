@@ -30,7 +30,10 @@ MEANINGS: dict[int, str] = {
 
 
 class CliError(Exception):
-    """Ends the command. ``message`` says what happened, ``details`` more of it line by line, ``hint`` what to do."""
+    """Ends the command. ``message`` says what happened, ``details`` more of it line by line, ``hint`` what to do;
+    ``request_id``: of the request that failed, if the router has a record of it."""
+
+    request_id: str | None = None
 
     def __init__(
         self, message: str, *, code: Exit = Exit.FAILED, hint: str | None = None, details: Sequence[str] = ()
@@ -73,15 +76,9 @@ def in_flags(message: str, param: object) -> str:
     told = flag + message.removeprefix(str(param))
     if not str(param).endswith("_s"):
         return told
-    return _RANGE.sub(lambda m: f"from {_span(float(m[1]))} to {_span(float(m[2]))}", told)
+    from router.moments import span_text
 
-
-def _span(seconds: float) -> str:
-    """As it is typed: ``60s``, ``15m``, ``24h``, ``7d``."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= length and seconds % length == 0 and (unit != "d" or seconds > 2 * length):
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s"
+    return _RANGE.sub(lambda m: f"from {span_text(float(m[1]))} to {span_text(float(m[2]))}", told)
 
 
 class UnknownNameError(CliError):

@@ -21,6 +21,14 @@ def span_s(text: str) -> float | None:
     return span if span <= SPAN_S_MAX else None
 
 
+def span_text(seconds: float) -> str:
+    """As it is typed: ``60s``, ``15m``, ``24h``, ``7d``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0 and (unit != "d" or seconds > 2 * length):
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s" if seconds == int(seconds) else f"{seconds:g}s"
+
+
 def moment_s(text: str, now_s: float) -> float | None:
     """An ISO time, in UTC unless it has an offset, or a span with its unit from now on, in seconds since 1970. None: it
     is neither."""

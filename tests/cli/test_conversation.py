@@ -45,7 +45,7 @@ def api() -> Talker:
 
 
 def talk(play: Play, api: Talker, record: Json, lines: Sequence[str], **asking: Any) -> Exit | int:
-    play.admin.answers = {
+    play.admin.answers |= {
         ("GET", "/admin/v1/requests/req-1"): record,
         ("GET", "/admin/v1/regions"): {"data": [{"name": "us-east"}, {"name": "eu-central"}]},
     }
@@ -86,7 +86,7 @@ def test_region_and_model_hold_for_what_follows(play: Play, api: Talker, record:
         ("/region mars", 'there is no region "mars"', "eu-central, us-east"),
         ("/model gpt", 'there is no model "gpt"', "llama, qwen"),
         ("/explian", 'there is no command "/explian"', "/help"),
-        ("/explain", "nothing has been answered yet", ""),
+        ("/explain", "nothing has been asked yet", ""),
     ],
 )
 def test_a_wrong_command_says_what_there_is_and_changes_nothing(
@@ -104,6 +104,16 @@ def test_explain_shows_the_last_decision(play: Play, api: Talker, record: Json) 
     assert talk(play, api, record, ["hi", "/explain"]) is Exit.OK
     assert "eu-central/a" in play.out
     assert "draining" in play.out
+
+
+def test_explain_is_about_the_last_turn_also_if_that_failed(play: Play, api: Talker, record: Json) -> None:
+    api.refuses = StatusError(502, {"message": "nobody answers"})
+    api.refuses.request_id = "req-2"
+    refused = record | {"request_id": "req-2", "cause": "refused", "attempts": [], "ttft_s": None, "duration_s": 0.003}
+    play.admin.answers[("GET", "/admin/v1/requests/req-2")] = refused
+    assert talk(play, api, record, ["hi", "/explain"]) is Exit.OK
+    assert "error: nobody answers" in play.err
+    assert "Refused after 3.0 ms" in play.out
 
 
 def test_a_turn_that_fails_has_not_happened(play: Play, api: Talker, record: Json) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.moments import SPAN_S_MAX, iso_of, moment_s, span_s
+from router.moments import SPAN_S_MAX, iso_of, moment_s, span_s, span_text
 
 NOW_S = 1_796_000_000.0
 
@@ -27,6 +27,18 @@ NOW_S = 1_796_000_000.0
 )
 def test_spans(text: str, span: float) -> None:
     assert span_s(text) == span
+
+
+@given(st.integers(1, 10_000_000))
+def test_a_span_is_written_so_that_it_can_be_read(seconds: int) -> None:
+    assert span_s(span_text(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(60, "1m"), (1800, "30m"), (86_400, "24h"), (604_800, "7d"), (90, "90s")]
+)
+def test_a_span_is_written_as_it_is_typed(seconds: int, text: str) -> None:
+    assert span_text(seconds) == text
 
 
 @pytest.mark.parametrize(

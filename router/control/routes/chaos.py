@@ -15,6 +15,7 @@ from router.control.route import V1, Route
 from router.control.shared_faults import CHAOS_S_MAX
 from router.core.suggest import no_such
 from router.errors import RouterError
+from router.moments import span_text
 from router.upstream.chaos import KINDS, STALE, InjectedFault
 
 #: parameter -> (default, least, most)
@@ -37,7 +38,7 @@ async def start_chaos(request: web.Request, control: ControlPlane) -> web.Stream
     fault = await _fault_of(control, document)
     for_s = number_in(document, "for_s", 60.0, low=0.1, high=CHAOS_S_MAX)
     shared = await control.faults.begin(fault, for_s)
-    noting(request, control)("chaos", _subject(fault), after=str(fault), why=f"for {for_s:g} s")
+    noting(request, control)("chaos", _subject(fault), after=str(fault), why=f"for {span_text(for_s)}")
     return reply(views.chaos(control) | views.reach(shared))
 
 

@@ -17,6 +17,7 @@ from router.control.route import V1, Route
 from router.control.routes.process import ROUTER
 from router.core.suggest import no_such
 from router.errors import RouterError
+from router.moments import span_text
 
 #: Of a region or a backend, by its name. Raises RouterError.
 _View = Callable[[ControlPlane, str], dict[str, Any]]
@@ -259,7 +260,7 @@ async def _drain(request: web.Request, control: ControlPlane, view: _View, name:
     by, reason = by_of(request, text_of(document, "by"), who_of(request)), text_of(document, "reason")
     everywhere = await control.drains.set(name, True, by=by, reason=reason, for_s=for_s)
     if not before["draining"] or reason or for_s is not None:
-        told = [reason, "" if for_s is None else f"for {for_s:g} s"]
+        told = [reason, "" if for_s is None else f"for {span_text(for_s)}"]
         why = ", ".join(filter(None, told)) or None
         noting(request, control)("drain", name, before=before["state"], after="draining", why=why)
     return reply(view(control, name) | views.reach(everywhere))
