@@ -10,7 +10,7 @@ import typer
 from cli import units
 from cli.charts import bar
 from cli.context import AdminToken, AdminUrl, AsJson, Context, context
-from cli.errors import CliError, Exit, unknown
+from cli.errors import CliError, Exit, in_our_voice, unknown
 from cli.measurements import (
     JOURNAL,
     Learned,
@@ -147,7 +147,7 @@ def _changes(options: ReplayOptions, fleet: Measured) -> list[WhatIf]:
         raise CliError(str(error), code=Exit.USAGE) from None
     problem = every.problem([m.spec.name for m in fleet.plan.machines])
     if problem is not None:
-        raise CliError(problem[1], code=Exit.USAGE)
+        raise CliError(in_our_voice(problem[1]), code=Exit.USAGE)
     each = [WhatIf(without=(name,)) for name in every.without]
     each += [WhatIf(add=(pair,)) for pair in every.add]
     each += [WhatIf(scale=every.scale)] if every.scale != 1.0 else []

@@ -15,7 +15,7 @@ from cli.completion import Answer, complete
 from cli.demo.screen import Dots, Screen
 from cli.demo.stage import TINY_REQUESTS, Stage
 from cli.errors import CliError, StatusError
-from cli.output import dotted
+from cli.output import dotted, escape
 from cli.route import find_record, route_line, why_line
 
 #: A prompt, the jurisdiction its data must stay in, and what to say about that.
@@ -173,7 +173,7 @@ class Show:
             except StatusError as error:
                 if error.status != 429 or number <= TINY_REQUESTS:
                     raise
-                screen.line(f"{number}  [yellow]429[/]  {error.message}")
+                screen.line(f"{number}  [yellow]429[/]  {escape(str(error.error.get('message') or error.message))}")
                 return
             left = answer.headers.get("x-ratelimit-remaining-requests", "?")
             screen.line(f"{number}  [green]200[/]  {dotted(str(answer.backend), f'{left} left')}")

@@ -85,7 +85,7 @@ def test_the_world_of_a_configuration(mooncake: Path, tmp_path: Path) -> None:
     [
         (("nowhere.jsonl",), "nowhere.jsonl"),
         (("README.md",), "neither an Azure trace"),
-        (("nowhere.jsonl", "--policy", "luck"), "no policy 'luck'"),
+        (("nowhere.jsonl", "--policy", "luck"), 'no policy "luck"'),
         (("journal",), "journal"),
         (("journal", "--regions", "nowhere.toml"), "there is no nowhere.toml"),
         (("tests/data/README.md", "--regions", "README.md"), "README.md has 1 problem"),
@@ -152,7 +152,7 @@ def test_what_is_too_far_off_is_not_compared(files: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--without", "mars"), "There is no backend or region 'mars'"),
+        (("--without", "mars"), 'there is no backend or region "mars"'),
         (("--add", "us-east/z"), "NEW=LIKE"),
         (("--regions", "regions.toml"), "assumed engines"),
     ],

@@ -127,7 +127,7 @@ async def test_read_only_and_who_may_not() -> None:
     known = answers() | {("POST", "/admin/v1/regions/us-east/drain"): refused}
     async with showing(known, (100, 30)) as (app, pilot, _, _):
         await press(app, pilot, "down", "d", "y")
-        assert "error: This needs the role operate; anna has read." in text_of(app)
+        assert "error: this needs the role operate; anna has read." in text_of(app)
         await press(app, pilot, "5", "d")
         assert "only a region or a backend can be drained" in text_of(app)
 
