@@ -11,7 +11,7 @@ import itertools
 import logging
 import secrets
 from asyncio import Task
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -38,6 +38,7 @@ from router.telemetry.sink import Telemetry
 _log = logging.getLogger("router.control")
 
 _EVERY_S = 1.0
+_TOLD_AGAIN = 2
 
 
 class Bookkeeper:
@@ -63,6 +64,10 @@ class Bookkeeper:
         self._prefix = f"{history.router}-{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
         self._batches: list[tuple[Batch, dict[str, Budgeted]]] = []  # that the store may not have yet
+        #: refusals of the last seconds, the newest last: told again, as other routers may not have written yet that
+        #: what was left is spent
+        self._refused: deque[set[OverBudget]] = deque([set()], maxlen=1 + _TOLD_AGAIN)
+        self._again: set[OverBudget] = set()
         self._lock = asyncio.Lock()
         self._complaint = Complaint()
         self._task: Task[None] | None = None
@@ -83,6 +88,8 @@ class Bookkeeper:
         looked_s = float("-inf")
         while True:
             await asyncio.sleep(_EVERY_S)
+            self._again = set().union(*self._refused)
+            self._refused.append(set())
             await self.flush()
             if (now_s := clock.monotonic_s()) - looked_s >= EVERY_S:
                 looked_s = now_s
@@ -124,6 +131,8 @@ class Bookkeeper:
         """Make batches of what was spent since the last time. False: nothing was."""
         days, refused = self._telemetry.costs.take()
         today = day_at(self._wall_s())
+        self._refused[-1] |= refused
+        refused, self._again = refused | self._again, set()
         if refused:
             days.setdefault(today, {})
         self._batches = [self._batch(d, rows, refused if d == today else set()) for d, rows in sorted(days.items())]

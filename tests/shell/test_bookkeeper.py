@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -171,3 +172,22 @@ async def test_the_webhook_hears_who_when_and_how_much(monkeypatch: pytest.Monke
 
 def _summaries(got: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return [(document["type"], document["data"]["percent"]) for document in got]
+
+
+async def test_a_refusal_is_told_again_when_other_routers_have_written_what_they_spent() -> None:
+    """It came before their spending was in the book, and none comes after it."""
+    one, two = Desk(), Desk()
+    two.store.spending = one.book
+    one.spend(8.5)
+    one.refuse("budget", limit_scope="key")
+    await one.keeper.flush()
+    two.spend(1.0)
+    await two.keeper.flush()
+    full = ("key_1", "100 %")
+    assert full not in one.told() + two.told()
+    await one.keeper.start()
+    async with asyncio.timeout(30):
+        while full not in one.told():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await one.keeper.stop()
+    assert one.told().count(full) == 1
