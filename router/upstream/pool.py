@@ -182,14 +182,16 @@ class Pool:
                 shelf.connections -= 1
                 shelf = other
                 shelf.connections += 1
+            connection = self._new()
             try:
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    self._new,
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection,
                     sock=sock,
                     ssl=self._tls,
                     server_hostname=(self.spec.tls_server_name or self._name.host) if self._tls else None,
                 )
             except BaseException:
+                connection.disown()
                 sock.close()
                 raise
         except BaseException:

@@ -7,6 +7,7 @@ anything unexpected happened is never used again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -143,6 +144,13 @@ class Outbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+
+    def disown(self) -> None:
+        """Nobody waits for this connection to be made any more. uvloop then closes the transport without telling us,
+        and keeps what the transport knows: the two would be a reference cycle."""
+        self.usable = False
+        with contextlib.suppress(AttributeError):  # it was not made yet
+            del self.transport
 
     def data_received(self, data: bytes) -> None:
         """Hand on what one read brought, in order. Each call of the sink may end the request."""

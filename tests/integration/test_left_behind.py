@@ -76,15 +76,14 @@ async def test_a_stream_that_delivers_is_left_alone(http: aiohttp.ClientSession)
 
 async def test_a_probe_that_fails_once_moves_nothing(http: aiohttp.ClientSession) -> None:
     async def slow(call: Call) -> None:
-        await asyncio.sleep(2)
+        b.sick_turns = 1
+        while b.sick_turns:  # noqa: ASYNC110 - until it was probed
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
         await call.send(whole(200, {"choices": [{"finish_reason": "stop"}]}))
 
     async with ScriptedBackend(slow) as b:
         async with RouterProcess([Site("near", "a", b.url)], head=PATIENT.replace("0.2", "1")) as r:
-            task = asyncio.create_task(http.post(r.url + CHAT, json=ASK).__aenter__())
-            await b.called(1)
-            b.healthy = False
-            await asyncio.sleep(0.9)
-            b.healthy = True
-            assert (await task).status == 200
+            async with http.post(r.url + CHAT, json=ASK) as reply:
+                assert reply.status == 200
     assert len(b.calls) == 1

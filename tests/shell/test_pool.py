@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 import time
 from collections import Counter
@@ -38,6 +39,35 @@ async def test_a_connection_that_is_neither_accepted_nor_refused_is_a_failed_att
         with pytest.raises(ConnectError) as caught:
             await pool_of(port).connect(0.2)
     assert caught.value.code == "connect_timeout"
+
+
+async def test_a_connection_that_is_given_up_while_it_is_made_leaves_no_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is over after uvloop has told us of the connection, and before it tells who waits for it."""
+    made, told = 0, Outbound.connection_made
+
+    def give_up(connection: Outbound, transport: asyncio.BaseTransport) -> None:
+        nonlocal made
+        made += 1
+        told(connection, transport)
+        (connecting,) = [task for task in asyncio.all_tasks() if task.get_name() == "connecting"]
+        connecting.cancel()
+
+    monkeypatch.setattr(Outbound, "connection_made", give_up)
+    async with engines(ONE) as found:
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.create_task(pool_of(found.port).connect(30), name="connecting")
+            await asyncio.sleep(0.05)
+            gc.collect()
+            assert not any(isinstance(each, Outbound) for each in gc.garbage)
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert made == 1
 
 
 ONE, TWO = (Address(socket.AF_INET, f"127.0.0.{n}") for n in (1, 2))

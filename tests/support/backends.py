@@ -128,6 +128,7 @@ class ScriptedBackend:
         self.calls: list[Call] = []
         self._arrival = asyncio.Event()
         self.healthy = True
+        self.sick_turns = 0  # probes that are yet to find it unhealthy
         self.metrics = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -202,5 +203,6 @@ class ScriptedBackend:
         elif path == b"/v1/models":
             writer.write(whole(200, {"object": "list", "data": [{"id": self.model, "object": "model"}]}))
         else:
-            writer.write(whole(200 if self.healthy else 503, {}))
+            writer.write(whole(200 if self.healthy and not self.sick_turns else 503, {}))
+            self.sick_turns -= self.sick_turns > 0
         await writer.drain()
