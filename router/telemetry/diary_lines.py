@@ -19,7 +19,7 @@ import orjson
 
 from router.core.decisions import Candidate
 from router.telemetry.history import Occurrence, document, occurrence_of
-from router.telemetry.journal import Record, as_document
+from router.telemetry.journal import Record, WrittenCandidates, as_document, rule_of
 from router.telemetry.minutes import GROUPS, Rows
 
 #: Candidates that a decision keeps: the cheapest.
@@ -61,6 +61,7 @@ def request_line(router: str, record: Record, *, decision: bool) -> bytes:
     if decision and record.candidates:
         cheapest = sorted(record.candidates, key=lambda c: (c.backend != record.backend, _cost_s(c)))[:CANDIDATES_MAX]
         told["candidates"] = [(c.backend, c.cost_s, c.terms, c.struck and c.struck.value) for c in cheapest]
+        told["decided_by"] = rule_of(record.candidates)
     return _line(router, "request", told)
 
 
@@ -119,7 +120,9 @@ def _read_minute(told: dict[str, Any], found: Found, finished: set[MinuteOf], si
 
 
 def _record(told: dict[str, Any]) -> Record:
-    blocks = int(told.pop("blocks", 0))
+    blocks, rule = int(told.pop("blocks", 0)), told.pop("decided_by", None)
     record = msgspec.convert(told, Record)
+    if record.candidates:
+        record.candidates = WrittenCandidates(record.candidates, None if rule is None else str(rule))
     record.prefix_blocks = range(blocks)  # only their number was written down
     return record

@@ -9,8 +9,8 @@ import asyncio
 import itertools
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Self, TypeVar
 
 import orjson
 from msgspec import field, to_builtins
@@ -175,12 +175,28 @@ def _bounded(value: Any, limit: int = TEXT_MAX) -> Any:
     return value
 
 
+class WrittenCandidates(tuple[Candidate, ...]):
+    """The candidates of a decision that was written down, and the rule that decided."""
+
+    reason: str | None
+
+    def __new__(cls, candidates: Iterable[Candidate], reason: str | None) -> Self:
+        made = super().__new__(cls, candidates)
+        made.reason = reason
+        return made
+
+
+def rule_of(candidates: Sequence[Candidate]) -> str | None:
+    """The rule that decided between them, if it is known."""
+    return candidates.reason if isinstance(candidates, Candidates | WrittenCandidates) else None
+
+
 def decision_document(record: Record) -> dict[str, Any]:
     """The last decision that was made for the record's request, with the rule that decided. ``candidates`` is empty
     when they are not kept. Nobody is chosen if the last decision was that nobody is left."""
     candidates = record.candidates
     chosen = next((c.backend for c in candidates if c.struck is None and c.backend == record.backend), None)
-    reason = candidates.reason if isinstance(candidates, Candidates) and chosen is not None else None
+    reason = rule_of(candidates) if chosen is not None else None
     return (
         {
             "policy": record.policy,

@@ -16,6 +16,7 @@ import pytest
 from tests.integration.conftest import OPEN
 from tests.support.backends import ScriptedBackend
 from tests.support.cli import router
+from tests.support.ports import free_port
 from tests.support.router import ROOT, RouterProcess, Site
 
 CHAT = "/v1/chat/completions"
@@ -91,7 +92,9 @@ async def test_it_knows_its_requests_minutes_and_events_after_it(
 def test_a_diary_that_cannot_be_written_ends_the_start_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     file = tmp_path / "regions.toml"
-    file.write_text(f'[journal]\ndiary = "{tmp_path / "file" / "diary"}"\n[[regions]]\nname = "r"\nbackends = []\n')
+    ports = f'[router]\nlisten = "127.0.0.1:{free_port()}"\nadmin = "127.0.0.1:{free_port()}"\n'
+    diary = f'[journal]\ndiary = "{tmp_path / "file" / "diary"}"\n'
+    file.write_text(f'{ports}{diary}[[regions]]\nname = "r"\nbackends = []\n')
     done = subprocess.run([sys.executable, "-m", "router", str(file)], cwd=ROOT, capture_output=True, timeout=60)
     text = done.stderr.decode()
     assert done.returncode == 1
