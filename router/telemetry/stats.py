@@ -189,11 +189,11 @@ class Stats:
 
 
 def is_error(kind: RequestKind | Record) -> bool:
-    """These requests failed for a reason that is not the client's."""
+    """These requests failed for a reason that is neither the client's nor a limit of its own that is used up."""
     if kind.error is None:
         return kind.cause in _FAULTY
     code = CODES.get(kind.error)
-    return code is None or code.blame is not Blame.CLIENT
+    return code is None or (code.blame is not Blame.CLIENT and kind.error != "quota_exhausted")
 
 
 def percentile(buckets: dict[int, int], quantile: float) -> float | None:

@@ -67,8 +67,7 @@ class Tracing:
             return True
         if trace.parent is not None:
             return False
-        failed = is_error(record) and record.limit is None  # a limit that is used up is not a failure
-        return failed or len(record.attempts) > 1 or self._slow(record)
+        return is_error(record) or len(record.attempts) > 1 or self._slow(record)
 
     def _slow(self, record: Record) -> bool:
         """The first token of a stream, or a whole answer, came late."""
