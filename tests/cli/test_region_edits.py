@@ -136,7 +136,7 @@ def test_set_on_a_region(play: Play, file: Path) -> None:
         ("us-east/a", "max_inflite=1", 'there is no key "max_inflite", did you mean "max_inflight"?'),
         ("us-east/a", "max_inflight", "'max_inflight' is not KEY=VALUE"),
         ("us-east/a", "max_inflight=many", "max_inflight takes a number, not 'many'"),
-        ("us-east/z", "max_inflight=1", 'there is no backend "us-east/z"'),
+        ("us-east/z", "max_inflight=1", 'there is no backend "us-east/z", did you mean "us-east/a"?'),
         ("nowhere", "jurisdiction=eu", 'there is no region "nowhere"'),
         ("us-east", "backends=1", 'there is no key "backends"'),
     ],

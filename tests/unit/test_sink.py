@@ -169,7 +169,9 @@ def test_tenants_and_seconds_are_bounded() -> None:
         ("stream_interrupted", "truncated", True),
     ],
 )
-def test_an_error_is_what_neither_the_client_nor_its_limits_caused(error: str | None, cause: str, expected: bool) -> None:
+def test_an_error_is_what_neither_the_client_nor_its_limits_caused(
+    error: str | None, cause: str, expected: bool
+) -> None:
     assert is_error(*kinds_of([Record("id", 0.0, error=error, cause=cause)])) is expected
     assert cause in {o.value for o in Outcome} | {"refused"}
 
