@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -33,13 +32,16 @@ from router.workers.orders import Orders
 _log = logging.getLogger("router.workers")
 
 _PR_SET_PDEATHSIG = 1
+#: Linux sends it once for each thread of the parent that dies, and the id of the parent stays until the last one. So it
+#: must not be SIGTERM, of which a second one ends the requests.
+_PARENT_GONE = signal.SIGUSR1
 _END_S = 10
 
 
 def _follow_the_parent() -> None:
-    """Have Linux send SIGTERM when the parent dies: a busy worker may see the end of its input late."""
+    """Have Linux send a signal when the parent dies: a busy worker may see the end of its input late."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_GONE)
 
 
 async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> None:
@@ -57,7 +59,8 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
         clients=lambda: len(app.server.gate.connections),
     )
     loop = asyncio.get_running_loop()
-    signals.on(signal.SIGTERM, act=partial(_told_to_stop, app, parent))
+    signals.on(signal.SIGTERM, act=app.shut_down)
+    signals.on(_PARENT_GONE, act=app.stopping.set)
     loop.add_reader(0, _parent_gone, app)
     try:
         await app.start()
@@ -70,18 +73,9 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
         acceptor.close()
         loop.remove_reader(0)
         board.close()
-    signals.ignore(signal.SIGTERM)
+    signals.ignore(signal.SIGTERM, _PARENT_GONE)
     if os.getppid() != parent:
         _tidy_up(Path(admin_path))
-
-
-def _told_to_stop(app: App, parent: int) -> None:
-    """A second signal ends the requests, except the one that the system sends when the parent dies: it comes together
-    with the end of standard input, in either order."""
-    if os.getppid() == parent:
-        app.shut_down()
-    else:
-        app.stopping.set()
 
 
 def _tidy_up(path: Path) -> None:

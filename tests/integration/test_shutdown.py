@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -142,6 +144,8 @@ async def test_workers_whose_parent_was_killed_finish_their_streams_and_end_by_t
                 )
                 await reader.readuntil(b"one")
                 streams.append((reader, writer))
+            for pid in workers * 2:  # as Linux does for each thread of a parent that dies
+                os.kill(pid, signal.SIGUSR1)
             r.process.kill()
             await asyncio.to_thread(r.process.wait, 30)
             await asyncio.sleep(1)
