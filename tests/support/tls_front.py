@@ -38,13 +38,12 @@ def _accept(listener: socket.socket, server_port: int, context: ssl.SSLContext) 
 
 
 def _serve(client: socket.socket, server_port: int, context: ssl.SSLContext) -> None:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server_port)) as server:
+    with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", server_port)) as server:
+        if client.recv(1, socket.MSG_PEEK) == b"\x16":  # the first byte of a handshake
+            client = context.wrap_socket(client, server_side=True)
         with client:
-            if client.recv(1, socket.MSG_PEEK) == b"\x16":  # the first byte of a handshake
-                client = context.wrap_socket(client, server_side=True)
-            with client:
-                threading.Thread(target=_copy, args=(server, client), daemon=True).start()
-                _copy(client, server)
+            threading.Thread(target=_copy, args=(server, client), daemon=True).start()
+            _copy(client, server)
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
