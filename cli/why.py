@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 _WORTH_S = 0.1
 #: ... nor less than this share of what was predicted.
 _WORTH_SHARE = 0.25
-#: Outcomes of attempts that had begun and are no break of the stream.
+#: Outcomes of attempts that had begun to answer and did not break the stream.
 _NOT_A_BREAK = frozenset({"superseded", "client_gone"})
 #: Tokens a second below which an answer counts as slow.
 _SLOW_TOKENS = 15.0

@@ -15,7 +15,7 @@ GONE, BACK = "gone", "back"
 SILENCE_S = 6.0
 #: A look that comes this late heard nobody meanwhile: the fault is here.
 _LATE_S = 3.0
-#: A router that nobody has noted by then is no longer waited for.
+#: After this long without a note in the history, a missing router is given up.
 _PENDING_S = 60.0
 #: The last word of a router that is not missed.
 _EXPECTED = frozenset({"stopped", GONE})
