@@ -47,6 +47,9 @@ _GATHER_FACTOR = 30
 ECHO_S = 2.0
 SILENT_S = 10.0
 _AGAIN_S = 1.0
+#: How long each message has the card, once a router may be there that does not know it: that can be asked nothing and
+#: is missing from answers about all routers.
+INTRODUCE_S = 1.0
 #: Messages under way; while this many have no answer, none is sent.
 _UNDER_WAY_MAX = 64
 #: A router that was heard this lately is there, although a reading from before does not have it.
@@ -93,6 +96,7 @@ class FleetExchange:
         self._outbox = Outbox(monotonic_s)
         self._others: dict[str, Teller] = {}
         self._kept_s = self._echo_s = float("-inf")  # when we last kept a message, and last heard ourselves
+        self._introduce_until_s = self._told_s = float("-inf")  # ``_told_s``: when we last told something
         self._asked = self._answered = 0  # numbers of the messages: the last, and the last that was answered
         self._passed_on: set[str] = set()  # backends of which ``heard`` last got counts
         self._passing: asyncio.TimerHandle | None = None
@@ -175,10 +179,10 @@ class FleetExchange:
         nothing while the store is away."""
         if self._store is None:
             return
-        pieces, questions = self._outbox.pack(self._news()), self._questions()
-        if not keep and not self._outbox.changed(counts, pieces, questions):
+        pieces, questions, card = self._outbox.pack(self._news()), self._questions(), self._introduction()
+        if not keep and card is None and not self._outbox.changed(counts, pieces, questions):
             return
-        fresh = self._outbox.fresh(counts, pieces, questions)
+        fresh = self._outbox.fresh(counts, pieces, questions, card)
         kept = self._outbox.kept(counts, self.card, questions) if keep else b""
         self._asked += 1
         number = self._asked
@@ -201,6 +205,7 @@ class FleetExchange:
                 self._patience.reschedule(asyncio.get_running_loop().time() + SILENT_S)
             return
         if name not in self._others:
+            self._introduce_until_s = now_s + INTRODUCE_S
             self._wake.set()  # we are not alone
         self._take(name, raw, now_s).told_s = now_s
         self._pass_on_soon()
@@ -229,6 +234,15 @@ class FleetExchange:
         if self._asking is not None:
             self._asking.heard(message.questions)
         return other
+
+    def _introduction(self) -> dict[str, Any] | None:
+        """The card, if others may not know it: they have just come, or have not heard this router for so long that
+        they have forgotten it."""
+        now_s = self._monotonic_s()
+        if now_s - self._told_s > INTRODUCE_S:
+            self._introduce_until_s = now_s + INTRODUCE_S
+        self._told_s = now_s
+        return self.card if now_s < self._introduce_until_s else None
 
     def _questions(self) -> list[Question]:
         return self._asking.questions if self._asking is not None else []

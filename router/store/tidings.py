@@ -134,11 +134,17 @@ class Outbox:
         """Is this anything that the last message did not say?"""
         return bool(pieces) or (counts, questions) != self._told
 
-    def fresh(self, counts: Counts, pieces: Sequence[Piece], questions: Sequence[Question]) -> bytes:
-        """The message for those that listen."""
+    def fresh(
+        self,
+        counts: Counts,
+        pieces: Sequence[Piece],
+        questions: Sequence[Question],
+        card: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The message for those that listen; with the ``card`` for those that may not know this router."""
         self._serial += 1
         self._told = (dict(counts), list(questions))
-        return Tidings(self.era, self._serial, counts, _newest(pieces), None, questions).encoded()
+        return Tidings(self.era, self._serial, counts, _newest(pieces), card, questions).encoded()
 
     def kept(self, counts: Counts, card: Mapping[str, Any], questions: Sequence[Question]) -> bytes:
         """The message that the store keeps: as of the last fresh one."""

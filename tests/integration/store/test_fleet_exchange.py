@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
+
 from router.config import Config, Plan
 from router.core.params import Params
-from router.store.fleet_exchange import ALONE_PERIOD_S, PERIOD_S, QUICK_ROUTERS, FleetExchange, period_s
+from router.store.fleet_exchange import ALONE_PERIOD_S, INTRODUCE_S, PERIOD_S, QUICK_ROUTERS, FleetExchange, period_s
 from router.store.open import open_store
 from router.store.shared import SharedStore
 from router.store.tidings import BLOCKS_MAX, Tidings
@@ -47,6 +51,35 @@ async def test_each_hears_the_sum_of_the_others_and_not_itself(shared_valkey: Va
             await eventually(lambda: heard[1] == {"eu/x": (3, 100)})
             counts[1].clear()  # b has nothing in flight any more: the others hear zeros once
             await eventually(lambda: heard[0] == {"eu/x": (0, 0), "us/z": (0, 0)})
+
+
+@pytest.mark.parametrize("teller_is", ["new", "forgotten", "heard by a newcomer"])
+async def test_a_router_that_is_heard_can_be_asked(shared_valkey: Valkey, teller_is: str) -> None:
+    """From the first message on that is heard."""
+    shared_valkey.command("FLUSHALL")
+    async with router(shared_valkey.url, name="a") as a, router(shared_valkey.url, name="b") as b:
+        teller, listener = exchange_of(a, {}, {}), exchange_of(b, {}, {})
+        teller.card = {"name": "a"}
+        if teller_is == "forgotten":
+            await teller.publish({})
+            await asyncio.sleep(INTRODUCE_S * 1.2)
+        elif teller_is == "heard by a newcomer":
+            for _ in range(12):
+                await teller.publish({})
+                await asyncio.sleep(INTRODUCE_S / 10)
+            teller.hear(b"b\n" + Tidings("era", 1, {}).encoded())
+        listening = asyncio.create_task(b.listen(listener.hear))
+        try:
+            async with asyncio.timeout(20):
+                for number in itertools.count(1):  # what is told before anybody listens is lost
+                    await teller.publish({"eu/x": (number, 0)}, keep=False)
+                    await asyncio.sleep(0.01)
+                    if listener.others:
+                        break
+            assert [peer.name for peer in listener.known()] == ["a"]
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
 
 
 async def test_what_went_where_is_told_once_even_if_messages_are_missed(shared_valkey: Valkey) -> None:
