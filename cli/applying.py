@@ -160,8 +160,7 @@ def keep(path: str, text: str, *, refused: bool = False) -> None:
         for file in _files(path):
             if _text(file) == text:
                 file.unlink()
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 10**9:09}"
-        file = place / (name + (_REFUSED if refused else _GOOD))
+        file = place / (_name_at(time.time_ns()) + (_REFUSED if refused else _GOOD))
         config_file.write(str(file), text)
         file.chmod(Path(path).stat().st_mode & 0o777)
         for file in [*_files(path)[KEPT:], *_files(path, _REFUSED)[KEPT:]]:
@@ -170,6 +169,12 @@ def keep(path: str, text: str, *, refused: bool = False) -> None:
         reason = (error.strerror or str(error)).lower()
         hint = "Is the file a ConfigMap or an image's? Then change it where it comes from."
         raise CliError(f"cannot keep the text of {path} in {place}: {reason}", hint=hint) from error
+
+
+def _name_at(wall_ns: int) -> str:
+    """Sorts by time. Both halves are of one look at the clock: a second may end between two."""
+    second, rest = divmod(wall_ns, 10**9)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(second))}.{rest:09}"
 
 
 def _files(path: str, ending: str = _GOOD) -> list[Path]:

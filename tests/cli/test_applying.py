@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,32 @@ def test_the_newest_texts_are_kept_each_once_and_with_the_mode_of_the_file(file:
     assert texts(file) == [f"text {n}" for n in (12, 14, 13, *range(11, 4, -1))]
     assert {kept.path.stat().st_mode & 0o777 for kept in applying.kept(str(file), "")} == {0o640}
     assert applying.folder(str(file)).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("step_ns", [1, 7 * 10**7, 3 * 10**8, 9 * 10**8, 10**9, 86_399 * 10**9])
+def test_texts_are_in_the_order_of_their_times_also_when_a_second_ends(
+    file: Path, monkeypatch: pytest.MonkeyPatch, step_ns: int
+) -> None:
+    """However far the clock goes between two looks at it."""
+    monkeypatch.setattr(applying, "time", SteppingClock(step_ns))
+    for number in range(10):
+        applying.keep(str(file), f"text {number}")
+    assert texts(file) == [f"text {n}" for n in range(9, -1, -1)]
+
+
+class SteppingClock:
+    """In place of the module ``time``: each look at it is a step later."""
+
+    strftime = staticmethod(time.strftime)
+
+    def __init__(self, step_ns: int) -> None:
+        self._looks = itertools.count(1_790_000_000_999_999_900, step_ns)
+
+    def time_ns(self) -> int:
+        return next(self._looks)
+
+    def gmtime(self, wall_s: float | None = None) -> time.struct_time:
+        return time.gmtime(next(self._looks) // 10**9 if wall_s is None else wall_s)
 
 
 def test_the_text_that_is_in_the_file_is_not_one_to_go_back_to(file: Path) -> None:
