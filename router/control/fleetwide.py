@@ -34,6 +34,7 @@ ASKED = frozenset(
         "minutes",
         "usage",
         "quotaUse",
+        "lastMinute",
     }
 )
 #: As the name of a router: the one that is asked.

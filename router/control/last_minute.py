@@ -1,6 +1,6 @@
 """The last minute: how much keys used, and how many requests backends answered, by the journal of this router.
 
-Of keys, what all routers tell is added up (``routes/quotas``).
+``routes/quotas`` and ``routes/fleet`` add up the counts of all routers.
 
 The account of a rate cannot say it: what was used flows off as fast as the rate allows, so that it stands at nothing
 while requests keep coming.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from router import clock
 from router.config import Config, Region
 from router.control import config_views
 from router.control.gpu_views import gpu
-from router.control.last_minute import requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.region_views import region_summary, told
 from router.control.source_views import source_of
@@ -137,16 +137,14 @@ def backend(control: ControlPlane, b: Backend) -> dict[str, Any]:
     }
 
 
-def losses(control: ControlPlane, name: str) -> dict[str, Any]:
+def losses(control: ControlPlane, name: str, answered: Mapping[str, int]) -> dict[str, Any]:
     """The losses without a backend or a region: for somebody about to drain or remove it, or to break it on
-    purpose. ``share``: of the requests that this router answered in the last minute; None: there were none."""
+    purpose. ``answered``: requests of the last minute by backend. ``share``: of these; None: there were none."""
     config, fleet = control.reloader.config, control.fleet
     gone = {b.name for b in fleet.backends.values() if name in (b.name, b.region)}
     residencies = {plan.name: plan.residency for plan in config.plans.values() if plan.residency}
     found = core_losses(fleet.backends.values(), gone, residencies, control.now_s())
-    control.telemetry.flush()
-    counts = requests_by_backend(control.telemetry.journal.newest_first(), clock.wall_s())
-    requests, total = sum(counts.get(b, 0) for b in gone), sum(counts.values())
+    requests, total = sum(answered.get(b, 0) for b in gone), sum(answered.values())
     return {
         "of": name,
         "backends": sorted(gone),

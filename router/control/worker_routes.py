@@ -13,7 +13,7 @@ from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import Route
-from router.control.routes import ROUTES, quotas
+from router.control.routes import ROUTES, fleet, quotas
 from router.telemetry.history import Note
 from router.telemetry.stats import WINDOW_S, WINDOW_S_MAX
 
@@ -61,10 +61,18 @@ async def quota_use(request: web.Request, control: ControlPlane) -> web.StreamRe
     return reply(quotas.own_use(control).document())
 
 
+async def last_minute(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """The requests that backends answered in the last minute, to be added to those of other routers."""
+    return reply(fleet.answered(control))
+
+
 WORKER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/worker/v1/minutes", "minutes", "Counts by the minute that can be merged.", minutes),
     Route("GET", "/worker/v1/window", "window", "Counts that can be merged.", window),
     Route("GET", "/worker/v1/quotas", "quotaUse", "The use of keys and the holdings for them.", quota_use),
+    Route(
+        "GET", "/worker/v1/answered", "lastMinute", "Requests that backends answered in the last minute.", last_minute
+    ),
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )

@@ -92,6 +92,9 @@ def _spend_on_both(site: Site) -> None:
             send(router, key)
         for asked in (one, two):
             until(partial(_used_on_both, asked, 3), "requests are counted soon after their last byte")
+            for place in ("regions/us", "backends/us/a"):
+                lost = asked.ask_admin(f"{V1}/{place}/losses")
+                assert (lost["requests"], lost["share"]) == (3, 1.0), "a drain takes it from all routers"
 
 
 def _used_on_both(asked: RouterProcess, requests: int) -> bool:

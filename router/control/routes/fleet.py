@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from router import clock
 from router.control import fleetwide, views
 from router.control.callers import by_of, noting, who_of
 from router.control.inputs import document_of, number_in, text_of
+from router.control.last_minute import requests_by_backend
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
@@ -68,13 +71,28 @@ async def probe_region(request: web.Request, control: ControlPlane) -> web.Strea
 async def region_losses(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     name = request.match_info["region"]
     _region_view(control, name)
-    return reply(views.losses(control, name))
+    return reply(await _losses(request, control, name))
 
 
 async def backend_losses(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     name = _backend_name(request)
     _backend_view(control, name)
-    return reply(views.losses(control, name))
+    return reply(await _losses(request, control, name))
+
+
+def answered(control: ControlPlane) -> dict[str, int]:
+    """How many requests of this router each backend answered in the last minute."""
+    control.telemetry.flush()
+    return requests_by_backend(control.telemetry.journal.newest_first(), clock.wall_s())
+
+
+async def _losses(request: web.Request, control: ControlPlane, name: str) -> dict[str, Any]:
+    """A drain is of all routers, and so is the traffic that it moves."""
+    heard = await fleetwide.ask(control, request, "lastMinute")
+    counts = Counter(answered(control))
+    for _, document in heard.documents():
+        counts.update(document)
+    return views.losses(control, name, counts)
 
 
 async def drain_backend(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -145,7 +163,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{V1}/regions/{{region}}/losses",
         "regionLosses",
-        "What would be lost without a region: models, jurisdictions, plans, its share of the traffic.",
+        "What would be lost without a region: models, jurisdictions, plans, its share of the traffic of all routers.",
         region_losses,
     ),
     Route(
