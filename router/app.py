@@ -239,12 +239,9 @@ class App:
         return [*self.fleet.models(), *self.lifecycle.force.settings.aliases.names()]
 
     def _settings(self, config: Config) -> Settings:
-        return Settings(
-            config,
-            Authenticator(config.auth, config.plans, self.store.keys, self._bearers(config)),
-            Aliases(config.models),
-            self._policies,
-        )
+        keys, bearers = self.store.keys, self._bearers(config)
+        door = Authenticator(config.auth, config.plans, keys, bearers, newer_keys=self.store.newer_keys)
+        return Settings(config, door, Aliases(config.models), self._policies)
 
     def _bearers(self, config: Config) -> Bearers | None:
         """Those of the issuer that the configuration names, if it names one."""

@@ -1,8 +1,9 @@
-"""Whose request is it? A lookup in the local snapshot of keys: no I/O, one constant refusal."""
+"""Whose request is it? A lookup in the local snapshot of keys: no I/O, one constant refusal. The store is asked
+only before a key of ours is refused: another router may have made it a moment ago."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from router import clock
@@ -18,6 +19,7 @@ _BEARER = b"bearer "
 _PREFIX = SECRET_PREFIX.encode()
 _MAX_SECRET_BYTES = 512
 _MAX_JWT_BYTES = 8192
+_UNKNOWN = "Missing or invalid API key."
 
 
 def anonymous_key(plan: Plan) -> Key:
@@ -41,43 +43,56 @@ class Authenticator:
         keys: KeyRing,
         bearers: Bearers | None = None,
         *,
+        newer_keys: Callable[[], Awaitable[None]] | None = None,
         wall_s: Callable[[], float] = clock.wall_s,
     ) -> None:
         self._keys = keys
         self._bearers = bearers
+        self._newer_keys = newer_keys
         self._wall_s = wall_s
         self._open = section.mode == "open"
         self._anonymous = anonymous_key(plans["default"])
 
-    def key_of(self, secret: bytes | None) -> Key | None:
-        """None: it is a JWT, whose issuer must be asked for its keys first; call ``key_soon``."""
+    def key_of(self, secret: bytes | None, *, last: bool = False) -> Key | None:
+        """None, unless it is ``last``: the store, or the issuer of a JWT, must be asked first; call ``key_soon``."""
         if secret is not None and secret.startswith(_PREFIX):
             key = self._keys.lookup(secret)
             if key is not None and not key.revoked:
-                if key.expires_s is not None or key.replaced_until_s is not None:
-                    self._check_time(key)
-                return _permitted(key) if key.plan_missing else key
-        elif secret is not None and self._bearers is not None and is_jwt(secret):
+                why = None if key.expires_s is None and key.replaced_until_s is None else self._over(key)
+                if why is None:
+                    return _permitted(key) if key.plan_missing else key
+            else:
+                why = _UNKNOWN
+            if self._newer_keys is not None and not last and (key is None or not key.revoked):
+                return None
+            raise RouterError("unauthorized", why)
+        if secret is not None and self._bearers is not None and is_jwt(secret):
             found = self._bearers.key_of(secret)
             return _permitted(found) if isinstance(found, Key) else None
         elif self._open:
             return self._anonymous
-        raise RouterError("unauthorized", "Missing or invalid API key.")
+        raise RouterError("unauthorized", _UNKNOWN)
 
     async def key_soon(self, secret: bytes | None) -> Key:
-        """The same for a JWT, after a short wait for the keys of its issuer."""
+        """The same, after a short wait for the keys that other routers made, or for those of a JWT's issuer."""
+        if secret is not None and self._newer_keys is not None and secret.startswith(_PREFIX):
+            await self._newer_keys()
+            found = self.key_of(secret, last=True)
+            assert found is not None
+            return found
         if secret is None or self._bearers is None:
-            raise RouterError("unauthorized", "Missing or invalid API key.")
+            raise RouterError("unauthorized", _UNKNOWN)
         return _permitted(await self._bearers.key_soon(secret))
 
-    def _check_time(self, key: Key) -> None:
+    def _over(self, key: Key) -> str | None:
         """Who has the secret may know why it does not work any more."""
         now_s = self._wall_s()
         if key.expires_s is not None and now_s >= key.expires_s:
-            raise RouterError("unauthorized", f"This API key expired at {iso_of(key.expires_s)}.")
+            return f"This API key expired at {iso_of(key.expires_s)}."
         if key.replaced_until_s is not None and now_s >= key.replaced_until_s:
             since = iso_of(key.replaced_until_s)
-            raise RouterError("unauthorized", f"This API key was given a new secret; the old one ended at {since}.")
+            return f"This API key was given a new secret; the old one ended at {since}."
+        return None
 
 
 def _permitted(key: Key) -> Key:

@@ -124,7 +124,7 @@ class Lifecycle:
                 self._telemetry.request_done(x.record)
 
     async def _key_soon(self, x: Exchange) -> Key:
-        """The issuer of a JWT is asked for its keys."""
+        """The store is asked for newer keys, or the issuer of a JWT for its own."""
         return await self.force.settings.authenticator.key_soon(x.envelope.secret)
 
     # 3: peek

@@ -193,7 +193,7 @@ class Server:
         envelope = envelope_of(request.head)
         request_id = envelope.request_id or self._new_id()
         if not envelope.routed:
-            self._plain(connection, request, envelope, request_id)
+            Flow(self._plain(connection, request, envelope, request_id)).step()
             return
         record = Record(
             request_id.decode(),
@@ -247,8 +247,7 @@ class Server:
 
     # paths that need no backend
 
-    def _plain(self, connection: Inbound, request: InboundRequest, envelope: Envelope, request_id: bytes) -> None:
-        keep_alive = request.keep_alive and not self.gate.closing
+    async def _plain(self, connection: Inbound, request: InboundRequest, envelope: Envelope, request_id: bytes) -> None:
         cors = self._lifecycle.force.settings.cors
         extra = [cors.lines(envelope.origin)]
         try:
@@ -257,12 +256,15 @@ class Server:
                 extra += (b"allow: %b\r\n" % ALLOWED_METHODS, cors.preflight(envelope.origin, asked))
                 status, body = 200, b""
             else:
-                status, document = self._document(request, envelope)
+                status, document = await self._document(request, envelope)
                 body = orjson.dumps(document)
         except RouterError as error:
             status = error.status
             body = error_body(error, envelope.dialect, request_id)
             extra += responses.error_headers(error)
+        if connection not in self.gate.connections:
+            return
+        keep_alive = request.keep_alive and not self.gate.closing
         connection.write(
             responses.plain(
                 status,
@@ -276,8 +278,8 @@ class Server:
         )
         connection.finish(keep_alive)
 
-    def _document(self, request: InboundRequest, envelope: Envelope) -> tuple[int, dict[str, Any]]:
-        """Raises RouterError."""
+    async def _document(self, request: InboundRequest, envelope: Envelope) -> tuple[int, dict[str, Any]]:
+        """It waits for nothing but the keys that say who asks. Raises RouterError."""
         path, method = envelope.path, request.method
         what = own(path)
         if what is None:
@@ -286,9 +288,8 @@ class Server:
             raise RouterError("method_not_allowed", headers=(("allow", "GET, HEAD"),))
         if what is not Own.MODELS:
             return state_page(what, self._not_ready())
-        key = self._lifecycle.force.settings.authenticator.key_of(envelope.secret)
-        if key is None:
-            raise RouterError("identity_unavailable", retry_after_s=1.0)
+        authenticator = self._lifecycle.force.settings.authenticator
+        key = authenticator.key_of(envelope.secret) or await authenticator.key_soon(envelope.secret)
         return 200, models_page(self._lifecycle.models_for(key), model_of(path))
 
 

@@ -32,6 +32,7 @@ answers         limits of an account as clients and operators see them
 keys            API keys: made, hashed, looked up
 snapshot        the keys in a file, for a start while the store is away
 keysync         the local snapshot of the keys in the shared store
+newer_keys      looks for those that other routers made a moment ago, before a request is refused
 asking          questions that routers ask each other, and their answers
 fleet_exchange  what routers tell each other of leases and prefixes, and when
 tidings         the messages they tell it in

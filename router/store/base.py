@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -153,6 +153,11 @@ class Store(Protocol):
 
     @property
     def keys(self) -> KeyRing: ...
+
+    @property
+    def newer_keys(self) -> Callable[[], Awaitable[None]] | None:
+        """Waits until the keys are known that were there at the call; None: nobody else makes any. Raises
+        RouterError("store_unavailable")."""
 
     @property
     def streams(self) -> Streams | None:

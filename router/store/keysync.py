@@ -62,8 +62,9 @@ class KeySync:
 
     async def refresh(self, version: int) -> None:
         """Read all keys if ``version``, the store's own, is not the one read last."""
-        if version != self._version or not self._ring.loaded:
-            await self.load()
+        async with self._lock:
+            if version != self._version or not self._ring.loaded:
+                await self._load()
 
     async def load(self) -> None:
         """Read all keys. Raises StoreError if they were made with a pepper that this router does not have."""

@@ -53,6 +53,7 @@ class MemoryStore:
         self, plans: Mapping[str, Plan], *, monotonic_s: Callable[[], float], wall_s: Callable[[], float]
     ) -> None:
         self.streams: Streams | None = None
+        self.newer_keys = None
         self.spending: SpendBook = MemorySpendBook()
         self.keys = Ring(plans)
         self.keys.load((), os.environ.get(PEPPER_ENV, "").encode() or new_pepper())

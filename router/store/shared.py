@@ -26,6 +26,7 @@ from router.store.insist import insist, once
 from router.store.keys import Ring, new_draft, new_secret
 from router.store.keysync import KeySync
 from router.store.ledger import Ledger, held_by
+from router.store.newer_keys import NewerKeys
 from router.store.notes import Marks, Notes, note_key
 from router.store.purse import Purse
 from router.store.quota_file import PAUSE_S, QuotaFile
@@ -97,6 +98,7 @@ class SharedStore:
         self._file = QuotaFile(snapshot, wall_s=wall_s)
         self._alone = Alone(on_down, self._heart, self._file, lease_s=lease_s)
         self._courier = Courier(link, self._heart)
+        self.newer_keys = NewerKeys(self._courier, self._sync)
         self.streams: Streams | None = Streams(link, self._heart)
         self.spending: SpendBook = (book := SharedSpendBook(link, self._heart, self._scripts.spend))
         self._ledger = Ledger(
@@ -148,6 +150,7 @@ class SharedStore:
 
     async def stop(self) -> None:
         await self._heart.stop()
+        await self.newer_keys.stop()
         await stop(*self._tasks)
         await self._snapshot.save()
         if self._heart.up:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.backends import ScriptedBackend
 from tests.support.router import RouterProcess, Site
+from tests.support.valkey import Valkey
 
 PLANS = '[auth]\nmode = "keys"\n[plans.few]\nrequests_per_minute = 6\n'
 HEADS = {"memory": PLANS, "workers": f'workers = 2\n[store]\nredis = "embedded"\n{PLANS}'}
@@ -66,3 +67,24 @@ async def test_keys_expire_and_change_their_secrets_while_requests_come(head: st
         await admin(r, f"/{long['id']}/rotate", {"overlap": 0})
         for secret in (long["key"], rotated["key"], ended["key"]):
             assert {(await ask(r, secret))[0] for _ in range(4)} == {401}
+
+
+async def test_a_key_works_at_every_router_as_soon_as_it_is_made() -> None:
+    """Also a new secret: a request may overtake the news of them."""
+    with Valkey() as valkey:
+        head = f'[store]\nredis = "{valkey.url}"\n{PLANS}'
+        async with ScriptedBackend() as b:
+            sites = [Site("a", "a", b.url, models=["m"])]
+            async with RouterProcess(sites, head=head) as one, RouterProcess(sites, head=head) as two:
+                for number in range(20):
+                    made = await admin(one, "", {"name": f"k{number}"})
+                    asked = [await models(two, made["key"]), (await ask(two, made["key"]))[0]]
+                    rotated = await admin(one, f"/{made['id']}/rotate", {"overlap": 0})
+                    assert [*asked, (await ask(two, rotated["key"]))[0]] == [200] * 3, number
+                assert await models(two, "mr-wrong") == (await ask(two, "mr-wrong"))[0] == 401
+
+
+async def models(r: RouterProcess, secret: str) -> int:
+    async with aiohttp.ClientSession() as fresh:
+        async with fresh.get(f"{r.url}/v1/models", headers={"authorization": f"Bearer {secret}"}) as reply:
+            return reply.status

@@ -86,8 +86,8 @@ END_S = 1_798_621_200.0
 class Clock:
     """The wall clock of a test."""
 
-    def __init__(self) -> None:
-        self.now_s = NOW_S
+    def __init__(self, now_s: float = NOW_S) -> None:
+        self.now_s = now_s
 
     def __call__(self) -> float:
         return self.now_s
@@ -133,3 +133,40 @@ def test_an_old_secret_works_until_its_overlap_is_over() -> None:
     assert "was given a new secret; the old one ended at 2026-" in (refusal(door, old) or "")
     ring.load([dataclasses.replace(record, revoked=True)], PEPPER)
     assert refusal(door, new) == refusal(door, "mr-wrong") == "401 Missing or invalid API key."
+
+
+@pytest.mark.parametrize(
+    ("secret", "found"),
+    [("new", True), ("prolonged", True), ("wrong", False), ("expired", False), ("revoked", False)],
+)
+async def test_a_key_is_refused_only_after_the_store_was_asked_for_newer_ones(secret: str, found: bool) -> None:
+    """A revoked one is refused at once: a revocation is never taken back."""
+    made = {name: new_key(name, "default", None, NOW_S, PEPPER, END_S) for name in ("prolonged", "expired", "revoked")}
+    made["new"] = new_key("new", "default", None, NOW_S, PEPPER)
+    before = {name: record for name, (record, _) in made.items() if name != "new"}
+    before["revoked"] = dataclasses.replace(before["revoked"], revoked=True)
+    ring, asked = Ring(PLANS), 0
+    ring.load(before.values(), PEPPER)
+
+    async def newer_keys() -> None:
+        nonlocal asked
+        asked += 1
+        prolonged = dataclasses.replace(before["prolonged"], expires_s=END_S + 10)
+        ring.load([*before.values(), prolonged, made["new"][0]], PEPPER)
+
+    door = Authenticator(AuthSection(), PLANS, ring, newer_keys=newer_keys, wall_s=Clock(END_S))
+    given = made[secret][1].encode() if secret in made else b"mr-wrong"
+    if secret == "revoked":
+        assert refusal(door, made[secret][1]) == "401 Missing or invalid API key."
+        assert not asked
+        return
+    assert door.key_of(given) is None
+    if found:
+        assert (await door.key_soon(given)).name == secret
+    else:
+        with pytest.raises(RouterError) as caught:
+            await door.key_soon(given)
+        assert caught.value.code == "unauthorized"
+    assert asked == 1
+    if found:
+        assert door.key_of(given) is not None, "from now on without a wait"
