@@ -51,6 +51,9 @@ def run_list(ctx: Context, options: ListOptions) -> None:
             f"{backends['usable']}/{backends['total']}" if backends else units.UNKNOWN,
         )
     ctx.out.line(made)
+    for router in answer["data"]:
+        for problem in (router.get("config_refused") or {}).get("problems", ())[:1]:
+            ctx.out.warn(f"{router['name']} refused its file: {problem}")
     for line in answer["differences"]:
         ctx.out.warn(line)
     if answer["fleet"]["scope"] != "all routers":
@@ -64,4 +67,8 @@ def _state(router: Json) -> str:
         return state("down", text=f"gone, last word {units.clock(last_s)}")
     if not router["answers"]:
         return state("down", text="no answer")
-    return state("ok", text="ready") if router["ready"] else state("down", text="not ready")
+    if not router["ready"]:
+        return state("down", text="not ready")
+    if router.get("config_refused"):
+        return state("degraded", text="ready, would not start again")
+    return state("ok", text="ready")

@@ -100,7 +100,8 @@ def routers(status: Json) -> str | None:
         who = f"{escape(fleet['routers'][0])}, the only one of its store"
     silent = [f"[red]no answer from {escape(name)}[/]" for name in fleet["silent"]]
     differ = [f"[yellow]{escape(line)}[/]" for line in status.get("differences", ())[:5]]
-    return dotted(who, *silent, *differ)
+    troubled = [f"[red]{escape(line)}[/]" for line in status.get("troubles", ())]
+    return "\n".join([dotted(who, *silent, *differ), *troubled])
 
 
 def _not_ready(router: Json) -> str:

@@ -46,6 +46,8 @@ def _lines(status: Json, path: str) -> Iterator[Symptom]:
     if store["state"] != "up" or store.get("notice"):
         state = FAIL if store["state"] != "up" else WARN
         yield Symptom(_AREA, name, state, store.get("notice") or f"its store is {store['state']}", "See store, above.")
+    for line in status.get("troubles", ()):
+        yield Symptom(_AREA, "fleet", FAIL, line, "`router routers list` shows them all.")
     for line in status.get("differences", ()):
         yield Symptom(_AREA, "fleet", WARN, line, "Give every router the same file.")
     for silent in (status.get("fleet") or {}).get("silent", ()):

@@ -86,6 +86,7 @@ def notes(view: View) -> list[str]:
         said.append(f"[yellow]store {escape(store['state'])}[/]")
     if router.get("config_refused"):
         said.append("[red]the configuration file is refused[/]")
+    said += [f"[red]{escape(line)}[/]" for line in status.get("troubles", ())[:2]]
     said += [f"[yellow]{escape(line)}[/]" for line in status.get("differences", ())[:2]]
     said += [f"[yellow]{escape(name)}: {escape(why)}[/]" for name, why in view.refused.items()]
     return said

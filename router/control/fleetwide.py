@@ -132,7 +132,7 @@ def status(documents: Sequence[tuple[str, Document]]) -> Document:
     dormant = merged_dormants(d.get("dormant", ()) for _, d in documents)
     strained = merged_strains(d.get("strained", ()) for _, d in documents)
     own = {"traffic": merged["traffic"] | counts, "dormant": dormant, "strained": strained}
-    return merged | own | {"differences": differences(documents)}
+    return merged | own | {"differences": differences(documents), "troubles": troubles(documents)}
 
 
 def merged_strains(views: Iterable[Sequence[Document]]) -> list[Document]:
@@ -156,6 +156,18 @@ def differences(documents: Sequence[tuple[str, Document]]) -> list[str]:
     if not lines and len(set(hashes.values())) > 1:
         lines.append("configurations differ: " + ", ".join(f"{router} runs {h}" for router, h in hashes.items()))
     return lines
+
+
+def troubles(documents: Sequence[tuple[str, Document]]) -> list[str]:
+    """Other routers than the first that are not ready, or would not start again; each in one line."""
+    lines: dict[str, str] = {}
+    for name, document in documents[1:]:
+        router = document["router"]
+        if not router.get("ready", True):
+            lines[name] = f"{name} is not ready" + (f": {router['not_ready']}" if router.get("not_ready") else "")
+        elif refused := router.get("config_refused"):
+            lines[name] = f"{name} would not start again, its file is refused: {'; '.join(refused['problems'][:1])}"
+    return [line for name, line in lines.items() if name != documents[0][0]]
 
 
 def regions(me: str, own: Sequence[Document] | None, others: Sequence[tuple[str, list[Document]]]) -> list[Document]:

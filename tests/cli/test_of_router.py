@@ -48,6 +48,7 @@ def test_a_router_that_is_well(play: Play) -> None:
         (status(store={"state": "down", "notice": "the store is away"}), "fail", "the store is away"),
         (status(store={"state": "up", "notice": "maxmemory-policy is lru"}), "warn", "maxmemory-policy"),
         (status(differences=["us/c only on edge-1"]), "warn", "us/c only on edge-1"),
+        (status(troubles=["edge-2 would not start again"]), "fail", "edge-2 would not start again"),
         (status(fleet={"silent": ["edge-2"]}), "fail", "does not answer"),
         (status({"config_source": "/other.toml"}), "warn", "it runs /other.toml"),
     ],

@@ -36,6 +36,23 @@ def test_every_router_has_a_line_and_differences_are_said(play: Play) -> None:
     assert json.loads(play.out[play.out.index("{") :])["data"][1]["name"] == "edge-2"
 
 
+def test_a_router_that_would_not_start_again_is_said(play: Play) -> None:
+    refused = {"at_s": 1.0, "problems": ["e2.toml:28: [plans.a] x: unknown key", "another"]}
+    data = [line("edge-1", this=True), line("edge-2", config_refused=refused), line("edge-3", ready=False)]
+    play.admin.answers = {PATH: {"data": data, "differences": [], "fleet": {"scope": "all routers"}}}
+    run_list(play.context, ListOptions(as_json=False))
+    _, one, two, three = play.out.splitlines()
+    assert "would not start again" in two
+    assert "would not" not in one + three
+    assert "edge-2 refused its file: e2.toml:28: [plans.a] x: unknown key" in play.err
+
+
+def test_status_has_a_line_for_each_router_in_trouble() -> None:
+    fleet = {"scope": "all routers", "routers": ["edge-1", "edge-2"], "silent": []}
+    told = routers({"fleet": fleet, "differences": [], "troubles": ["edge-2 is not ready: x"]}) or ""
+    assert "edge-2 is not ready: x" in told.splitlines()[1]
+
+
 def test_a_router_without_a_store_says_that_it_stands_alone(play: Play) -> None:
     fleet = {"scope": "this router only", "routers": ["edge-1"], "silent": []}
     play.admin.answers = {PATH: {"data": [line("edge-1", this=True)], "differences": [], "fleet": fleet}}

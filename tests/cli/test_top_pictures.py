@@ -52,9 +52,16 @@ def test_what_else_is_wrong_is_said() -> None:
     status["fleet"]["silent"] = ["edge-9"]
     status["store"]["state"] = "down"
     status["differences"] = ["us-east/c only on edge-eu-1"]
+    status["troubles"] = ["edge-eu-1 is not ready"]
     status["router"]["config_refused"] = {"at_s": 1.0, "problems": ["x"]}
     told = plain(" ".join(pictures.notes(view_of(known))))
-    for words in ("no answer from edge-9", "store down", "us-east/c only on edge-eu-1", "file is refused"):
+    for words in (
+        "no answer from edge-9",
+        "store down",
+        "us-east/c only on edge-eu-1",
+        "file is refused",
+        "edge-eu-1 is not",
+    ):
         assert words in told
     assert pictures.notes(view_of()) == []
 

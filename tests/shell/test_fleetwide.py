@@ -31,6 +31,16 @@ def test_configurations_that_differ_otherwise_are_said_too() -> None:
     assert "c runs y" in line
 
 
+def test_other_routers_in_trouble_are_named() -> None:
+    """The first one is the one that is asked, and has its own words."""
+    well, sick, stuck = status("us/a"), status("us/a"), status("us/a")
+    sick["router"] |= {"ready": False, "not_ready": "shutting down"}
+    stuck["router"] |= {"ready": True, "config_refused": {"at_s": 1.0, "problems": ["r.toml:3: bad", "more"]}}
+    assert fleetwide.status([("a", stuck), ("a", sick), ("b", well)])["troubles"] == []
+    lines = fleetwide.status([("a", well), ("b", sick), ("c", stuck), ("c", stuck)])["troubles"]
+    assert lines == ["b is not ready: shutting down", "c would not start again, its file is refused: r.toml:3: bad"]
+
+
 async def test_a_router_answers_for_itself_and_only_what_changes_nothing(admin: Admin) -> None:
     raw = await fleetwide.respond(admin.control, HANDLERS, "listRegions", {})
     assert raw is not None

@@ -116,7 +116,17 @@ def _gone(history: History, card: dict[str, Any]) -> dict[str, Any]:
 
 
 #: what a line of listRouters has of the status of a router
-_OF_ROUTER = ("name", "region", "version", "config_hash", "config_generation", "uptime_s", "ready", "not_ready")
+_OF_ROUTER = (
+    "name",
+    "region",
+    "version",
+    "config_hash",
+    "config_generation",
+    "uptime_s",
+    "ready",
+    "not_ready",
+    "config_refused",
+)
 
 
 def _router(document: dict[str, Any], lag_s: float | None, *, here: bool) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def status(answers: Sequence[Document]) -> Document:
         "traffic": {name: sum(a["traffic"][name] for a in answers) for name in ("inflight", "queued")},
         "fleet": first["fleet"],
         "differences": [],
+        "troubles": [],
         "dormant": merged_dormants(a.get("dormant", ()) for a in answers),
         "strained": merged_strains(a.get("strained", ()) for a in answers),
         "regions": max((a["regions"] for a in answers), key=lambda r: r["usable"]),
