@@ -5,6 +5,7 @@ server         the listener: connections to exchanges, stopping
 envelope       what the head of a request says, read once per distinct head
 auth           whose request it is
 ingress        what the body asks: a peek at a few fields of untouched bytes
+extent         which of these say how long the answer and the prompt may be
 demand         ask and key -> the core's Request
 charging       tokens and money: reserved first, settled in the end
 lifecycle      the path of one request

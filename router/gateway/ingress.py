@@ -19,6 +19,7 @@ from router.errors import RouterError
 from router.gateway import multipart
 from router.gateway.aliases import strings_only
 from router.gateway.envelope import Envelope
+from router.gateway.extent import PROMPTS, longest
 from router.gateway.media import condensed, may_hold_media, media_in, price_of
 from router.gateway.members import MalformedError, Span, TooDeepError, checked_text, members, strings_in
 from router.gateway.paths import query_of
@@ -37,6 +38,8 @@ _SMALL_BYTES_MAX = 64 * 1024
 _LIST_OF = re.compile(rb'[ \t\r\n]*\[[ \t\r\n]*(["\[])')
 _TOKEN_IDS = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*\[?[ \t\r\n]*[0-9]")
 
+_CHAT = StreamKind.CHAT
+
 
 class _Body(msgspec.Struct):
     model: str | None = None
@@ -45,6 +48,7 @@ class _Body(msgspec.Struct):
     max_tokens: int | float | None = None
     max_completion_tokens: int | float | None = None
     max_output_tokens: int | float | None = None
+    n_predict: int | float | None = None
     messages: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
@@ -72,14 +76,14 @@ _SMALL = (
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
+    "n_predict",
     "stream_options",
     "previous_response_id",
     "conversation",
 )
-#: The prompt: what stands before it, in the order in which templates put it, and then the first that there is.
-_BEFORE = ("tools", "system", "instructions")
-_PROMPT = ("messages", "prompt", "input", "documents")
-_MEMBERS = frozenset((*_SMALL, *_BEFORE, *_PROMPT, "query"))
+#: What stands before the prompt, in the order in which templates put it.
+_BEFORE = ("tools", "system", "instructions", "query")
+_MEMBERS = frozenset((*_SMALL, *_BEFORE, *PROMPTS))
 #: Python's json writes these, and reads them; the engine says whether it does.
 _NOT_JSON = (b"NaN", b"Infinity")
 
@@ -122,14 +126,17 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
     body = _read_json(data) if envelope.plain else None
     if body is None:
         return finish(read_long(envelope, data, prices))
-    prompt, begin = bytes(body.messages or body.prompt or body.input or body.documents), 0
-    if body.tools or body.system or body.instructions or body.query:
+    prompt, begin = bytes(body.messages), 0
+    if body.prompt or body.input or body.documents or body.tools or body.system or body.instructions or body.query:
         before = b"".join((body.tools, body.system, body.instructions, body.query))
-        prompt, begin = before + prompt, len(before)
-    listed = prompt.startswith(b"[", begin) and not prompt.startswith(b"[{", begin)
+        held = [each for name in PROMPTS if (each := getattr(body, name))]
+        if len(held) > 1:
+            return finish(read_long(envelope, data, prices))
+        prompt, begin = b"".join((before, *held)), len(before)
+    listed = not prompt.startswith(b"[{", begin) and prompt.startswith(b"[", begin)
     if listed or may_hold_media(prompt):
         spans = [(0, begin), (begin, len(prompt))] if begin else [(0, len(prompt))]
-        return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt and not body.messages)))
+        return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt)))
     size = len(prompt)
     blocks: tuple[int, ...] = ()
     if size > PREFIX_BLOCK_BYTES:
@@ -161,10 +168,8 @@ def read_long(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[As
     values = {name: bytes(data[slice(*last[name])]) for name in _SMALL if name in last}
     small = [b'"%b":%b' % (n.encode(), v) for n, v in values.items() if v[:1] == b'"' or not _has_no_json(v)]
     body = _read_json(b"{%b}" % b",".join(small)) or _Body()
-    begins = [last[name] for name in (*_BEFORE, "query") if name in last]
-    prompt = next((name for name in _PROMPT if name in last), None)
-    spans = [*begins, last[prompt]] if prompt is not None else begins
-    ask = yield from _ask(envelope, body, data, spans, prices, several=prompt == "prompt")
+    spans = [last[name] for name in (*_BEFORE, *PROMPTS) if name in last]
+    ask = yield from _ask(envelope, body, data, spans, prices, several="prompt" in last)
     ask.model_spans, ask.option_spans = strings_only(data, found.get("model", ())), found.get("stream_options")
     return ask
 
@@ -234,7 +239,10 @@ def _made(
 ) -> Ask:
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
-    limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
+    limit, kept = body.max_tokens, None
+    if body.max_completion_tokens or body.n_predict or envelope.kind is not _CHAT:
+        limit = longest(envelope.path, body)
+        kept = _continued(body) if envelope.kind is StreamKind.RESPONSES else None
     if limit is not None:
         limit = None if limit <= 0 else int(limit) if limit < TOKENS_MAX else TOKENS_MAX
     choices = prompts = prompts if prompts < CHOICES_MAX else CHOICES_MAX
@@ -248,7 +256,7 @@ def _made(
         limit,
         text_bytes,
         blocks,
-        _continued(body) if envelope.kind is StreamKind.RESPONSES else None,
+        kept,
         prompts,
         bytes(body.stream_options),
         item_tokens,
