@@ -183,6 +183,7 @@ class App:
             held=holding.requests,
             asking=config.autoscaling if self._worker is None else AutoscalingSection(),
             shared=config.router.share_port,
+            unheard=self._sources.unheard,
             now_s=clock.monotonic_s,
         )
         holding.wake, holding.wait_s = scaling.waker.wake, scaling.waker.wait_s

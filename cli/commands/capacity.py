@@ -60,7 +60,7 @@ def run_capacity(ctx: Context, options: CapacityOptions) -> None:
     if notable:
         ctx.out.line("")
         ctx.out.line(engines_table(notable))
-    if all(group["needed"] is None for group in groups):
+    if all(group["target_ttft_s"] is None for group in groups):
         ctx.out.note("Set `target_ttft_s` in [models.NAME] of the file to see how many backends are needed.")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from router.config import Config
-from router.core.census import Census, Group
+from router.core.census import Census, Group, Unheard
 from router.core.fleet import Fleet
 from router.core.needed import REASONS, Goal
 from router.core.standing import BackendStanding
@@ -28,9 +28,11 @@ class CensusTaker:
         goals: Callable[[], Mapping[str, Goal]],
         waiting: Callable[[], Mapping[str, float]],
         *,
+        unheard: Unheard,
         now_s: Callable[[], float],
     ) -> None:
-        self._census = Census(fleet)
+        """``unheard``: see Census."""
+        self._census = Census(fleet, unheard)
         self._goals = goals
         self._waiting = waiting
         self._now_s = now_s
@@ -84,8 +86,8 @@ def _group(group: Group) -> dict[str, Any]:
         "needed_now": group.now,
         "reason": group.reason,
         "meaning": None if group.reason is None else REASONS[group.reason],
-        "short": None if goal is None else group.short,
-        "spare": None if goal is None else group.spare,
+        "short": group.short,
+        "spare": group.spare,
         "min": None if goal is None else goal.least,
         "max": None if goal is None else goal.most,
         "target_ttft_s": None if goal is None else goal.target_ttft_s,

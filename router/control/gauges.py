@@ -81,7 +81,7 @@ def _group_samples(group: Group) -> Iterator[GaugeSample]:
         if standing.state in ("saturated", "starved"):
             where = (group.region, standing.backend, group.model, standing.state)
             yield GaugeSample("router_backend_standing", where, 1)
-    if group.goal is None or group.needed is None:
+    if group.goal is None or group.needed is None or group.short is None:
         return
     yield GaugeSample("router_backends_needed", labels, group.needed)
     yield GaugeSample("router_backends_short", labels, group.short)

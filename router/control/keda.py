@@ -85,15 +85,18 @@ class Scaler:
     async def _needed(self, who: ScaledObject, asked: Asked) -> int:
         """All that is needed of the model where the trigger says. Whoever waits needs one at least."""
         model, region = who.metadata["model"], who.metadata.get("region")
-        found = [
+        groups = [
             entry
             for entry in (await self._told())["data"]
             if model in (entry["model"], label_value(entry["model"]))
             and (region is None or region in (entry["region"], label_value(entry["region"])))
-            and entry["needed"] is not None
         ]
+        where = f" in {region}" if region is not None else ""
+        if unheard := [entry for entry in groups if entry["reason"] == "unheard"]:
+            text = f"nobody can say yet how many of {model} are needed{where}: {unheard[0]['meaning']}"
+            await asked.abort(grpc.StatusCode.UNAVAILABLE, text)
+        found = [entry for entry in groups if entry["needed"] is not None]
         if not found:
-            where = f" in {region}" if region is not None else ""
             text = f"no number is asked for of {model}{where}: is [models.{model!r}] target_ttft_s set?"
             await asked.abort(grpc.StatusCode.NOT_FOUND, text)
         return sum(max(entry["needed"], int(entry["waiting"] > 0)) for entry in found)

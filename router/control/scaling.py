@@ -17,6 +17,7 @@ from router.control.lulling import Lulling
 from router.control.sleepers import Sleepers
 from router.control.starting import Starting
 from router.control.waking import Waker
+from router.core.census import Unheard
 from router.core.fleet import Fleet
 from router.core.types import Request
 from router.observe.observer import Observer
@@ -41,13 +42,16 @@ class Scaling:
         held: Callable[[str], Sequence[Request]],
         asking: AutoscalingSection,
         shared: bool,
+        unheard: Unheard,
         now_s: Callable[[], float],
     ) -> None:
         """Raises ConfigError for a bad certificate."""
         self._waiting = waiting
         self._elsewhere: Counter[str] = Counter()
         self._stack = AsyncExitStack()
-        self.capacity = CensusTaker(fleet, lambda: goals_of(config()), self._waiting_anywhere, now_s=now_s)
+        self.capacity = CensusTaker(
+            fleet, lambda: goals_of(config()), self._waiting_anywhere, unheard=unheard, now_s=now_s
+        )
         sleepers, self._starting = Sleepers(fleet, store), Starting(observer)
         self.dormants = Dormants(fleet, store, sleepers, config, held, now_s=now_s)
         self.waker = Waker(self.dormants, self._starting, self._needed)

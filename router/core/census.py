@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -16,9 +16,13 @@ from router.core.standing import BackendStanding, asked_of, standings
 _IDLE_S = 60.0
 
 
+Unheard = Callable[[str, str | None], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The backends of a model in a region. ``needed`` None: no target is configured, so nobody can say."""
+    """The backends of a model in a region. ``needed`` None: nobody can say, because no target is configured, or because
+    a source has not been heard yet that may bring more of them."""
 
     region: str
     model: str
@@ -39,14 +43,14 @@ class Group:
     idle_usd_hour: float = 0.0
 
     @property
-    def short(self) -> int:
+    def short(self) -> int | None:
         """How many backends are missing."""
-        return max(0, (self.needed or 0) - self.there)
+        return None if self.needed is None else max(0, self.needed - self.there)
 
     @property
-    def spare(self) -> int:
+    def spare(self) -> int | None:
         """How many are not needed."""
-        return 0 if self.needed is None else max(0, self.there - self.needed)
+        return None if self.needed is None else max(0, self.there - self.needed)
 
     @property
     def ratio(self) -> float | None:
@@ -55,10 +59,12 @@ class Group:
 
 
 class Census:
-    """Of one fleet. ``look`` every few seconds; ``groups`` is what the last look found."""
+    """Of one fleet. ``look`` every few seconds; ``groups`` is what the last look found. ``unheard``: whether a source
+    may bring backends of a model in a region, or in any, and has never been heard."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, unheard: Unheard = lambda model, region: False) -> None:
         self._fleet = fleet
+        self._unheard = unheard
         self._needed: dict[tuple[str, str], Needed] = {}
         self._looked_s = -inf
         #: by backend: what first tokens took that came since the last look, and when the oldest request was sent there
@@ -94,9 +100,11 @@ class Census:
         asked = asked_of(backends, model, waiting, fleet.common, fleet.params, now_s)
         found = standings(backends, model, fleet.params, now_s)
         there = asked.backends
-        if goal is None:
+        unheard = goal is not None and self._unheard(model, region if backends else None)
+        if goal is None or unheard:
             idle = sum(b.spec.cost_usd_hour for b in backends if _idle(b, now_s))
-            return Group(region, model, len(backends), there, asked, found, idle_usd_hour=idle)
+            reason = "unheard" if unheard else None
+            return Group(region, model, len(backends), there, asked, found, goal, reason=reason, idle_usd_hour=idle)
         need = self._needed.setdefault((region, model), Needed(fleet.params))
         need.learn(chain.from_iterable(self._nearby_s(b) for b in backends), asked)
         old = sum(self._oldest_s.get(b.name, now_s) <= now_s - goal.hold_s for b in backends)

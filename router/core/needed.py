@@ -177,7 +177,7 @@ class Needed:
         self._params = params
         self._trend = Trend(params)
         self._low: deque[tuple[float, int]] = deque()
-        self._since_s: float | None = None  # the first look
+        self._since_s: float | None = None  # the first look, or the first one since then at which there was any
         self._seen: deque[float] = deque(maxlen=params.stretch_samples_max)
         #: how many times as long first tokens take as the formula says
         self.stretch = 1.0
@@ -212,6 +212,8 @@ class Needed:
     def look(self, goal: Goal, asked: Asked, old: int, now_s: float) -> int:
         """Take what is asked now. ``old``: backends with a request that is older than ``hold_s``. Returns what is
         needed."""
+        if self._since_s is None or (asked.backends and not self.asked.backends):
+            self._since_s = self._busy_s = now_s
         params, self.asked = self._params, asked
         self._trend.add(asked.per_s, now_s)
         self.within_s = reachable_s(asked, goal.target_ttft_s, self.stretch)
@@ -221,7 +223,7 @@ class Needed:
         whole = replace(asked, per_s=asked.per_s + backlog)
         coming = whole.times(self._trend.growth(goal.cold_start_s))
         idle = asked.per_s < _IDLE_PER_S and asked.inflight < 0.5 and not asked.waiting
-        if not idle or self._since_s is None:
+        if not idle:
             self._busy_s = now_s
         self.now = 0 if idle else least_that_holds(whole, within_s, params, most)
         soon = 0 if idle else least_that_holds(coming, within_s, params, most)
@@ -229,8 +231,8 @@ class Needed:
         streams = max(old, ceil(asked.inflight / asked.places - 1e-9), int(asked.inflight >= 0.5))
         wakeful = int(now_s - self._busy_s < goal.idle_s and asked.backends > 0)
         least = min(max(goal.least, wakeful, streams), most)
-        if self._since_s is None:
-            self._since_s, self.backends = now_s, min(asked.backends, most)
+        if now_s - self._since_s < goal.hold_s:  # whether fewer would do is not known yet
+            self.backends = max(self.backends, min(asked.backends, most))
         self._decide(soon, max(spare, least), least, goal.hold_s, now_s)
         self._explain(goal, soon, streams, most)
         return self.backends
@@ -277,4 +279,5 @@ REASONS: dict[str, str] = {
     "max": "the configured most: more would be needed",
     "unreachable": "the target is less than a first token takes that meets nobody: the least possible is kept",
     "idle": "nothing is asked",
+    "unheard": "a source of backends has not been heard yet",
 }

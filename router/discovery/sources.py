@@ -122,6 +122,13 @@ class Sources:
         """Has every source been heard, or said why it is not?"""
         return all(r.heard_s is not None or r.problem is not None for n, r in self.reports.items() if n in self._wanted)
 
+    def unheard(self, model: str, region: str | None) -> bool:
+        """May a source that was never heard bring backends of ``model``, in this region or, None, in any?"""
+        return any(
+            self.reports[s.name].heard_s is None and region in (None, s.region.name) and model in (s.models or (model,))
+            for s in self._wanted.values()
+        )
+
     def stand(self) -> RollCall:
         """Call the roll."""
         before, self.call = self.call, self.roll.stand(self._busy, clock.monotonic_s())

@@ -238,6 +238,39 @@ async def test_an_api_that_is_away_or_refuses_changes_nothing(http: aiohttp.Clie
             assert "may not read endpointslices" in r.log.read_text()
 
 
+async def test_a_router_that_has_just_started_has_nobody_stopped(http: aiohttp.ClientSession) -> None:
+    """It asks for what runs, as soon as it knows that, and before for nothing: autoscalers stop pods at once."""
+    goal = 'region = "us-east"\n' + OPEN + "[models.m]\ntarget_ttft_s = 2\nmin = 0\nmax = 8\n"
+    async with cluster_api(down=True) as api, ScriptedBackend() as a, ScriptedBackend() as b, ScriptedBackend() as c:
+        for name, backend in (("a", a), ("b", b), ("c", c)):
+            api.put("endpointslices", at(backend, name))
+        async with FromSources([], head=goal + pods_of(api).removeprefix(OPEN), wait=None) as r:
+            path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/ml/router_backends_needed"
+
+            async def told() -> list[str]:
+                return [i["value"] for i in (await asyncio.to_thread(r.ask_admin, path))["items"]]
+
+            async def away() -> bool:
+                assert await told() == []
+                return (await admin(r, "sources"))["data"][2]["problem"] is not None
+
+            await eventually(away)
+            assert await told() == []
+            shown = (await admin(r, "capacity"))["data"][0]
+            assert (shown["needed"], shown["reason"]) == (None, "unheard")
+            api.down = False
+            seen = set()
+
+            async def known() -> bool:
+                seen.update(found := await told())
+                return bool(found)
+
+            await eventually(known)
+            await asyncio.sleep(1.0)
+            await known()
+            assert seen == {"3"}
+
+
 async def test_names_are_followed_and_one_that_empties_is_doubted(http: aiohttp.ClientSession) -> None:
     async with name_server(ttl_s=1) as names, ScriptedBackend() as a:
         b = ScriptedBackend()

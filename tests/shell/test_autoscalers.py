@@ -16,7 +16,7 @@ from tests.support.certificates import Certificate, certificate
 from tests.support.ports import free_port
 
 BASE = "/apis/external.metrics.k8s.io/v1beta1"
-ENTRY = {"region": "us-east", "model": "m", "needed": 5, "there": 2, "short": 3, "waiting": 0.0}
+ENTRY = {"region": "us-east", "model": "m", "needed": 5, "there": 2, "short": 3, "waiting": 0.0, "reason": "load"}
 
 
 async def told() -> dict[str, Any]:

@@ -121,3 +121,16 @@ async def test_many_changes_are_taken_together() -> None:
                 run.sources.tell("gpus", [Sighting(spec)])
             await until(lambda: "us-east/p199" in run.names())
             assert run.calls - before <= 4
+
+
+async def test_which_backends_may_come_from_a_source_that_was_never_heard() -> None:
+    async with name_server() as server:
+        async with running(config(server, more='models = ["m"]')) as run:
+            await until(lambda: run.sources.reports["gpus"].problem is not None)
+            asked = [("m", "us-east"), ("m", None), ("m", "eu-west"), ("other", "us-east")]
+            assert [run.sources.unheard(*each) for each in asked] == [True, True, False, False]
+            server.put("vllm.internal", "A", "10.0.0.1")
+            await until(lambda: run.sources.heard and run.sources.reports["gpus"].problem is None)
+            assert not run.sources.unheard("m", "us-east")
+        async with running(config(server, name="all")) as run:
+            assert run.sources.unheard("anything", None), "one that names no models may bring all"

@@ -10,14 +10,16 @@ import pytest
 
 from router.control import keda_messages as messages
 from router.control.keda_messages import ScaledObject
+from router.core.needed import REASONS
 
 grpc = pytest.importorskip("grpc", reason="the extra keda is not installed")
 
 from router.control.keda import METRIC, SERVICE, Scaler  # noqa: E402
 
 
-def entry(region: str, needed: int | None, waiting: float = 0.0) -> dict[str, Any]:
-    return {"region": region, "model": "meta/llama", "needed": needed, "waiting": waiting, "there": 0}
+def entry(region: str, needed: int | None, waiting: float = 0.0, reason: str | None = None) -> dict[str, Any]:
+    known = {"region": region, "model": "meta/llama", "there": 0, "waiting": waiting, "needed": needed}
+    return known | {"reason": reason, "meaning": None if reason is None else REASONS[reason]}
 
 
 class Asker:
@@ -98,3 +100,7 @@ async def test_what_is_refused(asker: Asker) -> None:
     asker.entries[:] = [entry("us-east", None)]
     no_target = messages.scaled_object(who(model="meta/llama"))
     assert await asker.refused("IsActive", no_target) is grpc.StatusCode.NOT_FOUND
+    asker.entries[:] = [entry("us-east", None, reason="unheard"), entry("eu-west", 2)]
+    assert await asker.refused("IsActive", no_target) is grpc.StatusCode.UNAVAILABLE, (
+        "a sum without a region would be too low"
+    )

@@ -59,6 +59,24 @@ def test_a_model_that_nobody_serves_has_a_group_where_the_router_stands() -> Non
     assert (found.region, found.known, found.there, found.needed, found.asked.waiting) == ("us-east", 0, 0, 1, 7.0)
 
 
+def test_nobody_can_say_while_a_source_was_never_heard_that_may_bring_more() -> None:
+    """A router that starts must not have those stopped that it does not know yet."""
+    unheard = {("us-east", MODEL)}
+    fleet = fleet_of(*NAMES)
+    census = Census(fleet, lambda model, region: any(region in (None, r) and model == m for r, m in unheard))
+    here = by_region(census, 0.0)
+    told = here["us-east"]
+    assert (told.there, told.needed, told.short, told.spare, told.ratio) == (2, None, None, None, None)
+    assert told.reason == "unheard"
+    assert here["eu-west"].needed == 1
+    fleet.apply((), 0.0)
+    (nobody,) = census.look(GOALS, {}, 2.0)
+    assert (nobody.known, nobody.needed, nobody.reason) == (0, None, "unheard")
+    fleet.apply([spec(f"us-east/{n}") for n in range(5)], 4.0)
+    unheard.clear()
+    assert by_region(census, 4.0)["us-east"].needed == 5
+
+
 def test_those_who_wait_are_counted_where_the_router_stands() -> None:
     here = by_region(Census(fleet_of(*NAMES)), 0.0, here=6.0)
     assert (here["us-east"].asked.waiting, here["eu-west"].asked.waiting) == (6.0, 0.0)

@@ -147,6 +147,31 @@ def test_fewer_only_after_a_while_and_with_room_to_spare() -> None:
     assert ttft_p95_s(low, after) <= PARAMS.needed_spare_ratio * GOAL.target_ttft_s
 
 
+@pytest.mark.parametrize("late_s", [2.0, 200.0])
+def test_backends_that_a_router_hears_of_late_are_kept_like_those_it_knows_at_first(late_s: float) -> None:
+    """A router that was just started asks for no fewer than run before it has seen for a while that fewer would do."""
+    watch = Watch()
+    nobody = Asked(0, 0.0, 0.1, 0.01)
+    watch.look(nobody, late_s)
+    five = replace(nobody, backends=5)
+    assert watch.look(five) == 5
+    assert watch.needed.reason == "held"
+    assert watch.look(five, 50.0) == 5
+    assert watch.look(five, 30.0) == 1
+
+
+def test_backends_that_come_one_after_the_other_are_kept_too() -> None:
+    watch = Watch()
+    for there in range(6):
+        assert watch.look(Asked(there, 0.0, 0.1, 0.01)) == max(1, there)
+
+
+def test_no_more_are_kept_than_the_configured_most() -> None:
+    watch = Watch(replace(GOAL, most=3))
+    watch.look(Asked(0, 0.0, 0.1, 0.01))
+    assert watch.look(Asked(5, 0.0, 0.1, 0.01)) == 3
+
+
 def test_a_load_at_the_edge_does_not_flap() -> None:
     watch = Watch()
     edge = least_that_holds(BUSY, 1.0, PARAMS)
