@@ -56,6 +56,8 @@ WHY: dict[Event, str] = {
     Event.TRIALS_PASSED: "its trials succeeded",
     Event.RESET: "it was reset",
 }
+#: An ejected backend that turned out to be down: its state is the same, and the event needs a word of its own.
+DOWN = "down"
 _FOR_REQUESTS = frozenset({Event.FAULT, Event.TRIP})
 
 
@@ -154,6 +156,7 @@ class Chronicle:
         at_s = clock.wall_s() - (self._now_s() - change.at_s)
         why = self._why(change)
         before, after = change.before.value, change.after.value
+        word = DOWN if change.before is change.after else after
         if change.backend not in self._fleet.backends:
             return  # taken out of the file; what is in flight there still ends
         self._stories[change.backend] = change.after, Story(at_s, why)
@@ -163,8 +166,8 @@ class Chronicle:
                 return
             self._quiet_until_s[change.backend] = change.at_s + _WAVERING_S
         level = logging.WARNING if change.after is State.EJECTED else logging.INFO
-        _log.log(level, "backend %s is %s now, it was %s: %s", change.backend, after, before, why)
-        self.history.note("health", change.backend, before=before, after=after, why=why, at_s=at_s)
+        _log.log(level, "backend %s is %s now, it was %s: %s", change.backend, word, before, why)
+        self.history.note("health", change.backend, before=before, after=word, why=why, at_s=at_s)
 
     def _swung(self, swing: Swing) -> None:
         before, after = ("calm", "strained") if swing.strained else ("strained", "calm")

@@ -124,6 +124,7 @@ class ConfigReloader:
         """Read the file again. Raises ConfigError with all problems; the old configuration then stays in force."""
         before = f"generation {self.generation}"
         async with self._lock:
+            refused = self.refused is not None
             with self._reloading():
                 try:
                     result = await self._read_again(why)
@@ -134,6 +135,9 @@ class ConfigReloader:
         if result.changed:
             after, told = f"generation {result.generation}", f"{why}: {'; '.join(result.changes)}"
             self.note("config", self.config.source, before=before, after=after, why=told, who=who)
+        elif refused:
+            told = f"{why}: the file says again what is in force"
+            self.note("config", self.config.source, before="refused", after=before, why=told, who=who)
         return result
 
     async def check(self, text: str, name: str | None = None) -> Checked:

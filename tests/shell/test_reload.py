@@ -133,6 +133,23 @@ async def test_a_removed_file_leaves_the_old_in_force_until_it_is_back(
     assert reloader.refused is None
 
 
+async def test_the_end_of_a_refusal_is_noted(file: Path, watched: tuple[ConfigReloader, Applied]) -> None:
+    reloader, _ = watched
+    told: list[tuple[object, object]] = []
+
+    def note(kind: str, subject: str, **about: str | None) -> None:
+        told.append((about["before"], about["after"]))
+
+    reloader.note = note
+    good = file.read_text()
+    put(file, "[nonsense")
+    await until(lambda: reloader.refused)
+    put(file, good)
+    await until(lambda: reloader.refused is None)
+    await reloader.reload("asked")
+    assert told == [("generation 1", "refused"), ("refused", "generation 1")]
+
+
 async def test_a_file_written_bit_by_bit_is_taken_when_it_is_whole(
     file: Path, watched: tuple[ConfigReloader, Applied]
 ) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from router import clock
 from router.control.callers import ECHO_HEADER, OPERATOR_HEADER
-from router.control.routes import events
+from router.control.routes import ROUTES, events
+from router.core.health import Event, State
 from router.errors import ConfigError
 from tests.support.control import Admin
 
@@ -60,6 +61,34 @@ async def test_a_drain_says_who_and_why_and_is_noted_once(admin: Admin) -> None:
         ("drain", "eu-west", "draining", "resumed", None, "anna@laptop"),
         ("drain", "eu-west", "ok", "draining", "new kernel", "anna@laptop"),
     ]
+
+
+async def test_a_change_by_an_operator_is_told_once(admin: Admin) -> None:
+    """Its call is in the audit trail. One that was refused, or has no event of its own, is in both lists."""
+    await admin.post("/admin/v1/regions/eu-west/drain", {}, headers=ANNA)
+    await admin.post("/admin/v1/regions/nowhere/drain", {}, 404, headers=ANNA)
+    key = (await admin.post("/admin/v1/keys", {"name": "ci"}, 201, headers=ANNA))["id"]
+    for _ in range(2):
+        await admin.ask("DELETE", f"/admin/v1/keys/{key}", 200, headers=ANNA)
+    told = [(e["subject"], e["to"]) for e in await listed(admin) if e["who"] == "anna@laptop"]
+    refused = ("POST /admin/v1/regions/nowhere/drain", "not_found")
+    assert told[::-1] == [("eu-west", "draining"), refused, (key, "created"), (key, "revoked")]
+    audit = [e["to"] for e in await listed(admin, "&kind=operator")]
+    assert audit[::-1] == ["200", "not_found", "201", "200", "200"]
+
+
+def test_of_every_call_that_changes_something_it_is_known_whether_an_event_tells_the_change() -> None:
+    alone = {"addOperator", "removeOperator"}
+    assert {route.name for route in ROUTES if route.writes} == events.TOLD_BY_CHANGES | alone
+
+
+async def test_an_ejected_backend_that_is_down_has_a_word_of_its_own(admin: Admin) -> None:
+    fleet, now_s = admin.control.fleet, clock.monotonic_s()
+    b = fleet.backends["us-east/a"]
+    b.health.state = State.EJECTED
+    fleet.bulletin.moved(b, State.HEALTHY, Event.TRIP, now_s, silent=False)
+    fleet.bulletin.moved(b, State.EJECTED, Event.DOWN, now_s, silent=False)
+    assert [e["to"] for e in await listed(admin, "&kind=health&backend=us-east/a")] == ["down", "ejected"]
 
 
 async def test_a_notice_a_key_a_quota_a_fault_and_a_burn_in(admin: Admin) -> None:

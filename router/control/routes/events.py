@@ -17,6 +17,15 @@ from router.errors import RouterError
 from router.telemetry.history import KINDS, Occurrence, document
 
 EVENTS_MAX = 5000
+#: Calls whose change is an event of its own: in a list of all kinds the call would tell it twice.
+TOLD_BY_CHANGES = frozenset(
+    {
+        *("drainRegion", "resumeRegion", "noticeRegion", "cancelRegionNotice"),
+        *("drainBackend", "resumeBackend", "noticeBackend", "cancelBackendNotice", "beginBurnIn"),
+        *("registerBackend", "deregisterBackend", "createKey", "changeKey", "rotateKey", "revokeKey", "resetQuota"),
+        *("reloadConfig", "startChaos", "stopChaos", "stopRegionChaos", "stopBackendChaos"),
+    }
+)
 _KEEPALIVE_S = 15.0
 
 
@@ -76,7 +85,7 @@ def event_filter(request: web.Request, control: ControlPlane) -> Callable[[Occur
 
     def match(o: Occurrence) -> bool:
         return (
-            (not kinds or o.kind in kinds)
+            (o.kind in kinds if kinds else not _told_twice(o))
             and (region is None or o.region == region)
             and (backend is None or o.subject == backend)
             and (router is None or router == o.router.partition("#")[0])
@@ -84,6 +93,13 @@ def event_filter(request: web.Request, control: ControlPlane) -> Callable[[Occur
         )
 
     return match
+
+
+def _told_twice(o: Occurrence) -> bool:
+    """A call that was done, or whose refusal is an event. One that was refused otherwise has no other event."""
+    if o.kind != "operator" or o.why not in TOLD_BY_CHANGES:
+        return False
+    return o.after is None or o.after.startswith("2") or o.after == "invalid_config"
 
 
 def _check(
@@ -97,7 +113,12 @@ def _check(
 
 
 _FILTERS = (
-    Param("kind", "string", f"Only these kinds, separated by commas: {', '.join(KINDS)}."),
+    Param(
+        "kind",
+        "string",
+        f"Only these kinds, separated by commas: {', '.join(KINDS)}. Without it a call of an operator is left out if "
+        "its change is listed.",
+    ),
     Param("region", "string", "Only what is about this region or its backends."),
     Param("backend", "string", "Only what is about this backend, as us-east/a."),
     Param("router", "string", "Only what this router has seen or was told."),

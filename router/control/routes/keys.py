@@ -16,6 +16,7 @@ from router.control.route import V1, Route
 from router.core.scopes import is_account
 from router.core.suggest import no_such
 from router.errors import RouterError
+from router.moments import span_text
 from router.store.base import Key
 
 _OVERLAP_S = 86_400.0
@@ -74,7 +75,7 @@ async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamR
     if (made := await control.store.rotate_key(key.id, overlap_s)) is None:
         raise RouterError("not_found", _NO_KEY)
     key, secret = made
-    old = f"the old one works for {overlap_s:g} s" if overlap_s else "the old one stopped working"
+    old = f"the old one works for {span_text(overlap_s)}" if overlap_s else "the old one stopped working"
     noting(request, control)("key", key.id, after="new secret", why=f"{key.name}; {old}")
     return reply(views.key(key) | {"key": secret})
 
@@ -82,7 +83,8 @@ async def rotate_key(request: web.Request, control: ControlPlane) -> web.StreamR
 async def revoke_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     key = await _find_key(control, request.match_info["key_id"])
     await control.store.revoke_key(key.id)
-    noting(request, control)("key", key.id, before="valid", after="revoked", why=key.name)
+    if not key.revoked:
+        noting(request, control)("key", key.id, before="valid", after="revoked", why=key.name)
     return reply(views.key(await _find_key(control, key.id)))
 
 
