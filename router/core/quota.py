@@ -6,11 +6,13 @@ A rate is GCRA with costs of N units (redis_rate, redis-cell), kept in relative 
 any time t at most ``limit + limit/60 s * t`` units are admitted, there is no window edge, and the wait until a charge
 fits is exact. Relative form survives a clock that is set back: a negative step counts as no time.
 
-A deficit is the same share of a limit whatever the limit is. When the limit is raised, the deficit is made as much
-shorter as keeps the units: what was used stays used, and the new room is there at once. When it is lowered, the units
-are kept, too, but no more of them than the new limit has, so that nobody pays for minutes at the old one. Routers may
-have both limits for a while, and what one of them forgets the other must not give out again: for a minute after a limit
-was lowered, raising it keeps the deficit as it is.
+A deficit is the same share of a limit whatever the limit is. When the limit changes, the deficit is made longer or
+shorter so that the units stay: what was used stays used, and the room of a raised limit is there at once. When it is
+lowered, no more units count than the new limit has, so that nobody pays for minutes at the old one. Routers may have
+both limits for a while, and the JWTs of one tenant may have two plans for ever: so for a minute after a lowering the
+account remembers what it left out, in terms of the old limit. Whoever raises the limit then counts it again. The
+routers together give out what the highest of the limits allows, and a low limit that is asked for now and then takes
+nothing from a high one.
 
 Charges round up to the microsecond and refunds round down: never in the client's favour, by less than 1 us each.
 
@@ -61,6 +63,16 @@ class Standing(NamedTuple):
     born_us: int = 0
 
 
+class Lowered(NamedTuple):
+    """The use that a lowered limit leaves out: ``owed_us`` at ``at_us`` in terms of ``limit``, of which ``kept_us``
+    count, in terms of the lower one."""
+
+    limit: int
+    owed_us: int
+    kept_us: int
+    at_us: int
+
+
 @dataclass(slots=True)
 class Account:
     """What one scope has used. ``slots`` are the leases of requests in progress, with the time each expires."""
@@ -79,7 +91,7 @@ class Account:
     #: The limits in whose terms the deficits are; of each rate as one was last set, 0: never.
     limits: Limits | None = None
     per_minute: list[int] = field(default_factory=lambda: [0] * len(KINDS))
-    lowered_us: int = 0  # when one of them was
+    lowered: dict[int, Lowered] = field(default_factory=dict)  # rates
 
     @classmethod
     def seen(cls, now_us: int, used: Sequence[int]) -> Account:
@@ -92,6 +104,7 @@ class Account:
     def forget_limits(self) -> None:
         """The deficits hold as they are for whatever limits come next."""
         self.limits, self.per_minute = None, [0] * len(KINDS)
+        self.lowered.clear()
 
     @property
     def slots_used(self) -> int:
@@ -151,19 +164,30 @@ def advance(account: Account, now_us: int, lease_us: int) -> None:
 def take_over(account: Account, limits: Limits) -> None:
     """Express the deficits in terms of these limits, which may be others than before."""
     account.limits = limits
-    since_us = account.at_us - account.lowered_us
-    recently, per_minute, used = 0 <= since_us < MINUTE_US, account.per_minute, account.used
+    per_minute, used = account.per_minute, account.used
     for i, shape, limit in limits.active:
         before = per_minute[i]
         if shape is not _RATE or before == limit:
             continue
         per_minute[i] = limit
-        same_units = math.ceil(float(used[i]) * before / limit)  # in doubles, as Lua has them
-        if 0 < before < limit and not recently:
-            used[i] = min(used[i], same_units)
-        elif before > limit:
-            used[i] = min(same_units, max(used[i], MINUTE_US))
-            account.lowered_us = account.at_us
+        if not before:
+            continue
+        high, owed_us = before, used[i]
+        past = account.lowered.pop(i, None)
+        if past is not None and 0 <= (passed_us := account.at_us - past.at_us) < MINUTE_US:
+            high = past.limit
+            since_us = used[i] - max(0, past.kept_us - passed_us)  # charged since then, or given back
+            owed_us = max(0, past.owed_us - passed_us) + _rescaled(since_us, before, high)
+            owed_us = min(max(0, owed_us), _NEVER_US)
+        same_us = _rescaled(owed_us, high, limit)
+        used[i] = min(same_us, max(used[i], MINUTE_US))
+        if used[i] < same_us:
+            account.lowered[i] = Lowered(high, owed_us, used[i], account.at_us)
+
+
+def _rescaled(deficit_us: int, before: int, limit: int) -> int:
+    """The deficit of as many units under another limit."""
+    return math.ceil(float(deficit_us) * before / limit)  # in doubles, as Lua has them
 
 
 def under(standing: Standing, before: Limits, limits: Limits) -> Standing:

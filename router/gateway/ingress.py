@@ -126,7 +126,8 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
     body = _read_json(data) if envelope.plain else None
     if body is None:
         return finish(read_long(envelope, data, prices))
-    prompt, begin = bytes(body.messages), 0
+    prompt = bytes(body.messages)
+    begin = 0
     if body.prompt or body.input or body.documents or body.tools or body.system or body.instructions or body.query:
         before = b"".join((body.tools, body.system, body.instructions, body.query))
         held = [each for name in PROMPTS if (each := getattr(body, name))]
@@ -239,13 +240,16 @@ def _made(
 ) -> Ask:
     if not body.model:
         raise RouterError("invalid_request", "The body must name a `model`.", param="model")
-    limit, kept = body.max_tokens, None
+    limit = body.max_tokens
+    kept = None
     if body.max_completion_tokens or body.n_predict or envelope.kind is not _CHAT:
         limit = longest(envelope.path, body)
         kept = _continued(body) if envelope.kind is StreamKind.RESPONSES else None
     if limit is not None:
         limit = None if limit <= 0 else int(limit) if limit < TOKENS_MAX else TOKENS_MAX
-    choices = prompts = prompts if prompts < CHOICES_MAX else CHOICES_MAX
+    if prompts > CHOICES_MAX:
+        prompts = CHOICES_MAX
+    choices = prompts
     if body.n is not None and body.n > 1:
         choices = min(body.n * prompts, CHOICES_MAX)
     return Ask(

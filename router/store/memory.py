@@ -201,7 +201,10 @@ class MemoryStore:
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
         account = self._purse(holder).account
-        account.used = [0 if name in kinds else used for name, used in zip(NAMES, account.used, strict=True)]
+        for i, name in enumerate(NAMES):
+            if name in kinds:
+                account.used[i] = 0
+                account.lowered.pop(i, None)
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         if value is None:

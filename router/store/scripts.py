@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ def lua_kinds() -> str:
         rows.append(f"  {{ {row} }}, -- {kind.name}\n")
     periods = dict.fromkeys(kind.period.field for kind in KINDS if kind.period is not None)
     limits = [f"l{kind.field}" for kind in KINDS if kind.shape is Shape.RATE]
-    fields = ", ".join(f"'{field}'" for field in ("at", "n", "+u", "+l", *USED_FIELDS, *periods, *limits))
+    fields = ", ".join(f"'{field}'" for field in ("at", "n", "+u", *USED_FIELDS, *periods, *limits))
     names = {
         "FIELDS": fields,
         "USED_FIELDS": ", ".join(f"'{field}'" for field in USED_FIELDS),
@@ -76,6 +76,12 @@ def account_keys(account: str) -> list[str]:
 def purse_keys(account: str, purse: str) -> list[str]:
     """The same, and what the store keeps of one purse: the number of its last settlement, and what it has taken."""
     return [*account_keys(account), f"mr:{{{account}}}:s:{purse}"]
+
+
+def reset_fields(kinds: Collection[str]) -> list[str]:
+    """The fields of an account that hold what was used of these kinds."""
+    fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
+    return [*fields, *(f"h{field}" for field in fields)]
 
 
 def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | None = None) -> list[Word]:

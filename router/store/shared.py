@@ -14,7 +14,7 @@ from operator import add, sub
 from typing import Any
 
 from router.config import Plan
-from router.core.limits import KINDS, MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
+from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone
@@ -38,6 +38,7 @@ from router.store.scripts import (
     read_reserve,
     read_standing,
     reserve_args,
+    reset_fields,
 )
 from router.store.snapshot import Snapshot
 from router.store.spend_book import SharedSpendBook, SpendBook
@@ -338,8 +339,8 @@ class SharedStore:
         return self._ledger.held()
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
-        fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
-        await insist(lambda: self._link.run([Command(("HDEL", account_keys(holder.id)[0], *fields))]))
+        gone = Command(("HDEL", account_keys(holder.id)[0], *reset_fields(kinds)))
+        await insist(lambda: self._link.run([gone]))
         self._ledger.purse(holder).forget()
 
     async def set_runtime(self, name: str, value: str | None) -> None:

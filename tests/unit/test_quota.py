@@ -328,7 +328,36 @@ def test_routers_that_disagree_about_a_limit_give_out_no_more_than_the_higher_on
         total = 0
         for at_us, count in taken[i:]:
             total += count
-            assert total <= 2 * most + most * (at_us - begin_us) / MINUTE_US + 1
+            assert total <= most + most * (at_us - begin_us) / MINUTE_US + 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 20)), min_size=1, max_size=60))
+def test_a_low_limit_that_is_asked_for_between_takes_nothing_from_a_high_one(steps: list[tuple[int, int]]) -> None:
+    """As when the JWTs of one tenant have two plans, and share an account."""
+    mixed, alone, low, high, now_us = Account(), Account(), Limits(20), Limits(600), NOW_US
+    for pause_us, polls in steps:
+        now_us += pause_us
+        for _ in range(polls):  # refused or not: what it takes is used in both
+            now_us += 10_000
+            if take(mixed, low, now_us, units(1)) is None:
+                take(alone, high, now_us, units(1))
+        assert (take(mixed, high, now_us, units(5)) is None) >= (take(alone, high, now_us, units(5)) is None)
+
+
+def test_what_a_lowered_limit_leaves_out_is_used_when_it_is_raised_again() -> None:
+    account, low, high = Account(), Limits(20), Limits(600)
+    assert take(account, high, NOW_US, units(300)) is None
+    now_us = NOW_US + 10_000_000
+    assert take(account, low, NOW_US, units(1)) is not None
+    assert take(account, low, now_us, units(1)) is None
+    take_over(account, high)
+    assert left(account, 600) == (201, 399)  # 300, less what ten seconds give back, and one
+    give_back(account, low, now_us, units(-10))
+    take_over(account, high)
+    assert left(account, 600) == (211, 389)
+    give_back(account, low, now_us, units(10))
+    take_over(account, high)
+    assert left(account, 600) == (201, 399)
 
 
 @given(

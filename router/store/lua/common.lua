@@ -6,7 +6,7 @@
 -- KEYS[1] hash: at, n (since when this hash exists), of each kind its field (a deficit or a sum), of each period its field
 -- (the number of the period that the sums belong to), and 'p' .. field: what was put back (until when a rate was used, or
 -- how much of a sum); '+p': the same of slots, and '+u': how many of those nobody has renewed yet; 'l' .. field: the limit in
--- whose terms the deficit is, and '+l': when one was lowered   KEYS[2] sorted set: slot -> expiry
+-- whose terms the deficit is; 'h' .. field: what a lowered limit leaves out (core/quota.Lowered)   KEYS[2] sorted set: slot -> expiry
 -- KEYS[3] hash: what one purse has taken of each kind (the field of the kind), n (the number of its last settlement)
 -- ARGV[1] now, or '' for TIME   [2] lease   [3..] the limit of each kind; -1: no limit   then where the caller last saw
 -- the account, as 'at' and a number for each kind, or ''   [FIRST..] the arguments of the script itself
@@ -177,21 +177,31 @@ end
 
 -- core/quota.take_over
 local function take_over(a)
-  local f = a.stored
-  local since_us = a.at - (f['+l'] or 0)
-  local recently = since_us >= 0 and since_us < MINUTE_US
+  a.lowered = {}
   for i, kind in ipairs(KINDS) do
-    if kind.shape == 'rate' and kind.limit then
-      local before, used = f['l' .. kind.field] or 0, a.used[i]
-      local same_units = ceil(used * before / kind.limit)
-      if before > 0 and before < kind.limit and not recently then
-        a.used[i] = min(used, same_units)
-      elseif before > kind.limit then
-        a.used[i] = min(same_units, max(used, MINUTE_US))
-        a.lowered = a.at
+    local before = kind.shape == 'rate' and kind.limit and a.stored['l' .. kind.field] or 0
+    if before > 0 and before ~= kind.limit then
+      local used, name = a.used[i], 'h' .. kind.field
+      local high, owed_us = before, used
+      local past = redis.call('HGET', KEYS[1], name)
+      if past then
+        a.lowered[name] = false
+        local its, owed, kept, at = string.match(past, '^(%d+) (%d+) (%d+) (%d+)$')
+        local passed_us = a.at - at
+        if passed_us >= 0 and passed_us < MINUTE_US then
+          high = tonumber(its)
+          local since_us = used - max(0, kept - passed_us)
+          owed_us = max(0, owed - passed_us) + ceil(since_us * before / high)
+          owed_us = min(max(0, owed_us), NEVER_US)
+        end
       end
-      a.fresh = a.fresh or before ~= kind.limit
+      local same_us = ceil(owed_us * high / kind.limit)
+      a.used[i] = min(same_us, max(used, MINUTE_US))
+      if a.used[i] < same_us then
+        a.lowered[name] = string.format('%.0f %.0f %.0f %.0f', high, owed_us, a.used[i], a.at)
+      end
     end
+    a.fresh = a.fresh or (kind.shape == 'rate' and kind.limit and before ~= kind.limit)
   end
 end
 
@@ -268,9 +278,13 @@ local function save(a)
   if a.fresh then
     fields[n + 1], fields[n + 2] = 'n', int(a.born)
   end
-  if a.lowered then
-    fields[#fields + 1] = '+l'
-    fields[#fields + 1] = int(a.lowered)
+  for name, text in pairs(a.lowered) do
+    if text then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = text
+    else
+      redis.call('HDEL', KEYS[1], name)
+    end
   end
   if SLOTS_LIMIT and a.unknown ~= (a.stored['+u'] or 0) then
     fields[#fields + 1] = '+u'

@@ -254,6 +254,19 @@ async def test_a_quota_can_be_reset(store: Store) -> None:
     await taken(store, key)
 
 
+async def test_a_reset_forgets_what_a_lowered_limit_leaves_out(store: Store) -> None:
+    key, _ = await store.create_key("a")
+    for _ in range(30):
+        store.settle(await taken(store, key), Amounts(1))
+    lowered = await store.change_key(key.id, {"plan": "small"})
+    assert lowered is not None
+    await refused(store, lowered)
+    await store.reset_quota(lowered)
+    raised = await store.change_key(key.id, {"plan": "default"})
+    assert raised is not None
+    assert (await used(store, raised))["requests"] == 0
+
+
 async def test_one_claims_what_only_one_may_do(store: Store) -> None:
     assert await store.claim("wake:m", 60.0)
     assert not await store.claim("wake:m", 60.0)
