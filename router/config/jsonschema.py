@@ -40,12 +40,13 @@ def _section(section: Section) -> dict[str, Any]:
     table = _table(section.keys, section.model)
     if not section.named:
         return table | {"description": section.doc}
-    names = {"maxLength": 200} if section.name == "tenants" else {"pattern": f"^{_PATTERNS[section.name].pattern}$"}
+    names = r"[\s\S]{0,200}" if section.name == "tenants" else _PATTERNS[section.name].pattern
+    # Not propertyNames: Helm says of these that they are wrong in a place that it picks at random.
     return {
         "type": "object",
         "description": section.doc,
-        "propertyNames": names,
-        "additionalProperties": table,
+        "patternProperties": {f"^{names}$": table},
+        "additionalProperties": False,
     }
 
 

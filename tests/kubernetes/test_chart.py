@@ -15,7 +15,7 @@ from router.config.loader import LEAD_KUBERNETES_S
 from router.config.present import AT_START_ONLY
 from tests.support.chart import GOLDEN, examples, golden
 from tests.support.dockerfile import image
-from tests.support.helm import CHART, EXAMPLES, NEEDS_HELM, Object, helm, objects, pick, refusal
+from tests.support.helm import CHART, EXAMPLES, NEEDS_HELM, Object, helm, objects, pick
 
 pytestmark = NEEDS_HELM
 
@@ -314,7 +314,9 @@ def test_engines_are_scaled_within_their_bounds_by_the_model_and_the_region() ->
         {"name": "a", "model": "org/m-1", "min": 0, "max": 8, "region": "eu"},
         {"name": "b", "kind": "StatefulSet", "model": "n", "min": 2, "max": 3},
     ]
-    found = objects(values={"engines": engines, "config": {"router": {"region": "us"}}})
+    models = {"org/m-1": {"target_ttft_s": 1}, "n": {"target_ttft_s": 1}}
+    config = {"router": {"region": "us"}, "regions": [{"name": "us"}], "models": models}
+    found = objects(values={"engines": engines, "config": config})
     assert len([o for o in found if o["kind"] == "TriggerAuthentication"]) == 1
     a, b = (pick(found, "ScaledObject", name)["spec"] for name in "ab")
     assert (a["minReplicaCount"], a["maxReplicaCount"], b["minReplicaCount"], b["maxReplicaCount"]) == (0, 8, 2, 3)
@@ -385,53 +387,3 @@ def test_routers_may_scale_the_workloads_that_they_wake_and_no_others() -> None:
         ("llm", "apps/statefulsets/scale/vllm-y"): ["get", "patch"],
     }
     assert _pod(found)["automountServiceAccountToken"] is True
-
-
-# What is refused.
-
-
-def test_several_routers_without_a_store_are_refused() -> None:
-    assert "config.store.redis" in refusal({"config": {"store": {"redis": None}}})
-    assert "config.store.redis" in refusal({"config": {"store": {"redis": "embedded"}}})
-    assert "config.store.redis" in refusal(
-        {"config": {"store": None}, "routers": {"a": {"replicas": 1}, "b": {"replicas": 1}}}
-    )
-    assert objects(values={"config": {"store": {"redis": "embedded"}}, "replicas": 1})
-
-
-def test_an_admin_address_without_a_token_is_refused() -> None:
-    assert "admin_token_env" in refusal({"config": {"auth": {"admin_token_env": None}}})
-
-
-def test_a_region_that_is_not_there_is_refused() -> None:
-    assert '"mars" is not one of routers: a, b' in refusal({"routers": {"a": {}, "b": {}}, "only": "mars"})
-
-
-WRONG: list[tuple[Object, str]] = [
-    ({"replica": 3}, "replica"),
-    ({"replicas": "three"}, "replicas"),
-    ({"image": {"repo": "x"}}, "repo"),
-    ({"config": {"router": {"listen": "0.0.0.0:1"}}}, "listen"),
-    ({"config": {"timeouts": {"drian": 3}}}, "drian"),
-    ({"config": {"regions": [{"name": "a", "backends": [{"name": "b"}]}]}}, "url"),
-    (
-        {"config": {"regions": [{"name": "a", "backends": [{"name": "b", "url": "http://x", "engine": "vlm"}]}]}},
-        "engine",
-    ),
-    ({"routers": {"a": {"config": {"nonsense": {}}}}}, "nonsense"),
-    ({"autoscaling": {"minimum": 3}}, "minimum"),
-    ({"probes": {"liveness": {"periodSeconds": 0}}}, "periodSeconds"),
-    ({"resources": {"limits": {"memory": "2 GB"}}}, "memory"),
-    ({"mounts": [{"name": "x", "path": "/x"}]}, "mounts"),
-    ({"ports": {"clients": 80}}, "clients"),
-    ({"networkPolicy": {"admin": [{"ipblock": {}}]}}, "ipblock"),
-    ({"image": {"digest": "latest"}}, "digest"),
-    ({"engines": [{"name": "x", "model": "m", "min": 0}]}, "max"),
-]
-
-
-@pytest.mark.parametrize(("values", "place"), WRONG, ids=lambda each: each if isinstance(each, str) else "")
-def test_values_that_are_wrong_are_refused(values: Object, place: str) -> None:
-    why = refusal(values)
-    assert "schema" in why
-    assert place in why

@@ -17,7 +17,10 @@ from tests.tidy.tree import ROOT
 pytestmark = [NEEDS_HELM, NEEDS_SCHEMAS]
 
 VERSIONS = ["1.30", "1.32", "1.34", "1.35", "1.36", "1.37"]
-ENGINES = {"engines": [{"name": "x", "model": "m", "min": 0, "max": 2}]}
+ENGINES = {
+    "engines": [{"name": "x", "model": "m", "min": 0, "max": 2}],
+    "config": {"models": {"m": {"target_ttft_s": 1}}},
+}
 
 
 def validate(text: str, version: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -51,10 +51,11 @@ def render(
     values: Object | None = None,
     sets: Sequence[str] = (),
     release: str = "meridian",
+    namespace: str = "llm",
     kube: str = "1.37.0",
 ) -> str:
     """What `helm template` prints. Raises AssertionError with Helm's complaint."""
-    arguments = ["template", release, str(CHART), "--namespace", "llm", "--kube-version", kube]
+    arguments = ["template", release, str(CHART), "--namespace", namespace, "--kube-version", kube]
     for file in files:
         arguments += ["--values", str(file)]
     for each in sets:

@@ -10,14 +10,14 @@ one workload. None of it counts where an address of another API is given.
 {{- $nodes := false -}}
 {{- range (include "meridian.groups" . | fromJson).groups -}}
 {{- range .config.sources -}}
-{{- if and (eq .kind "kubernetes") (not .api) -}}
+{{- if and (eq (.kind | default "") "kubernetes") (not .api) -}}
 {{- $slices = append $slices (.namespace | default $root.Release.Namespace) -}}
 {{- $nodes = or $nodes (.nodes | default false) -}}
 {{- end -}}
 {{- end -}}
 {{- range $model := .config.models -}}
 {{- $wake := $model.wake | default dict -}}
-{{- if and $wake.scale (not $wake.api) -}}
+{{- if and (regexMatch "^[^/]+/[^/]+/[^/]+$" ($wake.scale | default "")) (not $wake.api) -}}
 {{- $scales = append $scales $wake.scale -}}
 {{- end -}}
 {{- end -}}
@@ -44,5 +44,5 @@ one workload. None of it counts where an address of another API is given.
 
 {{- define "meridian.subject" -}}
 subjects:
-  - {kind: ServiceAccount, name: {{ include "meridian.serviceAccount" . }}, namespace: {{ .Release.Namespace }}}
+  - {kind: ServiceAccount, name: {{ include "meridian.serviceAccount" . | quote }}, namespace: {{ .Release.Namespace | quote }}}
 {{- end -}}

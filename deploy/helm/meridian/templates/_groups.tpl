@@ -25,6 +25,7 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- range $groups -}}
 {{- $whole = append $whole (include "meridian.group" . | fromJson) -}}
 {{- end -}}
+{{- include "meridian.check.all" (dict "root" $root "groups" $whole) -}}
 {{- dict "groups" $whole | toJson -}}
 {{- end -}}
 
@@ -37,25 +38,8 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- end -}}
 {{- $_ := set $group "autoscaling" (mergeOverwrite (deepCopy $values.autoscaling) (.own.autoscaling | default dict)) -}}
 {{- $most := $group.autoscaling.enabled | ternary $group.autoscaling.max $group.replicas -}}
-{{- include "meridian.group.check" (dict "root" .root "group" $group "most" $most "all" (len $values.routers)) -}}
+{{- include "meridian.check.group" (dict "root" .root "group" $group "most" $most "all" (len $values.routers)) -}}
 {{- $group | toJson -}}
-{{- end -}}
-
-{{/* Combinations that would not do what they seem to. */}}
-{{- define "meridian.group.check" -}}
-{{- $redis := dig "store" "redis" "" .group.config -}}
-{{- $alone := or (not $redis) (eq $redis "embedded") -}}
-{{- if and $alone (eq (dig "auth" "mode" "keys" .group.config) "keys") (or (gt (int .most) 1) (gt (int .all) 1)) -}}
-{{- fail "config.store.redis: several routers need a store that they share, or keys made at one of them are unknown to the others; name one, or set replicas to 1" -}}
-{{- end -}}
-{{- with .root.Values.externalMetrics -}}
-{{- if and .enabled (not (and .secret .caBundle)) -}}
-{{- fail "externalMetrics: the API server asks over TLS and checks the certificate, so it needs secret and caBundle" -}}
-{{- end -}}
-{{- end -}}
-{{- if not (dig "auth" "admin_token_env" "" .group.config) -}}
-{{- fail "config.auth.admin_token_env: other machines reach the admin address of a pod, so it needs a token" -}}
-{{- end -}}
 {{- end -}}
 
 {{/* The configuration of one Deployment as JSON: the values, its own, and what only the chart knows. */}}

@@ -14,7 +14,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{/* All routers of the release. */}}
 {{- define "meridian.selector" -}}
 app.kubernetes.io/name: meridian
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* The routers of one Deployment: {root, group}. */}}
@@ -22,7 +22,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "meridian.selector" .root }}
 app.kubernetes.io/component: router
 {{- with .group.router }}
-meridian/router: {{ . }}
+meridian/router: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

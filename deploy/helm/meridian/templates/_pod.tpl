@@ -1,7 +1,7 @@
 {{/* The pod of one Deployment: {root, group, selector}. */}}
 {{- define "meridian.pod" -}}
 {{- $values := .root.Values -}}
-serviceAccountName: {{ include "meridian.serviceAccount" .root }}
+serviceAccountName: {{ include "meridian.serviceAccount" .root | quote }}
 # Only a router that asks the cluster's API gets a token for it.
 automountServiceAccountToken: {{ include "meridian.asksCluster" .root | eq "true" }}
 enableServiceLinks: false
@@ -16,11 +16,11 @@ securityContext:
 {{- with $values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .group.nodeSelector }}
 nodeSelector:
@@ -71,10 +71,12 @@ containers:
     livenessProbe:
       httpGet: {path: /healthz, port: admin, scheme: HTTP}
       {{- toYaml $values.probes.liveness | nindent 6 }}
+    {{- with $values.preStopSeconds }}
     lifecycle:
       # Serve as before until every node and balancer knows that this pod goes.
       preStop:
-        sleep: {seconds: {{ $values.preStopSeconds }}}
+        sleep: {seconds: {{ . }}}
+    {{- end }}
     resources:
       {{- toYaml .group.resources | nindent 6 }}
     securityContext:
@@ -93,46 +95,50 @@ containers:
       - {name: metrics-tls, mountPath: /etc/router-metrics-tls, readOnly: true}
       {{- end }}
       {{- range $values.mounts }}
-      - {name: {{ printf "mount-%s" .name }}, mountPath: {{ .path }}, readOnly: true}
+      - {name: {{ printf "mount-%s" .name | quote }}, mountPath: {{ .path | quote }}, readOnly: true}
       {{- end }}
 volumes:
   - name: configuration
-    configMap: {name: {{ .group.name }}}
+    configMap: {name: {{ .group.name | quote }}}
   - name: data
     emptyDir: {sizeLimit: {{ $values.dataSize }}}
   - name: temporary
     emptyDir: {sizeLimit: 256Mi}
   {{- with $values.tls.secret }}
   - name: tls
-    secret: {secretName: {{ . }}, defaultMode: 0440}
+    secret: {secretName: {{ . | quote }}, defaultMode: 0440}
   {{- end }}
   {{- if $values.externalMetrics.enabled }}
   - name: metrics-tls
-    secret: {secretName: {{ $values.externalMetrics.secret }}, defaultMode: 0440}
+    secret: {secretName: {{ $values.externalMetrics.secret | quote }}, defaultMode: 0440}
   {{- end }}
   {{- range $values.mounts }}
-  - name: {{ printf "mount-%s" .name }}
+  - name: {{ printf "mount-%s" .name | quote }}
     {{- if .secret }}
-    secret: {secretName: {{ .secret }}, defaultMode: 0440}
+    secret: {secretName: {{ .secret | quote }}, defaultMode: 0440}
     {{- else }}
-    configMap: {name: {{ .configMap }}}
+    configMap: {name: {{ .configMap | quote }}}
     {{- end }}
   {{- end }}
 {{- end -}}
 
-{{/* The variables that the configuration names, from Secrets, and those of the values. */}}
+{{/* The variables of the values, and those that the configuration names and they do not, from Secrets. */}}
 {{- define "meridian.environment" -}}
 {{- $root := .root -}}
+{{- $own := list -}}
+{{- range $root.Values.env }}{{ $own = append $own .name }}{{ end -}}
 {{- $names := include "meridian.variables" .group.config | splitList "\n" | compact | uniq | sortAlpha -}}
 env:
   # For `router` as a command inside the container.
   - {name: ROUTER_CONFIG, value: /etc/router/regions.toml}
   - {name: ROUTER_ADMIN_URL, value: "http://localhost:{{ $root.Values.ports.admin }}"}
   {{- range $names }}
+  {{- if not (has . $own) }}
   {{- $from := get $root.Values.secret.from . | default dict }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
     valueFrom:
-      secretKeyRef: {name: {{ $from.name | default (include "meridian.secret" $root) }}, key: {{ $from.key | default . }}}
+      secretKeyRef: {name: {{ $from.name | default (include "meridian.secret" $root) | quote }}, key: {{ $from.key | default . | quote }}}
+  {{- end }}
   {{- end }}
   {{- with $root.Values.env }}
   {{- toYaml . | nindent 2 }}

@@ -1,0 +1,75 @@
+{{/* Combinations of values that would not do what they seem to, or that the API server or the router would refuse later. */}}
+
+{{/* Of one Deployment: {root, group, most, all}. */}}
+{{- define "meridian.check.group" -}}
+{{- $config := .group.config -}}
+{{- $redis := dig "store" "redis" "" $config -}}
+{{- $alone := or (not $redis) (eq $redis "embedded") -}}
+{{- if and $alone (eq (dig "auth" "mode" "keys" $config) "keys") (or (gt (int .most) 1) (gt (int .all) 1)) -}}
+{{- fail "config.store.redis: several routers need a store that they share, or keys made at one of them are unknown to the others; name one, or set replicas to 1" -}}
+{{- end -}}
+{{- if not (dig "auth" "admin_token_env" "" $config) -}}
+{{- fail "config.auth.admin_token_env: other machines reach the admin address of a pod, so it needs a token" -}}
+{{- end -}}
+{{- with .group.autoscaling -}}
+{{- if and .enabled (gt (int .min) (int .max)) -}}
+{{- fail (printf "autoscaling: min (%d) is more than max (%d)" (int .min) (int .max)) -}}
+{{- end -}}
+{{- end -}}
+{{- $region := $config.router.region -}}
+{{- $regions := list -}}
+{{- range $config.regions }}{{ $regions = append $regions .name }}{{ end -}}
+{{- if and $region (not (has $region $regions)) -}}
+{{- $key := empty .group.router | ternary "config.router.region" (printf "routers.%s.region" .group.router) -}}
+{{- fail (printf "%s: %q is not one of config.regions (%s)" $key $region (empty $regions | ternary "none" (join ", " $regions))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of the release: {root, groups}. */}}
+{{- define "meridian.check.all" -}}
+{{- $values := .root.Values -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" (include "meridian.fullname" .root)) -}}
+{{- fail (printf "a Service cannot be named %q, after the release: set fullnameOverride" (include "meridian.fullname" .root)) -}}
+{{- end -}}
+{{- $names := dict -}}
+{{- range .groups -}}
+{{- if hasKey $names .name -}}
+{{- fail (printf "routers: the objects of %q and %q would have the same name, %s" (get $names .name) .router .name) -}}
+{{- end -}}
+{{- $_ := set $names .name .router -}}
+{{- end -}}
+{{- with $values.externalMetrics -}}
+{{- if and .enabled (not (and .secret .caBundle)) -}}
+{{- fail "externalMetrics: the API server asks over TLS and checks the certificate, so it needs secret and caBundle" -}}
+{{- end -}}
+{{- end -}}
+{{- $ports := list $values.ports.clients $values.ports.admin -}}
+{{- if $values.externalMetrics.enabled }}{{ $ports = append $ports $values.externalMetrics.port }}{{ end -}}
+{{- if ne (len $ports) (len ($ports | uniq)) -}}
+{{- fail "ports.clients, ports.admin and externalMetrics.port must differ" -}}
+{{- end -}}
+{{- include "meridian.check.engines" . -}}
+{{- end -}}
+
+{{/* What KEDA scales: {root, groups}. */}}
+{{- define "meridian.check.engines" -}}
+{{- $groups := .groups -}}
+{{- $seen := list -}}
+{{- range .root.Values.engines -}}
+{{- $label := printf "engines: %s" .name -}}
+{{- if has .name $seen -}}
+{{- fail (printf "%s is there twice: a workload is scaled by one number" $label) -}}
+{{- end -}}
+{{- $seen = append $seen .name -}}
+{{- if gt (int .min) (int .max) -}}
+{{- fail (printf "%s: min (%d) is more than max (%d)" $label (int .min) (int .max)) -}}
+{{- end -}}
+{{- $goal := dig "models" .model dict (first $groups).config -}}
+{{- if not (hasKey $goal "target_ttft_s") -}}
+{{- fail (printf "%s: the routers know no number for %q: set config.models.%q.target_ttft_s" $label .model .model) -}}
+{{- end -}}
+{{- if and (not .region) (gt (len $groups) 1) -}}
+{{- fail (printf "%s: there are routers of several regions, so say the region of the engines" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
