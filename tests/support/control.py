@@ -132,6 +132,11 @@ def _dormants(fleet: Fleet, store: Store, reloader: ConfigReloader) -> Dormants:
     return Dormants(fleet, store, sleepers, lambda: reloader.config, lambda model: (), now_s=clock.monotonic_s)
 
 
+def _census_taker(fleet: Fleet, sources: Sources, reloader: ConfigReloader) -> CensusTaker:
+    now_s, unheard = clock.monotonic_s, sources.unheard
+    return CensusTaker(fleet, lambda: goals_of(reloader.config), dict, unheard=unheard, now_s=now_s)
+
+
 def _write_history(history: History, control: ControlPlane, muster: Muster, reloader: ConfigReloader) -> None:
     tellers = (control.drains, control.notices, control.burn_ins, control.faults)
     for teller in (*tellers, control.registrations, muster, reloader):
@@ -173,7 +178,7 @@ async def administering(
         burn_ins=BurnIns(fleet, store, observer, router=config.router.name, now_s=clock.monotonic_s),
         faults=SharedFaults(chaos, store, lambda: reloader.config.router.chaos),
         notices=Notices(fleet, store),
-        capacity=CensusTaker(fleet, lambda: goals_of(reloader.config), dict, now_s=clock.monotonic_s),
+        capacity=_census_taker(fleet, sources, reloader),
         dormants=_dormants(fleet, store, reloader),
         degrading=Degrading(fleet),
         chronicle=chronicle,
