@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from router.words import plural
+
 
 class Blame(Enum):
     CLIENT = "client"
@@ -108,4 +110,4 @@ class ConfigError(Exception):
     def __init__(self, source: str, problems: list[str]) -> None:
         self.source = source
         self.problems = problems
-        super().__init__(f"{source}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems))
+        super().__init__(f"{source}: {plural(len(problems), 'problem')}\n" + "\n".join(f"  {p}" for p in problems))

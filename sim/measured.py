@@ -18,6 +18,7 @@ from router.core.params import Params
 from router.core.policy import POLICIES
 from router.core.types import BackendSpec, RegionSpec
 from router.core.what_if import WhatIf, region_of
+from router.words import plural
 from sim.calibration import BATCH_TOKENS_ASSUMED, KV_TOKENS_ASSUMED, EngineFit, calibrate
 from sim.recording import Recording, read_recording
 from sim.replay import Outcome, run_policy
@@ -75,7 +76,7 @@ class Measured:
         answers = sum(fit.answers for fit in self.fits)
         fitted = [fit.backend for fit in self.fits if fit.from_ == "fitted"]
         told = [fit.backend for fit in self.fits if fit.kv_from != "assumed"]
-        lines = [f"prefill and decode of {_list(fitted)}, fitted to {answers} answers"] if fitted else []
+        lines = [f"prefill and decode of {_list(fitted)}, fitted to {plural(answers, 'answer')}"] if fitted else []
         lines += ["round trips to every backend"] if self.rtt_measured else []
         lines += [f"KV cache of {_list(told)}"] if told else []
         return lines
@@ -100,7 +101,7 @@ class Measured:
         lines += (
             [f"{_list(self.left_out)} is left out: it cannot be used, and answered nothing"] if self.left_out else []
         )
-        lines += [f"{self.peers} requests of other routers are not in this journal"] if self.peers else []
+        lines += [f"{plural(self.peers, 'request')} of other routers: not in this journal"] if self.peers else []
         return lines
 
 
@@ -349,12 +350,11 @@ def _error(recorded: Document, replayed: Document, times: Sequence[str], error_m
 
 def _refusal(recorded: Document, error: Document) -> str | None:
     if recorded["answered"] < ANSWERS_MIN:
-        return f"{recorded['answered']} answers are too few to compare with; it takes {ANSWERS_MIN}"
+        return f"{plural(recorded['answered'], 'answer')}: too few to compare with, it takes {ANSWERS_MIN}"
     if error["worst"] is None:
         return "nothing was answered when the requests were played again"
     if error["worst"] > error["max"]:
-        return (
-            f"playing what really ran is off by {100 * error['worst']:.0f} %, and {100 * error['max']:.0f} % is the "
-            "most that is compared"
-        )
+        places = 0 if round(100 * error["worst"]) > round(100 * error["max"]) else 2
+        off, most = (f"{100 * error[name]:.{places}f} %" for name in ("worst", "max"))
+        return f"playing what really ran is off by {off}, and {most} is the most that is compared"
     return None

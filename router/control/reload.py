@@ -22,6 +22,7 @@ from router.config.certificates import certificate_files
 from router.errors import ConfigError
 from router.tasks import spawn, stop, supervise
 from router.telemetry.history import Note, say_nothing
+from router.words import plural
 
 _log = logging.getLogger("router.control")
 
@@ -211,7 +212,7 @@ class ConfigReloader:
             self._tell(self.generation)
 
     def _announce(self, why: str, changes: list[str]) -> None:
-        _log.info("configuration generation %d in force (%s), %d change(s)", self.generation, why, len(changes))
+        _log.info("configuration generation %d in force (%s), %s", self.generation, why, plural(len(changes), "change"))
         for change in changes:
             _log.info("configuration: %s", change)
         for warning in warnings(self.config):

@@ -27,6 +27,7 @@ from router.core.cost import predicted_ttft_s
 from router.core.fleet import Fleet
 from router.core.params import Params
 from router.core.types import Request
+from router.words import plural
 
 #: Sets of places per router; the one that was asked for the longest time ago is forgotten.
 _STRAINS_MAX = 256
@@ -135,7 +136,7 @@ class Strain:
     def ended_why(self) -> str:
         """Why it does not stand any more."""
         why = self._unasked if self.on else self.why
-        return f"{why}; {self.given} request{'s' * (self.given != 1)} got a smaller variant"
+        return f"{why}; {plural(self.given, 'request')} got a smaller variant"
 
     def _begin(self, predicted_s: float, target_s: float, now_s: float) -> None:
         params = self._params

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from router.words import plural
+
 #: Above this busy, and with requests waiting, GPUs are saturated; below that busy they have little to do.
 _SATURATED_RATIO = 0.9
 _STARVED_RATIO = 0.3
@@ -37,13 +39,15 @@ def gpu_state(sample: GpuSample, *, inflight: float, engine_waits: float, router
     queue; ``router_waits``: in routers' queues for a model that it serves."""
     busy = f"{sample.busy_ratio:.0%} busy"
     waits = round(engine_waits + router_waits)
+    waiting = f"{plural(waits, 'request')} {'waits' if waits == 1 else 'wait'}"
+    flying = f"{plural(round(inflight), 'request')} {'is' if round(inflight) == 1 else 'are'} in flight"
     if sample.busy_ratio >= _SATURATED_RATIO and waits:
         where = "in the engine" if engine_waits >= router_waits else "in routers"
-        return "saturated", f"{busy}, and {waits} requests wait {where}"
+        return "saturated", f"{busy}, and {waiting} {where}"
     if sample.busy_ratio < _STARVED_RATIO and waits:
-        return "starved", f"{busy} while {waits} requests wait: something before the GPUs is the bottleneck"
+        return "starved", f"{busy} while {waiting}: something before the GPUs is the bottleneck"
     if sample.busy_ratio < _IDLE_RATIO and inflight >= 1:
-        return "starved", f"{busy} while {round(inflight)} requests are in flight: the engine waits for something else"
+        return "starved", f"{busy} while {flying}: the engine waits for something else"
     if sample.busy_ratio < _IDLE_RATIO:
         return "idle", f"{busy}, and hardly any requests come"
     return "working", busy

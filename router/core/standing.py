@@ -17,6 +17,7 @@ from router.core.health import State
 from router.core.lane import Lane
 from router.core.needed import Asked
 from router.core.params import Params
+from router.words import plural
 
 #: nobody is starved where requests come more seldom than this
 _BUSY_PER_S = 0.2
@@ -154,7 +155,7 @@ def _full(b: Backend, busy: float, params: Params, now_s: float) -> str | None:
     inflight = b.inflight + b.others_inflight
     if b.inflight >= b.capacity.limit:
         why = "the limit that its refusals taught" if b.capacity.lowered else "max_inflight"
-        return f"{b.inflight} requests in flight: {why}"
+        return f"{plural(b.inflight, 'request')} in flight: {why}"
     if b.service.slots < inf and inflight >= b.service.slots:
         return f"all of its {b.service.slots:.0f} places are taken"
     load = b.others.fresh_load(now_s)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from router.complaint import Complaint
 from router.config import JwtSection
 from router.tasks import stop, supervise
+from router.words import plural
 
 if TYPE_CHECKING:
     from router.identity.jwks import KeySet
@@ -157,7 +158,7 @@ class Issuer:
             self.keys, self._document = keys, document
             self.changes += 1
             skipped = f", {len(keys.skipped)} not used: one {keys.skipped[0]}" if keys.skipped else ""
-            _log.info("the issuer of JWTs has %d key(s)%s", len(keys), skipped)
+            _log.info("the issuer of JWTs has %s%s", plural(len(keys), "key"), skipped)
         elif self.problem is not None:
             _log.info("the keys of the issuer can be read again")
         self.problem = None
@@ -168,7 +169,8 @@ class Issuer:
             return
         self.problem = why
         if self._complaint.worth_a_line(why, self._monotonic_s()):
-            kept = "no JWT can be checked" if self.keys is None else f"the {len(self.keys)} key(s) known stay in force"
+            known = self.keys
+            kept = "no JWT can be checked" if known is None else f"it goes on with {plural(len(known), 'known key')}"
             _log.warning("[jwt] jwks %s: %s; %s", section.jwks, why, kept)
 
 

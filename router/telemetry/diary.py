@@ -24,6 +24,7 @@ from router.telemetry.journal import Record, went_as_usual
 from router.telemetry.minutes import KEPT_S, Rows
 from router.telemetry.sink import Telemetry
 from router.telemetry.writer import LineWriter, RotatingFile
+from router.words import plural
 
 _log = logging.getLogger("router.telemetry")
 
@@ -111,7 +112,7 @@ class Diary:
 
     def _recall(self, found: Found) -> None:
         if found.unread:
-            _log.warning("%d line(s) of the diary cannot be read", found.unread)
+            _log.warning("%s of the diary cannot be read", plural(found.unread, "line"))
         self._telemetry.journal.remember(found.records)
         self._history.take(found.events)
         minutes = [(round((at_s - self._offset_s) / _MINUTE_S), rows) for (_, at_s), rows in found.minutes.items()]

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from router import clock
 from router.complaint import Complaint
+from router.words import plural
 
 _log = logging.getLogger("router.telemetry")
 
@@ -217,4 +218,4 @@ class LineWriter:
             return
         if self._complaint.settled():
             lost, self._lost_before = self.dropped - self._lost_before, self.dropped
-            _log.warning("the %s is written again; %d line(s) were lost", self._name, lost)
+            _log.warning("the %s is written again; lost: %s", self._name, plural(lost, "line"))

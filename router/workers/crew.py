@@ -21,6 +21,7 @@ from router.app import STOP_S
 from router.config import Config
 from router.errors import ConfigError
 from router.tasks import spawn, stop
+from router.words import plural
 from router.workers.admin.links import WorkerGoneError, WorkerLink
 from router.workers.board import Board, new_board_file
 from router.workers.orders import Orders, share_of
@@ -273,7 +274,7 @@ class Crew:
     async def _wait_for_end(self, timeout_s: float) -> None:
         _, late = await asyncio.wait(self._keepers, timeout=timeout_s) if self._keepers else ((), ())
         if late:
-            _log.error("%d worker(s) did not end in time and are killed", len(late))
+            _log.error("killed because of not ending in time: %s", plural(len(late), "worker"))
             for seat in self._seats:
                 seat.send(signal.SIGKILL)
             await asyncio.wait(late)

@@ -20,6 +20,7 @@ from router.store.embedded import EmbeddedValkey
 from router.systemd import ServiceManager
 from router.tasks import spawn
 from router.wire.listeners import Listeners
+from router.words import plural
 from router.workers.admin.fanout import Fanout
 from router.workers.admin.faults import Faults
 from router.workers.crew import Crew
@@ -61,7 +62,7 @@ class Parent:
             timeouts = self._reloader.config.timeouts
             self._manager.stopping(timeouts.lead + timeouts.drain + STOP_S)
             self._listeners.clients.close()
-            _log.info("draining %d worker(s)", len(self._crew.links()))
+            _log.info("draining %s", plural(len(self._crew.links()), "worker"))
         _log.info("router %s has stopped", self._reloader.config.router.name)
 
     async def _start(self) -> None:

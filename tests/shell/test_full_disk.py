@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_once_and_its_end_with_the_count(caplog: pytest.LogC
     writer.close()
     assert [r.getMessage() for r in caplog.records] == [
         "the journal cannot be written, its lines are lost: No space left on device",
-        "the journal is written again; 200 line(s) were lost",
+        "the journal is written again; lost: 200 lines",
     ]
     assert disk.lines == 1
 
@@ -55,4 +55,4 @@ def test_the_log_tells_afterwards_that_it_could_not_be_written(caplog: pytest.Lo
     disk.full = False
     writer.put(b"c\n")
     writer.close()
-    assert [r.getMessage() for r in caplog.records] == ["the log is written again; 2 line(s) were lost"]
+    assert [r.getMessage() for r in caplog.records] == ["the log is written again; lost: 2 lines"]

@@ -125,6 +125,9 @@ async def test_a_recorded_decision_is_taken_again(admin: Admin) -> None:
         assert refused["error"]["param"] == param, body
     forgotten = await admin.post("/admin/v1/explain", {"request_id": "req-1", "without": ["us-east"]}, 400)
     assert "not kept any more" in forgotten["error"]["message"]
+    admin.control.telemetry.request_done(record(2, candidates=(), policy=None))
+    refused = await admin.post("/admin/v1/explain", {"request_id": "req-2", "without": ["us-east"]}, 400)
+    assert "No backend was looked for" in refused["error"]["message"], "as of one that a limit refused"
     assert set(admin.control.fleet.backends) == {"us-east/a", "us-east/b", "eu-west/a"}
 
 

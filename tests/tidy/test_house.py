@@ -30,6 +30,7 @@ BANNED = {
     r"(?<!there )\b(?:is|are|was|were) no\b(?! longer| more| such| worse| better)": "is not a ...",
     r"\bbut for\b": "except",
     r"\banew\b": "again",
+    r"(?:%d|\}) [a-z]+\(s\)": "one or several, by router.words.plural",
     r"\bwhole again\b": "complete",
     r"(?:^|[.:] |\"\"\")What (?:[a-z]+ ){2}[^.?]*\.": "the thing itself as the subject",
 }

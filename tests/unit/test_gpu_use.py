@@ -14,6 +14,9 @@ from router.core.gpu_use import GPU_STATES, GpuSample, gpu_state, idle_usd_hour
     [
         (0.97, 30, 7, 0, "saturated", "7 requests wait in the engine"),
         (0.97, 30, 0, 4, "saturated", "4 requests wait in routers"),
+        (0.97, 30, 1, 0, "saturated", "1 request waits in the engine"),
+        (0.10, 8, 1, 0, "starved", "while 1 request waits: something before"),
+        (0.01, 1, 0, 0, "starved", "while 1 request is in flight"),
         (0.97, 30, 0, 0, "working", "97% busy"),
         (0.10, 8, 5, 0, "starved", "something before the GPUs"),
         (0.01, 5, 0, 0, "starved", "waits for something else"),

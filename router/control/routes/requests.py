@@ -139,6 +139,9 @@ def _decided_again(decision: dict[str, Any], what: WhatIf, control: ControlPlane
     if not what:
         return {}
     candidates = decision.get("candidates")
+    if not candidates and decision.get("policy") is None:
+        detail = "No backend was looked for, so there is nothing to decide again; ask with a model how it would be now."
+        raise RouterError("invalid_request", detail, param="request_id")
     if not candidates:
         detail = "The candidates of this decision are not kept any more; ask with a model how it would be now."
         raise RouterError("invalid_request", detail, param="request_id")
