@@ -307,8 +307,11 @@ class Params:
     bytes_per_token_prior: float = 4.0
     #: tokens that an answer is taken to cost while nothing is known and the client sets no maximum
     output_tokens_prior: int = 256
-    #: nothing is learned from a shorter prompt: what a chat template adds would outweigh it
+    #: a shorter prompt tells how many tokens the chat template adds, and nothing about its text; so does one that has
+    #: more tokens than bytes
     text_bytes_min: int = 128
+    #: no more than this is believed of a template: there may have been a picture, and a guess must not refuse for good
+    frame_tokens_max: float = 256.0
     #: no text in any language has fewer or more bytes a token; what claims to has something else in it
     bytes_per_token_min: float = 1.0
     bytes_per_token_max: float = 16.0

@@ -24,36 +24,45 @@ _ENTRIES_MAX = 4096
 
 
 class _Tokenizer:
-    """Bytes per token in the prompts of one model."""
+    """Bytes per token in the prompts of one model, and tokens that its chat template adds to each: at least one.
+    ``framed``: the latter were seen."""
 
-    __slots__ = ("bytes_per_token",)
+    __slots__ = ("bytes_per_token", "frame", "framed")
 
-    def __init__(self, bytes_per_token: float) -> None:
+    def __init__(self, bytes_per_token: float, frame: float = 1.0) -> None:
         self.bytes_per_token = bytes_per_token
+        self.frame = frame
+        self.framed = False
+
+    def learn_frame(self, seen: float, weight: float) -> None:
+        self.frame = self.frame + weight * (seen - self.frame) if self.framed else seen
+        self.framed = True
 
 
-class _Habit:
-    """Bytes per token in the requests of one key to one model, and tokens of their answers: None before the first."""
+class _Habit(_Tokenizer):
+    """The same in the requests of one key to one model, and tokens of their answers: None before the first."""
 
-    __slots__ = ("answers", "bytes_per_token", "output_tokens")
+    __slots__ = ("answers", "output_tokens")
 
-    def __init__(self, bytes_per_token: float) -> None:
-        self.bytes_per_token = bytes_per_token
+    def __init__(self, bytes_per_token: float, frame: float) -> None:
+        super().__init__(bytes_per_token, frame)
         self.output_tokens: float | None = None
         self.answers = 0
 
 
 class TokenEstimator:
-    """Learns bytes per prompt token and tokens per answer, per key and model. Bounded memory.
+    """Learns bytes per token of prompts, tokens that templates add, and tokens of answers, per key and model. Bounded
+    memory.
 
     Only text teaches, and what others write teaches a key nothing once it has written itself: a tenant with pictures,
     or with a language of its own, spoils the estimates of nobody else.
     """
 
-    __slots__ = ("_habits", "_params", "_tokenizers")
+    __slots__ = ("_habits", "_params", "_prior", "_tokenizers")
 
     def __init__(self, params: Params) -> None:
         self._params = params
+        self._prior = _Tokenizer(params.bytes_per_token_prior)
         self._tokenizers: dict[str, _Tokenizer] = {}
         self._habits: dict[tuple[str, str], _Habit] = {}
 
@@ -64,9 +73,10 @@ class TokenEstimator:
         """
         habit = self._habits.get((key_id, model))
         if habit is None or habit.output_tokens is None:
-            prompt_tokens = int(text_bytes / self.bytes_per_token(key_id, model)) + 1
+            known = self._known(key_id, model)
+            prompt_tokens = int(text_bytes / known.bytes_per_token + known.frame)
             return prompt_tokens, self._params.output_tokens_prior if max_tokens is None else max_tokens
-        prompt_tokens = int(text_bytes / habit.bytes_per_token) + 1
+        prompt_tokens = int(text_bytes / habit.bytes_per_token + habit.frame)
         if max_tokens is None:
             return prompt_tokens, int(1.5 * habit.output_tokens) + 1
         usual = int(2.0 * habit.output_tokens) + 16
@@ -74,36 +84,48 @@ class TokenEstimator:
 
     def bytes_per_token(self, key_id: str, model: str) -> float:
         """As far as is known."""
-        known = self._habits.get((key_id, model)) or self._tokenizers.get(model)
-        return self._params.bytes_per_token_prior if known is None else known.bytes_per_token
+        return self._known(key_id, model).bytes_per_token
+
+    def _known(self, key_id: str, model: str) -> _Tokenizer:
+        return self._habits.get((key_id, model)) or self._tokenizers.get(model) or self._prior
 
     def learn(self, key_id: str, model: str, text_bytes: int | None, usage: Usage, *, writes: bool = True) -> None:
         """Take in what an engine reported. ``text_bytes``: of a prompt that was nothing but text, else None.
         ``writes``: the request was for an answer of tokens."""
         habit = self._habits.get((key_id, model))
         if habit is None:
-            habit = _Habit(self.bytes_per_token(key_id, model))
+            known = self._known(key_id, model)
+            habit = _Habit(known.bytes_per_token, known.frame)
             _put(self._habits, (key_id, model), habit)
         params = self._params
         if writes:
-            known = habit.output_tokens
-            if known is None:
-                known = float(usage.output_tokens)
-            habit.output_tokens = known + params.tokens_weight * (usage.output_tokens - known)
+            usual = habit.output_tokens
+            if usual is None:
+                usual = float(usage.output_tokens)
+            habit.output_tokens = usual + params.tokens_weight * (usage.output_tokens - usual)
         answers = habit.answers = habit.answers + 1
         if answers > params.answers_all and answers & 7:
             return
-        if text_bytes is None or text_bytes < params.text_bytes_min or usage.prompt_tokens <= 0:
+        if text_bytes is None or usage.prompt_tokens <= 0:
             return
-        bytes_per_token = text_bytes / usage.prompt_tokens
+        if text_bytes < params.text_bytes_min or usage.prompt_tokens > text_bytes:
+            frame = usage.prompt_tokens - text_bytes / habit.bytes_per_token
+            for each in (habit, self._tokenizer(model)):
+                each.learn_frame(max(1.0, min(frame, params.frame_tokens_max)), params.tokens_weight)
+            return
+        bytes_per_token = text_bytes / max(1.0, usage.prompt_tokens + 1 - habit.frame)
         if not params.bytes_per_token_min <= bytes_per_token <= params.bytes_per_token_max:
             return
         habit.bytes_per_token = self._towards(habit.bytes_per_token, bytes_per_token, params.key_step)
+        tokenizer = self._tokenizer(model)
+        tokenizer.bytes_per_token = self._towards(tokenizer.bytes_per_token, bytes_per_token, params.model_step)
+
+    def _tokenizer(self, model: str) -> _Tokenizer:
         tokenizer = self._tokenizers.get(model)
         if tokenizer is None:
-            tokenizer = _Tokenizer(params.bytes_per_token_prior)
+            tokenizer = _Tokenizer(self._params.bytes_per_token_prior)
             _put(self._tokenizers, model, tokenizer)
-        tokenizer.bytes_per_token = self._towards(tokenizer.bytes_per_token, bytes_per_token, params.model_step)
+        return tokenizer
 
     def _towards(self, known: float, seen: float, step: float) -> float:
         """A part of the way, and no further than ``step`` of what is known: that follows the median, not the

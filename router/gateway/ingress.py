@@ -134,8 +134,7 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
         if len(held) > 1:
             return finish(read_long(envelope, data, prices))
         prompt, begin = b"".join((before, *held)), len(before)
-    listed = not prompt.startswith(b"[{", begin) and prompt.startswith(b"[", begin)
-    if listed or may_hold_media(prompt):
+    if (not prompt.startswith(b"[{", begin) and prompt.startswith(b"[", begin)) or may_hold_media(prompt):
         spans = [(0, begin), (begin, len(prompt))] if begin else [(0, len(prompt))]
         return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt)))
     size = len(prompt)

@@ -36,8 +36,6 @@ def test_text_teaches() -> None:
     "odd",
     [
         ("a", None, 1100),  # it had a picture
-        ("a", 100, 1100),  # a picture that was not seen, or a template of its own
-        ("a", 50, 40),  # too short to tell
         ("a", 1_000_000, 1000),  # Base64 taken for text
         ("a", 12_000, 50),  # an engine that leaves out what was cached
         ("a", 12_000, 0),
@@ -45,6 +43,35 @@ def test_text_teaches() -> None:
 )
 def test_what_is_no_text_teaches_nothing(odd: tuple[str, int | None, int]) -> None:
     assert prompt_tokens(taught(*[odd] * 1000), "a") == 12_000 / PARAMS.bytes_per_token_prior + 1
+
+
+@pytest.mark.parametrize("template", [12, 36, 200])
+def test_short_prompts_teach_what_a_template_adds(template: int) -> None:
+    """A chat of one word has 20 to 40 tokens that its client has not written, or those of a long system prompt."""
+    estimator = taught(*[("a", 48, 12 + template)] * 20)
+    assert prompt_tokens(estimator, "a", 48) == pytest.approx(12 + template, rel=0.1)
+    assert prompt_tokens(estimator, "a") == pytest.approx(3000 + template, rel=0.01)
+    assert prompt_tokens(estimator, "new", 48) == pytest.approx(12 + template, rel=0.1)
+
+
+def test_the_first_short_prompt_teaches_already() -> None:
+    assert prompt_tokens(taught(("a", 48, 48)), "a", 48) == pytest.approx(48, abs=2)
+
+
+def test_what_a_template_adds_is_counted_once() -> None:
+    lessons = [("a", 48, 12 + 36), ("a", 400, 100 + 36), ("a", 8000, 2000 + 36)] * 200
+    for text_bytes in (48, 400, 8000):
+        assert prompt_tokens(taught(*lessons), "a", text_bytes) == pytest.approx(text_bytes / 4 + 36, rel=0.05)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+def test_an_engine_that_leaves_out_what_was_cached_takes_nothing_off(tokens: int) -> None:
+    assert prompt_tokens(taught(*[("a", 100, tokens)] * 100), "a") == 12_000 / PARAMS.bytes_per_token_prior + 1
+
+
+def test_a_picture_that_was_not_seen_adds_no_more_than_a_template_may() -> None:
+    estimator = taught(*[("a", 100, 90_000)] * 1000)
+    assert prompt_tokens(estimator, "a") <= 12_000 / PARAMS.bytes_per_token_prior + PARAMS.frame_tokens_max
 
 
 def test_what_one_key_writes_does_not_change_the_estimates_of_another() -> None:
