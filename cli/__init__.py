@@ -20,6 +20,7 @@ region_tables  tables of regions and backends, and all facts about one
 confirm        what a command would take away, and whether that is meant
 worldmap       a map of the world with regions on it
 decision_view  a decision as a table
+tail_view      requests as they come, a line for each
 waterfall      one request on an axis of time
 why            why a request was slow, in a sentence
 route          the route of one request in two lines

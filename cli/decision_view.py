@@ -152,12 +152,19 @@ def changes(decision: Json) -> list[str]:
     return ["", "[dim]would be chosen if[/]", *lines] if lines else []
 
 
+#: The terms of which most is missing; the others come as one sum.
+_TERMS_TOLD = 2
+
+
 def _less(candidate: Json, winner: Json, decision: Json) -> str:
     from router.core.explain import changes_to_win
 
     terms = {name: value or 0.0 for name, value in candidate["terms"].items()}
     less = changes_to_win(terms, {name: value or 0.0 for name, value in winner["terms"].items()})
     told = [f"{units.seconds(by_s)} less {name}" for name, by_s in less.items() if by_s >= _NEGLIGIBLE_S]
+    if len(told) > _TERMS_TOLD:
+        rest_s = sum([*less.values()][_TERMS_TOLD:])
+        told = [", ".join(told[:_TERMS_TOLD]), f"{units.seconds(rest_s)} less of other terms"]
     return f"it had {' and '.join(told)}" if told else _otherwise(decision.get("reason"))
 
 

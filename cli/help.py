@@ -33,6 +33,7 @@ class Program(TyperGroup):
         super().__init__(*args, **kwargs)
         for words, command in _inside(self):
             _add_common(command)
+            command.short_help = command.short_help or _first_sentence(command.help or "")
             command.format_epilog = partial(_write_examples, " ".join(words))
             for parameter in command.params:
                 _complete(words, parameter)
@@ -66,6 +67,11 @@ class Program(TyperGroup):
         from cli.overview import overview
 
         formatter.write(overview())
+
+
+def _first_sentence(text: str) -> str:
+    """For the list of a group, which then wraps it. Click would cut a longer text with dots."""
+    return " ".join(text.split("\n\n")[0].split()).partition(". ")[0].rstrip(".") + "."
 
 
 def _say_usage(error: Any) -> None:

@@ -130,8 +130,8 @@ def reload(
 
 
 @group.command("schema")
-def schema(ctx: typer.Context) -> None:
-    """The file as JSON Schema, for editors. Needs no router."""
+def schema(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """The file as JSON Schema, for editors, with --json and without. Needs no router."""
     context(ctx).run(run_schema, SchemaOptions())
 
 

@@ -89,6 +89,15 @@ def choose_ports(options: DemoOptions) -> Ports:
     return Ports(options.port or usual_or_free(_CLIENT_PORT), options.admin_port or usual_or_free(_ADMIN_PORT))
 
 
+#: commands that show something of a fleet that has just been asked, and what
+_LOOKS = (
+    ("explain last", "why the last request went where it went, and why it was slow"),
+    ("status", "is the fleet well?"),
+    ("top", "the fleet, live"),
+    ("traffic list", "the last requests"),
+)
+
+
 def invite(screen: Screen, stage: Stage, key: str, ports: Ports, *, asked: tuple[int | None, int | None]) -> None:
     """What to type now. ``asked``: the ports that were asked for."""
     model = stage.world.model
@@ -99,10 +108,12 @@ def invite(screen: Screen, stage: Stage, key: str, ports: Ports, *, asked: tuple
     if taken:
         screen.line(f"[dim]{' and '.join(taken)} in use by another program, so free ports were taken[/]")
     curl = f"""\
+export KEY={key}
 curl -N {stage.url}/v1/chat/completions \\
-  -H 'authorization: Bearer {key}' \\
+  -H "authorization: Bearer $KEY" \\
   -H 'content-type: application/json' \\
-  -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
+  -d '{{"model": "{model}", "stream": true, "max_tokens": 60,
+       "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     python = f"""\
 from openai import OpenAI
 client = OpenAI(
@@ -116,10 +127,10 @@ print(answer.choices[0].message.content)"""
     screen.code(python, "python")
     admin = "" if ports.admin == _ADMIN_PORT else f" --admin-url {stage.admin_url}"
     screen.line("")
-    for words, text in (("top", "live"), ("traffic list", "what was asked"), ("regions list", "region health")):
+    for words, text in _LOOKS:
         screen.line(f"[bold]{program()} {words}{admin}[/]  [dim]{text}[/]")
     screen.line("")
-    screen.line(f"[dim]{stage.config}: change it and save, the router takes it over[/]")
+    screen.line(f"[dim]{stage.config}: change it and save, the router picks it up[/]")
 
 
 def program() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import units
+from cli import tail_view, units
 from cli.client import segment
 from cli.commands.explain import print_decision, refused, request_id_of
 from cli.commands.keys import find_key
@@ -193,10 +193,11 @@ def run_list(ctx: Context, options: ListOptions) -> None:
 
 def run_tail(ctx: Context, options: TailOptions) -> None:
     try:
-        query = {name: value for name, value in options.filters.query(ctx).items() if value is not None}
+        query, room = {n: v for n, v in options.filters.query(ctx).items() if v is not None}, ctx.out.width
         if not options.as_json:
             which = ", ".join(f"{name} {value}" for name, value in query.items())
             ctx.out.note(f"waiting for requests{f' ({which})' if which else ''} at {ctx.admin.url} …")
+            ctx.out.note(tail_view.heading(room))
         for event in ctx.admin.tail("/admin/v1/requests/tail", **query):
             document = json.loads(event.data)
             if event.name == "dropped":
@@ -204,7 +205,7 @@ def run_tail(ctx: Context, options: TailOptions) -> None:
             elif options.as_json:
                 ctx.out.json_line(document)
             else:
-                ctx.out.line(tail_line(document))
+                ctx.out.line(tail_view.line(dict(zip(REQUEST_COLUMNS, request_cells(document), strict=True)), room))
     except KeyboardInterrupt:
         return
     raise CliError("connection to the router lost", code=Exit.UNREACHABLE)
@@ -302,10 +303,12 @@ def span_s(text: str) -> float:
     return found_s
 
 
+REQUEST_COLUMNS = ("time", "request", "status", "model", "backend", "first token", "in all", "tokens", "tenant", "")
+
+
 def requests_table() -> Table:
-    columns = ("time", "request", "status", "model", "backend", "first token", "in all", "tokens", "tenant", "")
     drop = ("tenant", "tokens", "time", "in all", "model", "")
-    return Table(columns, right=("first token", "in all", "tokens"), drop=drop)
+    return Table(REQUEST_COLUMNS, right=("first token", "in all", "tokens"), drop=drop)
 
 
 def request_cells(summary: Json) -> list[str]:
@@ -329,14 +332,6 @@ def model_words(summary: Json) -> str:
     asked, served = summary["model"], summary.get("served_model")
     other = f" → {served}" if served and served != asked else ""
     return escape(f"{asked or units.UNKNOWN}{other}")
-
-
-def tail_line(summary: Json) -> str:
-    """One request on a line of its own, in columns that need no table."""
-    when, request_id, status, model, backend, ttft, whole, tokens, tenant, noted = request_cells(summary)
-    place = backend if summary["backend"] is None else f"[bold]{backend:<16}[/]"
-    numbers = f"{ttft:>7}  {whole:>7}  {tokens:>12}"
-    return f"{when}  {status}  {place}  {numbers}  {model}  {tenant}  [dim]{request_id}[/]  {noted}"
 
 
 def status_text(status: int) -> str:

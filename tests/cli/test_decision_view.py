@@ -35,6 +35,17 @@ def test_what_would_have_to_change(decision: Json) -> None:
     ]
 
 
+def test_of_many_terms_the_two_worst_are_named(decision: Json) -> None:
+    """The others come as a sum: nobody reads five."""
+    chosen, other = decision["candidates"][0], decision["candidates"][2]
+    for name, gap_s in (("rtt", 0.050), ("queue", 0.030), ("decode", 0.020), ("toll", 0.010), ("pressure", 0.0002)):
+        other["terms"][name] = chosen["terms"].get(name, 0.0) + gap_s
+    for name in set(other["terms"]) - {"rtt", "queue", "decode", "toll", "pressure"}:
+        other["terms"][name] = chosen["terms"].get(name, 0.0)
+    (line,) = [line for line in changes(decision) if "eu-central/a" in line]
+    assert line == "  eu-central/a: it had 50 ms less rtt, 30 ms less queue and 30 ms less of other terms"
+
+
 def test_a_cheaper_one_that_was_not_chosen(decision: Json) -> None:
     decision["candidates"][1]["cost_s"] -= 0.01
     assert verdict(decision["candidates"][1], decision) == "10 ms less"

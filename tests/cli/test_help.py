@@ -44,6 +44,23 @@ def test_a_group_alone_shows_its_commands() -> None:
     assert "error" not in done.output
 
 
+def test_the_list_of_a_group_cuts_no_text() -> None:
+    for group in (
+        "regions",
+        "keys",
+        "config",
+        "traffic",
+        "quota",
+        "ctx",
+        "operators",
+        "chaos",
+        "sim",
+        "policies",
+        "routers",
+    ):
+        assert "..." not in CliRunner().invoke(build(), [group]).output.partition("Commands:")[2], group
+
+
 def test_every_command_is_quiet_on_demand_and_those_that_ask_have_a_timeout() -> None:
     for name, command in EVERY.items():
         flags = {flag for parameter in command.params for flag in parameter.opts}

@@ -203,6 +203,7 @@ def test_tail_prints_what_comes_and_what_was_dropped(play: Play, summary: Make) 
         traffic.run_tail(play.context, traffic.TailOptions(Filters(tenant="acme"), as_json=False))
     assert caught.value.code is Exit.UNREACHABLE, "the stream ended: the router has gone"
     assert "us-east/a" in play.out
+    assert "first token" in play.err, "the heading"
     assert "7 requests not shown" in play.err
     assert play.admin.calls[0][2] == {"tenant": "acme"}
 

@@ -202,6 +202,7 @@ CASES = [
     ("config diff x.toml", "run_diff", config.DiffOptions("x.toml", as_json=False)),
     ("config reload", "run_reload", config.ReloadOptions(as_json=False)),
     ("config schema", "run_schema", config.SchemaOptions()),
+    ("config schema --json", "run_schema", config.SchemaOptions()),
     (
         "explain req-1",
         "run_explain",
