@@ -15,13 +15,14 @@ that was found and not proved to be the cheapest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Any
 
 from sim.engine import Engine, Job
+from sim.profiles import Profile
 from sim.traces import Trace
 from sim.world import World
 from sim.world_plan import MachinePlan, WorldPlan
@@ -34,6 +35,9 @@ MOST = 32
 _LOOKS = 40
 #: requests that do not meet
 _APART_S = 3600.0
+#: engines differ when a request of this length takes this much longer or shorter
+_ALIKE = 0.25
+_PROMPT_TOKENS, _OUTPUT_TOKENS = 1000, 200
 #: where no price is configured every backend counts the same
 _NO_PRICE_USD = 1.0
 
@@ -42,16 +46,47 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``like``: the backend that those here are like."""
+    """``machines`` are those there today. ``like``: the one of them that planned ones are like."""
 
     region: str
     models: tuple[str, ...]
-    like: MachinePlan
-    now: int  # backends today
+    machines: tuple[MachinePlan, ...]
+
+    @property
+    def like(self) -> MachinePlan:
+        """The middle one by its pace; of two in the middle the slower one."""
+        paced = sorted(self.machines, key=lambda m: (_pace_s(m.profile), m.spec.cost_usd_hour, m.spec.name))
+        return paced[len(paced) // 2]
+
+    @property
+    def now(self) -> int:
+        return len(self.machines)
 
     @property
     def usd_hour(self) -> float:
         return self.like.spec.cost_usd_hour
+
+    @property
+    def usd_hour_now(self) -> float:
+        """Of all machines; 0: not known, because one of them has no price."""
+        prices = [m.spec.cost_usd_hour for m in self.machines]
+        return sum(prices) if all(prices) else 0.0
+
+    @property
+    def unlike(self) -> list[str]:
+        """The names of those that are not as quick or as dear as the one that stands for all."""
+        like = self.like
+        pace_s, usd = _pace_s(like.profile), like.spec.cost_usd_hour
+        return [
+            m.spec.name
+            for m in self.machines
+            if m.spec.cost_usd_hour != usd or abs(_pace_s(m.profile) - pace_s) > _ALIKE * pace_s
+        ]
+
+
+def _pace_s(profile: Profile) -> float:
+    """The time of a request of usual length that meets nobody."""
+    return profile.intake_s + _PROMPT_TOKENS * profile.prefill_token_s + _OUTPUT_TOKENS * profile.iteration_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +215,11 @@ def _plus(counts: Counts, i: int, more: int) -> Counts:
 
 
 def places_of(plan: WorldPlan) -> list[Place]:
-    """One for each region and set of models; those there are like the first of them."""
+    """One for each region and set of models."""
     found: dict[tuple[str, tuple[str, ...]], list[MachinePlan]] = {}
     for m in plan.machines:
         found.setdefault((m.spec.region.name, m.spec.models), []).append(m)
-    return [Place(region, models, members[0], len(members)) for (region, models), members in found.items()]
+    return [Place(region, models, tuple(members)) for (region, models), members in found.items()]
 
 
 def fleet_of(plan: WorldPlan, places: Sequence[Place], counts: Counts) -> WorldPlan:
@@ -195,6 +230,10 @@ def fleet_of(plan: WorldPlan, places: Sequence[Place], counts: Counts) -> WorldP
         for i in range(count)
     ]
     return replace(plan, machines=tuple(machines), routers=plan.homes)
+
+
+def _today(plan: WorldPlan, places: Sequence[Place]) -> WorldPlan:
+    return replace(plan, machines=tuple(m for place in places for m in place.machines), routers=plan.homes)
 
 
 def together(places: Sequence[Place]) -> list[list[Place]]:
@@ -232,10 +271,12 @@ def plan_fleet(
             continue
         part = replace(trace, arrivals=asked)
 
-        def time_of(counts: Counts, in_full: bool, places: Sequence[Place] = places, part: Trace = part) -> float:
-            fleet = fleet_of(plan, places, counts)
+        def play(fleet: WorldPlan, in_full: bool, part: Trace = part) -> float:
             within = replace(target, ttft_s=target.ttft_s - entry_s)
             return entry_s + _played_s(fleet, part, policy, seed, within, in_full)
+
+        def time_of(counts: Counts, in_full: bool, places: Sequence[Place] = places, play: Any = play) -> float:
+            return float(play(fleet_of(plan, places, counts), in_full))
 
         weights = [p.usd_hour or _NO_PRICE_USD for p in places]
         name = ", ".join(sorted(models))
@@ -243,7 +284,8 @@ def plan_fleet(
         search = Search(time_of, weights, target.ttft_s, [most] * len(places), runs_max, told)
         found = search.run()
         limit = None if found.kept else _limit(plan, places, part, target, entry_s, search)
-        results.append(_result(name, places, found, search, len(asked), target) | {"limit": limit})
+        today_s = play(_today(plan, places), True)
+        results.append(_result(name, places, found, search, len(asked), target, today_s) | {"limit": limit})
     return results
 
 
@@ -310,11 +352,15 @@ def _teller(on_run: Callable[[str, Counts, float], None], name: str) -> Callable
 
 
 def _result(
-    name: str, places: Sequence[Place], found: Found, search: Search, requests: int, target: Target
+    name: str,
+    places: Sequence[Place],
+    found: Found,
+    search: Search,
+    requests: int,
+    target: Target,
+    today_s: float,
 ) -> dict[str, Any]:
-    today = tuple(p.now for p in places)
-    priced = all(p.usd_hour for p in places)
-    today_s = search.time_of(today, True)
+    priced = all(p.usd_hour_now for p in places)
     return {
         "models": name,
         "requests": requests,
@@ -326,16 +372,17 @@ def _result(
         "target_ttft_s": target.ttft_s,
         "percentile": target.percentile,
         "backends": sum(found.counts),
-        "backends_today": sum(today),
+        "backends_today": sum(p.now for p in places),
         "usd_month": search.cost(found.counts) * HOURS_A_MONTH if priced and found.kept else None,
-        "usd_month_today": search.cost(today) * HOURS_A_MONTH if priced else None,
+        "usd_month_today": sum(p.usd_hour_now for p in places) * HOURS_A_MONTH if priced else None,
         "places": [_place(p, n) for p, n in zip(places, found.counts, strict=True)],
     }
 
 
 def _unasked(places: Sequence[Place], target: Target) -> dict[str, Any]:
     """Nobody asked for these models: the plan leaves their backends as they are."""
-    usd = sum(p.now * p.usd_hour for p in places) * HOURS_A_MONTH if all(p.usd_hour for p in places) else None
+    hour = sum(p.usd_hour_now for p in places)
+    usd = hour * HOURS_A_MONTH if all(p.usd_hour_now for p in places) else None
     return {
         "models": ", ".join(sorted({m for p in places for m in p.models})),
         "requests": 0,
@@ -350,17 +397,18 @@ def _unasked(places: Sequence[Place], target: Target) -> dict[str, Any]:
         "backends_today": sum(p.now for p in places),
         "usd_month": usd,
         "usd_month_today": usd,
-        "places": [_place(p, p.now) for p in places],
+        "places": [_place(p, p.now) | {"usd_month": p.usd_hour_now * HOURS_A_MONTH or None} for p in places],
         "limit": None,
     }
 
 
-def _place(place: Place, count: int) -> Mapping[str, Any]:
+def _place(place: Place, count: int) -> dict[str, Any]:
     usd = place.usd_hour * HOURS_A_MONTH * count if place.usd_hour else None
     return {
         "region": place.region,
         "models": list(place.models),
         "like": place.like.spec.name,
+        "unlike": place.unlike,
         "backends": count,
         "backends_today": place.now,
         "usd_hour": place.usd_hour or None,

@@ -241,6 +241,11 @@ def _show(ctx: Context, result: Json, fleet: Measured | None) -> None:
         ctx.out.line(f"in all: {units.usd(result['usd_month'])} a month; today's fleet: {units.usd(today)}")
     else:
         ctx.out.line("no price in all: cost_usd_hour of a backend is not set, so each counts the same")
+    for place in (place for found in result["data"] for place in found["places"] if place["unlike"]):
+        which = escape(", ".join(place["unlike"]))
+        ctx.out.note(
+            f"{escape(place['like'])} stands for all of {escape(place['region'])}; not as quick or as dear: {which}"
+        )
     if fleet is not None:
         _show_engines(ctx, result)
     say_what_it_rests_on(ctx, result)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.planning import Counts, Search, Target, fleet_of, places_of, plan_fleet, together
+from sim.world_plan import MachinePlan
 from tests.support.effort import examples
 from tests.support.journals import played, slow_profile, small_plan, traffic
 
@@ -154,6 +155,35 @@ def test_models_that_nobody_asked_for_stay_as_they_are() -> None:
     assert asked["requests"] == len(TRACE.arrivals)
     assert (left["models"], left["requests"], left["backends"], left["backends_today"]) == ("small", 0, 2, 2)
     assert left["usd_month"] == left["usd_month_today"] == 730 * 6.0
+
+
+def test_unlike_backends_of_a_place_are_planned_as_the_middle_one_and_counted_as_they_are() -> None:
+    near = PLAN.machines[0]
+
+    def machine(short: str, slower: float, usd: float) -> MachinePlan:
+        profile = replace(near.profile, prefill_token_s=near.profile.prefill_token_s * slower)
+        return replace(near, profile=profile, spec=replace(near.spec, name=f"us-east/{short}", cost_usd_hour=usd))
+
+    slow, middle, quick = machine("slow", 6.0, 1.0), machine("middle", 1.0, 2.0), machine("quick", 0.9, 5.0)
+    plan = replace(PLAN, machines=(slow, quick, middle))
+    (place,) = places_of(plan)
+    assert place.like is middle
+    assert places_of(replace(plan, machines=(quick, slow)))[0].like is slow, "of two the careful guess"
+    (found,) = plan_fleet(plan, TRACE, Target(0.9), most=4)
+    (told,) = found["places"]
+    assert (told["like"], told["unlike"], told["usd_hour"]) == (
+        "us-east/middle",
+        ["us-east/slow", "us-east/quick"],
+        2.0,
+    )
+    assert found["usd_month_today"] == pytest.approx(730 * 8.0)
+    (alone,) = plan_fleet(replace(plan, machines=(slow,)), TRACE, Target(0.9), most=4)
+    (both,) = plan_fleet(replace(plan, machines=(slow, quick)), TRACE, Target(0.9), most=4)
+    assert both["ttft_s_today"] < alone["ttft_s_today"], (
+        "the quick one is there today, though the slow one stands for both"
+    )
+    same = replace(plan, machines=(middle, replace(middle, spec=replace(middle.spec, name="us-east/m2"))))
+    assert plan_fleet(same, TRACE, Target(0.9), most=4)[0]["places"][0]["unlike"] == []
 
 
 def test_models_that_share_no_engine_are_planned_apart() -> None:
