@@ -100,7 +100,7 @@ def valkey_cluster(size: int = 3, *, replicas: int = 0) -> Iterator[list[Valkey]
                 node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
             node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port), buses[0])
         _until(
-            lambda: all(b"cluster_slots_ok:16384" in node.command("CLUSTER", "INFO") for node in nodes),
+            lambda: all(_works(node.command("CLUSTER", "INFO")) for node in nodes),
             "the cluster did not come together",
         )
         for i, node in enumerate(nodes[size:]):
@@ -115,6 +115,10 @@ def valkey_cluster(size: int = 3, *, replicas: int = 0) -> Iterator[list[Valkey]
                 "a replica is not in step",
             )
         yield nodes
+
+
+def _works(info: bytes) -> bool:
+    return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
 
 
 def cluster_url(nodes: list[Valkey]) -> str:

