@@ -150,6 +150,7 @@ async def test_probe(admin: Admin) -> None:
         probed = await admin.post("/admin/v1/backends/us-east/a/probe")
         assert probed["probe"]["ok"] is True
         assert probed["probe"]["load"]["waiting"] == 3
+        assert abs(probed["probe"]["load"]["at_s"] - clock.wall_s()) < 300.0, "a moment, as all others are"
         assert probed["queue"] == 3
         assert probed["last_error"] is None
         region = await admin.post("/admin/v1/regions/us-east/probe")

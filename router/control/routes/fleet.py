@@ -322,9 +322,12 @@ def _note_the_end(request: web.Request, control: ControlPlane, name: str, before
 
 async def _probe(control: ControlPlane, backend: str) -> dict[str, Any]:
     try:
-        return await control.observer.probe_now(backend)
+        found = await control.observer.probe_now(backend)
     except KeyError:
         raise RouterError("not_found", f"No backend {backend} is watched.") from None
+    if (load := found["load"]) is not None:  # moments of the admin API are of the wall clock
+        found |= {"load": load | {"at_s": clock.wall_s() - control.now_s() + load["at_s"]}}
+    return found
 
 
 def _region_view(control: ControlPlane, name: str) -> dict[str, Any]:
