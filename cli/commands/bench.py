@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +11,13 @@ import typer
 
 from cli.completion import first_model
 from cli.context import CLIENT_URL, AsJson, Context, context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, unknown
 
 if TYPE_CHECKING:
     import asyncio
     from signal import Signals
 
+    from cli.client import Remote
     from sim.traces import Trace
 
 Json = dict[str, Any]
@@ -107,12 +108,25 @@ def run_bench(ctx: Context, options: BenchOptions) -> Exit | int:
     if options.as_json:
         ctx.out.json(document)
     elif nothing and not ended_by:
+        _refuse_unknown_model(api, load.model, document["errors"])
         raise CliError("no request succeeded", details=[f"{n} × {what}" for what, n in document["errors"].items()])
     else:
         show(ctx.out, document)
     if ended_by:
         return 128 + ended_by[0]
     return Exit.FAILED if nothing else Exit.OK
+
+
+def _refuse_unknown_model(api: Remote, model: str, errors: Iterable[str]) -> None:
+    """Only afterwards, as some endpoints do not list all that they serve."""
+    if not any(error.startswith("404") for error in errors):
+        return
+    try:
+        known = [str(served["id"]) for served in api.get("/v1/models")["data"]]
+    except (CliError, LookupError, TypeError):
+        return
+    if known and model not in known:
+        raise unknown("model", model, known)
 
 
 def _trace(options: BenchOptions) -> Trace | None:

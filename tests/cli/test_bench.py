@@ -61,6 +61,16 @@ def test_if_nothing_succeeds_it_fails(play: Play, shots: list[Shot]) -> None:
     assert bench.run_bench(play.context, options(as_json=True)) is Exit.FAILED
 
 
+def test_a_model_that_the_endpoint_does_not_have_is_named(play: Play, shots: list[Shot]) -> None:
+    shots[:] = [Shot(status=404, error="404 unknown_model", duration_s=0.1)]
+    play.api.answers = {("GET", "/v1/models"): {"data": [{"id": "llama"}]}}
+    with pytest.raises(CliError, match='there is no model "llame", did you mean "llama"') as caught:
+        bench.run_bench(play.context, options(model="llame"))
+    assert caught.value.code is Exit.USAGE
+    with pytest.raises(CliError, match="no request succeeded"):
+        bench.run_bench(play.context, options(model="llama"))
+
+
 def test_what_was_measured_before_ctrl_c_is_shown(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(url: str, key: str | None, load: Load, *, stop: asyncio.Event, **_: object) -> Result:
         os.kill(os.getpid(), signal.SIGINT)

@@ -54,7 +54,7 @@ AFTER = {"regions set": ["max_inflight=3"], "regions notice": ["--in", "2m"], "k
 ANY_NAME = {
     ("keys create", "tenant"): "a tenant is made by naming it",
     ("keys set", "tenant"): "likewise",
-    ("bench", "model"): "any endpoint may be measured, and some do not list their models",
+    ("bench", "model"): "some endpoints do not list their models; test_bench has one that does",
     ("replay", "without"): "of a journal: test_replay",
     ("sim engine", "model"): "an engine is of any model",
     ("sim fleet", "model"): "likewise",
