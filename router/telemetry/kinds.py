@@ -15,6 +15,7 @@ from router.telemetry.journal import REFUSED, AttemptRecord, Record
 
 #: Requests that end so cost nothing: their tokens are what was expected, and are not counted.
 _FREE = frozenset({REFUSED, *(o.value for o in Outcome if CONSEQUENCES[o].charge is Charge.REFUND)})
+_CLIENT_GONE = Outcome.CLIENT_GONE.value
 
 
 class KeyUse(NamedTuple):
@@ -75,8 +76,9 @@ class RequestKind:
 
     @property
     def free(self) -> bool:
-        """They cost nothing, and their tokens are not counted."""
-        return self.cause in _FREE
+        """They cost nothing, and their tokens are not counted. So it is with requests that no backend got because their
+        client left before."""
+        return self.cause in _FREE or (not self.attempts and self.cause == _CLIENT_GONE)
 
 
 _NO_ATTEMPT = AttemptRecord("", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 from router.core.spending import OTHERS, ROWS_MAX, Spender, Sums
 from router.telemetry.costs import Asker, Costs, OverBudget
-from router.telemetry.journal import Record
+from router.telemetry.journal import AttemptRecord, Record
 from router.telemetry.kinds import kinds_of
 
 DAY_S = 86_400
@@ -45,6 +45,17 @@ def test_requests_are_added_up_by_who_asked_and_who_answered() -> None:
     assert days[4] == {one._replace(spender=one.spender._replace(model="n")): Sums(1, 100, 10, 250)}
     assert not nobody
     assert made.take() == ({}, set())
+
+
+def test_who_leaves_before_a_backend_has_the_request_is_not_in_the_books() -> None:
+    made = Costs(lambda: 0.0)
+    left = record(status=499, cause="client_gone", cost_usd=None, served_model=None, output_tokens=0)
+    fold(made, left)
+    assert made.take() == ({}, set())
+    left.attempts = [AttemptRecord("us/a", "us", 0.0, "client_gone")]
+    left.cost_usd = 0.0001
+    fold(made, left)
+    assert made.take()[0] == {0: {Asker(Spender("acme", "key_1", "trial", "chat"), "chat"): Sums(1, 100, 0, 100)}}
 
 
 def test_jwts_of_one_tenant_are_booked_under_the_plan_of_each() -> None:
