@@ -89,7 +89,7 @@ def run_show(ctx: Context, options: ShowOptions) -> None:
         key = _key(ctx, options.key)
         group = ":" in options.key or options.key == "all"
         query = {"account" if group else "tenant": options.key} if key is None else {"key": key["id"]}
-    answer = _found(options.key, lambda: ctx.admin.get("/admin/v1/quotas", **query))
+    answer = _quotas(ctx, options.key, query)
     if options.as_json:
         ctx.out.json(answer)
     elif answer["data"]:
@@ -127,7 +127,7 @@ def _accounts(ctx: Context, text: str) -> dict[str, tuple[str, dict[str, str]]]:
         return {key["id"]: (f"{key['name']} ({key['id']})", {"key": key["id"]})}
     if ":" in text or text == "all":
         return {text: (text, {"account": text})}
-    quotas = _found(text, lambda: ctx.admin.get("/admin/v1/quotas", tenant=text))["data"]
+    quotas = _quotas(ctx, text, {"tenant": text})["data"]
     own = [each for each in quotas if each.get("scope") == "tenant"] or quotas
     if not own:
         raise CliError(f"the tenant {text!r} has no limits and no keys", code=Exit.USAGE)
@@ -145,6 +145,25 @@ def _key(ctx: Context, text: str) -> Json | None:
         return find_key(ctx.admin, text)
     except UnknownNameError:
         return None
+
+
+def _quotas(ctx: Context, text: str | None, query: dict[str, str]) -> Json:
+    """The limits of whoever ``query`` says. A tenant that nobody is may be a model with limits."""
+
+    def ask() -> Json:
+        found: Json
+        try:
+            found = ctx.admin.get("/admin/v1/quotas", **query)
+        except StatusError as error:
+            if error.status != 404 or "tenant" not in query:
+                raise
+            try:
+                found = ctx.admin.get("/admin/v1/quotas", account=f"model:{text}")
+            except StatusError:
+                raise error from None
+        return found
+
+    return _found(text, ask)
 
 
 def _found(text: str | None, ask: Callable[[], Json]) -> Json:

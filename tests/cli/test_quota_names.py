@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.commands import quota
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, StatusError
 from tests.cli.conftest import Json, Play
 
 KEYS = ("GET", "/admin/v1/keys")
@@ -61,6 +61,27 @@ def test_of_a_tenant_without_limits_its_keys_are_reset_after_all_their_losses_ar
     reset(play, "acme", as_json=True)
     assert changes(play) == ["/admin/v1/quotas/key_1", "/admin/v1/quotas/key_2"]
     assert json.loads(play.out) == {"data": keys}
+
+
+def test_a_model_with_limits_is_found_by_its_name(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Json = {"account": "model:chat", "scope": "model", "name": "chat", "key": None, "limits": [LIMIT]}
+
+    def get(path: str, **query: object) -> Any:
+        play.admin.calls.append(("GET", path, query))
+        if path == KEYS[1]:
+            return {"data": []}
+        if query != {"account": "model:chat"}:
+            raise StatusError(404, {"message": "There is no key and no tenant 'chat'."})
+        return {"data": [model]}
+
+    monkeypatch.setattr(play.admin, "get", get)
+    play.admin.answers = {("DELETE", "/admin/v1/quotas/model%3Achat"): model}
+    quota.run_show(play.context, quota.ShowOptions("chat", as_json=False))
+    assert "model chat" in play.out
+    reset(play, "chat")
+    assert changes(play) == ["/admin/v1/quotas/model%3Achat"]
+    with pytest.raises(CliError, match="named 'chut'"):
+        quota.run_show(play.context, quota.ShowOptions("chut", as_json=False))
 
 
 def test_nobody_is_reset_by_a_name_that_nobody_has(play: Play) -> None:
