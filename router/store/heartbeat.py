@@ -32,6 +32,9 @@ SILENCE_MS = 5000
 ROUTERS = "{mr}:routers"
 MARK = "{mr}:mark"
 MARKS = "{mr}:marks"
+#: The kind of a mark that says that an account was reset, and for how long routers that are cut off may hear of it.
+RESET = "reset"
+RESET_S = 600.0
 #: A start waits for the store no longer than this; one that is away, or very far, comes later.
 START_S = 1.0
 _START_TRIES = 3
@@ -57,6 +60,8 @@ class Heartbeat:
         self.routers = 1
         #: each has the commands that tell a store what it has lost
         self.memories: list[Callable[[], list[Command]]] = []
+        #: each forgets where an account stood: another router has reset it
+        self.forgetting: list[Callable[[str], object]] = []
         self._policy_notice: str | None = None
         self._link = link
         self._scripts = scripts
@@ -78,6 +83,11 @@ class Heartbeat:
 
     def server_us(self, now_s: float) -> int:
         return int((now_s + self._offset_s) * 1e6)
+
+    def reset(self, account: str) -> None:
+        """Tell the other routers that an account was reset: none may put back where it stood before."""
+        self._marks.put(RESET, f"{secrets.token_hex(4)}:{account}", RESET_S)
+        self.hasten()
 
     def hasten(self) -> None:
         """Beat soon: there is something to tell."""
@@ -219,7 +229,10 @@ class Heartbeat:
                 raise LinkError(f"refused: {answer}")
         if not self.breaker.up:
             await self._may_do_all()
-        self._marks.told((name for name, _ in told), read_marks(marked))
+        for kind, digest in self._marks.told((name for name, _ in told), read_marks(marked)):
+            if kind == RESET:
+                for forget in self.forgetting:
+                    forget(digest.partition(":")[2])
         now_us, self.routers, version, mark, *kept = reply
         self._offset_s = now_us / 1e6 - (sent_s + heard_s) / 2
         if self._mark not in (None, mark):

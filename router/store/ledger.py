@@ -267,6 +267,12 @@ class Ledger:
             elif seen is not None and Memory(account, purse.limits, seen, purse.standing_s).matters(now_s):
                 yield account, Recalled(seen._replace(born_us=0))
 
+    def forget(self, account: str) -> None:
+        """An account was reset: where it stood before must not be put back."""
+        self._memories.pop(account, None)
+        if (purse := self.purses.get(account)) is not None:
+            purse.forget()
+
     def renew_all(self) -> None:
         """The store may have lost its slots: hold them again."""
         for purse in self.purses.values():

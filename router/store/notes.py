@@ -92,14 +92,18 @@ class Marks:
         self._unsent = {n for n in self._unsent if self._until_s.get(n, 0.0) > now_s}
         return [(name, self._until_s[name] - now_s) for name in self._unsent]
 
-    def told(self, names: Iterable[Name], known: Iterable[tuple[Name, float]]) -> None:
-        """The store has taken ``names`` and returned all marks that it knows."""
+    def told(self, names: Iterable[Name], known: Iterable[tuple[Name, float]]) -> list[Name]:
+        """The store has taken ``names`` and returned all marks that it knows. Returns those that are new here."""
         self._unsent.difference_update(names)
         now_s = self._monotonic_s()
         self._until_s = {n: u for n, u in self._until_s.items() if u > now_s}
+        new = []
         for name, left_s in known:
+            if name not in self._until_s:
+                new.append(name)
             self._until_s[name] = max(now_s + left_s, self._until_s.get(name, 0.0))
         self._bound()
+        return new
 
     def tell_again(self) -> None:
         """The store has lost its data: send every mark again."""

@@ -73,15 +73,15 @@ def account_keys(account: str) -> list[str]:
     return [f"mr:{{{account}}}:q", f"mr:{{{account}}}:c"]
 
 
+def reset_of(account: str, kinds: Collection[str]) -> tuple[Word, ...]:
+    """The command that forgets what was used of these kinds."""
+    fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
+    return ("HDEL", account_keys(account)[0], *fields, *(f"h{field}" for field in fields))
+
+
 def purse_keys(account: str, purse: str) -> list[str]:
     """The same, and what the store keeps of one purse: the number of its last settlement, and what it has taken."""
     return [*account_keys(account), f"mr:{{{account}}}:s:{purse}"]
-
-
-def reset_fields(kinds: Collection[str]) -> list[str]:
-    """The fields of an account that hold what was used of these kinds."""
-    fields = [kind.field for kind in KINDS if kind.field and kind.name in kinds]
-    return [*fields, *(f"h{field}" for field in fields)]
 
 
 def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | None = None) -> list[Word]:

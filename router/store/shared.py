@@ -14,7 +14,7 @@ from operator import add, sub
 from typing import Any
 
 from router.config import Plan
-from router.core.limits import MICRO, NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
+from router.core.limits import NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
 from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone
@@ -38,7 +38,7 @@ from router.store.scripts import (
     read_reserve,
     read_standing,
     reserve_args,
-    reset_fields,
+    reset_of,
 )
 from router.store.snapshot import Snapshot
 from router.store.spend_book import SharedSpendBook, SpendBook
@@ -81,7 +81,6 @@ class SharedStore:
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
         self._lease_s = lease_s
-        self._lease_us = int(lease_s * MICRO)
         self._scripts = load_scripts()
         self._sync = KeySync(link, self.keys)
         self._notes = Notes()
@@ -111,6 +110,7 @@ class SharedStore:
             routers=lambda: self._heart.routers,
         )
         self._heart.memories = [self._ledger.put_back, lambda: book.put_back(wall_s())]
+        self._heart.forgetting = [self._ledger.forget, lambda account: book.unsee(account, wall_s())]
         self._purses = self._ledger.purses
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -339,9 +339,9 @@ class SharedStore:
         return self._ledger.held()
 
     async def reset_quota(self, holder: Holder, kinds: Collection[str] = NAMES) -> None:
-        gone = Command(("HDEL", account_keys(holder.id)[0], *reset_fields(kinds)))
-        await insist(lambda: self._link.run([gone]))
-        self._ledger.purse(holder).forget()
+        await insist(lambda: self._link.run([Command(reset_of(holder.id, kinds))]))
+        self._ledger.forget(holder.id)
+        self._heart.reset(holder.id)
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         await once(self._sync.set_runtime(name, value))

@@ -197,8 +197,12 @@ class SharedSpendBook:
         books = numbers_of(day_at(now_s))
         async with self._lock:
             await self._run([Command(("HDEL", _keys(period, number)[1], account)) for period, number in books])
-            for period, number in books:
-                self._seen.pop((period.name, number, account), None)
+            self.unsee(account, now_s)
+
+    def unsee(self, account: str, now_s: float) -> None:
+        """It was reset, perhaps by another router: what was seen of it before must not be put back."""
+        for period, number in numbers_of(day_at(now_s)):
+            self._seen.pop((period.name, number, account), None)
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         if not self._heart.up:

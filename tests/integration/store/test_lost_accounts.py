@@ -10,8 +10,11 @@ import pytest
 
 from router.config import Plan
 from router.core.limits import Amounts
+from router.core.periods import DAY
+from router.core.spending import Charged
 from router.store.base import Key, Refusal, Reservation
 from router.store.shared import SharedStore
+from router.store.spend_book import Batch, day_at
 from tests.integration.store.routers import acquainted, beats, eventually, key_of, router
 from tests.support.valkey import Valkey
 
@@ -119,3 +122,26 @@ async def test_a_reset_is_not_undone_by_a_loss(valkey: Valkey) -> None:
         valkey.command("FLUSHALL")
         await beats(store)
         assert await exhaust(store, key) >= 59
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+async def test_a_reset_by_another_router_is_not_undone_by_a_loss(valkey: Valkey, dropped: bool) -> None:
+    plan = Plan("default", requests_per_minute=60, budget_usd_month=1.0)
+    key, today = key_of(plan), day_at(time.time())
+    spent = Batch("b-1", today, {}, {DAY.name: [Charged(key.id, 500_000, 1_000_000)]})
+    async with router(valkey.url, plan, name="a") as a, router(valkey.url, plan, name="b") as b:
+        taken = await ask(b, key, microusd=500_000)
+        assert isinstance(taken, Reservation)
+        b.settle(taken, Amounts(microusd=500_000))
+        await b.spending.add(spent, time.time())
+        await beats(a, b)
+        if dropped:
+            b._ledger._put_away(time.monotonic() + 1000)
+            assert key.id not in b._ledger.purses
+        await a.reset_quota(key)
+        await a.spending.forget(key.id, time.time())
+        await beats(a, b)
+        valkey.command("FLUSHALL")
+        await beats(a, b)
+        assert {state.limit: state.used for state in await a.quota(key)}["budget"] == 0
+        assert await a.spending.spent([key.id], DAY, [today]) == [[None]]
