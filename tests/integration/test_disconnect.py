@@ -52,13 +52,18 @@ class Gone(asyncio.Semaphore):
                 await self.acquire()
 
 
-async def nothing_left(r: RouterProcess) -> None:
-    for _ in range(60):
-        status = await asyncio.to_thread(r.ask_admin, "/admin/v1/status")
-        if status["traffic"]["inflight"] == 0 and status["traffic"]["queued"] == 0:
+async def comes_to(r: RouterProcess, *, inflight: int, queued: int) -> None:
+    """Wait until so many requests are at a backend and so many wait for a place."""
+    for _ in range(600):
+        traffic = (await asyncio.to_thread(r.ask_admin, "/admin/v1/status"))["traffic"]
+        if (traffic["inflight"], traffic["queued"]) == (inflight, queued):
             break
         await asyncio.sleep(0.05)
-    assert (status["traffic"]["inflight"], status["traffic"]["queued"]) == (0, 0)
+    assert (traffic["inflight"], traffic["queued"]) == (inflight, queued)
+
+
+async def nothing_left(r: RouterProcess) -> None:
+    await comes_to(r, inflight=0, queued=0)
     backends = (await asyncio.to_thread(r.ask_admin, "/admin/v1/backends"))["data"]
     assert [b["inflight"] for b in backends] == [0] * len(backends)
     assert [b["state"] for b in backends] == ["healthy"] * len(backends), "a client that leaves is nobody's fault"
@@ -124,18 +129,22 @@ async def test_a_client_that_leaves_at_done_has_its_whole_answer() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_while_waiting_for_a_place(stream: bool) -> None:
     async def wait(call: Call) -> None:
-        await call.until_gone()
+        await call.until_gone(60)
 
     async with ScriptedBackend(wait) as b:
         site = Site("near", "a", b.url, extra="max_inflight = 1")
         async with RouterProcess([site], head=OPEN) as r:
-            first = asyncio.get_running_loop().create_task(leave(r, stream=stream, after_s=1.5))
-            await asyncio.sleep(0.3)
-            await asyncio.gather(*[leave(r, stream=stream, after_s=0.4) for _ in range(CLIENTS)])
-            await asyncio.sleep(0.2)
-            status = await asyncio.to_thread(r.ask_admin, "/admin/v1/status")
-            assert (status["traffic"]["inflight"], status["traffic"]["queued"]) == (1, 0)
+            all_are_waiting, others_are_gone = asyncio.Event(), asyncio.Event()
+            first = asyncio.create_task(leave(r, stream=stream, told=others_are_gone))
+            async with asyncio.timeout(30):
+                await b.called(1)
+            others = asyncio.gather(*[leave(r, stream=stream, told=all_are_waiting) for _ in range(CLIENTS)])
+            await comes_to(r, inflight=1, queued=CLIENTS)
+            all_are_waiting.set()
+            await others
+            await comes_to(r, inflight=1, queued=0)
             assert len(b.calls) == 1
+            others_are_gone.set()
             await first
             await nothing_left(r)
 

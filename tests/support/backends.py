@@ -88,7 +88,7 @@ class Call:
         if finish:
             await self.send(chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
 
-    async def until_gone(self, timeout_s: float = 5.0) -> float:
+    async def until_gone(self, timeout_s: float = 30.0) -> float:
         """Wait until the router has closed the connection. Returns the seconds from the request to that moment."""
         async with asyncio.timeout(timeout_s):
             try:
