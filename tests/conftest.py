@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 import pytest
 from hypothesis import settings
 
-from tests.support import effort, time_limit
+from tests.support import effort, left_open, time_limit
 
 effort.register()
 settings.load_profile("ci" if "CI" in os.environ else "quick")
@@ -41,7 +41,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the loop that production runs on."""
-    return {"uvloop": time_limit.Loop}
+    return {"uvloop": left_open.Loop}
 
 
 @pytest.hookimpl(wrapper=True)
