@@ -400,10 +400,13 @@ async def test_a_broken_stream_is_never_reported_as_whole(http: aiohttp.ClientSe
 
 
 async def test_a_slow_but_living_stream_is_left_alone(http: aiohttp.ClientSession) -> None:
-    async def slow(call: Call) -> None:
-        await call.stream("one", "two", "three", "four", gap_s=0.4)
+    """It takes longer than any limit, and no gap comes near one."""
 
-    async with ScriptedBackend(slow) as b, RouterProcess([Site("near", "a", b.url)], head=QUICK) as r:
+    async def slow(call: Call) -> None:
+        await call.stream("one", "two", "three", "four", "five", "six", "seven", gap_s=0.5)
+
+    head = OPEN + "[timeouts]\nfirst_token = 3\ntoken_gap = 3\nanswer = 3\n"
+    async with ScriptedBackend(slow) as b, RouterProcess([Site("near", "a", b.url)], head=head) as r:
         async with http.post(r.url + CHAT, json=STREAM) as reply:
             assert (await reply.read()).endswith(DONE)
 
