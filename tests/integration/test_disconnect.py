@@ -53,7 +53,7 @@ class Gone(asyncio.Semaphore):
 
 
 async def comes_to(r: RouterProcess, *, inflight: int, queued: int) -> None:
-    """Wait until so many requests are at a backend and so many wait for a place."""
+    """Wait for these counts of requests at a backend and of requests that wait for a place."""
     for _ in range(600):
         traffic = (await asyncio.to_thread(r.ask_admin, "/admin/v1/status"))["traffic"]
         if (traffic["inflight"], traffic["queued"]) == (inflight, queued):

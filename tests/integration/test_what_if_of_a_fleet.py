@@ -79,7 +79,7 @@ async def test_what_really_ran_is_played_again_and_changed(http: aiohttp.ClientS
         shown = await asked(r, "explain", "last", "--without", "us-east")
         assert "without us-east" in shown.out
 
-        plan = await asked(r, "plan", "--target-ttft", "2s", "--most", "3", "--runs", "30", "--json")
+        plan = await asked(r, "plan", "--target-ttft", "60s", "--most", "3", "--runs", "30", "--force", "--json")
         assert plan.code == 0, plan.err
         found = json.loads(plan.out)["data"][0]
         assert found["kept"]

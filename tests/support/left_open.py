@@ -1,4 +1,4 @@
-"""What a failed test leaves open is closed with it.
+"""Closes with a failed test the servers and connections that it leaves open.
 
 A test that fails has no time to close its connections. The loop might wait for them for ever when it closes, or the
 collector might find them during another test, which would fail for what it had no part in.
