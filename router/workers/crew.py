@@ -33,6 +33,8 @@ START_S = 30.0
 _BACKOFF_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _LIVED_S = 10.0
 _ABORT_S = 3.0
+#: Those that serve wait for so long before they drain, if others are about to start.
+_SETTLE_S, _LOOK_S = 5.0, 0.01
 
 
 class StartError(Exception):
@@ -57,6 +59,11 @@ class Seat:
 
     def __repr__(self) -> str:
         return f"<Seat {self.worker} pid={self.process.pid if self.process else None} serving={self.serving}>"
+
+    @property
+    def starting(self) -> bool:
+        """There is a process, or soon will be, that may not accept clients yet."""
+        return self.link is not None and not self.serving
 
     async def open(self) -> socket.socket:
         """The socket for operators of the next process; ``link`` leads there."""
@@ -155,8 +162,13 @@ class Crew:
     async def stop(self, timeout_s: float) -> None:
         """Let the workers drain, which takes them up to ``timeout_s``."""
         self._stopping.set()
-        for seat in self._seats:
+        early = [seat for seat in self._seats if seat.starting]
+        for seat in early:
             seat.send(signal.SIGTERM)
+        await self._settled(early)
+        for seat in self._seats:
+            if seat not in early:
+                seat.send(signal.SIGTERM)
         await self._wait_for_end(timeout_s + STOP_S)
         await stop(*self._keepers)
         for seat in self._seats:
@@ -164,6 +176,16 @@ class Crew:
         self._board.close()
         os.close(self._board_fd)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _settled(self, early: list[Seat]) -> None:
+        """Wait until those that were about to start have ended, or serve and drain.
+
+        They have the socket that clients connect to. If one of them were the last to close it and did not accept, the
+        clients in the system's queue would be reset: meanwhile the others serve them.
+        """
+        until_s = clock.monotonic_s() + _SETTLE_S
+        while any(seat.starting for seat in early) and clock.monotonic_s() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     async def abort(self) -> None:
         """While they drain: end at once."""

@@ -115,12 +115,46 @@ async def test_clients_that_keep_their_connections_lose_no_request(lead_s: float
             await r.until("/readyz", status=503)
             before = sum(client.answered for client in clients)
             async with asyncio.timeout(30):  # served on while balancers find out
-                while sum(client.answered for client in clients) == before:  # noqa: ASYNC110
+                while sum(client.answered for client in clients) == before:
                     assert not all(client.done() for client in running)
                     await asyncio.sleep(0.01)
         await asyncio.wait_for(asyncio.gather(*running), 30)
     assert [client.lost for client in clients if client.lost] == []
     assert all(client.told or client.away for client in clients), "each was told that its connection ends"
+
+
+async def test_a_worker_that_is_about_to_start_takes_no_client_with_it() -> None:
+    """It has the listening socket, and a signal ends it before it accepts anybody: the others serve until then."""
+    head = f'workers = 2\n{OPEN}[store]\nredis = "embedded"\n'
+    async with ScriptedBackend() as b, RouterProcess([Site("near", "a", b.url)], head=head, errors_allowed=True) as r:
+        workers = await two_serve(r)
+        os.kill(workers[0], signal.SIGKILL)
+        starting = await successor(r, workers)
+        os.kill(starting, signal.SIGSTOP)
+        clients = [Regular(r, pause_s) for pause_s in (0.0, 0.01, 0.1) for _ in range(4)]
+        running = [asyncio.create_task(client.run()) for client in clients]
+        async with asyncio.timeout(30):
+            while not all(client.answered for client in clients):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        r.terminate()
+        await asyncio.sleep(0.7)  # the other worker could end
+        os.kill(starting, signal.SIGCONT)
+        await asyncio.wait_for(asyncio.gather(*running), 30)
+    assert [client.lost for client in clients if client.lost] == []
+
+
+async def two_serve(r: RouterProcess) -> list[int]:
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(r.ask_admin, "/admin/v1/status"))["router"]["workers_serving"] < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return children(r.process.pid, "router.workers")
+
+
+async def successor(r: RouterProcess, workers: list[int]) -> int:
+    async with asyncio.timeout(30):
+        while not (found := [pid for pid in children(r.process.pid, "router.workers") if pid not in workers]):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    return found[0]
 
 
 async def test_a_second_signal_ends_the_lead_and_the_drain() -> None:
