@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
-from router.control.callers import noting
+from router.control.callers import deed, noting
 from router.control.gauges import samples
 from router.control.guard import Guard
 from router.control.openapi import openapi
@@ -95,7 +95,9 @@ async def _handle(route: Route, request: web.Request) -> web.StreamResponse:
         ended = "invalid_config"
         raise
     finally:
-        noting(request, control)("operator", f"{request.method} {request.path}", after=ended, why=route.name)
+        noting(request, control)(
+            "operator", f"{request.method} {request.path}", after=ended, why=deed(request, route.name)
+        )
     return response
 
 

@@ -19,6 +19,8 @@ ECHO_HEADER = "X-Router-Echo"
 #: Under these keys of a request, the name of its token and the role.
 NAME: web.RequestKey[str] = web.RequestKey("name", str)
 ROLE: web.RequestKey[str] = web.RequestKey("role", str)
+#: Under it, the change in words, of a call whose path does not say it: ``carl, role read``.
+DONE: web.RequestKey[str] = web.RequestKey("done", str)
 #: The name of the token, from the process in front of a worker.
 _KNOWN_HEADER = "X-Router-Operator-Known"
 _NAMELESS = "somebody on this machine"
@@ -43,6 +45,11 @@ def claimed(headers: Mapping[str, str]) -> str:
 def noting(request: web.Request, control: ControlPlane) -> Note:
     """Notes what ``request`` does, with who asked for it."""
     return say_nothing if is_echo(request) else partial(control.chronicle.history.note, who=who_of(request))
+
+
+def deed(request: web.Request, route: str) -> str:
+    """The words of the audit trail for a call, besides its path and how it ended."""
+    return f"{route}: {request[DONE]}" if DONE in request else route
 
 
 def is_echo(request: web.Request) -> bool:

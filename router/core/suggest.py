@@ -19,8 +19,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def there_are(known: Iterable[str], most: int = NAMED_MAX) -> str:
     """``There are: a, b.``, the first of them by name."""
     names = sorted(set(known))
+    if not names:
+        return "There are none."
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"There are: {', '.join(names[:most]) or 'none'}{more}."
+    return f"There are: {', '.join(names[:most])}{more}."
 
 
 def no_such(what: str, name: str, known: Iterable[str], *, most: int = NAMED_MAX) -> str:

@@ -90,6 +90,8 @@ async def test_operators_are_added_listed_and_removed(admin: Admin) -> None:
     made = await admin.post(f"{V1}/operators", {"name": "carl", "role": "read"}, 201, headers=boss)
     carl = {"Authorization": f"Bearer {made['token']}"}
     assert (await admin.get(f"{V1}/whoami", headers=carl))["name"] == "carl"
+    (said, *_) = (await admin.get(f"{V1}/events?kind=operator", headers=boss))["data"]
+    assert (said["why"], said["who"]) == ("addOperator: carl, role read", "admin-er"), "the path does not name him"
     listed = await admin.get(f"{V1}/operators", headers=boss)
     assert {"name": "carl", "role": "read"} in listed["data"]
     assert made["token"] not in str(listed)

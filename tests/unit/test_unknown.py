@@ -18,4 +18,4 @@ def test_many_names_are_counted() -> None:
 
 
 def test_nothing_is_none() -> None:
-    assert unknown("key", "x", ()).detail == 'There is no key "x". There are: none.'
+    assert unknown("key", "x", ()).detail == 'There is no key "x". There are none.'

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from router.control.callers import ROLE, who_of
+from router.control.callers import DONE, ROLE, who_of
 from router.control.inputs import document_of, text_of
 from router.control.operators import ROLES
 from router.control.plane import ControlPlane
@@ -36,6 +36,7 @@ async def add_operator(request: web.Request, control: ControlPlane | None = None
         raise RouterError("invalid_request", str(error)) from None
     except OSError as error:
         raise _not_written(error) from None
+    request[DONE] = f"{name}, role {role}"
     return reply({"name": name, "role": role, "token": token}, 201)
 
 

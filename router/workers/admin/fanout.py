@@ -18,7 +18,7 @@ from aiohttp import web
 from router.control import config_views, views
 from router.control.admin import add_route, bare_app
 from router.control.autoscalers import metric_answer
-from router.control.callers import ECHO_HEADER, passed_on, who_of
+from router.control.callers import ECHO_HEADER, deed, passed_on, who_of
 from router.control.fleetwide import ASKED, THIS
 from router.control.gauges import reload_samples
 from router.control.guard import Guard
@@ -368,7 +368,8 @@ def _own(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> _An
     async def answer(fanout: Fanout, request: web.Request) -> web.StreamResponse:
         response = await handler(request)
         if request.method != "GET":
-            about = {"after": str(response.status), "why": request.match_info.route.name, "who": who_of(request)}
+            route = request.match_info.route.name or ""
+            about = {"after": str(response.status), "why": deed(request, route), "who": who_of(request)}
             fanout.note("operator", f"{request.method} {request.path}", **about)
         return response
 
