@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from router.core.limits import MICRO, NOTHING, RATES, SUMS, Limits, Shape, Units
 from router.core.quota import Standing
 from router.core.scopes import KEY
+from router.store.alone import Sharers
 from router.store.base import Holder
 from router.store.courier import Command, Courier, LinkError, call
 from router.store.degraded import Recalled
@@ -81,7 +82,7 @@ def held_by(purse: Purse) -> Units:
 
 
 class Ledger:
-    """``routers`` says how many share the limits. ``lease_s`` is how long slots outlive their router."""
+    """``lease_s`` is how long slots outlive their router."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class Ledger:
         *,
         lease_s: float,
         monotonic_s: Callable[[], float],
-        routers: Callable[[], int],
+        sharers: Sharers,
     ) -> None:
         self._courier = courier
         self._scripts = scripts
@@ -99,7 +100,7 @@ class Ledger:
         self._lease_s = lease_s
         self._lease_us = int(lease_s * MICRO)
         self._monotonic_s = monotonic_s
-        self._routers = routers
+        self._sharers = sharers
         self._serial = itertools.count(1)
         self._dirty: set[Purse] = set()
         self._watched: set[Purse] = set()
@@ -117,8 +118,9 @@ class Ledger:
     def purse(self, holder: Holder) -> Purse:
         purse = self.purses.get(holder.id)
         if purse is None:
-            name = f"{self._router}.{next(self._serial):x}"
-            purse = Purse(holder.id, holder.plan, self._monotonic_s(), self._new_slot, name)
+            now_s, name = self._monotonic_s(), f"{self._router}.{next(self._serial):x}"
+            purse = Purse(holder.id, holder.plan, now_s, self._new_slot, name)
+            purse.made_us = self._sharers.server_us(now_s)
             purse.shared = holder.scope is not KEY
             self.purses[holder.id] = purse
             if (memory := self._memories.pop(holder.id, None)) is not None:
@@ -135,7 +137,7 @@ class Ledger:
         """A request asks the store: if that is far away, the next such requests shall not have to. Nor where many keys
         share the account: as a rule a request asks for one account, however many it takes from."""
         if purse.shared or self._courier.patience.distance_s > FAR_S:
-            purse.keep(cost, self._routers(), self._monotonic_s())
+            purse.keep(cost, self._sharers.routers, self._monotonic_s())
 
     def touch(self, purse: Purse) -> None:
         """Something happened to a purse: visit it soon. Needs no call while ``purse.dirty``."""
@@ -150,7 +152,7 @@ class Ledger:
             return
         cost, slots = want
         purse.asking = True
-        args = [*self.head(purse), *grant_args(cost, 2 * self._routers(), slots)]
+        args = [*self.head(purse), *grant_args(cost, 2 * self._sharers.routers, slots)]
         command = call(self._scripts.grant, purse_keys(purse.account, purse.name), args)
         until_s = self._monotonic_s() + self._lease_s
         purse.taken.asked()
@@ -231,7 +233,7 @@ class Ledger:
     def note(self, purse: Purse, standing: Standing) -> None:
         """The store answered for this purse. From now on everything that was given out without the store is a
         debt, even if only one answer was late."""
-        purse.routers = self._routers()
+        purse.routers = self._sharers.routers
         purse.note(standing, self._monotonic_s())
         if purse.share is not None:
             purse.close_share(standing.now_us)

@@ -90,6 +90,7 @@ class Purse:
         "inflight",
         "kept",
         "limits",
+        "made_us",
         "name",
         "number",
         "outgoing",
@@ -138,6 +139,7 @@ class Purse:
         self.standing: Standing | None = None
         self._forgotten = Forgotten()
         self.standing_s = now_s
+        self.made_us = 0  # by the clock of the store
         self.routers = 1  # that share the limits
         self.exposed = list(NOTHING)  # what is in flight may use more than it reserved (core/exposure)
         self.room = list(NOTHING)  # for that, in the account: this router's part of half of it
@@ -372,7 +374,7 @@ class Purse:
         slots.doomed = []
         self.balance = list(map(sub, self.balance, back))
         self.number += 1
-        taken_us = self.standing.now_us if self.standing is not None else 0
+        taken_us = self.standing.now_us if self.standing is not None else self.made_us
         self.outgoing = Settlement(self.number, back, taken_us, release)
         return self.outgoing
 

@@ -107,7 +107,7 @@ class SharedStore:
             self.router,
             lease_s=lease_s,
             monotonic_s=monotonic_s,
-            routers=lambda: self._heart.routers,
+            sharers=self._heart,
         )
         self._heart.memories = [self._ledger.put_back, lambda: book.put_back(wall_s())]
         self._heart.forgetting = [self._ledger.forget, lambda account: book.unsee(account, wall_s())]

@@ -165,6 +165,31 @@ async def test_a_router_that_is_cut_off_gives_out_what_it_holds_and_then_its_sha
         await eventually(adds_up)
 
 
+@pytest.mark.parametrize("answers", ["late", "lost"])
+async def test_the_first_answer_for_an_account_may_be_late_and_costs_nothing(server: Valkey, answers: str) -> None:
+    """Of a sum, too, which is given back only within the period in which it was taken."""
+    plan = Plan("default", requests_per_minute=6000, budget_usd_month=1.0)
+    key = key_of(plan)
+    async with far(server, 0.02, plan=plan) as (store, line):
+        await ask(store, key_of(plan, "other"))
+        line.rtt_s = 0.3
+        asked = asyncio.create_task(ask(store, key))
+        await asyncio.sleep(0.225)  # the question is there, and its answer is not here
+        if answers == "lost":
+            line.mode = "cut"
+        taken, _ = await asked
+        line.rtt_s, line.mode = 0.02, "through"
+        admitted = isinstance(taken, Reservation)
+        if isinstance(taken, Reservation):
+            store.settle(taken, Amounts(1, 10, 0, 100))
+
+        async def adds_up() -> bool:
+            await store._ledger.flush()
+            return round((await used(store, key))["budget"] * 1e6 / 100) == admitted
+
+        await eventually(adds_up)
+
+
 def _left(store: SharedStore, key: Key) -> float | None:
     """The requests that were left of 600 a minute when the store was last heard."""
     purse = store._purses.get(key.id)
