@@ -11,6 +11,7 @@ import pytest
 from router import clock
 from router.core.limits import Amounts
 from router.store.base import Reservation
+from router.store.keys import Ring
 from tests.support.control import TOML, Admin, record
 
 
@@ -199,3 +200,13 @@ async def test_a_key_gets_a_new_secret(admin: Admin) -> None:
     await admin.post("/admin/v1/keys/key_none/rotate", {}, 404)
     await admin.ask("DELETE", path, 200)
     await admin.post(f"{path}/rotate", {}, 400)
+
+
+@pytest.mark.parametrize("path", ["keys", "quotas", "quotas?key=key_1", "quotas?tenant=acme"])
+async def test_while_no_key_is_known_there_are_not_none(admin: Admin, path: str) -> None:
+    """A router that was started while the store is away must not send an operator away who wants to revoke one."""
+    ring = admin.control.store.keys
+    assert isinstance(ring, Ring)
+    ring.loaded = False
+    refused = await admin.get(f"/admin/v1/{path}", 503)
+    assert refused["error"]["message"] == "API keys are not known yet: the store is away."

@@ -13,6 +13,7 @@ from router.control.inputs import document_of, expiry_of, span_in, text_of
 from router.control.plane import ControlPlane
 from router.control.replies import listing, reply
 from router.control.route import V1, Route
+from router.control.unknown import keys_of
 from router.core.scopes import is_account
 from router.core.suggest import no_such
 from router.errors import RouterError
@@ -25,7 +26,7 @@ _NO_KEY = "There is no key with this id."
 
 
 async def list_keys(request: web.Request, control: ControlPlane) -> web.StreamResponse:
-    return listing([views.key(k) for k in await control.store.list_keys()])
+    return listing([views.key(k) for k in await keys_of(control.store)])
 
 
 async def create_key(request: web.Request, control: ControlPlane) -> web.StreamResponse:

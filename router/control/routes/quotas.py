@@ -16,6 +16,7 @@ from router.control.last_minute import Use, used
 from router.control.plane import ControlPlane
 from router.control.replies import reply
 from router.control.route import V1, Param, Route
+from router.control.unknown import keys_of
 from router.core.limits import KINDS, MICRO, NAMES, NOTHING, Shape, Units
 from router.core.scopes import DEFAULT_TENANT, TENANT
 from router.core.spending import Sums
@@ -70,9 +71,11 @@ async def reset_quota(request: web.Request, control: ControlPlane) -> web.Stream
 
 
 async def _known(control: ControlPlane) -> _Known:
-    keys = [key for key in await control.store.list_keys() if not key.revoked]
-    rows = await spenders.month_rows(control) if control.reloader.config.jwt.jwks is not None else {}
-    bearers = spenders.jwt_holders(rows, control.reloader.config)
+    config, store = control.reloader.config, control.store
+    known = await (store.list_keys() if config.auth.mode == "open" else keys_of(store))
+    keys = [key for key in known if not key.revoked]
+    rows = await spenders.month_rows(control) if config.jwt.jwks is not None else {}
+    bearers = spenders.jwt_holders(rows, config)
     tenants = {row.tenant for row in rows if row.key_id.startswith(ACCOUNT)}
     return _Known(control, keys, bearers, tenants, spenders.jwt_plans(rows))
 
