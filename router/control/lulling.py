@@ -42,7 +42,7 @@ class Lulling:
         self._starting = starting
         self._waker = waker
         self._task: asyncio.Task[None] | None = None
-        #: those that were ended, and have been seen not to answer
+        #: those that sleep, and have been seen not to answer
         self._ended: set[str] = set()
 
     async def start(self) -> None:
@@ -59,12 +59,21 @@ class Lulling:
             await asyncio.sleep(_LOOK_S)
 
     async def _notice_the_started(self) -> None:
-        """One that was ended, did not answer, and answers again was started by somebody."""
-        known = self._dormants.fleet.backends
-        ended = {name for name, how in self._dormants.sleepers.asleep.items() if how == "scaled" and name in known}
-        self._ended = {name for name in ended if name in self._ended or known[name].health.last_probe_ok is False}
-        if up := [name for name in self._ended if known[name].health.last_probe_ok]:
-            await self._dormants.sleepers.put(dict.fromkeys(up))
+        """One that sleeps, did not answer or was not there, and answers again was started by somebody. An engine is
+        asked, because one that sleeps may miss a probe, too."""
+        known, asleep = self._dormants.fleet.backends, self._dormants.sleepers.asleep
+        self._ended = {
+            name
+            for name in asleep
+            if name in self._ended or name not in known or known[name].health.last_probe_ok is False
+        }
+        for name in [name for name in self._ended if name in known and known[name].health.last_probe_ok]:
+            sleeps = await self._starting.sleeps(name) if asleep[name] == "engine" else False
+            if sleeps is None:
+                continue
+            self._ended.discard(name)
+            if not sleeps:
+                await self._dormants.sleepers.put({name: None})
 
     def _watch(self, model: str, known: Dormant) -> None:
         """Note whether it is used, here and by others, and let it sleep when it is not."""

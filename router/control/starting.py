@@ -18,12 +18,13 @@ from router.observe.observer import Observer
 #: Where a pod finds what it needs to ask its own cluster.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _CALL_S = 30.0
+_SAYS_S = 2.0
 #: An engine answers when it has loaded its weights back.
 _WAKE_UP_S = 300.0
 _BYTES_MAX = 64 * 1024
 #: Statuses of an engine that has no such path, or was not started with it.
 _NOT_THERE = (404, 405, 501)
-_WAKE_UP, _SLEEP = "/wake_up", "/sleep?level=1"
+_WAKE_UP, _SLEEP, _SLEEPS = "/wake_up", "/sleep?level=1", "/is_sleeping"
 
 
 class StartingError(Exception):
@@ -72,6 +73,18 @@ class Starting:
             raise StartingError(f"{backend}{path}: status {answer.status}", told=f"its engine answered {answer.status}")
         return True
 
+    async def sleeps(self, backend: str) -> bool | None:
+        """Whether its engine sleeps, by its own word; one that has no such path never does. None: it does not say."""
+        try:
+            answer = await self._observer.send(backend, _SLEEPS, None, timeout_s=_SAYS_S, bytes_max=_BYTES_MAX)
+            if answer.status in _NOT_THERE:
+                return False
+            told = orjson.loads(answer.body) if answer.status == 200 else {}
+        except (AskFailedError, ValueError):
+            return None
+        sleeps = told.get("is_sleeping") if isinstance(told, dict) else None
+        return sleeps if isinstance(sleeps, bool) else None
+
     async def backends(self, wake: WakeSection, model: str, region: str | None, number: int) -> bool:
         """Have ``number`` backends run, 0 for none, by the webhook or the scale subresource. False: there is neither.
         Raises StartingError."""
@@ -100,7 +113,7 @@ class Starting:
         tls: ssl.SSLContext | bool = True
         if own:
             headers["Authorization"] = f"Bearer {_read(ACCOUNT / 'token')}"
-            tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+            tls = _authorities(ACCOUNT / "ca.crt")
         if number:
             found = await self._call("GET", url, headers, None, f"the scale of {place}", tls)
             if int((found.get("spec") or {}).get("replicas") or 0) >= number:
@@ -133,6 +146,13 @@ class Starting:
             raise StartingError(f"{what} did not answer within {_CALL_S:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise StartingError(f"{what} cannot be called: {type(error).__name__}") from None
+
+
+def _authorities(path: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        raise StartingError(f"{path}: {error.strerror or error}") from None
 
 
 def _read(path: Path) -> str:

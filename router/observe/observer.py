@@ -125,9 +125,16 @@ class Observer:
         return verdict.error if verdict is not None and not verdict.ok else watch.scraper.last_error
 
     async def send(
-        self, backend: str, path: str, body: bytes, *, timeout_s: float, bytes_max: int, feed: Callable[[bytes], None]
+        self,
+        backend: str,
+        path: str,
+        body: bytes | None,
+        *,
+        timeout_s: float,
+        bytes_max: int,
+        feed: Callable[[bytes], None] | None = None,
     ) -> ProbeAnswer:
-        """POST to a backend. Raises AskFailedError, also when it is watched no more."""
+        """POST ``body`` to a backend, or GET. Raises AskFailedError, also when it is watched no more."""
         watch, client = self._watches.get(backend), self._client
         if watch is None or client is None:
             raise AskFailedError(Failure.UNREACHABLE, "no such backend is watched")

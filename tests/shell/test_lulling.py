@@ -27,6 +27,11 @@ class Calls(Starting):
         super().__init__(Observer(fleet, Config()))
         self.made: list[tuple[str, str | None, int]] = []
         self.fails = False
+        #: whether engines say that they sleep
+        self.say: bool | None = None
+
+    async def sleeps(self, backend: str) -> bool | None:
+        return self.say
 
     async def engine(self, backend: str, *, awake: bool) -> bool:
         return False
@@ -122,3 +127,37 @@ async def test_one_that_somebody_else_starts_is_awake_again() -> None:
     night.fleet.observe_health(EAST, True, now_s + 2.0)
     await night.lulling._notice_the_started()
     assert night.sleepers.asleep == {WEST: "scaled"}
+
+
+async def test_an_engine_that_was_started_again_while_it_slept_is_awake_when_it_says_so() -> None:
+    night = Night()
+    await night.sleepers.put({EAST: "engine"})
+    for at, ok in enumerate((True, False, True)):
+        night.calls.say = False if at == 0 else None  # one that has never been away is not asked
+        night.fleet.observe_health(EAST, ok, clock.monotonic_s() + at)
+        await night.lulling._notice_the_started()
+        assert night.sleepers.asleep == {EAST: "engine"}
+    night.calls.say = True
+    await night.lulling._notice_the_started()
+    night.calls.say = False
+    await night.lulling._notice_the_started()
+    assert night.sleepers.asleep == {EAST: "engine"}, "it has only missed a probe"
+    for at, ok in ((3, False), (4, True)):
+        night.fleet.observe_health(EAST, ok, clock.monotonic_s() + at)
+        await night.lulling._notice_the_started()
+    assert night.sleepers.asleep == {}
+
+
+async def test_a_pod_of_the_same_name_that_comes_back_is_awake() -> None:
+    """As those of a StatefulSet are called."""
+    night = Night()
+    await night.sleepers.put({EAST: "scaled", WEST: "engine"})
+    specs = [b.spec for b in night.fleet.backends.values()]
+    night.fleet.apply((), clock.monotonic_s())
+    await night.lulling._notice_the_started()
+    night.fleet.apply(specs, clock.monotonic_s())
+    await night.lulling._notice_the_started()
+    assert night.sleepers.asleep == {EAST: "scaled", WEST: "engine"}
+    night.fleet.observe_health(EAST, True, clock.monotonic_s())
+    await night.lulling._notice_the_started()
+    assert night.sleepers.asleep == {WEST: "engine"}

@@ -69,15 +69,16 @@ async def cluster() -> AsyncIterator[Cluster]:
 class Engines(Observer):
     """Says what a POST is answered with."""
 
-    def __init__(self, status: int | None) -> None:
+    def __init__(self, status: int | None, body: bytes = b"") -> None:
         self.status = status
+        self.body = body
         self.paths: list[str] = []
 
-    async def send(self, backend: str, path: str, body: bytes, **options: Any) -> ProbeAnswer:
+    async def send(self, backend: str, path: str, body: bytes | None, **options: Any) -> ProbeAnswer:
         self.paths.append(path)
         if self.status is None:
             raise AskFailedError(Failure.REFUSED, "nobody listens")
-        return ProbeAnswer(self.status, b"", 0.0, True)
+        return ProbeAnswer(self.status, self.body, 0.0, True)
 
 
 async def test_the_scale_is_raised_and_never_lowered_by_a_wake(cluster: Cluster) -> None:
@@ -130,6 +131,26 @@ async def test_in_a_pod_the_account_of_the_service_is_used(
     async with Starting(Engines(200)) as calls:
         with pytest.raises(StartingError, match="token"):
             await calls.backends(WakeSection(scale="prod/deployments/vllm"), "m", None, 1)
+        (tmp_path / "token").write_text("x")
+        with pytest.raises(StartingError, match="No such file"):
+            await calls.backends(WakeSection(scale="prod/deployments/vllm"), "m", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sleeps"),
+    [
+        (200, b'{"is_sleeping":true}', True),
+        (200, b'{"is_sleeping":false}', False),
+        (404, b"", False),
+        (200, b"[]", None),
+        (200, b"<html>", None),
+        (200, b'{"is_sleeping":"yes"}', None),
+        (500, b'{"is_sleeping":false}', None),
+        (None, b"", None),
+    ],
+)
+async def test_engines_say_whether_they_sleep(status: int | None, body: bytes, sleeps: bool | None) -> None:
+    assert await Starting(Engines(status, body)).sleeps("us/a") is sleeps
 
 
 @pytest.mark.parametrize(("status", "can"), [(200, True), (404, False), (405, False), (501, False)])

@@ -128,6 +128,8 @@ class ScriptedBackend:
         self.calls: list[Call] = []
         self._arrival = asyncio.Event()
         self.healthy = True
+        #: the answer of an engine that can sleep; None: it was not started with that path
+        self.sleeps: Callable[[], bool | None] = lambda: None
         self.sick_turns = 0  # probes that are yet to find it unhealthy
         self.metrics = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
         self._writers: set[asyncio.StreamWriter] = set()
@@ -200,6 +202,9 @@ class ScriptedBackend:
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
                 % (len(self.metrics), self.metrics)
             )
+        elif path == b"/is_sleeping":
+            told = self.sleeps()
+            writer.write(whole(404, {}) if told is None else whole(200, {"is_sleeping": told}))
         elif path == b"/v1/models":
             writer.write(whole(200, {"object": "list", "data": [{"id": self.model, "object": "model"}]}))
         else:
