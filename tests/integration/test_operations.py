@@ -29,24 +29,12 @@ async def test_sigterm_lets_streams_finish_and_takes_no_new_ones(http: aiohttp.C
     async with ScriptedBackend(long) as b, RouterProcess([Site("a", "a", b.url)], head=OPEN) as r:
         replies = [await http.post(r.url + CHAT, json=STREAM) for _ in range(10)]
         r.terminate()
-        await nobody_listens(r)
+        await r.until_nobody_listens()
         assert r.process.poll() is None, "it left while streams were open"
         go_on.set()
         for reply in replies:
             assert (await reply.read()).endswith(DONE)
         assert await asyncio.to_thread(r.process.wait, 30) == 0
-
-
-async def nobody_listens(r: RouterProcess) -> None:
-    """Wait until a new connection is refused."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(*r.listen.split(":"))
-            except ConnectionRefusedError:
-                return
-            writer.close()
-            await asyncio.sleep(0.05)
 
 
 async def test_when_the_drain_time_is_over_streams_end_with_an_error_event(http: aiohttp.ClientSession) -> None:

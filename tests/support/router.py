@@ -129,6 +129,17 @@ class RouterProcess:
     async def until(self, path: str, *, status: int = 200) -> None:
         await asyncio.to_thread(lambda: self.wait_for(path, status=status))
 
+    async def until_nobody_listens(self) -> None:
+        """Wait until a new client is refused."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(*self.listen.split(":"))
+                except ConnectionRefusedError:
+                    return
+                writer.close()
+                await asyncio.sleep(0.02)
+
     def write_config(self) -> None:
         self.file.write_text(configuration(self.sites, head=self.head, listen=self.listen, admin=self.admin_address))
 
