@@ -379,7 +379,7 @@ def _edit(ctx: Context, path: str | None, change: Callable[[Any], None], what: C
     if running is None:
         ctx.out.note(f"No router at {ctx.admin.url}: it reads the file when it starts.")
     elif own:
-        ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
+        _runs_it(ctx, running)
     else:
         _reload_another(ctx, config)
 
@@ -393,6 +393,19 @@ def _reload_another(ctx: Context, config: Config) -> None:
         error.message = f"the file is written, but the router does not take it: {error.message}"
         raise
     if config.regions == config_file.running(running, config).regions:
-        ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
+        _runs_it(ctx, running)
     else:
         ctx.out.warn(f"the router at {ctx.admin.url} runs another file: {running['source']}; name it with --config")
+
+
+def _runs_it(ctx: Context, running: Json) -> None:
+    """Say so, and which routers of the store have other regions: each reads a file of its own."""
+    ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
+    try:
+        differ = ctx.admin.get("/admin/v1/status").get("differences", ())
+    except CliError:
+        return  # it is done all the same
+    for line in differ:
+        ctx.out.warn(line)
+    if differ:
+        ctx.out.note("Other routers share the store, and each router reads its own file.")

@@ -15,6 +15,7 @@ from tests.cli.conftest import Json, Play
 
 RELOAD = ("POST", "/admin/v1/config/reload")
 CONFIG = ("GET", "/admin/v1/config")
+STATUS = ("GET", "/admin/v1/status")
 
 
 @pytest.fixture
@@ -199,6 +200,20 @@ def test_a_running_router_takes_it_over(play: Play, file: Path) -> None:
     play.admin.answers = {RELOAD: {"changed": True, "generation": 7, "changes": ["x"]}, CONFIG: _runs(file)}
     change(play, file, "us-east/a", "max_inflight=64")
     assert play.out.endswith("✓ the router at http://router.test runs it, generation 7\n")
+
+
+def test_routers_that_do_not_have_it_are_said(play: Play, file: Path) -> None:
+    """Each router reads a file of its own."""
+    change(play, file, "us-east/a", "max_inflight=64")
+    told = {"differences": ["us-west/a only on edge-1"], "troubles": []}
+    play.admin.answers = {RELOAD: {"changed": True}, CONFIG: _runs(file), STATUS: told}
+    change(play, file, "us-east/a", "max_inflight=64")
+    assert "us-west/a only on edge-1" in play.err
+    assert "reads its own file" in play.err
+    play.admin.answers[STATUS] = told | {"differences": []}
+    before = play.err
+    change(play, file, "us-east/a", "max_inflight=64")
+    assert "own file" not in play.err.removeprefix(before)
 
 
 def test_a_router_that_runs_another_file(play: Play, file: Path, tmp_path: Path) -> None:
