@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from router.config import parse
 from router.control import capacity
 from router.control.capacity import CensusTaker, document, goals_of
+from router.core.fleet import Fleet
 from router.core.needed import Goal
 from tests.support.fleets import MODEL, fleet_of
+
+
+def taker_of(
+    fleet: Fleet, goals: Callable[[], dict[str, Goal]], clock: Clock, scrape: Callable[[], Any] = dict
+) -> CensusTaker:
+    return CensusTaker(fleet, goals, scrape, unheard=lambda model, region: False, now_s=clock)
 
 
 class Clock:
@@ -28,7 +37,7 @@ def test_goals_are_of_models_with_a_target() -> None:
 
 def test_an_answer_is_never_old() -> None:
     clock, fleet = Clock(), fleet_of("us-east/a", "us-east/b")
-    taker = CensusTaker(fleet, lambda: {MODEL: Goal(1.0)}, dict, now_s=clock)
+    taker = taker_of(fleet, lambda: {MODEL: Goal(1.0)}, clock)
     assert taker.groups()[0].there == 2
     fleet.set_draining("us-east/b", True)
     assert taker.groups()[0].there == 2  # within a quarter of a second
@@ -43,15 +52,18 @@ async def test_it_looks_by_itself_where_there_is_a_goal(
 ) -> None:
     monkeypatch.setattr(capacity, "LOOK_S", 0.01)
     asked: list[float] = []
-    taker = CensusTaker(fleet_of("us-east/a"), lambda: goals, lambda: asked.append(1.0) or {}, now_s=Clock())
+    taker = taker_of(fleet_of("us-east/a"), lambda: goals, Clock(), lambda: asked.append(1.0) or {})
     await taker.start()
+    async with asyncio.timeout(30):
+        while goals and not asked:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     await taker.stop()
     assert bool(asked) is bool(goals)
 
 
 def test_the_document() -> None:
-    taker = CensusTaker(fleet_of("us-east/a", cost_usd_hour=2.0), lambda: {MODEL: Goal(1.0)}, dict, now_s=Clock())
+    taker = taker_of(fleet_of("us-east/a", cost_usd_hour=2.0), lambda: {MODEL: Goal(1.0)}, Clock())
     told = document(taker.groups())
     entry = told["data"][0]
     assert (entry["region"], entry["model"], entry["needed"], entry["reason"]) == ("us-east", MODEL, 1, "min")
