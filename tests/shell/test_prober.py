@@ -78,20 +78,20 @@ async def test_the_round_trip_is_that_of_a_warm_connection() -> None:
 
     async def health(writer: asyncio.StreamWriter) -> bool:
         """Slow to the first request of a connection, as a proxy that shakes hands of its own is."""
-        await asyncio.sleep(0.05 if writer in connections else 0.15)
+        await asyncio.sleep(0.05 if writer in connections else 1.5)
         connections.append(writer)
         return await page(b"")(writer)
 
     async with (
         serving(VLLM | {"/health": health}) as engine,
-        observing(config_of(engine, timeout=1.0)) as (_, fleet),
+        observing(config_of(engine, timeout=10.0)) as (_, fleet),
     ):
         await until(lambda: fleet.backends["r/b0"].rtt.mean_s is not None)
         await until(lambda: engine.count("/health") >= 6)
         rtt = fleet.backends["r/b0"].rtt
         assert rtt.mean_s is not None
         assert rtt.floor_s is not None
-        assert 0.045 <= rtt.floor_s <= rtt.mean_s < 0.1
+        assert 0.045 <= rtt.floor_s <= rtt.mean_s < 0.75
         assert engine.connections <= 3, "the connection is kept warm"
 
 
