@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 
 from router.config import Source
+from router.wire.sockets import tuned
 
 #: Where a pod finds what it needs to ask its own cluster.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -42,7 +43,7 @@ class ClusterError(Exception):
 
 
 class GoneError(Exception):
-    """The API does not remember that far back: list again."""
+    """The API does not remember that far back, or has never been there: list again."""
 
 
 class Listed(NamedTuple):
@@ -93,6 +94,8 @@ class Cluster:
         self._session = aiohttp.ClientSession(
             headers={"Accept": "application/json", "User-Agent": "meridian-router"},
             cookie_jar=aiohttp.DummyCookieJar(),
+            # A watch is silent for long: without keepalive, an API whose machine has died is missed only when it ends.
+            connector=aiohttp.TCPConnector(socket_factory=lambda found: tuned(*found[:3])),
             trust_env=False,
         )
         return self
@@ -136,7 +139,7 @@ class Cluster:
                 if not isinstance(thing, dict):
                     raise ClusterError(f"a watch of {resource} says what nobody understands")
                 if kind == "ERROR":
-                    if thing.get("code") == 410:
+                    if _is_gone(thing.get("code"), str(thing.get("message"))):
                         raise GoneError
                     raise ClusterError(f"the watch of {resource} failed: {thing.get('message', 'no reason given')}")
                 yield WatchEvent(kind, thing)
@@ -230,12 +233,12 @@ def _own_namespace() -> str:
 async def _refusal(response: aiohttp.ClientResponse, resource: Resource) -> ClusterError | GoneError:
     """The meaning of an answer that is not 200."""
     status = response.status
-    if status == 410:
-        return GoneError()
     try:
         said = str(json.loads(await response.content.read(_WHY_BYTES)).get("message") or "")
     except (ValueError, AttributeError):
         said = ""
+    if _is_gone(status, said):
+        return GoneError()
     why = f": {said}" if said else ""
     if status == 403:
         return ClusterError(
@@ -247,6 +250,12 @@ async def _refusal(response: aiohttp.ClientResponse, resource: Resource) -> Clus
         return ClusterError(f"404: the API does not know {resource}{why}")
     after = response.headers.get("Retry-After", "")
     return ClusterError(f"the API answers {status}{why}", retry_after_s=float(after) if after.isdigit() else 0.0)
+
+
+def _is_gone(code: object, said: str) -> bool:
+    """A cluster that was restored from a backup counts from an earlier version on, and never reaches the one that a
+    watch names."""
+    return code == 410 or (code == 504 and "Too large resource version" in said)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

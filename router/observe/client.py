@@ -22,7 +22,7 @@ from router.core.traits import IDLE_LIMIT_S
 from router.core.types import BackendSpec
 from router.errors import ConfigError
 from router.wire.names import Address, Names
-from router.wire.sockets import tune
+from router.wire.sockets import tuned
 from router.wire.tls import ClientTls, tls_of
 from router.wire.trouble import Kind, trouble_of
 
@@ -83,7 +83,7 @@ class EngineClient:
                 force_close=force_close,
                 resolver=_Resolver(self._names),
                 use_dns_cache=False,
-                socket_factory=_socket,
+                socket_factory=lambda found: tuned(*found[:3]),
             ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -179,12 +179,6 @@ class _Resolver(aiohttp.abc.AbstractResolver):
 
     async def close(self) -> None:
         """Close every connection."""
-
-
-def _socket(found: aiohttp.connector.AddrInfoType) -> socket.socket:
-    made = socket.socket(found[0], found[1], found[2])
-    tune(made)
-    return made
 
 
 def _result(host: str, port: int, address: Address) -> aiohttp.abc.ResolveResult:

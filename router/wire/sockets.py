@@ -35,6 +35,13 @@ def tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+def tuned(family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket to connect with that is tuned."""
+    made = socket.socket(family, kind, protocol)
+    tune(made)
+    return made
+
+
 def forget_unsent(fd: int) -> None:
     """Have the close of this connection send a reset and drop bytes that the peer has not read. Raises OSError."""
     sock = socket.socket(fileno=fd)

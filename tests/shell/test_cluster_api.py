@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from router.config import Source
@@ -53,6 +55,25 @@ async def test_what_is_forgotten_is_gone() -> None:
         with pytest.raises(GoneError):
             async for _ in cluster.watch(SLICES, "1"):
                 pass
+
+
+async def test_what_has_never_been_is_gone_too() -> None:
+    async with cluster_api() as api, Cluster(source(api)) as cluster:
+        with pytest.raises(GoneError):
+            async for _ in cluster.watch(SLICES, str(api.version + 1)):
+                pass
+
+
+async def test_a_silent_api_is_probed_by_the_system() -> None:
+    """A watch says nothing for minutes; a machine that has died never will."""
+    async with cluster_api() as api, Cluster(source(api)) as cluster:
+        version = {"watch": "1", "resourceVersion": str(api.version)}
+        response = await cluster.ask(SLICES, version, aiohttp.ClientTimeout(total=5))
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        sock = response.connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        response.close()
 
 
 async def test_nobody_there() -> None:

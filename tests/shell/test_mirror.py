@@ -131,3 +131,15 @@ async def test_an_api_that_is_away_changes_nothing_and_is_not_hammered() -> None
             api.down = False
             api.put("endpointslices", slice_of("b"))
             await has(mirror, "a", "b")
+
+
+async def test_a_cluster_that_was_restored_from_a_backup_is_listed_again() -> None:
+    """Its versions are lower than the last one that was seen: a watch from there is refused, for as long as that is so."""
+    async with cluster_api() as api:
+        api.put("endpointslices", slice_of("a", pod("p")))
+        async with mirrored(api) as mirror:
+            await has(mirror, "a")
+            api.restore(50)
+            api.put("endpointslices", slice_of("b", pod("q")))
+            await has(mirror, "a", "b")
+            assert mirror.lists == 2

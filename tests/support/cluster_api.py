@@ -96,6 +96,13 @@ class ClusterApi:
         """The history so far cannot be watched any more."""
         self._forgotten = self.version
 
+    def restore(self, version: int) -> None:
+        """From a backup: the versions begin again there."""
+        self.version = version
+        for history in self._history.values():
+            history.clear()
+        self.cut()
+
     def tell_gone(self) -> None:
         """Every watch ends with an event of 410."""
         self.forget()
@@ -141,6 +148,8 @@ class ClusterApi:
         version = int(request.query["resourceVersion"] or 0)
         if version < self._forgotten:
             return _status(410, "too old resource version")
+        if version > self.version:
+            return _status(504, f"Timeout: Too large resource version: {version}, current: {self.version}")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         task = asyncio.current_task()
