@@ -9,12 +9,13 @@ from router.core.quota import STEP_BACK_US, Standing
 
 
 class Forgotten:
-    """Of one account."""
+    """Of one account. ``recalled``: where it stood for the router before this one."""
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "_recalled")
 
-    def __init__(self) -> None:
+    def __init__(self, recalled: Standing | None = None) -> None:
         self._before: Standing | None = None
+        self._recalled = recalled
 
     def __repr__(self) -> str:
         return f"<Forgotten {'untold' if self._before is not None else 'none'}>"
@@ -33,7 +34,7 @@ class Forgotten:
         if self._before is None or self._before.now_us < standing.now_us:
             self._before = standing
 
-    def tell(self) -> Standing | None:
-        """A standing that the store may have lost, once."""
+    def tell(self, known: Standing | None) -> Standing | None:
+        """A standing that the store may have lost: one that this router saw, once; else the one that it knows now."""
         told, self._before = self._before, None
-        return told
+        return told or known or self._recalled

@@ -22,6 +22,7 @@ from router.store.alone import Sharers
 from router.store.base import Holder
 from router.store.courier import Command, Courier, LinkError, call
 from router.store.degraded import Recalled
+from router.store.forgotten import Forgotten
 from router.store.purse import Purse, Settlement
 from router.store.scripts import (
     Scripts,
@@ -109,6 +110,8 @@ class Ledger:
         )  # not watched, but visited before their slots' lease is over
         self._wake = asyncio.Event()
         self.purses: dict[str, Purse] = {}
+        #: where an account stood for the router before this one
+        self.recalled: Callable[[str], Standing | None] = lambda _: None
         self._memories: OrderedDict[str, Memory] = OrderedDict()  # of purses that were dropped, with a sum spent
 
     def __repr__(self) -> str:
@@ -122,6 +125,7 @@ class Ledger:
             purse = Purse(holder.id, holder.plan, now_s, self._new_slot, name)
             purse.made_us = self._sharers.server_us(now_s)
             purse.shared = holder.scope is not KEY
+            purse.forgotten = Forgotten(self.recalled(holder.id))
             self.purses[holder.id] = purse
             if (memory := self._memories.pop(holder.id, None)) is not None:
                 purse.note(memory.standing, memory.at_s)

@@ -64,7 +64,6 @@ class Purse:
     __slots__ = (
         "_counted",
         "_floored",
-        "_forgotten",
         "_full_s",
         "_kept_target",
         "_low",
@@ -86,6 +85,7 @@ class Purse:
         "denied_until_s",
         "dirty",
         "exposed",
+        "forgotten",
         "holds",
         "inflight",
         "kept",
@@ -137,7 +137,7 @@ class Purse:
         self._full_s = [now_s] * len(KINDS)
         self._shared = [_UNBOUNDED] * len(KINDS)
         self.standing: Standing | None = None
-        self._forgotten = Forgotten()
+        self.forgotten = Forgotten()
         self.standing_s = now_s
         self.made_us = 0  # by the clock of the store
         self.routers = 1  # that share the limits
@@ -274,7 +274,7 @@ class Purse:
 
     def note(self, standing: Standing, now_s: float) -> None:
         """Take in where the account stands."""
-        if self.standing is not None and self._forgotten.overtaken(self.standing, standing):
+        if self.standing is not None and self.forgotten.overtaken(self.standing, standing):
             return
         self.standing, self.standing_s = standing, now_s
         for i, shape, limit in self.limits.active:
@@ -290,11 +290,11 @@ class Purse:
 
     def forget(self) -> None:
         """An operator has reset the account: it must not be put back."""
-        self.standing, self._forgotten, self.denied_until_s = None, Forgotten(), 0.0
+        self.standing, self.forgotten, self.denied_until_s = None, Forgotten(), 0.0
 
     def tell(self) -> Standing | None:
         """Where this router last saw the account, for the next command: as it stood before the store lost it, once."""
-        return self._forgotten.tell() or self.standing
+        return self.forgotten.tell(self.standing)
 
     def granted(self, taken: Units, slots: tuple[str, ...], now_s: float, until_s: float) -> None:
         """Add an allowance; ``slots`` are those that were offered, leased until then. After an empty one, do not ask

@@ -48,6 +48,7 @@ class QuotaFile:
         self._found = False
         self._wall_s = wall_s
         self._last: OrderedDict[str, Recalled] = OrderedDict()
+        self._at_start: dict[str, Standing] = {}
         self._waiting: dict[str, tuple[Share, Recalled]] = {}  # claims that are to be written
         self._turn = asyncio.Lock()
         self._added_bytes = GROWTH_BYTES  # since it was written as a whole
@@ -78,6 +79,7 @@ class QuotaFile:
         self.routers = max(1, int(head["routers"]))
         for line in lines[1:]:
             self._read(line)
+        self._at_start = {account: known.standing for account, known in self._last.items()}
 
     def _read(self, line: bytes) -> None:
         """The last line may be cut off."""
@@ -86,6 +88,10 @@ class QuotaFile:
         except ValueError:
             return
         self._keep(account, Recalled(Standing(now_us, tuple(used)), None if ends is None else tuple(ends)))
+
+    def at_start(self, account: str) -> Standing | None:
+        """Where an account stood in the file, once: the store is told, as it may have lost that."""
+        return self._at_start.pop(account, None)
 
     def recall(self, account: str, now_us: int) -> Recalled | None:
         """Where an account stands, as far as a router can know that has not reached the store since it was started.

@@ -102,13 +102,9 @@ class SharedStore:
         self.streams: Streams | None = Streams(link, self._heart)
         self.spending: SpendBook = (book := SharedSpendBook(link, self._heart, self._scripts.spend))
         self._ledger = Ledger(
-            self._courier,
-            self._scripts,
-            self.router,
-            lease_s=lease_s,
-            monotonic_s=monotonic_s,
-            sharers=self._heart,
+            self._courier, self._scripts, self.router, lease_s=lease_s, monotonic_s=monotonic_s, sharers=self._heart
         )
+        self._ledger.recalled = self._file.at_start
         self._heart.memories = [self._ledger.put_back, lambda: book.put_back(wall_s())]
         self._heart.forgetting = [self._ledger.forget, lambda account: book.unsee(account, wall_s())]
         self._purses = self._ledger.purses

@@ -204,3 +204,31 @@ async def test_a_full_disk_is_told_once_and_stops_nothing(caplog: pytest.LogCapt
     for n in range(3):
         await file.save([("a", seen(n))], 1)
     assert sum("cannot be written" in r.getMessage() for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it runs"])
+async def test_a_store_that_lost_its_data_hears_from_the_file_what_was_spent(
+    valkey: Valkey, path: Path, when: str
+) -> None:
+    key = key_of(BUDGET)
+    async with killed(valkey.url, path, BUDGET) as store:
+        assert await let_in(store, key, 40) == 40
+        await eventually(lambda: store.state == "up" and not store._ledger.held())
+        await store._file.save(store._ledger.known(), 1)
+    valkey.kill()
+    if when == "before it starts":
+        valkey.start()
+    async with router(valkey.url, BUDGET, snapshot=str(path)) as store:
+        if when == "while it runs":
+            assert store.state == "down"
+            await store.quota(key)
+            assert await let_in(store, key, 10) == 10
+            valkey.start()
+        await eventually(lambda: store.state == "up")
+        spent = 50 if when == "while it runs" else 40
+
+        async def told() -> bool:
+            (state,) = await store.quota(key)
+            return state.scope == "global" and state.used == pytest.approx(spent / 100, abs=0.0001)
+
+        await eventually(told)
