@@ -70,7 +70,7 @@ def test_bench(site: Site) -> None:
     assert sum(document["regions"].values()) == 6
     assert 0 < document["ttft_s"]["p50"] < document["e2e_s"]["p50"]
     assert "first token" in site("bench", "-n", "2", "--rate", "50", "--max-tokens", "2").out
-    assert "404 unknown_model" in site("bench", "-n", "2", "--model", "nobody", code=1).err
+    assert "There are: llama-3.1-8b." in site("bench", "-n", "2", "--model", "nobody", code=2).err
     site("bench", "--url", "http://127.0.0.1:1", code=3)
 
 
