@@ -93,11 +93,13 @@ def read_slices(
         label = f"the EndpointSlice {head.get('name', '')}"
         like, wrong = _like(source, said)
         told.remarks.extend(f"{label}: {text}" for text in wrong)
-        port = _port(source, slice_.get("ports") or ())
+        entries, port = slice_.get("endpoints") or (), _port(source, slice_.get("ports") or ())
+        if not entries:
+            continue
         if port is None:
             told.remarks.append(f"{label} has no port {source.port}".rstrip())
             continue
-        for entry in slice_.get("endpoints") or ():
+        for entry in entries:
             address = next((str(a) for a in entry.get("addresses") or ()), None)
             if address is not None:
                 seen = _Seen(entry, address, port, service, nodes.get(f"/{entry.get('nodeName') or ''}"))

@@ -38,6 +38,13 @@ def test_ready_unless_it_says_that_it_is_not(ready: bool | None, expected: bool)
     assert only(told(slice_of("s", pod("a", ready=ready)))).ready is expected
 
 
+def test_the_empty_slice_of_a_service_without_pods_is_nothing_to_remark_on() -> None:
+    """Kubernetes keeps one without ports for a model that was scaled to none."""
+    empty = slice_of("s") | {"endpoints": None, "ports": None}
+    assert told(empty) == Told([], [])
+    assert told(empty | {"endpoints": [pod("a")]}).remarks == ["the EndpointSlice s has no port"]
+
+
 def test_one_that_terminates_leaves_in_its_time() -> None:
     entry = pod("a", ready=False, terminating=True)
     assert only(told(slice_of("s", entry))).leaves == Leaves(NOW_S + 30.0, "its pod is terminating")
