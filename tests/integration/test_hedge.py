@@ -50,10 +50,13 @@ async def test_requests_at_a_frozen_engine_are_answered_by_another(http: aiohttp
                 frozen.cont()
             assert frozen.name not in {backend for _, backend in answers}
             tries = [(await asyncio.to_thread(r.record, request_id))["attempts"] for request_id, _ in answers]
-            hedged = [attempts for attempts in tries if len(attempts) > 1]
+            outcomes = [
+                {(a["backend"] == frozen.name, a["kind"]): a["outcome"] for a in attempts} for attempts in tries
+            ]
+            # Another engine can be late, too, on a machine that stalls, and the hedge then goes to the frozen one.
+            hedged = [of_request for of_request in outcomes if (True, "first") in of_request]
             assert hedged
-            for first, second in hedged:
-                assert (first["backend"], first["kind"], first["outcome"]) == (frozen.name, "first", "superseded")
-                assert (second["kind"], second["outcome"]) == ("hedge", "ok")
+            for of_request in hedged:
+                assert of_request == {(True, "first"): "superseded", (False, "hedge"): "ok"}
             async with http.get(r.admin + "/metrics") as page:
                 assert 'kind="hedge"}' in await page.text()
