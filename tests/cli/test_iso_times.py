@@ -54,6 +54,8 @@ NO_MOMENTS = {
     "regions probe .probes[].load.at_s": "the router's own clock, as docs/api.md says",
     "traffic stats .since_s": "how far was looked back",
     "config rollback .data[].back": "how many steps",
+    "config schema .properties.limits.properties.body_bytes.maximum": "bytes",
+    "config schema .properties.limits.properties.body_bytes_per_s.maximum": "bytes a second",
 }
 _SOUNDS_LIKE = re.compile(r"(?:^|_)(?:at|since|ts|time|until|when|created|expires|arrival|loaded)(?:_s)?$")
 
