@@ -49,8 +49,9 @@ def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
                 out.seek(0)
                 text = out.read()
             assert "in use by another program" not in text, "these ports were asked for"
-            key = re.search(r"Bearer (mr-[\w-]+)", text)
+            key = re.search(r"export KEY=(mr-[\w-]+)", text)
             assert key is not None, text
+            assert "router explain last" in text, "what nobody else has"
             answer = router("chat", "hello", "--max-tokens", "3", env={**env, "ROUTER_API_KEY": key[1]})
             assert answer.code == 0, answer
             children = _children(demo.pid)
