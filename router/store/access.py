@@ -4,6 +4,7 @@ Each kind of command is tried once on each kind of key, without changing anythin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from router.store.courier import Command, call
 from router.store.keysync import KEYS, PEPPER, RUNTIME, VERSION
 from router.store.notes import note_key
 from router.store.scripts import (
+    Script,
     Scripts,
     Word,
     account_keys,
@@ -69,11 +71,21 @@ def refused(wanted: Sequence[Need], replies: Sequence[Any]) -> str | None:
     return next(refusals(wanted, replies), None)
 
 
-def why(what: str, keys: str, reply: object) -> str:
-    """One line for the log."""
-    words = str(reply).partition("\n")[0].removeprefix("ACL failure in script: ").partition(" script: ")[0]
+def why(what: str, keys: str, reply: object, script: Script | None = None) -> str:
+    """One line for the log. ``script``: the one that was run, if any."""
+    told = str(reply).partition("\n")[0]
+    words = told.removeprefix("ACL failure in script: ").partition(" script: ")[0]
     words = words.partition(", with args")[0][:160]
+    if script is not None and (at := _LINE.search(told)) is not None and (verb := _verb(script, int(at[1]))):
+        words = f"{words} ({verb})"
     return f"its user may not do what {what} need (keys {keys}): {words}"
+
+
+def _verb(script: Script, line: int) -> str | None:
+    """The command of this line of a script: before 7.2 Redis tells nothing else about it."""
+    lines = script.text.splitlines()
+    found = _CALL.search(lines[line - 1]) if 0 < line <= len(lines) else None
+    return None if found is None else found[1].lower()
 
 
 def is_refusal(reply: object) -> bool:
@@ -81,11 +93,21 @@ def is_refusal(reply: object) -> bool:
     return isinstance(reply, Exception) and any(w in f"{type(reply).__name__} {reply}" for w in _WORDS)
 
 
-_WORDS = ("NoPermission", "NOPERM", "ACL failure", "no permissions to", "nknown command", "nknown Redis command")
+_WORDS = (
+    "NoPermission",
+    "NOPERM",
+    "ACL failure",
+    "no permissions to",
+    "nknown command",
+    "nknown Redis command",
+    "The user executing the script can't",  # Redis 6 and 7.0, inside a script
+)
+_LINE = re.compile(r"on @user_script:(\d+)")
+_CALL = re.compile(r"redis\.p?call\('(\w+)'")
 
 
 def refusals(wanted: Sequence[Need], replies: Sequence[Any]) -> Iterator[str]:
     """A line for each command that the store does not permit."""
     for need, reply in zip(wanted, replies, strict=True):
         if is_refusal(reply):
-            yield why(need.what, need.keys, reply)
+            yield why(need.what, need.keys, reply, need.command.script)

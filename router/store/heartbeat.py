@@ -222,9 +222,9 @@ class Heartbeat:
         marks = call(self._scripts.marks, (MARKS,), marks_args(MARKS_MAX, told))
         reply, marked = await self._link.run([beat, marks])
         heard_s = self._monotonic_s()
-        for answer in (reply, marked):
+        for command, answer in ((beat, reply), (marks, marked)):
             if access.is_refusal(answer):
-                raise LinkError(access.why("heartbeats", "{mr}:*", answer))
+                raise LinkError(access.why("heartbeats", "{mr}:*", answer, command.script))
             if isinstance(answer, Exception):
                 raise LinkError(f"refused: {answer}")
         if not self.breaker.up:

@@ -27,17 +27,25 @@ class Valkey:
             store = open_store(config_with(valkey.url), router_name="r1")
 
     The address stays the same over ``restart()``. With ``persist`` the data does too.
-    ``args`` are further options of the server, e.g. ``("--maxmemory", "2mb")``.
+    ``args`` are further options of the server, e.g. ``("--maxmemory", "2mb")``; ``program`` is another server, such as
+    Redis (``redis_server``).
     """
 
     def __init__(
-        self, *, unix: bool = True, port: int | None = None, persist: bool = False, args: tuple[str, ...] = ()
+        self,
+        *,
+        unix: bool = True,
+        port: int | None = None,
+        persist: bool = False,
+        args: tuple[str, ...] = (),
+        program: Path | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vk-"))
         self.port = 0 if unix and port is None else (port or free_port())
         self.socket_path = None if self.port else self.directory / "s"
         self._persist = persist
         self._args = args
+        self._program = program or get_binary_path()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,7 +64,7 @@ class Valkey:
     def start(self) -> Self:
         """Start the server and wait until it answers."""
         assert not self.running
-        command = [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
+        command = [str(self._program), "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
         command += ["--bind", "127.0.0.1", "--daemonize", "no", "--logfile", "log", "--maxclients", "4000"]
         command += ["--appendonly", "yes" if self._persist else "no", "--appendfsync", "always"]
         if self.socket_path is not None:

@@ -11,5 +11,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[3], ARGV[3], 'NX')
 local version = tonumber(redis.call('GET', KEYS[2]) or 0)
 local now_us = t[1] * 1000000 + t[2]
-local routers, mark = redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[3])
-return { now_us, routers, version, mark, redis.call('HLEN', KEYS[4]), redis.call('EXISTS', KEYS[5]) }
+local routers = redis.call('ZCARD', KEYS[1]) -- one call a line: some servers tell only the line that was not permitted
+local mark = redis.call('GET', KEYS[3])
+local keys = redis.call('HLEN', KEYS[4])
+local pepper = redis.call('EXISTS', KEYS[5])
+return { now_us, routers, version, mark, keys, pepper }

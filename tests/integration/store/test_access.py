@@ -15,6 +15,7 @@ from router.core.limits import Amounts
 from router.store.base import Reservation
 from tests.integration.store.routers import eventually, key_of, router
 from tests.integration.store.test_redis import works
+from tests.support.redis_server import redis_server
 from tests.support.valkey import Valkey
 
 PLAN = Plan("default", requests_per_minute=600, tokens_per_minute=60_000, concurrent=10)
@@ -28,9 +29,10 @@ def rights() -> list[str]:
     return found.group(1).replace(">PASSWORD", ">secret").split()
 
 
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey(unix=False) as server:
+@pytest.fixture(params=["valkey", "redis"])
+def valkey(request: pytest.FixtureRequest) -> Iterator[Valkey]:
+    """Older versions of Redis have other words for what is not permitted."""
+    with Valkey(unix=False, program=redis_server() if request.param == "redis" else None) as server:
         yield server
 
 

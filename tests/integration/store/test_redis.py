@@ -14,6 +14,7 @@ from router.store.shared import SharedStore
 from tests.integration.store.routers import eventually, key_of, router
 from tests.support.certificates import Certificate, certificate
 from tests.support.ports import free_port
+from tests.support.redis_server import redis_server
 from tests.support.stopwatch import Stopwatch
 from tests.support.tls_front import tls_front
 from tests.support.valkey import Valkey
@@ -129,20 +130,15 @@ async def test_a_certificate_of_the_client(authority: Certificate, tmp_path: Pat
 
 
 async def test_the_server_s_own_tls(authority: Certificate) -> None:
-    """Only where the Valkey of the tests is built with TLS; elsewhere the front above stands for it."""
-    port = free_port()
+    """The Valkey of the tests is built without: for it the front above stands."""
+    port, program = free_port(), redis_server()
     args = ("--tls-port", str(port), "--tls-cert-file", str(authority.cert), "--tls-key-file", str(authority.key))
-    valkey = Valkey(args=(*args, "--tls-ca-cert-file", str(authority.cert)))
-    try:
-        valkey.start()
-    except RuntimeError:
-        pytest.skip("the Valkey of the tests is built without TLS")
-    else:
-        mine = f"ssl_certfile={authority.cert}&ssl_keyfile={authority.key}"
-        async with router(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.cert}&{mine}", PLAN) as store:
+    with Valkey(args=(*args, "--tls-ca-cert-file", str(authority.cert)), program=program):
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.cert}"
+        async with router(f"{url}&ssl_certfile={authority.cert}&ssl_keyfile={authority.key}", PLAN) as store:
             await answers(store)
-    finally:
-        valkey.close()
+        async with router(url, PLAN) as store:
+            assert store.state == "down", "it shows no certificate"
 
 
 async def test_a_private_authority_is_honoured_by_sentinels_and_their_primary(authority: Certificate) -> None:
