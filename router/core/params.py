@@ -311,7 +311,7 @@ class Params:
     #: more tokens than bytes
     text_bytes_min: int = 128
     #: no more than this is believed of a template: there may have been a picture, and a guess must not refuse for good
-    frame_tokens_max: float = 256.0
+    template_tokens_max: float = 256.0
     #: no text in any language has fewer or more bytes a token; what claims to has something else in it
     bytes_per_token_min: float = 1.0
     bytes_per_token_max: float = 16.0

@@ -25,18 +25,19 @@ _ENTRIES_MAX = 4096
 
 class _Tokenizer:
     """Bytes per token in the prompts of one model, and tokens that its chat template adds to each: at least one.
-    ``framed``: the latter were seen."""
+    ``template_seen``: the latter were seen."""
 
-    __slots__ = ("bytes_per_token", "frame", "framed")
+    __slots__ = ("bytes_per_token", "template_seen", "template_tokens")
 
-    def __init__(self, bytes_per_token: float, frame: float = 1.0) -> None:
+    def __init__(self, bytes_per_token: float, template_tokens: float = 1.0) -> None:
         self.bytes_per_token = bytes_per_token
-        self.frame = frame
-        self.framed = False
+        self.template_tokens = template_tokens
+        self.template_seen = False
 
-    def learn_frame(self, seen: float, weight: float) -> None:
-        self.frame = self.frame + weight * (seen - self.frame) if self.framed else seen
-        self.framed = True
+    def learn_template(self, seen: float, weight: float) -> None:
+        before = self.template_tokens
+        self.template_tokens = before + weight * (seen - before) if self.template_seen else seen
+        self.template_seen = True
 
 
 class _Habit(_Tokenizer):
@@ -44,8 +45,8 @@ class _Habit(_Tokenizer):
 
     __slots__ = ("answers", "output_tokens")
 
-    def __init__(self, bytes_per_token: float, frame: float) -> None:
-        super().__init__(bytes_per_token, frame)
+    def __init__(self, bytes_per_token: float, template_tokens: float) -> None:
+        super().__init__(bytes_per_token, template_tokens)
         self.output_tokens: float | None = None
         self.answers = 0
 
@@ -74,9 +75,9 @@ class TokenEstimator:
         habit = self._habits.get((key_id, model))
         if habit is None or habit.output_tokens is None:
             known = self._known(key_id, model)
-            prompt_tokens = int(text_bytes / known.bytes_per_token + known.frame)
+            prompt_tokens = int(text_bytes / known.bytes_per_token + known.template_tokens)
             return prompt_tokens, self._params.output_tokens_prior if max_tokens is None else max_tokens
-        prompt_tokens = int(text_bytes / habit.bytes_per_token + habit.frame)
+        prompt_tokens = int(text_bytes / habit.bytes_per_token + habit.template_tokens)
         if max_tokens is None:
             return prompt_tokens, int(1.5 * habit.output_tokens) + 1
         usual = int(2.0 * habit.output_tokens) + 16
@@ -95,7 +96,7 @@ class TokenEstimator:
         habit = self._habits.get((key_id, model))
         if habit is None:
             known = self._known(key_id, model)
-            habit = _Habit(known.bytes_per_token, known.frame)
+            habit = _Habit(known.bytes_per_token, known.template_tokens)
             _put(self._habits, (key_id, model), habit)
         params = self._params
         if writes:
@@ -109,11 +110,11 @@ class TokenEstimator:
         if text_bytes is None or usage.prompt_tokens <= 0:
             return
         if text_bytes < params.text_bytes_min or usage.prompt_tokens > text_bytes:
-            frame = usage.prompt_tokens - text_bytes / habit.bytes_per_token
+            template_tokens = usage.prompt_tokens - text_bytes / habit.bytes_per_token
             for each in (habit, self._tokenizer(model)):
-                each.learn_frame(max(1.0, min(frame, params.frame_tokens_max)), params.tokens_weight)
+                each.learn_template(max(1.0, min(template_tokens, params.template_tokens_max)), params.tokens_weight)
             return
-        bytes_per_token = text_bytes / max(1.0, usage.prompt_tokens + 1 - habit.frame)
+        bytes_per_token = text_bytes / max(1.0, usage.prompt_tokens + 1 - habit.template_tokens)
         if not params.bytes_per_token_min <= bytes_per_token <= params.bytes_per_token_max:
             return
         habit.bytes_per_token = self._towards(habit.bytes_per_token, bytes_per_token, params.key_step)

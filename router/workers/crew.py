@@ -33,7 +33,7 @@ START_S = 30.0
 _BACKOFF_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _LIVED_S = 10.0
 _ABORT_S = 3.0
-#: Those that serve wait for so long before they drain, if others are about to start.
+#: Those that serve drain at most this much later, if others are about to start.
 _SETTLE_S, _LOOK_S = 5.0, 0.01
 
 

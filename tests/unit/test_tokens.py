@@ -71,7 +71,7 @@ def test_an_engine_that_leaves_out_what_was_cached_takes_nothing_off(tokens: int
 
 def test_a_picture_that_was_not_seen_adds_no_more_than_a_template_may() -> None:
     estimator = taught(*[("a", 100, 90_000)] * 1000)
-    assert prompt_tokens(estimator, "a") <= 12_000 / PARAMS.bytes_per_token_prior + PARAMS.frame_tokens_max
+    assert prompt_tokens(estimator, "a") <= 12_000 / PARAMS.bytes_per_token_prior + PARAMS.template_tokens_max
 
 
 def test_what_one_key_writes_does_not_change_the_estimates_of_another() -> None:
