@@ -41,6 +41,7 @@ scaling         how many backends run: the owner of what follows
 capacity        how many backends there are and how many are needed, kept up to date
 autoscalers     the listeners of autoscalers, which have no admin token
 keda            the external scaler of KEDA, over gRPC
+needed_number   the one number that an autoscaler asks for
 keda_messages   its messages as bytes
 external_metrics  the same as documents of Kubernetes
 dormants        models of which nothing need run: how each is, and the locks that let one router act for all

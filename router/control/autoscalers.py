@@ -19,10 +19,14 @@ from router.config import AutoscalingSection, split_address
 from router.config.certificates import load_chain
 from router.config.selectors import SelectorError
 from router.control import external_metrics as kubernetes
+from router.control.needed_number import NoNumberError, UnheardError, needed_number
 from router.control.replies import reply
-from router.errors import ConfigError
+from router.errors import ConfigError, RouterError
 
 _log = logging.getLogger("router.control")
+
+#: In a path, the place of a region: all of them together.
+EVERYWHERE = "-"
 
 #: The document of ``router capacity``.
 Told = Callable[[], Awaitable[dict[str, Any]]]
@@ -114,6 +118,19 @@ def metric_answer(request: web.Request, capacity: list[dict[str, Any]]) -> web.S
         return reply(kubernetes.status(404, "NotFound", f"There is no such metric. There are: {known}."), 404)
     except SelectorError as error:
         return reply(kubernetes.status(400, "BadRequest", str(error)), 400)
+
+
+def needed_answer(request: web.Request, capacity: list[dict[str, Any]]) -> web.StreamResponse:
+    """The number of the model and region in the path. Raises RouterError (not_found) where none is asked for."""
+    model, region = request.match_info["model"], request.match_info["region"]
+    try:
+        needed: int | None = needed_number(capacity, model, None if region == EVERYWHERE else region)
+        why = None
+    except UnheardError as error:
+        needed, why = None, str(error)
+    except NoNumberError as error:
+        raise RouterError("not_found", f"{str(error)[:1].upper()}{str(error)[1:]}") from None
+    return reply({"model": model, "region": region, "needed": needed, "unknown": why})
 
 
 def _tls(settings: AutoscalingSection) -> ssl.SSLContext:

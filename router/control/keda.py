@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 
-from router.config.selectors import label_value
 from router.control import keda_messages as messages
 from router.control.keda_messages import ScaledObject
+from router.control.needed_number import NoNumberError, UnheardError, needed_number
 from router.protobuf import MessageError
 
 SERVICE = "externalscaler.ExternalScaler"
@@ -84,22 +84,13 @@ class Scaler:
 
     async def _needed(self, who: ScaledObject, asked: Asked) -> int:
         """All that is needed of the model where the trigger says. Whoever waits needs one at least."""
-        model, region = who.metadata["model"], who.metadata.get("region")
-        groups = [
-            entry
-            for entry in (await self._told())["data"]
-            if model in (entry["model"], label_value(entry["model"]))
-            and (region is None or region in (entry["region"], label_value(entry["region"])))
-        ]
-        where = f" in {region}" if region is not None else ""
-        if unheard := [entry for entry in groups if entry["reason"] == "unheard"]:
-            text = f"nobody can say yet how many of {model} are needed{where}: {unheard[0]['meaning']}"
-            await asked.abort(grpc.StatusCode.UNAVAILABLE, text)
-        found = [entry for entry in groups if entry["needed"] is not None]
-        if not found:
-            text = f"no number is asked for of {model}{where}: is [models.{model!r}] target_ttft_s set?"
-            await asked.abort(grpc.StatusCode.NOT_FOUND, text)
-        return sum(max(entry["needed"], int(entry["waiting"] > 0)) for entry in found)
+        try:
+            return needed_number((await self._told())["data"], who.metadata["model"], who.metadata.get("region"))
+        except UnheardError as error:
+            await asked.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        except NoNumberError as error:
+            await asked.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        raise AssertionError("an abort raises")
 
 
 async def _read(data: bytes, asked: Asked) -> ScaledObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -321,8 +321,11 @@ def test_engines_are_scaled_within_their_bounds_by_the_model_and_the_region() ->
     a, b = (pick(found, "ScaledObject", name)["spec"] for name in "ab")
     assert (a["minReplicaCount"], a["maxReplicaCount"], b["minReplicaCount"], b["maxReplicaCount"]) == (0, 8, 2, 3)
     assert [each["scaleTargetRef"]["kind"] for each in (a, b)] == ["Deployment", "StatefulSet"]
-    selectors = [parse_qs(urlsplit(each["triggers"][0]["metadata"]["url"]).query)["labelSelector"] for each in (a, b)]
-    assert selectors == [["model=org/m-1,region=eu"], ["model=n,region=us"]]
+    asked = [urlsplit(each["triggers"][0]["metadata"]["url"]) for each in (a, b)]
+    assert [(each.path, each.query) for each in asked] == [
+        ("/admin/v1/needed/eu/org_m-1", ""),
+        ("/admin/v1/needed/us/n", ""),
+    ], "KEDA drops a query, and decodes a path"
 
 
 # The cluster's API.

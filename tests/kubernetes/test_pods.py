@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import orjson
@@ -174,23 +175,33 @@ async def test_a_stream_that_outlasts_the_drain_ends_before_the_kubelet_would_ki
 async def test_the_number_that_keda_asks_for_is_where_the_scaled_object_says(
     backend: ScriptedBackend, folder: Path
 ) -> None:
-    given = values(backend.url, router={"region": "near"}, models={"m": {"target_ttft_s": 2, "min": 3, "max": 5}})
-    found = objects(values=given | {"engines": [{"name": "vllm-m", "model": "m", "min": 3, "max": 5}]})
-    trigger = pick(found, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+    goals = {name: {"target_ttft_s": 2, "min": least, "max": 5} for name, least in (("m", 3), ("org/other", 1))}
+    given = values(backend.url, router={"region": "near"}, models=goals)
+    given["config"]["regions"][0]["backends"][0]["models"] = list(goals)
+    engines = [{"name": f"vllm-{n}", "model": m, "min": 1, "max": 5} for n, m in enumerate(goals)]
+    found = objects(values=given | {"engines": engines})
     (secret,) = pick(found, "TriggerAuthentication")["spec"]["secretTargetRef"]
     token = SECRETS[secret["name"]][secret["key"]]
+    service = pick(found, "Service", "meridian-admin")
+    host = f"meridian-admin.llm.svc:{service['spec']['ports'][0]['port']}"
+    numbers = []
     async with pod(_template(found), folder, config_maps(found)) as p:
         await p.until("ready")
-        service = pick(found, "Service", "meridian-admin")
-        host = f"meridian-admin.llm.svc:{service['spec']['ports'][0]['port']}"
-        assert trigger["url"].startswith(f"http://{host}/")
-        url = trigger["url"].replace(host, f"{p.address}:{p.port('admin')}")
-        async with aiohttp.ClientSession(headers={"authorization": f"{trigger['authMode']} {token}"}) as http:
-            answer = orjson.loads(await (await http.get(url)).read())
-    value: Any = answer
-    for step in trigger["valueLocation"].split("."):
-        value = value[int(step) if step.isdigit() else step]
-    assert value == "3"
+        for engine in engines:
+            trigger = pick(found, "ScaledObject", engine["name"])["spec"]["triggers"][0]["metadata"]
+            assert trigger["url"].startswith(f"http://{host}/")
+            asked = keda_asks(trigger["url"], p.address, p.port("admin"))
+            async with aiohttp.ClientSession(headers={"authorization": f"{trigger['authMode']} {token}"}) as http:
+                answer = await http.get(asked)
+                numbers.append(orjson.loads(await answer.read())[trigger["valueLocation"]])
+    assert numbers == [3, 1]
+
+
+def keda_asks(url: str, address: str, port: int) -> str:
+    """The address of one router, as KEDA 2.20 makes it of that of the Service: without the query, with the path decoded
+    (getEndpointsUrlsFromServiceURL of its pkg/scalers/metrics_api_scaler.go)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{address}:{port}{unquote(parts.path)}"
 
 
 async def test_workers_a_store_and_files_need_nothing_but_the_volumes(backend: ScriptedBackend, folder: Path) -> None:

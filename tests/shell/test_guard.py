@@ -120,7 +120,7 @@ async def test_no_spelling_gets_past_the_token(guarded: Admin, request_bytes: by
 
 def _filled(path: str, key_id: str) -> str:
     """The path of a route with names in its places."""
-    names = {"request_id": "id", "key_id": key_id, "region": "r", "backend": "a"}
+    names = {"request_id": "id", "key_id": key_id, "region": "r", "backend": "a", "model": "m"}
     names |= {"namespace": "default", "metric": next(iter(METRICS))}
     for place, name in names.items():
         path = path.replace(f"{{{place}}}", name)
@@ -137,6 +137,7 @@ async def test_no_answer_holds_a_secret(
     path.write_text(
         "[auth]\nadmin_token_env = 'ADMIN_TOKEN'\n[[regions]]\nname = 'r'\n"
         "backends = [{name = 'a', url = 'http://127.0.0.1:1', key_env = 'BACKEND_KEY', models = ['m']}]\n"
+        "[models.m]\ntarget_ttft_s = 1\n"
     )
     async with administering(path, TOKEN) as admin:
         made = await admin.post("/admin/v1/keys", {"name": "x"}, 201, headers=bearer(TOKEN))

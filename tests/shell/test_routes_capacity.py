@@ -81,6 +81,15 @@ async def test_values_by_selector(watched: Admin) -> None:
     assert len(both["items"]) == 1
 
 
+async def test_the_number_of_a_model_by_its_path(watched: Admin) -> None:
+    """KEDA drops the query of an address when it asks each router."""
+    here = await watched.get("/admin/v1/needed/us-east/m")
+    assert here == {"model": "m", "region": "us-east", "needed": 2, "unknown": None}
+    assert (await watched.get("/admin/v1/needed/-/m"))["needed"] == 2
+    await watched.get("/admin/v1/needed/us-east/n", 404)
+    await watched.get("/admin/v1/needed/eu-west/m", 404)
+
+
 async def test_what_is_wrong_is_said_as_kubernetes_says_it(watched: Admin) -> None:
     missing = await watched.get(f"{BASE}/namespaces/default/nothing", 404)
     assert (missing["kind"], missing["reason"], missing["code"]) == ("Status", "NotFound", 404)

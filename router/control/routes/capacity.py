@@ -6,7 +6,7 @@ from aiohttp import web
 
 from router.control import external_metrics as kubernetes
 from router.control import views
-from router.control.autoscalers import metric_answer
+from router.control.autoscalers import metric_answer, needed_answer
 from router.control.capacity import document
 from router.control.plane import ControlPlane
 from router.control.replies import reply
@@ -18,6 +18,10 @@ _BASE = f"/apis/{kubernetes.VERSION}"
 async def show_capacity(request: web.Request, control: ControlPlane) -> web.StreamResponse:
     states = {"dormant": control.dormants.document(), "strained": views.strained(control)}
     return reply(document(control.capacity.groups()) | states)
+
+
+async def show_needed(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    return needed_answer(request, document(control.capacity.groups())["data"])
 
 
 async def list_groups(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -45,6 +49,13 @@ ROUTES: tuple[Route, ...] = (
         "showCapacity",
         "Backends of every model in every region: how many there are, and how many are needed.",
         show_capacity,
+    ),
+    Route(
+        "GET",
+        f"{V1}/needed/{{region}}/{{model}}",
+        "showNeeded",
+        "How many backends of a model are needed in a region, or in all (-); names as labels spell them will do.",
+        show_needed,
     ),
     Route("GET", "/apis", "listApiGroups", "The API groups that Kubernetes finds here.", list_groups),
     Route("GET", f"/apis/{kubernetes.GROUP}", "showApiGroup", "The versions of its group.", show_group),

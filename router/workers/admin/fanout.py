@@ -17,7 +17,7 @@ from aiohttp import web
 
 from router.control import config_views, views
 from router.control.admin import add_route, bare_app
-from router.control.autoscalers import metric_answer
+from router.control.autoscalers import metric_answer, needed_answer
 from router.control.callers import ECHO_HEADER, deed, passed_on, who_of
 from router.control.fleetwide import ASKED, THIS
 from router.control.gauges import reload_samples
@@ -247,6 +247,10 @@ async def _capacity(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return reply(await fanout.capacity())
 
 
+async def _needed(fanout: Fanout, request: web.Request) -> web.StreamResponse:
+    return needed_answer(request, (await fanout.capacity())["data"])
+
+
 async def _metric(fanout: Fanout, request: web.Request) -> web.StreamResponse:
     return metric_answer(request, (await fanout.capacity())["data"])
 
@@ -407,6 +411,7 @@ _ANSWERS: dict[str, _Answer] = {
     "listRegions": partial(_listed, merge.regions),
     "listBackends": partial(_listed, merge.backends),
     "showCapacity": _capacity,
+    "showNeeded": _needed,
     "showExternalMetric": _metric,
     "listRequests": _requests,
     "showLearned": partial(_probe, merge.learned),

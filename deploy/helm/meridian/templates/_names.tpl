@@ -47,3 +47,8 @@ meridian/router: {{ . | quote }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* A name as the value of a label spells it, and as the router knows it, too. */}}
+{{- define "meridian.label" -}}
+{{- regexReplaceAll "[^A-Za-z0-9_.-]+" (. | default "") "_" | trunc 63 | trimAll "_.-" -}}
+{{- end -}}
