@@ -17,6 +17,7 @@ errors     every error that a client or operator can meet
 complaint  when a lasting fault is worth another log line
 tasks      named background tasks
 land       the land of the world, for maps
+deadline   time-outs that a busy process does not hold against the other side
 clock      the time, for everything outside the core
 moments    moments and spans of time as people write them
 words      a number of things in words

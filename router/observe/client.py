@@ -20,6 +20,7 @@ import aiohttp
 from router import clock
 from router.core.traits import IDLE_LIMIT_S
 from router.core.types import BackendSpec
+from router.deadline import within
 from router.errors import ConfigError
 from router.wire.names import Address, Names
 from router.wire.sockets import tuned
@@ -29,6 +30,7 @@ from router.wire.trouble import Kind, trouble_of
 #: A probe waits for the first look-up of a name, up to its own time limit.
 _NAME_PATIENCE_S = 60.0
 _CHUNK_BYTES = 64 * 1024
+_NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
 class Failure(Enum):
@@ -128,17 +130,20 @@ class EngineClient:
         try:
             tls = self._tls_of(spec)
             session, method = (self._session, "GET") if body is None else (self._posts, "POST")
-            async with session.request(
-                method,
-                spec.url + path,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-                trace_request_ctx=ready,
-                ssl=tls if tls is not None else True,
-                server_hostname=spec.tls_server_name,
-            ) as response:
+            async with (
+                within(timeout_s, fairness=1.0),
+                session.request(
+                    method,
+                    spec.url + path,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=_NO_TIMEOUT,  # it is ours: aiohttp's would be over before what has come is read
+                    trace_request_ctx=ready,
+                    ssl=tls if tls is not None else True,
+                    server_hostname=spec.tls_server_name,
+                ) as response,
+            ):
                 rtt_s = clock.monotonic_s() - ready.at_s
                 chunks: list[bytes] = []
                 await _read(response, bytes_max, chunks.append if feed is None or response.status != 200 else feed)

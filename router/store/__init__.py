@@ -17,7 +17,6 @@ ailments        what is wrong with a store that is away, in words
 courier         sends commands in batches, and lets nobody wait too long
 patience        how long that is: by the measured round trip
 insist          how long an operator waits for the store
-deadline        time-outs that a busy process does not hold against the store
 heartbeat       beats while the store is up and probes while it is down
 degraded        what a router may give out while the store is down
 alone           what it decides then

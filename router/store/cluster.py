@@ -18,8 +18,8 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
+from router.deadline import within
 from router.store.courier import NodeAwayError
-from router.store.deadline import within
 from router.store.patience import CONNECT_S, FIRST_S, Patience
 from router.store.pipe import Pipes
 from router.tasks import spawn

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from router.store.deadline import Deadline
+from router.deadline import Deadline
 from router.store.patience import Patience
 from router.store.scripts import Script, Word
 from router.tasks import spawn

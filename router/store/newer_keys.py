@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 
+from router.deadline import within
 from router.errors import RouterError
 from router.store.base import StoreError
 from router.store.courier import Command, Courier, LinkError
-from router.store.deadline import within
 from router.store.keysync import VERSION, KeySync
 from router.tasks import spawn, stop
 

@@ -31,10 +31,10 @@ from redis.exceptions import (
 )
 
 from router.config.redis_url import RedisUrl, parse_redis_url
+from router.deadline import within
 from router.store.base import StoreError
 from router.store.cluster import ClusterNodes
 from router.store.courier import Command, LinkError, NodeAwayError
-from router.store.deadline import within
 from router.store.patience import CONNECT_S, Patience
 from router.store.pipe import Parsers, Pipes
 

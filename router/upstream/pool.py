@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from router.core.outcomes import Outcome
 from router.core.traits import IDLE_LIMIT_S, TRAITS
 from router.core.types import BackendSpec
+from router.deadline import within
 from router.errors import RouterError
 from router.wire.dial import dial
 from router.wire.head import AnswerHeads
@@ -157,7 +158,7 @@ class Pool:
     async def connect(self, timeout_s: float) -> Outbound:
         """A new connection, to the address that has the fewest. Runs in a task. Raises ConnectError."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s, fairness=1.0):
                 try:
                     return await self._connect()
                 except OSError as error:

@@ -41,6 +41,16 @@ async def test_a_connection_that_is_neither_accepted_nor_refused_is_a_failed_att
     assert caught.value.code == "connect_timeout"
 
 
+async def test_a_connection_that_is_there_before_a_late_router_looks_is_in_time() -> None:
+    async with engines(ONE) as found:
+        pool = pool_of(found.port)
+        connecting = asyncio.create_task(pool.connect(0.05))
+        await asyncio.sleep(0)  # it has begun
+        time.sleep(0.3)  # noqa: ASYNC251 - the router is starved; the backend's kernel has accepted meanwhile
+        assert (await connecting).usable
+        pool.close()
+
+
 async def test_a_connection_that_is_given_up_while_it_is_made_leaves_no_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time is over after uvloop has told us of the connection, and before it tells who waits for it."""
     made, told = 0, Outbound.connection_made

@@ -299,6 +299,7 @@ class Playbook:
         """Let time pass, as the sweeper sees it."""
         self.now_s += seconds
         self.app.server.gate.sweep()
+        self.app.lifecycle.sweep()  # which comes late, after such a jump
         self.app.lifecycle.sweep()
 
     @property

@@ -40,6 +40,18 @@ def test_nobody_is_looked_at_before_somebody_is_due() -> None:
     assert deadlines.coarse_now_s == 4.9
 
 
+def test_a_sweep_that_comes_late_judges_nobody_before_what_has_come_is_read() -> None:
+    spoke, silent = Waiter(5.0), Waiter(5.5)
+    deadlines, crowd = Deadlines(), Crowd(spoke, silent)
+    deadlines.note(5.0)
+    deadlines.sweep(4.9, crowd)
+    deadlines.sweep(9.0, crowd)  # the process was starved for four seconds
+    assert (spoke.expired, silent.expired, crowd.looks) == (0, 0, 0)
+    spoke.due_s = 14.0  # its token lay in the socket
+    deadlines.sweep(9.9, crowd)  # late again: it cannot go on for ever
+    assert (spoke.expired, silent.expired) == (0, 1)
+
+
 def test_those_whose_patience_is_over_are_ended_once() -> None:
     early, late = Waiter(5.0), Waiter(9.0)
     deadlines, crowd = Deadlines(), Crowd(early, late)
@@ -70,5 +82,6 @@ def test_nobody_is_ended_early_or_forgotten(dues_s: list[float], sweeps_s: list[
     for due_s in dues_s:
         deadlines.note(due_s)
     for now_s in sorted(sweeps_s):
-        deadlines.sweep(now_s, crowd)
+        for _ in range(2):  # the first may be late
+            deadlines.sweep(now_s, crowd)
         assert all((w.expired == 1) is (w.due_s <= now_s) for w in waiters)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from router.store.deadline import within
+from router.deadline import within
 
 
 async def test_an_answer_that_lies_unread_is_in_time() -> None:

@@ -1,8 +1,8 @@
 """Deadlines that are fair to the other side: time in which this process was held up is not held against it.
 
 A process that is busy, or starved by others, finds its timer over while the answer lies unread in the socket. So a
-deadline looks at the clock several times on the way. When a look comes late, the process has been held up, and probably
-the store beside it: the deadline moves by a multiple of that, and the sockets are read before the next look.
+deadline looks at the clock several times on the way. When a look comes late, the process has been held up, and perhaps
+who is asked beside it: the deadline moves by that, or a multiple of it, and the sockets are read before the next look.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class Deadline:
 
 
 @contextlib.asynccontextmanager
-async def within(patience_s: float) -> AsyncIterator[None]:
-    """As ``asyncio.timeout``."""
+async def within(patience_s: float, *, fairness: float = FAIRNESS) -> AsyncIterator[None]:
+    """As ``asyncio.timeout``. With ``fairness`` 1 just the time is given back in which this process was held up."""
     async with asyncio.timeout(None) as scope:
-        deadline = Deadline(asyncio.get_running_loop(), patience_s, lambda: scope.reschedule(0.0))
+        deadline = Deadline(asyncio.get_running_loop(), patience_s, lambda: scope.reschedule(0.0), fairness=fairness)
         try:
             yield
         finally:
