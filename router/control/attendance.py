@@ -21,6 +21,8 @@ BEAT_S = 15.0
 KEPT_S = 3600.0
 #: Most routers that are remembered, the latest: pods of Kubernetes have a new name each time.
 MOST = 100
+#: An operator who asks for the routers waits for the store no longer than this.
+WAIT_S = 1.0
 _PREFIX = "router:"
 
 
@@ -43,11 +45,12 @@ class Attendance:
 
     async def gone(self, there: Iterable[str]) -> list[dict[str, Any]]:
         """The cards of the others that were there within the last hour, with ``at_s`` of their last word. ``there``:
-        names of those that are. Empty while the store is away."""
+        names of those that are. Empty while the store is away or silent."""
         names = {*there, self._card().get("name")}
         try:
-            words = _words(await self._store.get_runtime())
-        except RouterError:
+            async with asyncio.timeout(WAIT_S):
+                words = _words(await self._store.get_runtime())
+        except (RouterError, TimeoutError):
             return []
         oldest_s = clock.wall_s() - KEPT_S
         return [card for card in words.values() if card["name"] not in names and card["at_s"] >= oldest_s]

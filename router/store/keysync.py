@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from router.store.base import Key, StoreError
@@ -45,6 +46,8 @@ class KeySync:
     """Reads and writes keys through a Link. Its methods raise LinkError while the store is away."""
 
     def __init__(self, link: Link, ring: Ring) -> None:
+        #: is it known that the store is away? Then nobody waits for what operators do with runtime state
+        self.away: Callable[[], bool] = lambda: False
         self._link = link
         self._ring = ring
         self._runtime_lock = asyncio.Lock()  # an answer from before a change must not come after it
@@ -132,7 +135,7 @@ class KeySync:
 
     async def set_runtime(self, name: str, value: str | None) -> None:
         kept = ("HSET", RUNTIME, RUNTIME_KEPT, "1")
-        async with self._runtime_lock:
+        async with self._runtime_turn():
             if value is None:
                 await self._run(kept, ("HDEL", RUNTIME, name))
                 self._runtime.pop(name, None)
@@ -143,7 +146,7 @@ class KeySync:
 
     async def get_runtime(self) -> dict[str, str]:
         """Also restores the state if the store has lost it."""
-        async with self._runtime_lock:
+        async with self._runtime_turn():
             (fields,) = await self._run(("HGETALL", RUNTIME))
             if fields.pop(RUNTIME_KEPT.encode(), None) is not None:
                 self._runtime_kept = True
@@ -153,6 +156,14 @@ class KeySync:
                 fields.pop(RUNTIME_KEPT.encode(), None)
             self._runtime = {n.decode(errors="replace"): v.decode(errors="replace") for n, v in fields.items()}
             return dict(self._runtime)
+
+    @contextlib.asynccontextmanager
+    async def _runtime_turn(self) -> AsyncIterator[None]:
+        """One after the other; each may have waited in vain, so that those behind it would wait for as long again."""
+        async with self._runtime_lock:
+            if self.away():
+                raise LinkError("the store is away")
+            yield
 
     async def _restore_runtime(self) -> None:
         if self._runtime_kept:

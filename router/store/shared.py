@@ -95,6 +95,7 @@ class SharedStore:
             monotonic_s=monotonic_s,
             wall_s=wall_s,
         )
+        self._sync.away = lambda: self._heart.ever_up and not self._heart.up
         self._file = QuotaFile(snapshot, wall_s=wall_s)
         self._alone = Alone(on_down, self._heart, self._file, lease_s=lease_s)
         self._courier = Courier(link, self._heart)

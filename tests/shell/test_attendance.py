@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -72,3 +73,14 @@ async def test_words_that_cannot_be_read_and_a_store_that_is_away(wall: Wall) ->
     await one.beat()
     assert await one.gone(()) == []
     await one.stop()
+
+
+async def test_an_operator_does_not_wait_for_a_silent_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(SharedStore):
+        async def get_runtime(self) -> dict[str, str]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr("router.control.attendance.WAIT_S", 0.01)
+    async with asyncio.timeout(30):
+        assert await of(Silent(), "edge-1").gone(()) == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from router import clock
+from router.core.limits import NOTHING, Units
+from router.store.base import Holder, LimitState
 from tests.support.control import Admin, record
 
 BUDGETS = """
@@ -130,3 +135,22 @@ async def test_a_key_whose_plan_is_gone_has_no_limits_to_show(admin: Admin) -> N
     await admin.post("/admin/v1/config/reload")
     (quota,) = (await admin.get(f"/admin/v1/quotas?key={key['id']}"))["data"]
     assert (quota["plan_missing"], quota["plan"], quota["limits"]) == (True, "rich", [])
+
+
+async def test_all_accounts_are_asked_for_at_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is far at times: one after the other would take a round trip for each key."""
+    for name in ("a", "b", "c"):
+        await admin.post("/admin/v1/keys", {"name": name}, 201)
+    look, asked, all_asked = admin.control.store.quota, list[str](), asyncio.Event()
+
+    async def answers_when_all_are_asked(holder: Holder, elsewhere: Units = NOTHING) -> list[LimitState]:
+        asked.append(holder.id)
+        if len(asked) == 3:
+            all_asked.set()
+        await all_asked.wait()
+        return await look(holder, elsewhere)
+
+    monkeypatch.setattr(admin.control.store, "quota", answers_when_all_are_asked)
+    async with asyncio.timeout(30):
+        found = await admin.get("/admin/v1/quotas")
+    assert sorted(quota["name"] for quota in found["data"]) == ["a", "b", "c"]

@@ -227,6 +227,23 @@ async def test_script_flush_costs_nothing(shared_valkey: Valkey) -> None:
         assert store.state == "up"
 
 
+async def test_operators_do_not_wait_for_a_store_that_is_known_to_be_away(valkey: Valkey) -> None:
+    """Each would wait until a connection is given up, and those behind it for as long again."""
+    async with router(valkey.url) as store:
+        await store.set_runtime("drain:us-east", "1")
+        valkey.pause()
+        try:
+            await until(store, "down")
+            for call in (store.get_runtime(), store.set_runtime("drain:us-east", None)):
+                with pytest.raises(RouterError) as caught:
+                    call.send(None)  # as far as it goes without waiting
+                assert caught.value.code == "store_unavailable"
+        finally:
+            valkey.resume()
+        await until(store, "up")
+        assert await store.get_runtime() == {"drain:us-east": "1"}
+
+
 @contextlib.asynccontextmanager
 async def replica(primary: Valkey) -> AsyncIterator[Valkey]:
     with Valkey(unix=False, port=free_port()) as server:
