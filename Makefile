@@ -71,7 +71,7 @@ bench: $(DEV)  ## measure the router beside its peers; ARGS="--quick" takes two 
 lock: $(BIN)/python pyproject.toml  ## choose versions anew: the newest ones that are a week old
 	@$(PIP) install uv==$(UV)
 	@$(LOCK) pyproject.toml --all-extras --group build --group model --output-file requirements-dev.lock
-	@$(LOCK) pyproject.toml --extra embedded --extra jwt --constraint requirements-dev.lock --output-file requirements.lock
+	@$(LOCK) pyproject.toml --extra embedded --extra jwt --extra keda --constraint requirements-dev.lock --output-file requirements.lock
 	@$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:  ## forget what was installed, built and cached

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 import pytest
 
+from router.control import keda_messages as messages
 from tests.support.backends import Call, ScriptedBackend
 from tests.support.dockerfile import image
 from tests.support.helm import NEEDS_HELM, objects, pick
@@ -195,6 +196,33 @@ async def test_the_number_that_keda_asks_for_is_where_the_scaled_object_says(
                 answer = await http.get(asked)
                 numbers.append(orjson.loads(await answer.read())[trigger["valueLocation"]])
     assert numbers == [3, 1]
+
+
+async def test_keda_is_answered_where_the_scaled_object_says(backend: ScriptedBackend, folder: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    goal = {"m": {"target_ttft_s": 2, "min": 3, "max": 5}}
+    given = values(backend.url, router={"region": "near"}, models=goal) | {
+        "keda": {"enabled": True, "port": free_port()}
+    }
+    found = objects(values=given | {"engines": [{"name": "vllm-m", "model": "m", "min": 3, "max": 5}]})
+    metadata = pick(found, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+    host, _, port = metadata["scalerAddress"].partition(":")
+    service = pick(found, "Service", host.partition(".")[0])["spec"]["ports"][0]
+    assert str(service["port"]) == port
+    asks = messages.ScaledObject("vllm-m", "llm", metadata)
+    async with pod(_template(found), folder, config_maps(found)) as p:
+        await p.until("ready")
+        async with grpc.aio.insecure_channel(f"{p.address}:{p.port(service['targetPort'])}") as channel:
+
+            async def ask(method: str, data: bytes) -> Any:
+                return await channel.unary_unary(f"/externalscaler.ExternalScaler/{method}")(data)
+
+            assert await ask("IsActive", messages.scaled_object(asks)) == messages.is_active(True)
+            name = "router_backends_needed"
+            assert await ask("GetMetricSpec", messages.scaled_object(asks)) == messages.metric_spec(name, 1.0)
+            assert await ask("GetMetrics", messages.metrics_request(asks, name)) == messages.metric_value(name, 3)
+        assert await p.delete() > 0
+        assert p.process.returncode == 0, p.log.read_text()
 
 
 def keda_asks(url: str, address: str, port: int) -> str:

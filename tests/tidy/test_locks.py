@@ -53,7 +53,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     project, groups = PROJECT["project"], PROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
     wanted = {
-        RUNTIME: [*project["dependencies"], *extras["embedded"], *extras["jwt"]],
+        RUNTIME: [*project["dependencies"], *extras["embedded"], *extras["jwt"], *extras["keda"]],
         BUILD: groups["build"],
         DEV: [*project["dependencies"], *extras["dev"], *groups["model"]]
         + [requirement for name in ("embedded", "jwt", "keda", "real") for requirement in extras[name]],

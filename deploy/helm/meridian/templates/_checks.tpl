@@ -45,8 +45,9 @@
 {{- end -}}
 {{- $ports := list $values.ports.clients $values.ports.admin -}}
 {{- if $values.externalMetrics.enabled }}{{ $ports = append $ports $values.externalMetrics.port }}{{ end -}}
+{{- if $values.keda.enabled }}{{ $ports = append $ports $values.keda.port }}{{ end -}}
 {{- if ne (len $ports) (len ($ports | uniq)) -}}
-{{- fail "ports.clients, ports.admin and externalMetrics.port must differ" -}}
+{{- fail "ports.clients, ports.admin, externalMetrics.port and keda.port must differ" -}}
 {{- end -}}
 {{- include "meridian.check.engines" . -}}
 {{- end -}}
@@ -54,7 +55,11 @@
 {{/* What KEDA scales: {root, groups}. */}}
 {{- define "meridian.check.engines" -}}
 {{- $groups := .groups -}}
+{{- $values := .root.Values -}}
 {{- $seen := list -}}
+{{- if and $values.engines (not $values.keda.enabled) (eq $values.listenAddress "[::]") -}}
+{{- fail "engines: over HTTP, KEDA cannot ask a router whose address is one of IPv6: set keda.enabled" -}}
+{{- end -}}
 {{- range .root.Values.engines -}}
 {{- $label := printf "engines: %s" .name -}}
 {{- if has .name $seen -}}

@@ -63,14 +63,17 @@ objects, its router label, its whole configuration, and the values that `routers
 {{- if $values.tls.clientCa }}{{ $_ := set $router "tls_client_ca" "/etc/router-tls/ca.crt" }}{{ end -}}
 {{- end -}}
 {{- $_ := set $config "router" $router -}}
-{{- if $values.externalMetrics.enabled -}}
 {{- $scaling := deepCopy ($config.autoscaling | default dict) -}}
+{{- if $values.keda.enabled -}}
+{{- $_ := set $scaling "keda" (printf "%s:%d" $values.listenAddress (int $values.keda.port)) -}}
+{{- end -}}
+{{- if $values.externalMetrics.enabled -}}
 {{- $_ := set $scaling "listen" (printf "%s:%d" $values.listenAddress (int $values.externalMetrics.port)) -}}
 {{- range $key, $file := dict "tls_cert" "tls.crt" "tls_key" "tls.key" "tls_client_ca" "ca.crt" -}}
 {{- $_ := set $scaling $key (printf "/etc/router-metrics-tls/%s" $file) -}}
 {{- end -}}
-{{- $_ := set $config "autoscaling" $scaling -}}
 {{- end -}}
+{{- with $scaling }}{{ $_ := set $config "autoscaling" . }}{{ end -}}
 {{- $config | toJson -}}
 {{- end -}}
 

@@ -59,6 +59,9 @@ containers:
       {{- if $values.externalMetrics.enabled }}
       - {name: metrics, containerPort: {{ $values.externalMetrics.port }}, protocol: TCP}
       {{- end }}
+      {{- if $values.keda.enabled }}
+      - {name: keda, containerPort: {{ $values.keda.port }}, protocol: TCP}
+      {{- end }}
     # It has read its configuration, asked its store and its backends, and listens to clients.
     startupProbe:
       tcpSocket: {port: clients}
