@@ -101,7 +101,8 @@ def test_names_that_yaml_reads_as_something_else_stay_names(word: str) -> None:
     values: Object = {
         "config": {"models": {"m": wake}, "regions": [{"name": word}], "sources": [source]},
         "routers": {word: None},
-        "engines": [ENGINE | {"name": word}],
+        "engines": [ENGINE | {"name": word}, ENGINE | {"name": "n", "namespace": word}],
+        "keda": {"enabled": True},
         "image": {"pullSecrets": [word]},
         "secret": {"name": word, "from": {"MERIDIAN_REDIS": {"name": word, "key": word}}},
         "tls": {"secret": word},

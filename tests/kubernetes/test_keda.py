@@ -67,6 +67,19 @@ def test_the_network_lets_keda_alone_through_to_this_port() -> None:
     assert "from" not in rule(keda=[])
 
 
+def test_engines_may_stand_in_other_namespaces() -> None:
+    engines = [ENGINE, ENGINE | {"namespace": "engines", "max": 5}]
+    found = objects(values=ON | {"engines": engines})
+    scaled = {o["metadata"]["namespace"]: o["spec"]["maxReplicaCount"] for o in found if o["kind"] == "ScaledObject"}
+    assert scaled == {"llm": 2, "engines": 5}
+    there = {"engines": engines[1:], "keda": {"enabled": False}}
+    assert "needs the Secret with the admin token in the namespace engines, too: set keda.enabled" in refusal(
+        ON | there
+    )
+    assert objects(values=ON | there, namespace="engines"), "the Secret is there"
+    assert "engines: vllm-m is there twice" in refusal(ON | {"engines": [ENGINE, ENGINE | {"namespace": "llm"}]})
+
+
 def test_one_service_has_the_routers_of_every_region() -> None:
     found = objects(EXAMPLES / "five-regions.yaml", values={"keda": {"enabled": True}})
     selector = pick(found, "Service", "meridian-keda")["spec"]["selector"]

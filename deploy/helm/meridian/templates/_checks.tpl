@@ -56,16 +56,21 @@
 {{- define "meridian.check.engines" -}}
 {{- $groups := .groups -}}
 {{- $values := .root.Values -}}
+{{- $release := .root.Release.Namespace -}}
 {{- $seen := list -}}
 {{- if and $values.engines (not $values.keda.enabled) (eq $values.listenAddress "[::]") -}}
 {{- fail "engines: over HTTP, KEDA cannot ask a router whose address is one of IPv6: set keda.enabled" -}}
 {{- end -}}
 {{- range .root.Values.engines -}}
 {{- $label := printf "engines: %s" .name -}}
-{{- if has .name $seen -}}
+{{- $namespace := .namespace | default $release -}}
+{{- if has (list $namespace .name) $seen -}}
 {{- fail (printf "%s is there twice: a workload is scaled by one number" $label) -}}
 {{- end -}}
-{{- $seen = append $seen .name -}}
+{{- $seen = append $seen (list $namespace .name) -}}
+{{- if and (ne $namespace $release) (not $values.keda.enabled) -}}
+{{- fail (printf "%s: over HTTP, KEDA needs the Secret with the admin token in the namespace %s, too: set keda.enabled" $label $namespace) -}}
+{{- end -}}
 {{- if gt (int .min) (int .max) -}}
 {{- fail (printf "%s: min (%d) is more than max (%d)" $label (int .min) (int .max)) -}}
 {{- end -}}
