@@ -38,6 +38,7 @@ _KINDS = {
     b"/v1/responses": StreamKind.RESPONSES,
     b"/v1/messages": StreamKind.MESSAGES,
 }
+_CONVERSING = _KINDS.keys() - {b"/v1/completions"}
 _HEARING = (b"/v1/audio/transcriptions", b"/v1/audio/translations")
 #: These count tokens and infer nothing.
 _COUNTING = (b"/tokenize", b"/detokenize", b"/v1/messages/count_tokens", b"/v1/responses/input_tokens")
@@ -70,8 +71,10 @@ class Envelope:
     request_id: bytes | None = None
     #: (code, detail) of what is wrong with it
     problem: tuple[str, str] | None = None
-    #: whether its body is JSON that asks for an answer, as nearly all are
+    #: whether its body is JSON that asks a model to go on, as nearly all are
     plain: bool = True
+    #: whether its body is JSON with other members
+    special: bool = False
     pin_region: str | None = None
     residency: frozenset[str] | None = None
     priority: Priority | None = None
@@ -138,7 +141,9 @@ def _understand(head: RequestHead) -> Envelope:
             _ASKS[name](envelope, headers[name])
     except RouterError as error:
         envelope.problem = error.code, error.detail
-    envelope.plain = envelope.problem is None and not envelope.multipart and kept is None
+    json = envelope.problem is None and not envelope.multipart and kept is None
+    envelope.plain = json and path in _CONVERSING
+    envelope.special = json and not envelope.plain
     return envelope
 
 

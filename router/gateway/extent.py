@@ -18,8 +18,39 @@ _BOUNDS = {
     b"/v1/messages": ("max_tokens",),
 }
 _ALL_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-#: What may be the prompt. If there are several all of them count. Only the last may hold a list of prompts.
+#: What stands before the prompt, in the order in which templates put it, and what may be the prompt. All of them count.
+#: Only the last may hold a list of prompts.
+BEFORE = ("tools", "system", "instructions", "query")
 PROMPTS = ("messages", "input", "documents", "prompt")
+#: Further ones where an engine does more than go on with a text: embeddings, rerank, score, classify, pooling,
+#: moderations, speech and pictures, of vLLM, SGLang, TEI, Cohere, Jina and OpenAI.
+ELSEWHERE = (
+    "suffix",
+    "instruction",
+    "queries",
+    "text_1",
+    "text_2",
+    "text",
+    "texts",
+    "data_1",
+    "data_2",
+    "data",
+    "items",
+    "inputs",
+    "images",
+    "negative_prompt",
+)
+_KNOWN = frozenset(
+    b"embeddings embedding embed rerank reranking score classify pooling moderations "
+    b"speech generations edits variations transcriptions translations".split()
+)
+
+
+def prompts_at(path: bytes) -> tuple[str, ...] | None:
+    """The members that hold the prompt at this path; None: any may."""
+    if path in _BOUNDS:
+        return (*BEFORE, "suffix", *PROMPTS) if path == _COMPLETIONS else BEFORE + PROMPTS
+    return BEFORE + ELSEWHERE + PROMPTS if path[path.rfind(b"/") + 1 :] in _KNOWN else None
 
 
 class Bounded(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -19,7 +20,7 @@ from router.errors import RouterError
 from router.gateway import multipart
 from router.gateway.aliases import strings_only
 from router.gateway.envelope import Envelope
-from router.gateway.extent import PROMPTS, longest
+from router.gateway.extent import BEFORE, ELSEWHERE, PROMPTS, longest, prompts_at
 from router.gateway.media import condensed, may_hold_media, media_in, price_of
 from router.gateway.members import MalformedError, Span, TooDeepError, checked_text, members, strings_in
 from router.gateway.paths import query_of
@@ -62,12 +63,16 @@ class _Body(msgspec.Struct):
     documents: msgspec.Raw = msgspec.Raw()
 
 
+_Wide = msgspec.defstruct("_Wide", [(name, msgspec.Raw, msgspec.Raw()) for name in ELSEWHERE], bases=(_Body,))
+
+
 class _Reference(msgspec.Struct):
     id: str | None = None
 
 
 #: Numbers in quotes and "true" are taken for what they say, as most engines do.
 _decoder = msgspec.json.Decoder(_Body, strict=False)
+_wide_decoder: msgspec.json.Decoder[_Body] = msgspec.json.Decoder(_Wide, strict=False)
 _reference_decoder = msgspec.json.Decoder(str | _Reference | None)
 _SMALL = (
     "model",
@@ -81,9 +86,7 @@ _SMALL = (
     "previous_response_id",
     "conversation",
 )
-#: What stands before the prompt, in the order in which templates put it.
-_BEFORE = ("tools", "system", "instructions", "query")
-_MEMBERS = frozenset((*_SMALL, *_BEFORE, *PROMPTS))
+_MEMBERS = frozenset((*_SMALL, *BEFORE, *ELSEWHERE, *PROMPTS))
 #: Python's json writes these, and reads them; the engine says whether it does.
 _NOT_JSON = (b"NaN", b"Infinity")
 
@@ -125,7 +128,7 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
     """
     body = _read_json(data) if envelope.plain else None
     if body is None:
-        return finish(read_long(envelope, data, prices))
+        return _read_special(envelope, data, prices)
     prompt = bytes(body.messages)
     begin = 0
     if body.prompt or body.input or body.documents or body.tools or body.system or body.instructions or body.query:
@@ -136,13 +139,27 @@ def read(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
         prompt, begin = b"".join((before, *held)), len(before)
     if (not prompt.startswith(b"[{", begin) and prompt.startswith(b"[", begin)) or may_hold_media(prompt):
         spans = [(0, begin), (begin, len(prompt))] if begin else [(0, len(prompt))]
-        return finish(_ask(envelope, body, prompt, spans, prices, several=bool(body.prompt)))
+        return finish(_ask(envelope, body, prompt, spans, prices, spans[-1] if body.prompt else None))
     size = len(prompt)
     blocks: tuple[int, ...] = ()
     if size > PREFIX_BLOCK_BYTES:
         # the closing bracket is left off so that a longer conversation still begins with this one
         blocks = prefix_blocks(memoryview(prompt)[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
+    elif not size:
+        return finish(read_long(envelope, data, prices))
     return _made(envelope, body, size, blocks, prefix_bytes=size)
+
+
+def _read_special(envelope: Envelope, data: Body, prices: TokensSection) -> Ask:
+    names = prompts_at(envelope.path) if envelope.special else None
+    body = None if names is None else _read_json(data, _wide_decoder)
+    if names is None or body is None:
+        return finish(read_long(envelope, data, prices))
+    held: list[bytes] = [each for name in names if (each := getattr(body, name))]
+    if not held:
+        return finish(read_long(envelope, data, prices))
+    spans, prompt = list(pairwise(accumulate(map(len, held), initial=0))), b"".join(held)
+    return finish(_ask(envelope, body, prompt, spans, prices, spans[-1] if body.prompt else None))
 
 
 def read_long(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[Ask]:
@@ -168,18 +185,20 @@ def read_long(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[As
     values = {name: bytes(data[slice(*last[name])]) for name in _SMALL if name in last}
     small = [b'"%b":%b' % (n.encode(), v) for n, v in values.items() if v[:1] == b'"' or not _has_no_json(v)]
     body = _read_json(b"{%b}" % b",".join(small)) or _Body()
-    spans = [last[name] for name in (*_BEFORE, *PROMPTS) if name in last]
-    ask = yield from _ask(envelope, body, data, spans, prices, several="prompt" in last)
+    spans = [last[name] for name in prompts_at(envelope.path) or () if name in last]
+    if not spans:  # a shape that we do not know: all of it may be the prompt
+        spans = [(0, len(data))]
+    ask = yield from _ask(envelope, body, data, spans, prices, last.get("prompt"))
     ask.model_spans, ask.option_spans = strings_only(data, found.get("model", ())), found.get("stream_options")
     return ask
 
 
 def _ask(
-    envelope: Envelope, body: _Body, data: Body, spans: list[Span], prices: TokensSection, *, several: bool
+    envelope: Envelope, body: _Body, data: Body, spans: list[Span], prices: TokensSection, several: Span | None
 ) -> Steps[Ask]:
     """The ask of a prompt that is long, or holds more than text. ``spans``: where the parts of the prompt stand.
 
-    ``several``: the last of them may hold several prompts.
+    ``several``: where several prompts may stand.
     """
     limit_bytes = PREFIX_BLOCK_BYTES * PREFIX_BLOCKS_MAX + 1
     text_bytes = item_tokens = prefix_bytes = 0
@@ -198,7 +217,7 @@ def _ask(
         prefix.append(piece)
         prefix_bytes += condensed_bytes
         yield min(len(piece), LEAP_BYTES)
-    prompts = (yield from _count_prompts(data, spans[-1])) if several and spans else 1
+    prompts = (yield from _count_prompts(data, several)) if several is not None else 1
     joined = b"".join(prefix)
     blocks = prefix_blocks(joined[:-1], block_bytes=PREFIX_BLOCK_BYTES, limit=PREFIX_BLOCKS_MAX)
     return _made(envelope, body, text_bytes, blocks, item_tokens, prefix_bytes, prompts)
@@ -285,12 +304,12 @@ def reference(raw: msgspec.Raw) -> str | None:
     return found.id if isinstance(found, _Reference) else found
 
 
-def _read_json(data: Body) -> _Body | None:
+def _read_json(data: Body, decoder: msgspec.json.Decoder[_Body] = _decoder) -> _Body | None:
     """None: no JSON by the letter, but by Python's, which has a NaN."""
     try:
         if not data.isascii():
             data.decode()
-        return _decoder.decode(data)
+        return decoder.decode(data)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         param = place.strip("`").removeprefix("$").lstrip(".") or None
@@ -328,6 +347,8 @@ def _read_form(envelope: Envelope, data: Body, prices: TokensSection) -> Steps[A
         body = msgspec.convert({k: v for k, v in words.items() if v}, _Body, strict=False)
     except msgspec.ValidationError:  # the engine says what is wrong with it
         body = _Body(words.get("model"))
+    if not text_bytes and not item_tokens:  # a shape that we do not know
+        text_bytes = len(data)
     ask = _made(envelope, body, text_bytes, (), item_tokens)
     ask.model_spans = [part.content for part in fields if part.name == "model" and not part.is_file]
     return ask

@@ -57,8 +57,8 @@ def test_the_option_is_added_and_every_other_member_stays(options: str, space: s
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"model":"m","stream":true,"stream_options":{"a":{}},"x":{"stream_options":{"a":{}}}}',
-        b'{"model":"m","stream":true,"stream\\u005foptions":{}}',
+        b'{"model":"m","messages":[{}],"stream":true,"stream_options":{"a":{}},"x":{"stream_options":{"a":{}}}}',
+        b'{"model":"m","messages":[{}],"stream":true,"stream\\u005foptions":{}}',
     ],
 )
 def test_where_the_place_is_not_certain_the_body_stays(body: bytes) -> None:
