@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from router.core import quota
@@ -16,6 +16,15 @@ from router.store.scripts import Word
 _KINDS = len(KINDS)
 #: How long a pipeline takes there and back.
 _ROUND_TRIP_S = 0.001
+
+
+def questions(args: Sequence[Word]) -> Iterator[tuple[Units, list[str]]]:
+    """What ``store/scripts.reserve_args`` has put together."""
+    at = 1
+    for _ in range(int(args[0])):
+        units = tuple(int(word) for word in args[at : at + _KINDS])
+        first, at = at + _KINDS + 1, at + _KINDS + 1 + int(args[at + _KINDS])
+        yield units, [str(slot) for slot in args[first:at]]
 
 
 class StandIn:
@@ -66,15 +75,17 @@ class StandIn:
         account, lease_us = self._accounts[key], int(args[1])
         limits = Limits(*[None if int(limit) < 0 else int(limit) for limit in args[2 : 2 + _KINDS]])
         rest = args[3 + _KINDS :]
-        units: Units = tuple(int(word) for word in rest[:_KINDS])
-        rest = rest[_KINDS:]
         reply: list[Any] = []
         if name == "reserve":
-            slots = [str(slot) for slot in rest]
-            short = quota.reserve(account, limits, now_us, units, slots=slots, lease_us=lease_us)
-            assert short is None, "the limits are meant to be out of reach"
-            reply = [0, 0, 0]
-        elif name == "grant":
+            for cost, names in questions(rest):
+                short = quota.reserve(account, limits, now_us, cost, slots=names, lease_us=lease_us)
+                assert short is None, "the limits are meant to be out of reach"
+                reply += [0, 0, 0]
+            standing = account.standing()
+            return [*reply, standing.now_us, standing.born_us, *standing.used]
+        units: Units = tuple(int(word) for word in rest[:_KINDS])
+        rest = rest[_KINDS:]
+        if name == "grant":
             slots = [str(slot) for slot in rest[2:]]
             reply += quota.grant(account, limits, now_us, units, slots=slots, divisor=int(rest[0]), lease_us=lease_us)
         elif name == "settle":

@@ -71,7 +71,7 @@ def weigh(port: int, plan: Plan, keys: int) -> dict[str, float]:
         script = load_scripts().reserve
         client.script_load(script.text)
         start, units = head(plan.limits, 15_000_000, None), cost(Amounts(1, 500, 500, 1000))
-        take = _packed("EVALSHA", script.sha, 3, *account, *start, *reserve_args(units, slots))
+        take = _packed("EVALSHA", script.sha, 3, *account, *start, *reserve_args([(units, slots)]))
         _for_each_key(port, take, BATCH)  # the first ones make the script and buffers, too
         client.flushall(asynchronous=False)
         empty = _bytes(client)

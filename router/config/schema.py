@@ -124,8 +124,8 @@ SECTIONS: tuple[Section, ...] = (
             Setting(
                 "wait",
                 "number",
-                "Seconds that a request waits for the store at most; where the store is farther away than this, one "
-                "round trip as it is measured.",
+                "Seconds after which a request is served on credit if there is room for that and the store has not "
+                "answered; where the store is farther away than this, one round trip as it is measured.",
                 low=0.01,
                 high=2.0,
             ),

@@ -17,6 +17,7 @@ ailments        what is wrong with a store that is away, in words
 courier         sends commands in batches, and lets nobody wait too long
 patience        how long that is: by the measured round trip
 insist          how long an operator waits for the store
+questions       what requests ask the store, of one account in one command
 heartbeat       beats while the store is up and probes while it is down
 degraded        what a router may give out while the store is down
 alone           what it decides then

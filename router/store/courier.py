@@ -1,8 +1,8 @@
 """Carries commands to the shared store in batches, and never lets a caller wait longer than its patience.
 
-All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted. A
-request stops waiting after ``Patience.request_s``; silence counts against the store after ``Patience.answer_s``, which
-is also how long those wait that hurry less.
+All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted.
+Silence counts against the store after ``Patience.answer_s`` in which this process could have read an answer; nobody
+waits longer. A request that can be served without the answer is, after ``Patience.request_s`` by the clock.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Batch:
         self.futures: list[asyncio.Future[Any]] = []
         self.late: list[Callable[[Any], None] | None] = []
         self.lost: list[Callable[[], None] | None] = []
-        self.hurried: list[asyncio.Future[Any]] = []  # requests wait for these
+        self.hurried: list[Callable[[bool], None]] = []
         self.expired = False
         self.posted_s = loop.time()
         self._silent = silent
@@ -132,7 +132,9 @@ class _Batch:
         self._request.cancel()
 
     def _hurry(self) -> None:
-        _fail(self.hurried, LateError(held_up=self._request.held_up))
+        held_up = self._request.held_up
+        for hurried in self.hurried:
+            hurried(held_up)
 
     def _expire(self) -> None:
         self.expired = True
@@ -183,12 +185,13 @@ class Courier:
         command: Command,
         late: Callable[[Any], None] | None = None,
         *,
-        hurry: bool = False,
         lost: Callable[[], None] | None = None,
+        hurried: Callable[[bool], None] | None = None,
     ) -> asyncio.Future[Any]:
-        """Send a command. The future gets its reply, or LinkError: at once while the store is away, else when patience
-        is over: a request's, with ``hurry``. ``late`` is called with a reply that came after its future was done,
-        ``lost`` when no reply will ever come: the store may or may not have done what it was asked."""
+        """Send a command. The future gets its reply, or LinkError: at once while the store is away, else when silence
+        counts against it. ``late`` is called with a reply that came after its future was done, ``lost`` when no reply
+        will ever come: the store may or may not have done what it was asked. ``hurried`` is called when a request need
+        not wait any longer if there is another way, with whether this process was held up."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._report.up:
@@ -205,8 +208,8 @@ class Courier:
         batch.futures.append(future)
         batch.late.append(late)
         batch.lost.append(lost)
-        if hurry:
-            batch.hurried.append(future)
+        if hurried is not None:
+            batch.hurried.append(hurried)
         return future
 
     def _dispatch(self) -> None:

@@ -66,7 +66,7 @@ class NewerKeys:
     async def _look(self) -> bool:
         try:
             async with within(WAIT_S):
-                version = await self._courier.post(Command(("GET", VERSION)), hurry=True)
+                version = await self._courier.post(Command(("GET", VERSION)))
                 await self._sync.refresh(int(version or 0))
         except (LinkError, StoreError, TimeoutError):
             return False

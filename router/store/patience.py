@@ -6,7 +6,7 @@ each silence in a row. Pure: time is handed in.
 
 from __future__ import annotations
 
-#: The longest that a request waits for a store that is nearer than this.
+#: The longest that a request waits for a store that is nearer than this, if it can do without.
 WAIT_S = 0.1
 #: What is assumed of a store that has not answered yet.
 FIRST_S = 1.0
@@ -81,8 +81,8 @@ class Patience:
 
     @property
     def request_s(self) -> float:
-        """A request waits no longer than this: ``wait_s``, or one round trip to a store that is farther away, for which
-        as much again is granted: a burst of questions takes longer than one."""
+        """A request that can be served on credit waits no longer than this: ``wait_s``, or one round trip to a store
+        that is farther away, for which as much again is granted: a burst of questions takes longer than one."""
         return max(self.wait_s, min(2 * self.distance_s, self.answer_s))
 
     @property

@@ -16,6 +16,8 @@ Word = str | bytes | int
 
 #: Fields of an account that hold the use of its rates and sums.
 USED_FIELDS = tuple(kind.field for kind in KINDS if kind.field)
+#: The words of a standing at the end of a reply.
+_STANDING = 2 + len(KINDS)
 
 
 class Script(NamedTuple):
@@ -92,8 +94,12 @@ def head(limits: Limits, lease_us: int, seen: Standing | None, now_us: int | Non
     return ["" if now_us is None else now_us, lease_us, *most, memory]
 
 
-def reserve_args(cost: Units, slots: Sequence[str]) -> list[Word]:
-    return [*cost, *slots]
+def reserve_args(questions: Sequence[tuple[Units, Sequence[str]]]) -> list[Word]:
+    """Costs and new slots of requests, which are reserved one after the other."""
+    args: list[Word] = [len(questions)]
+    for cost, slots in questions:
+        args += [*cost, len(slots), *slots]
+    return args
 
 
 def settle_args(back: Units, taken_us: int, number: int, release: Sequence[str], renew: Sequence[str]) -> list[Word]:
@@ -104,10 +110,12 @@ def grant_args(want: Units, divisor: int, slots: Sequence[str]) -> list[Word]:
     return [*want, divisor, REQUESTS + 1, *slots]
 
 
-def read_reserve(reply: Sequence[int]) -> tuple[Shortfall | None, Standing]:
-    refusing, never, wait_us, *rest = reply
-    shortfall = Shortfall(NAMES[refusing - 1], bool(never), wait_us) if refusing else None
-    return shortfall, read_standing(rest)
+def read_reserve(reply: Sequence[int]) -> tuple[list[Shortfall | None], Standing]:
+    """The shortfall of each request, and where the account stands after the last."""
+    end = len(reply) - _STANDING
+    words = zip(reply[0:end:3], reply[1:end:3], reply[2:end:3], strict=True)
+    found = [Shortfall(NAMES[kind - 1], bool(never), wait_us) if kind else None for kind, never, wait_us in words]
+    return found, read_standing(reply[end:])
 
 
 def read_settle(reply: Sequence[int]) -> tuple[bool, Standing]:

@@ -9,18 +9,16 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from operator import add, sub
 from typing import Any
 
 from router.config import Plan
 from router.core.limits import NAMES, NOTHING, SLOTS, Amounts, Units, cost, least_of
-from router.core.quota import Shortfall, Standing
 from router.errors import RouterError
 from router.store.alone import RETRY_S, Alone
-from router.store.answers import limit_states, refusal, with_slots
+from router.store.answers import limit_states, with_slots
 from router.store.base import Holder, Key, LimitState, Refusal, Reservation, Server
-from router.store.courier import Command, Courier, LateError, Link, LinkError, call, heard
+from router.store.courier import Command, Courier, Link, LinkError, call, heard
 from router.store.heartbeat import MARK, Heartbeat
 from router.store.insist import insist, once
 from router.store.keys import Ring, new_draft, new_secret
@@ -28,16 +26,13 @@ from router.store.keysync import KeySync
 from router.store.ledger import Ledger, held_by
 from router.store.newer_keys import NewerKeys
 from router.store.notes import Marks, Notes, note_key
-from router.store.purse import Purse
+from router.store.questions import Questions
 from router.store.quota_file import PAUSE_S, QuotaFile
 from router.store.scripts import (
     Word,
     account_keys,
     load_scripts,
-    purse_keys,
-    read_reserve,
     read_standing,
-    reserve_args,
     reset_of,
 )
 from router.store.snapshot import Snapshot
@@ -80,7 +75,6 @@ class SharedStore:
         self._server = server
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
-        self._lease_s = lease_s
         self._scripts = load_scripts()
         self._sync = KeySync(link, self.keys)
         self._notes = Notes()
@@ -104,6 +98,15 @@ class SharedStore:
         self.spending: SpendBook = (book := SharedSpendBook(link, self._heart, self._scripts.spend))
         self._ledger = Ledger(
             self._courier, self._scripts, self.router, lease_s=lease_s, monotonic_s=monotonic_s, sharers=self._heart
+        )
+        self._questions = Questions(
+            self._courier,
+            self._ledger,
+            self._alone,
+            self._scripts.reserve,
+            self.settle,
+            lease_s=lease_s,
+            monotonic_s=monotonic_s,
         )
         self._ledger.recalled = self._file.at_start
         self._heart.memories = [self._ledger.put_back, lambda: book.put_back(wall_s())]
@@ -211,7 +214,7 @@ class SharedStore:
             units, exposed = purse.by_exposure(units, cost(most))
         if exposed is None:
             near = most is not None
-            answer = await self._ask(purse, units, request_id, purse.cover(units, near=near), least)
+            answer = await self._questions.ask(purse, units, request_id, purse.cover(units, near=near), least)
             if least is None or not isinstance(answer, Refusal) or (rest := purse.rest(units, least)) is None:
                 return answer
             needs = purse.cover(rest, near=near)
@@ -220,7 +223,7 @@ class SharedStore:
             needs = units
         purse.expose(exposed, 1)  # now: others ask at the same time
         try:
-            answer = await self._ask(purse, units, request_id, needs, least)
+            answer = await self._questions.ask(purse, units, request_id, needs, least)
         except BaseException:
             purse.expose(exposed, -1)
             raise
@@ -228,47 +231,6 @@ class SharedStore:
             answer.exposed = exposed
         else:
             purse.expose(exposed, -1)
-        return answer
-
-    async def _ask(
-        self, purse: Purse, units: Units, request_id: str, needed: Units, least: Units | None
-    ) -> Reservation | Refusal:
-        """Ask the store for what is needed: ``units`` for the request, the rest to hold."""
-        now_s = self._monotonic_s()
-        slot, new = purse.slot(now_s)
-        if not purse.holds or purse.nearly_out(units):
-            self._ledger.send(purse, everything=True)  # it may be what this request lacks
-        args = [
-            *self._ledger.head(purse),
-            *reserve_args(needed, (slot,) if slot and new else ()),
-        ]
-        command = call(self._scripts.reserve, purse_keys(purse.account, purse.name), args)
-        new_slots, until_s = ((slot,) if slot and new else ()), now_s + self._lease_s
-        late = partial(self._reserved_late, purse, needed, new_slots, until_s)
-        purse.taken.asked()
-        asked = self._courier.post(command, late, hurry=True, lost=partial(self._ledger.lost, purse, new_slots))
-        self._ledger.keep(purse, units)
-        self._ledger.ask(purse)
-        try:
-            reply = await asked
-        except BaseException as error:
-            if slot is not None and not new:
-                purse.slots.back(slot)
-            if asked.done() and not asked.cancelled() and asked.exception() is None:
-                late(asked.result())  # we are cancelled between its answer and our turn
-            if isinstance(error, LinkError):
-                now_s = self._monotonic_s()
-                if self._heart.up and isinstance(error, LateError):
-                    return self._alone.late(purse, units, request_id, now_s, least, busy=error.held_up)
-                return await self._alone.decide_soon(purse, units, request_id, now_s, least)
-            raise
-        shortfall, standing = read_reserve(reply)
-        purse.taken.answered(NOTHING if shortfall else needed)
-        if shortfall is None:
-            purse.slots.leased(new_slots, until_s)
-        answer = self._reserved(purse, units, request_id, slot, new, shortfall, standing)
-        if needed is not units and isinstance(answer, Reservation):
-            purse.balance = list(map(add, purse.balance, map(sub, needed, units)))
         return answer
 
     def settle(self, reservation: Reservation, used: Amounts | None) -> None:
@@ -364,7 +326,7 @@ class SharedStore:
         if known is not None:
             return known
         try:
-            found = await self._courier.post(Command(("GET", note_key(kind, digest))), hurry=True)
+            found = await self._courier.post(Command(("GET", note_key(kind, digest))))
         except LinkError:
             raise RouterError("store_unavailable", retry_after_s=RETRY_S, should_retry=True) from None
         return None if found is None else str(found, errors="replace")
@@ -411,37 +373,3 @@ class SharedStore:
     async def listen(self, heard: Callable[[bytes | None], None]) -> None:
         """Hear what all routers tell, this one too: the router, a line feed, its message. Raises LinkError."""
         await self._link.listen(FLEET_CHANNEL, heard)
-
-    # what the store answered
-
-    def _reserved(
-        self,
-        purse: Purse,
-        units: Units,
-        request_id: str,
-        slot: str | None,
-        new: bool,
-        shortfall: Shortfall | None,
-        standing: Standing,
-    ) -> Reservation | Refusal:
-        now_s = self._monotonic_s()
-        self._ledger.note(purse, standing)
-        self._ledger.touch(purse)
-        if shortfall is not None:
-            if slot is not None and not new:
-                purse.slots.back(slot)
-            answer = refusal(purse.limits, shortfall, standing, units)
-            purse.refused(answer, units, now_s)
-            return answer
-        return purse.reservation("store", units, request_id, slot, now_s)
-
-    def _reserved_late(
-        self, purse: Purse, units: Units, slots: tuple[str, ...], until_s: float, reply: list[int]
-    ) -> None:
-        """Nobody waits for it any more: give it back."""
-        shortfall, _ = read_reserve(reply)
-        purse.taken.answered(NOTHING if shortfall else units)
-        if shortfall is None:
-            purse.slots.leased(slots, until_s)
-            purse.put_back(units, NOTHING, slots[0] if slots else None)
-            self._ledger.touch(purse)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Any
 
+from bench.guard.store import questions
 from router.core import quota
-from router.core.limits import KINDS, NOTHING, Limits, Shape, Units
+from router.core.limits import INDEX, KINDS, NOTHING, Limits, Shape, Units
 from router.core.quota import Account, Standing
 from router.store.courier import Command, LinkError
 from router.store.patience import Patience
@@ -88,14 +89,15 @@ class ModelServer:
             quota.advance(account, now_us, lease_us)
             return _reply([], account, limits)
         of_purse = self.purses.setdefault(keys[2], _OfPurse())
-        units = tuple(rest[:_K])
         if name == "reserve":
-            no = quota.reserve(account, limits, now_us, units, slots=rest[_K:], lease_us=lease_us)
-            if no is None:
-                of_purse.taken = _added(of_purse.taken, units)
-                return _reply([0, 0, 0], account, limits)
-            refusing = next(i for i, kind in enumerate(KINDS) if kind.name == no.limit)
-            return _reply([refusing + 1, int(no.never), no.wait_us], account, limits)
+            words: list[int] = []
+            for cost, names in questions(rest):
+                no = quota.reserve(account, limits, now_us, cost, slots=names, lease_us=lease_us)
+                if no is None:
+                    of_purse.taken = _added(of_purse.taken, cost)
+                words += [0, 0, 0] if no is None else [INDEX[no.limit] + 1, int(no.never), no.wait_us]
+            return _reply(words, account, limits)
+        units = tuple(rest[:_K])
         if name == "grant":
             slots = rest[_K + 2 :]
             taken = quota.grant(account, limits, now_us, units, slots=slots, divisor=rest[_K], lease_us=lease_us)

@@ -70,11 +70,13 @@ class Twins:
         given = zip(KINDS, self.limits.limits, limits.limits, strict=True)
         self.limits = Limits(*(new if kind.shape is Shape.RATE else old for kind, old, new in given))
 
-    def reserve(self, now_us: int, cost: Units, slots: list[str]) -> quota.Shortfall | None:
-        mine = quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
-        reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(cost, slots))
+    def reserve(self, now_us: int, *questions: tuple[Units, list[str]]) -> None:
+        mine = [
+            quota.reserve(self.account, self.limits, now_us, cost, slots=slots, lease_us=LEASE_US)
+            for cost, slots in questions
+        ]
+        reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(questions))
         assert scripts.read_reserve(reply) == (mine, self.account.standing())
-        return mine
 
     def settle(self, now_us: int, back: Units, taken_us: int, release: list[str], renew: list[str]) -> None:
         self.number += 1
@@ -128,8 +130,9 @@ SLOTS = st.lists(st.sampled_from("abcdefghij"), max_size=4, unique=True)
 #: No kind may have more than UNITS_MAX of an allowance: prompt and output tokens together are one.
 HALF = st.integers(0, quota.UNITS_MAX // 2)
 WANTED = st.builds(units, st.integers(1, 10_000), HALF, st.integers(0, quota.UNITS_MAX), HALF)
+COST = st.builds(units, st.integers(0, 3), UNITS, UNITS, UNITS)
 OP = st.one_of(
-    st.tuples(st.just("reserve"), STEP_US, st.builds(units, st.integers(0, 3), UNITS, UNITS, UNITS), SLOTS),
+    st.tuples(st.just("reserve"), STEP_US, st.lists(st.tuples(COST, SLOTS), min_size=1, max_size=3)),
     st.tuples(
         st.just("settle"),
         STEP_US,
@@ -164,7 +167,7 @@ def test_the_same_sequences_give_the_same_answers(
         known = standings[memory] if memory is not None and -len(standings) <= memory < len(standings) else None
         twins.remember(known, now_us)
         if op[0] == "reserve":
-            twins.reserve(now_us, op[2], op[3])
+            twins.reserve(now_us, *op[2])
         elif op[0] == "settle":
             taken_us = twins.account.at_us if op[3] else 1
             twins.settle(now_us, op[2], taken_us, op[4], [s for s in op[5] if s not in op[4]])
@@ -177,7 +180,7 @@ def test_the_same_sequences_give_the_same_answers(
 
 def test_a_settlement_that_is_sent_twice_is_applied_once(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000))
-    twins.reserve(10**12, units(1, 6000), [])
+    twins.reserve(10**12, (units(1, 6000), []))
     args = scripts.settle_args(units(0, 3000), 0, 1, [], [])
     first = twins._call(twins.scripts.settle, 10**12, args)
     second = twins._call(twins.scripts.settle, 10**12, args)
@@ -189,7 +192,7 @@ def test_a_settlement_that_is_sent_twice_is_applied_once(client: redis.Redis) ->
 def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000, 4, 10**9))
     now_us = int(dt.datetime(2026, 11, 21, tzinfo=dt.UTC).timestamp() * 1e6)
-    twins.reserve(now_us, units(1, 10, 5), ["a"])
+    twins.reserve(now_us, (units(1, 10, 5), ["a"]))
     twins.settle(now_us, units(0, 1, 1), now_us, [], ["a"])
     left_s = {k.decode().rpartition("}:")[2]: client.ttl(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")}
     assert set(left_s) == {"q", "c", "s:r1"}
@@ -201,5 +204,5 @@ def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
 
 def test_an_account_takes_less_than_300_bytes(client: redis.Redis) -> None:
     twins = Twins(client, Limits(600, 200_000))
-    twins.reserve(1_800_000_000_000_000, units(1, 1000), [])
+    twins.reserve(1_800_000_000_000_000, (units(1, 1000), []))
     assert sum(client.memory_usage(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")) <= 300
