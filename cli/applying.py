@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cli import config_file
 from cli.context import Context
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, StatusError, nobody_runs
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ def default_path(ctx: Context) -> str:
     try:
         return own_file(ctx.admin.get(_CONFIG)) or "regions.toml"
     except CliError as error:
-        if error.code is not Exit.UNREACHABLE:
+        if not nobody_runs(error):
             raise
         return "regions.toml"
 

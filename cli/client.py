@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from cli.contexts import url_problem
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, SilentError, StatusError
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
-#: How long an answer may take, or the next part of it.
-TIMEOUT_S = 10.0
+#: How long an answer may take, or the next part of it: the router knows it, or asks the others for 1.5 s at most ...
+LOOK_S = 3.0
+#: ... or it does something, or plays what would happen: then the store or a backend has a part in it.
+WORK_S = 10.0
 
 #: Longest event of a stream in bytes: an endless line must be an error and not fill the memory.
 _EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -67,9 +69,15 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def patience_s(method: str) -> float:
+    """How long to wait for the answer to this. A router that is asked to look and is silent for longer hangs."""
+    return LOOK_S if method == "GET" else WORK_S
+
+
 class HttpRemote:
     """``Remote`` over HTTP. ``what`` names it in errors; ``hint`` and ``denied`` say what to do when nobody
-    answers and when the token is missing or wrong. ``operator`` is who asks."""
+    answers and when the token is missing or wrong. ``operator`` is who asks. ``timeout_s``: None goes by what is asked
+    (``patience_s``)."""
 
     def __init__(
         self,
@@ -80,7 +88,7 @@ class HttpRemote:
         hint: str,
         denied: str,
         operator: str | None = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
@@ -146,7 +154,8 @@ class HttpRemote:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+        wait_s = patience_s(method) if self._timeout_s is None else self._timeout_s
+        connection = make(self._parts.hostname or "", self._parts.port, timeout=wait_s)
         heads: dict[str, str | bytes] = {"accept": "application/json", "x-router-admin": "1", **(headers or {})}
         if self._operator:
             heads["x-router-operator"] = utf8(self._operator)
@@ -156,8 +165,10 @@ class HttpRemote:
             heads["content-type"] = "application/json"
         if self._token:
             heads["authorization"] = b"Bearer " + utf8(self._token)
+        connected = False
         try:
             connection.connect()
+            connected = True
             if patient:
                 connection.sock.settimeout(None)
             try:
@@ -166,18 +177,26 @@ class HttpRemote:
                 message = "the key or token, or a header, holds what HTTP cannot send"
                 raise CliError(message, code=Exit.USAGE) from error
             yield connection, connection.getresponse()
+        except TimeoutError as error:
+            raise self._silent(method, wait_s, connected=connected or connection.sock is not None) from error
         except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         finally:
             connection.close()
 
-    def _unreachable(self, error: Exception) -> CliError:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if isinstance(error, TimeoutError):
-            reason = f"no answer within {self._timeout_s:g} s; --timeout waits longer"
-        return CliError(
-            f"cannot reach {self._what} at {self.url}: {reason.lower()}", code=Exit.UNREACHABLE, hint=self._hint
-        )
+    def _unreachable(self, reason: str) -> CliError:
+        text = f"cannot reach {self._what} at {self.url}: {reason.lower()}"
+        return CliError(text, code=Exit.UNREACHABLE, hint=self._hint)
+
+    def _silent(self, method: str, wait_s: float, *, connected: bool) -> CliError:
+        """Nothing came in time. Who takes a connection is there, and hangs; ``_hint`` would have one started."""
+        if not connected:
+            return self._unreachable(f"no answer within {wait_s:g} s; --timeout waits longer")
+        hint = "It took the connection: its process may be stopped or overloaded. --timeout waits longer."
+        if method != "GET":
+            hint += " When it goes on, it does what was asked."
+        text = f"{self._what} at {self.url} does not answer: nothing came within {wait_s:g} s"
+        return SilentError(text, code=Exit.UNREACHABLE, hint=hint)
 
     def _check(self, reply: HTTPResponse) -> None:
         """Raise StatusError unless the status is a success."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import TIMEOUT_S
+from cli.client import LOOK_S, WORK_S
 from cli.world import CLIENT_URL, Context, connect, operator
 
 __all__ = ["CLIENT_URL", "Context", "connect", "context", "operator"]
@@ -32,7 +32,7 @@ Timeout = Annotated[
         metavar="SECONDS",
         min=0.1,
         max=3600,
-        help=f"Wait this long for the router's answer. Default: {TIMEOUT_S:g}.",
+        help=f"Wait this long for the router's answer. Default: {LOOK_S:g} to look, {WORK_S:g} to change something.",
         rich_help_panel="Connection",
     ),
 ]

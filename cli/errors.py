@@ -45,6 +45,15 @@ class CliError(Exception):
         super().__init__(message)
 
 
+class SilentError(CliError):
+    """A router took the connection and did not answer: it is there, and hangs."""
+
+
+def nobody_runs(error: CliError) -> bool:
+    """No router is there, so that nothing that one would say is missed."""
+    return error.code is Exit.UNREACHABLE and not isinstance(error, SilentError)
+
+
 #: names of the admin API -> the flags that people typed
 _FLAGS = {
     "of": "--of",

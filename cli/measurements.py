@@ -11,7 +11,7 @@ import typer
 
 from cli import units
 from cli.context import Context
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, nobody_runs
 from cli.output import Table
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _asked(ctx: Context, source: Source, path: str, **query: object) -> Json | N
     try:
         answer: Json = ctx.admin.get(path, **query)
     except CliError as error:
-        if source.needed or error.code is not Exit.UNREACHABLE:
+        if source.needed or not nobody_runs(error):
             raise
         ctx.out.note("No router answers, so engines are assumed.")
         return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-from cli.client import TIMEOUT_S, HttpRemote, Remote
+from cli.client import HttpRemote, Remote
 from cli.contexts import Chosen, chosen
 from cli.errors import CliError, Exit, StatusError
 from cli.output import Output
@@ -22,8 +22,8 @@ Options = TypeVar("Options")
 CLIENT_URL = "http://127.0.0.1:8080"
 
 
-def connect(url: str, token: str | None, *, admin: bool, timeout_s: float = TIMEOUT_S) -> Remote:
-    """The real way to a router. Each answer must come, or go on, within ``timeout_s``."""
+def connect(url: str, token: str | None, *, admin: bool, timeout_s: float | None = None) -> Remote:
+    """The real way to a router. Each answer must come, or go on, within ``timeout_s``; None: as the question wants."""
     if admin:
         what, flag = "the router's admin API", "--admin-url (ROUTER_ADMIN_URL) or --context"
         denied = "Give the admin token with --admin-token (ROUTER_ADMIN_TOKEN)."

@@ -14,7 +14,7 @@ from cli.commands.events import print_history
 from cli.commands.traffic import span_s
 from cli.confirm import Force
 from cli.context import AdminToken, AdminUrl, AsJson, Context, OwnConfigPath, Router, context, operator
-from cli.errors import CliError, Exit, StatusError, unknown
+from cli.errors import CliError, Exit, StatusError, nobody_runs, unknown
 from cli.region_states import leaving_words
 from cli.region_tables import backend_facts, print_region, probes_table, regions_table
 from router.core.traits import ENGINES
@@ -340,7 +340,7 @@ def _lost_without(ctx: Context, name: str) -> list[str]:
     try:
         return confirm.lost(confirm.place_losses(ctx, name))
     except CliError as error:
-        if error.code is not Exit.UNREACHABLE:
+        if not nobody_runs(error):
             raise
         return []
 
@@ -368,7 +368,7 @@ def _edit(ctx: Context, path: str | None, change: Callable[[Any], None], what: C
             applying.check(ctx, text, path)
             running = applying.put(ctx, path, text)
     except CliError as error:
-        if error.code is not Exit.UNREACHABLE:
+        if not nobody_runs(error):
             raise
         running, own = None, False
     if not own:

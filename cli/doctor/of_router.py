@@ -9,7 +9,7 @@ from typing import Any
 from cli import units
 from cli.context import Context
 from cli.doctor.symptoms import FAIL, WARN, Symptom, good
-from cli.errors import CliError, Exit
+from cli.errors import CliError, nobody_runs
 
 Json = dict[str, Any]
 
@@ -21,7 +21,7 @@ def look(ctx: Context, path: str) -> list[Symptom]:
     try:
         status = ctx.admin.get("/admin/v1/status")
     except CliError as error:
-        if error.code is Exit.UNREACHABLE:
+        if nobody_runs(error):
             return [good(_AREA, ctx.admin.url, "none runs there")]
         return [Symptom(_AREA, ctx.admin.url, FAIL, error.message, error.hint or "See --admin-url and --context.")]
     return [*_lines(status, path)]

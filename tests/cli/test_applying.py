@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import applying, config_file
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, SilentError, StatusError
 from router.control.config_views import file_of
 from tests.cli.conftest import Json, Play
 
@@ -105,6 +105,9 @@ def test_which_file_is_the_routers_own(play: Play, file: Path, tmp_path: Path) -
         applying.target(play.context)
     play.admin.answers = {CONFIG: CliError("nobody", code=Exit.UNREACHABLE)}
     assert applying.default_path(play.context) == "regions.toml"
+    play.admin.answers = {CONFIG: SilentError("it hangs", code=Exit.UNREACHABLE)}
+    with pytest.raises(SilentError):
+        applying.default_path(play.context)
 
 
 def test_problems_are_told_with_the_name_of_the_file_that_was_given(play: Play, file: Path) -> None:

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cli.client import HttpRemote, segment
+from cli.client import LOOK_S, WORK_S, HttpRemote, segment
 from cli.completion import complete, first_model
 from cli.context import connect
 from cli.errors import CliError, Exit, StatusError
@@ -104,6 +105,42 @@ def test_nobody_there_is_exit_code_3_with_a_way_on() -> None:
     assert caught.value.message == f"cannot reach the router's admin API at {url}: connection refused"
     assert "router serve" in str(caught.value.hint)
     assert "--admin-url" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("method", "patience_s", "goes_on"), [("get", LOOK_S, False), ("post", WORK_S, True), ("delete", WORK_S, True)]
+)
+def test_looking_is_given_up_soon_and_changing_something_later(
+    method: str, patience_s: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patience is asked for; it passes a hundred times as fast here."""
+    assert (LOOK_S, WORK_S) == (3.0, 10.0)
+    waited: list[float] = []
+
+    def quick(host: str, port: int, *, timeout: float) -> HTTPConnection:
+        waited.append(timeout)
+        return HTTPConnection(host, port, timeout=timeout / 100)
+
+    monkeypatch.setattr("http.client.HTTPConnection", quick)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        remote = admin(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(CliError, match=f"does not answer: nothing came within {patience_s:g} s") as caught:
+            getattr(remote, method)("/admin/v1/status")
+    assert caught.value.code is Exit.UNREACHABLE
+    assert waited == [patience_s]
+    assert ("When it goes on, it does what was asked" in str(caught.value.hint)) is goes_on
+
+
+def test_a_router_that_takes_no_connection_is_not_said_to_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(self: HTTPConnection) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(HTTPConnection, "connect", late)
+    with pytest.raises(CliError, match="no answer within 3 s; --timeout") as caught:
+        admin("http://192.0.2.1:9090").get("/admin/v1/status")
+    assert "Start one with" in str(caught.value.hint)
 
 
 def test_what_is_no_http_is_unreachable_too() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, SilentError
 from cli.measurements import JOURNAL, Source, error_words, measured, weak
 from tests.cli.conftest import Play
 from tests.support.journals import lived, small_plan, traffic
@@ -50,6 +50,12 @@ def test_nobody_to_ask(play: Play) -> None:
     with pytest.raises(CliError) as refused:
         measured(play.context, Source(JOURNAL, None, None, needed=True))
     assert refused.value.code is Exit.UNREACHABLE
+
+
+def test_one_that_hangs_is_not_nobody(play: Play) -> None:
+    hangs = SilentError("it hangs", code=Exit.UNREACHABLE)
+    with pytest.raises(SilentError):
+        measured(answering(play, hangs, hangs).context, Source(JOURNAL, None, None, needed=False))
 
 
 def test_other_files_than_journals(play: Play, tmp_path: Path) -> None:

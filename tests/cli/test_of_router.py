@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cli.doctor import of_router
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, SilentError, StatusError
 from tests.cli.conftest import Play
 
 STATUS = ("GET", "/admin/v1/status")
@@ -26,6 +26,11 @@ def states(play: Play, path: str = "/etc/r.toml") -> list[tuple[str, str]]:
 def test_no_router_is_no_failure(play: Play) -> None:
     play.admin.answers = {STATUS: CliError("refused", code=Exit.UNREACHABLE)}
     assert states(play) == [("ok", "none runs there")]
+
+
+def test_a_router_that_hangs_is_one(play: Play) -> None:
+    play.admin.answers = {STATUS: SilentError("it does not answer", code=Exit.UNREACHABLE)}
+    assert states(play) == [("fail", "it does not answer")]
 
 
 def test_a_router_that_does_not_let_one_in(play: Play) -> None:

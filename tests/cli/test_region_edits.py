@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.commands import regions
-from cli.errors import CliError, Exit, StatusError
+from cli.errors import CliError, Exit, SilentError, StatusError
 from router.config import EXAMPLE, Config, dump, load
 from tests.cli.conftest import Json, Play
 
@@ -104,6 +104,17 @@ def test_what_cannot_be_added(play: Play, file: Path, name: str, region: Json, b
     with pytest.raises(CliError) as caught:
         add(play, file, name, region, backend)
     assert (caught.value.message, caught.value.code) == (message, Exit.USAGE)
+    assert file.read_text() == EXAMPLE
+
+
+def test_a_router_that_hangs_is_not_taken_for_none(play: Play, file: Path) -> None:
+    """It would be asked neither for what is lost nor whether it takes the file, and reads it when it goes on."""
+    hangs = SilentError("does not answer", code=Exit.UNREACHABLE)
+    play.admin.answers = {CONFIG: hangs, ("GET", "/admin/v1/regions/us-east/losses"): hangs}
+    with pytest.raises(SilentError):
+        change(play, file, "us-east/a", "max_inflight=64")
+    with pytest.raises(SilentError):
+        regions.run_remove(play.context, regions.RemoveOptions("us-east", str(file)))
     assert file.read_text() == EXAMPLE
 
 
