@@ -24,7 +24,7 @@ HELD_UP_MAX = 10
 
 class Deadline:
     """Calls ``over`` after ``patience_s`` in which this process could have read an answer, unless it is cancelled. With
-    ``fairness`` 0 it comes on time, and only reads first."""
+    ``fairness`` 0 it comes on time, and only reads first. If ``over`` returns True, it begins again."""
 
     __slots__ = (
         "_due_s",
@@ -43,7 +43,7 @@ class Deadline:
         self,
         loop: asyncio.AbstractEventLoop,
         patience_s: float,
-        over: Callable[[], None],
+        over: Callable[[], bool | None],
         *,
         fairness: float = FAIRNESS,
     ) -> None:
@@ -51,13 +51,8 @@ class Deadline:
         self._over = over
         self._fairness = fairness
         self._patience_s = patience_s
-        self._late_s = 0.0
-        now_s = loop.time()
-        self._due_s = now_s + patience_s
-        self._last_s = now_s + (1 + HELD_UP_MAX) * patience_s
         self._step_s = patience_s / LOOKS
-        self._look_s = now_s + self._step_s
-        self._timer = loop.call_at(self._look_s, self._look)
+        self._begin()
 
     @property
     def held_up(self) -> bool:
@@ -67,6 +62,14 @@ class Deadline:
     def cancel(self) -> None:
         self._timer.cancel()
 
+    def _begin(self) -> None:
+        now_s = self._loop.time()
+        self._late_s = 0.0
+        self._due_s = now_s + self._patience_s
+        self._last_s = now_s + (1 + HELD_UP_MAX) * self._patience_s
+        self._look_s = now_s + self._step_s
+        self._timer = self._loop.call_at(self._look_s, self._look)
+
     def _look(self) -> None:
         now_s = self._loop.time()
         late_s = now_s - self._look_s
@@ -74,17 +77,28 @@ class Deadline:
             self._late_s += late_s
             self._due_s = min(max(self._due_s + self._fairness * late_s, now_s + LAG_S), self._last_s)
         if now_s >= self._due_s:
-            self._over()
+            if self._over():
+                self._begin()
             return
         self._look_s = min(now_s + self._step_s, self._due_s)
         self._timer = self._loop.call_at(self._look_s, self._look)
 
 
 @contextlib.asynccontextmanager
-async def within(patience_s: float, *, fairness: float = FAIRNESS) -> AsyncIterator[None]:
-    """As ``asyncio.timeout``. With ``fairness`` 1 just the time is given back in which this process was held up."""
+async def within(
+    patience_s: float, *, fairness: float = FAIRNESS, again: Callable[[], bool] = lambda: False
+) -> AsyncIterator[None]:
+    """As ``asyncio.timeout``. With ``fairness`` 1 just the time is given back in which this process was held up.
+    ``again`` is asked when the time is over: whether it begins again."""
     async with asyncio.timeout(None) as scope:
-        deadline = Deadline(asyncio.get_running_loop(), patience_s, lambda: scope.reschedule(0.0), fairness=fairness)
+
+        def over() -> bool:
+            if again():
+                return True
+            scope.reschedule(0.0)
+            return False
+
+        deadline = Deadline(asyncio.get_running_loop(), patience_s, over, fairness=fairness)
         try:
             yield
         finally:

@@ -36,12 +36,12 @@ def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) ->
         _log.error("task %s failed", task.get_name(), exc_info=exc)
 
 
-async def wait_for(task: asyncio.Task[T], otherwise: Callable[[asyncio.Task[T]], object] | None = None) -> T:
+async def wait_for(task: asyncio.Future[T], otherwise: Callable[[asyncio.Future[T]], object] | None = None) -> T:
     """What ``task`` returns or raises. A flow that waits may be ended meanwhile: the task goes on, and ``otherwise`` is
     called with it when it is done.
 
-    Call it with a task that you keep no name for: what a task raises knows the frames that it was raised through, and
-    a frame that knows the task closes a reference cycle, which holds everything that those frames know.
+    Call it with a task or future that you keep no name for: what a task raises knows the frames that it was raised
+    through, and a frame that knows the task closes a reference cycle, which holds everything that those frames know.
     """
     try:
         return await task

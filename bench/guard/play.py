@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -233,7 +233,7 @@ async def begin(loop: Clockwork, scenario: Scenario) -> Load:
 
 
 def connect_to(load: Load, pool: Pool) -> None:
-    async def connect(timeout_s: float) -> Outbound:
+    async def connect(timeout_s: float, last_hope: Callable[[], bool]) -> Outbound:
         outbound = pool._new()
         outbound.connection_made(Engine(load, outbound))  # type: ignore[arg-type]
         pool.admit(outbound)

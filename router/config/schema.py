@@ -187,7 +187,13 @@ SECTIONS: tuple[Section, ...] = (
         "Seconds.",
         TimeoutsSection,
         (
-            Setting("connect", "number", "To open a connection to a backend.", above=0, high=_DAY_S),
+            Setting(
+                "connect",
+                "number",
+                "To open a connection to a backend; where no other one could be asked, up to four times as long.",
+                above=0,
+                high=_DAY_S,
+            ),
             Setting("first_token", "number", "From sending to the first content token.", above=0, high=_DAY_S),
             Setting("token_gap", "number", "Between two content tokens.", above=0, high=_DAY_S),
             Setting("answer", "number", "A whole answer that is not streamed.", above=0, high=_DAY_S),

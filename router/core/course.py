@@ -177,6 +177,15 @@ class Course(Value, eq=False):
         request.continues = needed
         return isinstance(decision, Dispatch) and self.breaks < self.fleet.params.breaks_max
 
+    def is_last_hope(self, backend: str, now_s: float, rng: Rng) -> bool:
+        """Whether nobody else would be asked now, if ``backend`` were left before it was sent anything. Counts
+        nothing."""
+        if now_s >= self.request.deadline_s:
+            return False
+        if self._place + 1 < len(self.models) and not self.request.continues:
+            return False
+        return not self.may_start_over(backend, now_s, rng)
+
     def may_start_over(self, backend: str, now_s: float, rng: Rng) -> bool:
         """Whether another backend would be asked now, if ``backend`` were left before its first token. Counts
         nothing."""

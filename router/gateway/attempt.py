@@ -27,7 +27,7 @@ from router.gateway.settings import InForce
 from router.gateway.shown_cost import cost_line
 from router.gateway.upstream_body import asks_for_usage, body_for, refuses_the_option, shows_usage
 from router.gateway.waiting import WaitingRoom
-from router.tasks import spawn, wait_for
+from router.tasks import wait_for
 from router.telemetry.journal import AttemptRecord
 from router.upstream.classify import DELIVERED, AttemptEnd
 from router.upstream.pool import ConnectError, Pool, Pools
@@ -71,6 +71,7 @@ class Attempts:
         self._deadlines = deadlines
         self.date = date
         self._continuing = continuing
+        self._rng = rng
         self.hedges = Hedges(force, fleet, self, rng)
         self._loops = Loops()
         self.closing = False
@@ -98,7 +99,7 @@ class Attempts:
                 raise ConnectError("upstream_unreachable", "does not answer any more")
             end = await self._send(x, ask, pool, outbound, data, now_s)
             if end.stale:  # a pooled connection was closed under us: nothing is lost but a moment
-                end = await self._send(x, ask, pool, await self._connect(x, pool), data, now_s)
+                end = await self._send(x, ask, pool, await self._connect(x, pool, new=True), data, now_s)
             if x.shape is not None and end.status in _NOT_UNDERSTOOD:
                 end = await self._as_it_came(x, ask, pool, now_s)
             if asked:
@@ -170,18 +171,28 @@ class Attempts:
                 )
         return end
 
-    def connect(self, pool: Pool) -> asyncio.Task[Outbound]:
-        """A new connection, made in a task of its own."""
-        connecting = pool.connect(self._force.settings.timeouts.connect)
-        return spawn(connecting, name=f"connect {pool.spec.name}", expected=(ConnectError,))
+    def connect(self, pool: Pool, *, new: bool = False) -> asyncio.Future[Outbound]:
+        """A connection. ``new``: not one that comes back from another request meanwhile."""
+        return (pool.order_new if new else pool.order)(self._force.settings.timeouts.connect)
 
-    async def _connect(self, x: Exchange, pool: Pool) -> Outbound:
-        """A new connection. If the client leaves meanwhile, it is kept for the next one."""
-        began_s = clock.monotonic_s()
+    async def _connect(self, x: Exchange, pool: Pool, *, new: bool = False) -> Outbound:
+        """The same for a request. If the client leaves meanwhile, it is kept for the next one."""
+        began_s, timeout_s = clock.monotonic_s(), self._force.settings.timeouts.connect
+        last_hope = partial(self._is_last_hope, x, x.lease)
         try:
-            return await wait_for(self.connect(pool), pool.keep_for_later)
+            if not new:
+                connection = await wait_for(pool.order(timeout_s, last_hope), pool.keep_for_later)
+                if connection.usable or not connection.served:
+                    return connection  # else it came back from another request, and was closed since
+            return await wait_for(pool.order_new(timeout_s, last_hope), pool.keep_for_later)
         finally:
             x.connect_s = clock.monotonic_s() - began_s
+
+    def _is_last_hope(self, x: Exchange, lease: Lease | None) -> bool:
+        """Whether there is nobody else to ask while its connection is being made."""
+        if lease is None or x.lease is not lease or x.found_dead or x.course is None:
+            return False
+        return x.course.is_last_hope(lease.backend, clock.monotonic_s(), self._rng)
 
     def _upstream_bytes(
         self, x: Exchange, ask: Ask, pool: Pool, *, ask_usage: bool, lease: Lease | None = None

@@ -54,7 +54,7 @@ class Hedge(Signal[AttemptEnd]):
     def ended(self, end: AttemptEnd) -> None:
         """It has come to an end of its own."""
         if end.stale:  # a pooled connection was closed under it
-            self._hedges.connect(self, self._x)
+            self._hedges.connect(self, self._x, new=True)
         elif self.followed:
             self.set(end)
         else:
@@ -149,12 +149,12 @@ class Hedges:
     def client_gone(self, x: Exchange) -> None:
         self.drop(x, _GONE)
 
-    def connect(self, hedge: Hedge, x: Exchange) -> None:
-        """Send it on a new connection."""
+    def connect(self, hedge: Hedge, x: Exchange, *, new: bool = False) -> None:
+        """Send it on a connection that is yet to be made. ``new``: on no other."""
         hedge.relay = None
-        task = self._sends.connect(hedge.pool)
+        task = self._sends.connect(hedge.pool, new=new)
 
-        def connected(task: asyncio.Task[Outbound]) -> None:
+        def connected(task: asyncio.Future[Outbound]) -> None:
             if x.hedge is not hedge or hedge.is_set:
                 hedge.pool.keep_for_later(task)
             elif isinstance(error := task.exception(), ConnectError):

@@ -10,7 +10,7 @@ import orjson
 
 from router.core.framing import events_of
 from router.core.sse import StreamKind, StreamWatch
-from router.upstream.pool import ConnectError, Pool
+from router.upstream.pool import LAST_HOPE_TIMES, ConnectError, Pool
 from router.wire.head import Headers
 from router.wire.outbound import Outbound, Piece, Sink
 
@@ -31,15 +31,21 @@ class FaultyPool(Pool):
     def take(self, now_s: float) -> Outbound | None:
         return None
 
-    async def connect(self, timeout_s: float) -> Outbound:
+    def order(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> asyncio.Future[Outbound]:
+        return self.order_new(timeout_s, last_hope)
+
+    async def connect(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> Outbound:
         if self.fault == "refuse":
             raise ConnectError("upstream_unreachable", "could not be reached (chaos)")
         if self.fault == "blackhole":
-            await asyncio.sleep(timeout_s)
+            for _ in range(LAST_HOPE_TIMES):
+                await asyncio.sleep(timeout_s)
+                if not last_hope():
+                    break
             raise ConnectError("connect_timeout", "did not accept a connection in time (chaos)")
         if self.fault == "delay":
             await asyncio.sleep(self._value)
-        return await super().connect(timeout_s)
+        return await super().connect(timeout_s, last_hope)
 
     def _new(self) -> Outbound:
         return _FaultyOutbound(self._returned, self._lost, self._heads).meet(self._kind, self._value)

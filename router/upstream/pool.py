@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from router.core.traits import IDLE_LIMIT_S, TRAITS
 from router.core.types import BackendSpec
 from router.deadline import within
 from router.errors import RouterError
+from router.tasks import spawn
 from router.wire.dial import dial
 from router.wire.head import AnswerHeads
 from router.wire.names import Address, Name, Names, UnknownNameError
@@ -34,6 +36,9 @@ CONNECTION_AGE_S = 300.0
 _AGE_SPREAD = 0.2
 #: When descriptors run out, idle connections are closed; after this long their descriptors are free.
 _RELIEF_S = 0.02
+#: Who has nobody else to ask waits for a connection this many times as long. The kernel asks again after 1, 2, 3 s or
+#: after 1 and 3 s when the first packet was lost, as it is by a listener whose backlog is full.
+LAST_HOPE_TIMES = 4
 #: Pools close what has been idle too long, and follow their names, this often.
 _SWEEP_S = 0.25
 
@@ -82,7 +87,7 @@ class Network:
 
 @dataclass(slots=True, eq=False)
 class Shelf:
-    """The connections to one address. ``known``: the backend's name still has it."""
+    """The connections to one address. ``known``: the backend's name still has it, and the backend is still there."""
 
     address: Address | None
     idle: deque[Outbound] = field(default_factory=deque)  # the warmest last
@@ -113,6 +118,8 @@ class Pool:
         self._turn = 0
         self._version = -1  # of the name, when the shelves were set up
         self.open: set[Outbound] = set()
+        #: requests that wait for a new connection, in order: one that comes back is theirs
+        self._wanted: dict[asyncio.Future[Outbound], None] = {}
         self.closed = False
         self.region = spec.region.name
         self.sums_usage = TRAITS[spec.engine].sums_usage
@@ -155,10 +162,38 @@ class Pool:
             self._drop(connection)
         return None
 
-    async def connect(self, timeout_s: float) -> Outbound:
-        """A new connection, to the address that has the fewest. Runs in a task. Raises ConnectError."""
+    def order(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> asyncio.Future[Outbound]:
+        """What ``connect`` will return or raise, or a connection that comes back from another request before that."""
+        wanted: asyncio.Future[Outbound] = asyncio.get_running_loop().create_future()
+        self._wanted[wanted] = None
+        self.order_new(timeout_s, last_hope).add_done_callback(partial(self._made, wanted))
+        return wanted
+
+    def order_new(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> asyncio.Task[Outbound]:
+        """What ``connect`` will return or raise."""
+        connecting = self.connect(timeout_s, last_hope)
+        return spawn(connecting, name=f"connect {self.spec.name}", expected=(ConnectError,))
+
+    def _made(self, wanted: asyncio.Future[Outbound], task: asyncio.Task[Outbound]) -> None:
+        self._wanted.pop(wanted, None)
+        if wanted.done():
+            self.keep_for_later(task)
+        elif task.cancelled():
+            wanted.cancel()
+        elif (error := task.exception()) is not None:
+            wanted.set_exception(error)
+        else:
+            wanted.set_result(task.result())
+
+    async def connect(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> Outbound:
+        """A new connection, to the address that has the fewest. Runs in a task. Raises ConnectError.
+
+        ``last_hope`` is asked when it is not there in time: whether to wait all the same, up to LAST_HOPE_TIMES as
+        long.
+        """
+        times = iter(range(LAST_HOPE_TIMES - 1))
         try:
-            async with within(timeout_s, fairness=1.0):
+            async with within(timeout_s, fairness=1.0, again=lambda: last_hope() and next(times, None) is not None):
                 try:
                     return await self._connect()
                 except OSError as error:
@@ -227,7 +262,7 @@ class Pool:
         usual = self._name.usual or self._name.addresses
         if not usual:
             return
-        self._shelves = [old[a] if a in old else Shelf(a) for a in usual]
+        self._shelves = [old[a] if a in old else Shelf(a, known=not self.closed) for a in usual]
         for shelf in old.values():
             if shelf in self._shelves:
                 continue
@@ -238,8 +273,8 @@ class Pool:
     def _new(self) -> Outbound:
         return Outbound(self._returned, self._lost, self._heads)
 
-    def keep_for_later(self, task: asyncio.Task[Outbound]) -> None:
-        """The request that asked for this connection has left; keep it for the next one."""
+    def keep_for_later(self, task: asyncio.Future[Outbound]) -> None:
+        """The request that asked for this connection has left, or has got another one; keep it for the next one."""
         if not task.cancelled() and task.exception() is None:
             self._returned(task.result())
 
@@ -261,6 +296,8 @@ class Pool:
     def close(self) -> None:
         """Close idle connections now, and each connection in use when its request ends."""
         self.closed = True
+        for shelf in self._shelves:
+            shelf.known = False
         self.drop_idle()
 
     def drop_idle(self) -> None:
@@ -271,13 +308,19 @@ class Pool:
     def _returned(self, connection: Outbound) -> None:
         now_s = self._now_s()
         shelf = connection.shelf
-        if self.closed or now_s >= connection.until_s or not shelf.known:
+        if now_s >= connection.until_s or not shelf.known:
             self._drop(connection)
             return
         if self._tls is not None and connection in self._sessions:
             self._sessions.discard(connection)
             self._tls.remember(connection.transport.get_extra_info("ssl_object"))
         connection.idle_since_s = now_s
+        while self._wanted:
+            wanted = next(iter(self._wanted))
+            del self._wanted[wanted]
+            if not wanted.done():
+                wanted.set_result(connection)
+                return
         shelf.idle.append(connection)
 
     def _lost(self, connection: Outbound) -> None:

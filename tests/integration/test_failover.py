@@ -197,8 +197,8 @@ CLOSED_AT_ONCE = """
 import asyncio, runpy
 from router.upstream.pool import Pool
 connect = Pool.connect
-async def closed(pool, timeout_s):
-    outbound = await connect(pool, timeout_s)
+async def closed(pool, *how):
+    outbound = await connect(pool, *how)
     if pool.spec.name == "near/bad":
         outbound.transport.abort()
         while outbound.usable:

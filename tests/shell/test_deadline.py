@@ -28,6 +28,14 @@ async def test_an_answer_that_lies_unread_is_in_time() -> None:
         there.close()
 
 
+async def test_it_begins_again_as_often_as_it_is_told_to() -> None:
+    asked = []
+    with pytest.raises(TimeoutError):
+        async with within(0.02, again=lambda: len(asked) < 3 and not asked.append(1)):  # type: ignore[func-returns-value]
+            await asyncio.get_running_loop().create_future()
+    assert len(asked) == 3
+
+
 async def test_silence_ends_in_time() -> None:
     began_s = time.monotonic()
     with pytest.raises(TimeoutError):

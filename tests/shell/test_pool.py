@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import socket
@@ -14,7 +15,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from router.core.types import BackendSpec, RegionSpec
-from router.upstream.pool import ConnectError, Network, Pool
+from router.upstream.pool import LAST_HOPE_TIMES, ConnectError, Network, Pool
 from router.wire.head import Headers
 from router.wire.names import Address, Names
 from router.wire.outbound import Outbound
@@ -39,6 +40,71 @@ async def test_a_connection_that_is_neither_accepted_nor_refused_is_a_failed_att
         with pytest.raises(ConnectError) as caught:
             await pool_of(port).connect(0.2)
     assert caught.value.code == "connect_timeout"
+
+
+async def test_who_has_nobody_else_to_ask_waits_until_the_kernel_asks_again() -> None:
+    """The backlog is full, so that the first packet is lost; then it is not."""
+    hopes = []
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(("127.0.0.1", port))
+
+        def last_hope() -> bool:
+            if not hopes:
+                listener.listen(64)
+            hopes.append(1)
+            return True
+
+        pool = pool_of(port)
+        assert (await pool.connect(3.0 / LAST_HOPE_TIMES + 0.15, last_hope)).usable
+        pool.close()
+    assert 1 <= len(hopes) < LAST_HOPE_TIMES
+
+
+async def test_the_last_hope_ends_too() -> None:
+    hopes = []
+    with blackhole() as port, pytest.raises(ConnectError) as caught:
+        await pool_of(port).connect(0.05, lambda: not hopes.append(1))  # type: ignore[func-returns-value]
+    assert caught.value.code == "connect_timeout"
+    assert len(hopes) == LAST_HOPE_TIMES
+
+
+async def test_a_connection_that_comes_back_goes_to_who_waits_for_a_new_one() -> None:
+    async with engines(ONE) as e:
+        pool = await named_pool(e.port, lambda _: (ONE,), Clock())
+        busy = await pool.connect(5)
+        gate = asyncio.Event()
+        dial = pool.connect
+
+        async def slow(timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> Outbound:
+            await gate.wait()
+            return await dial(timeout_s, last_hope)
+
+        pool.connect = slow  # type: ignore[method-assign]
+        first, left, second = (pool.order(5) for _ in range(3))
+        left.cancel()
+        pool._returned(busy)
+        assert await first is busy
+        other = await dial(5)
+        pool._returned(other)
+        assert await second is other, "who has left is passed over"
+        assert pool.take(time.monotonic()) is None
+        gate.set()
+        async with asyncio.timeout(30):
+            while len(pool.open) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
+        kept = {pool.take(time.monotonic()) for _ in range(3)}
+        assert None not in kept, "what was ordered for them is there for the next"
+        assert not pool._wanted
+        for connection in pool.open:
+            connection.transport.close()
 
 
 async def test_a_connection_that_is_there_before_a_late_router_looks_is_in_time() -> None:
@@ -164,6 +230,18 @@ async def test_requests_go_to_all_addresses_of_a_name_in_turn() -> None:
         assert abs(e.asked[ONE.host] - e.asked[TWO.host]) <= 2
         assert len(connections) == 2, "one to each, and kept"
         pool.close()
+
+
+async def test_nothing_is_kept_for_a_backend_that_was_taken_away() -> None:
+    found, clock = [ONE], Clock()
+    async with engines(ONE, TWO) as e:
+        pool = await named_pool(e.port, lambda _: tuple(found), clock)
+        in_use = await pool.connect(5)
+        pool.close()
+        late = await pool.connect(5)
+        for connection in (in_use, late):
+            pool._returned(connection)
+            assert not connection.usable
 
 
 async def test_many_at_once_are_spread_as_well() -> None:

@@ -15,6 +15,7 @@ plays the client's bytes, the backends' bytes and the passing of time, and looks
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -197,7 +198,7 @@ class Backend:
     found: asyncio.Event | None = None  # until it is set packets get lost: no connection, and no refusal
     connections: list[Connection] = field(default_factory=list)
 
-    async def connect(self, timeout_s: float) -> Outbound:
+    async def connect(self, timeout_s: float, last_hope: Callable[[], bool] = lambda: False) -> Outbound:
         if self.refuses:
             raise ConnectError("upstream_unreachable", "could not be reached")
         if self.hangs:
