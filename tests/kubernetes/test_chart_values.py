@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.kubernetes.test_external_metrics import PEM
 from tests.support.helm import NEEDS_HELM, Object, objects, pick, refusal, render
 
 pytestmark = NEEDS_HELM
@@ -73,7 +74,10 @@ ENGINE: Object = {"name": "x", "model": "m", "min": 1, "max": 2}
         ({"engines": [ENGINE], "routers": {"a": None, "b": None}}, "engines: x: there are routers of several regions"),
         ({"autoscaling": {"enabled": True, "min": 11}}, "autoscaling: min (11) is more than max (10)"),
         ({"ports": {"clients": 9090}}, "must differ"),
-        ({"externalMetrics": {"enabled": True, "secret": "s", "caBundle": "QQ==", "port": 8080}}, "must differ"),
+        (
+            {"externalMetrics": {"enabled": True, "secret": "s", "caBundle": "QQ==", "clientCa": PEM, "port": 8080}},
+            "must differ",
+        ),
         ({"keda": {"enabled": True, "port": 8080}}, "must differ"),
         ({"routers": {"c": None}}, 'routers.c.region: "c" is not one of config.regions (a, b)'),
         ({"config": {"router": {"region": "c"}}}, 'config.router.region: "c" is not one of config.regions (a, b)'),
@@ -109,7 +113,7 @@ def test_names_that_yaml_reads_as_something_else_stay_names(word: str) -> None:
         "serviceAccount": {"name": word},
         "mounts": [{"name": word, "secret": word, "path": f"/{word}"}, {"name": "c", "configMap": word, "path": "/c"}],
         "priorityClassName": word,
-        "externalMetrics": {"enabled": True, "secret": word, "caBundle": "QQ=="},
+        "externalMetrics": {"enabled": True, "secret": word, "caBundle": "QQ==", "clientCa": PEM},
         "serviceMonitor": {"enabled": True},
         "autoscaling": {"enabled": True},
         "fullnameOverride": "" if word[0].isdigit() else word,

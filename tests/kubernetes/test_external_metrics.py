@@ -12,7 +12,10 @@ from tests.support.helm import EXAMPLES, NEEDS_HELM, NEEDS_SCHEMAS, Object, obje
 
 pytestmark = NEEDS_HELM
 
-ON = {"externalMetrics": {"enabled": True, "secret": "metrics-tls", "caBundle": "Q0E=", "port": 7443}}
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+ON: Object = {
+    "externalMetrics": {"enabled": True, "secret": "metrics-tls", "caBundle": "Q0E=", "clientCa": PEM, "port": 7443}
+}
 FIVE = EXAMPLES / "five-regions.yaml"
 
 
@@ -36,11 +39,14 @@ def test_the_api_server_finds_the_routers_by_way_of_the_service() -> None:
 def test_the_router_listens_there_with_the_certificate_of_the_secret() -> None:
     found = objects(values=ON)
     config = parse(
-        pick(found, "ConfigMap")["data"]["regions.toml"], "regions.toml", secrets=False, whole=True
+        pick(found, "ConfigMap", "meridian")["data"]["regions.toml"], "regions.toml", secrets=False, whole=True
     ).autoscaling
     assert config.listen == "0.0.0.0:7443"
     pod = pick(found, "Deployment")["spec"]["template"]["spec"]
-    (volume,) = (v for v in pod["volumes"] if v.get("secret", {}).get("secretName") == "metrics-tls")
+    (volume,) = (v for v in pod["volumes"] if "projected" in v)
+    tls, layer = volume["projected"]["sources"]
+    assert tls["secret"]["name"] == "metrics-tls"
+    assert pick(found, "ConfigMap", layer["configMap"]["name"])["data"] == {"ca.crt": PEM + "\n"}
     (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["name"] == volume["name"])
     paths = (config.tls_cert, config.tls_key, config.tls_client_ca)
     assert [str(path) for path in paths] == [
@@ -73,7 +79,15 @@ def test_without_it_there_is_none_of_this() -> None:
     assert not _named(objects(), "APIService")
 
 
-@pytest.mark.parametrize("left_out", ["secret", "caBundle"])
+def test_another_program_may_write_the_authority_into_the_apiservice() -> None:
+    note = {"cert-manager.io/inject-ca-from": "llm/metrics"}
+    own = {k: v for k, v in ON["externalMetrics"].items() if k != "caBundle"} | {"annotations": note}
+    api = pick(objects(values={"externalMetrics": own}), "APIService")
+    assert api["metadata"]["annotations"] == note
+    assert not {"caBundle", "insecureSkipTLSVerify"} & api["spec"].keys()
+
+
+@pytest.mark.parametrize("left_out", ["secret", "caBundle", "clientCa"])
 def test_a_certificate_that_cannot_be_checked_is_refused(left_out: str) -> None:
     values = {"externalMetrics": {k: v for k, v in ON["externalMetrics"].items() if k != left_out}}
     assert "externalMetrics" in refusal(values)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from router.config import parse
+from tests.kubernetes.test_external_metrics import PEM
 from tests.kubernetes.test_schemas import VERSIONS, validate
 from tests.support.helm import EXAMPLES, NEEDS_HELM, NEEDS_SCHEMAS, Object, objects, pick, refusal, render
 
@@ -89,8 +90,8 @@ def test_one_service_has_the_routers_of_every_region() -> None:
 
 
 def test_it_stands_beside_the_api_of_external_metrics() -> None:
-    both = ON | {"externalMetrics": {"enabled": True, "secret": "metrics-tls", "caBundle": "Q0E="}}
-    text = pick(objects(values=both), "ConfigMap")["data"]["regions.toml"]
+    both = ON | {"externalMetrics": {"enabled": True, "secret": "metrics-tls", "caBundle": "Q0E=", "clientCa": PEM}}
+    text = pick(objects(values=both), "ConfigMap", "meridian")["data"]["regions.toml"]
     config = parse(text, "regions.toml", secrets=False, whole=True).autoscaling
     assert (config.keda, config.listen) == ("0.0.0.0:9123", "0.0.0.0:6443")
 

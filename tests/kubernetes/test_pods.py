@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -17,6 +19,7 @@ import pytest
 
 from router.control import keda_messages as messages
 from tests.support.backends import Call, ScriptedBackend
+from tests.support.certificates import certificate
 from tests.support.dockerfile import image
 from tests.support.helm import NEEDS_HELM, objects, pick
 from tests.support.pod import Contents, Pod, isolation
@@ -196,6 +199,49 @@ async def test_the_number_that_keda_asks_for_is_where_the_scaled_object_says(
                 answer = await http.get(asked)
                 numbers.append(orjson.loads(await answer.read())[trigger["valueLocation"]])
     assert numbers == [3, 1]
+
+
+async def test_the_api_server_is_answered_and_nobody_else(backend: ScriptedBackend, folder: Path) -> None:
+    own, layer, issuer = (certificate(folder, name) for name in ("own", "front-proxy", "issuer"))
+    given = values(backend.url, router={"region": "near"}, models={"m": {"target_ttft_s": 2, "min": 3, "max": 5}})
+    external = {"enabled": True, "secret": "metrics-tls", "caBundle": "QQ==", "port": free_port()}
+    found = objects(values=given | {"externalMetrics": external | {"clientCa": layer.cert.read_text()}})
+    held = {"tls.crt": own.cert.read_text(), "tls.key": own.key.read_text(), "ca.crt": issuer.cert.read_text()}
+    service = pick(found, "Service", pick(found, "APIService")["spec"]["service"]["name"])["spec"]["ports"][0]
+    made = Pod(
+        _template(found),
+        name="meridian-0",
+        folder=folder,
+        config_maps=config_maps(found),
+        secrets=SECRETS | {"metrics-tls": held},
+        image=image(),
+    )
+    base = "/apis/external.metrics.k8s.io/v1beta1"
+    # Of the API server's own questions, before it falls back to the documents of before.
+    discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;q=0.9"
+    who = {"x-remote-user": "system:kube-aggregator", "x-remote-group": "system:masters", "accept": discovery}
+    async with made as p:
+        await p.until("ready")
+        tls = ssl.create_default_context(cafile=str(own.cert))
+        tls.check_hostname = False
+        at = f"https://{p.address}:{p.port(service['targetPort'])}"
+        async with aiohttp.ClientSession() as http:
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await http.get(at + base, ssl=tls)
+        tls.load_cert_chain(layer.cert, layer.key)
+        async with aiohttp.ClientSession(headers=who) as http:
+
+            async def ask(path: str) -> tuple[int, Any]:
+                async with http.get(at + path, ssl=tls) as answer:
+                    assert answer.content_type == "application/json"
+                    return answer.status, orjson.loads(await answer.read())
+
+            for path, kind in (("/apis", "APIGroupList"), (base, "APIResourceList")):
+                status, document = await ask(path)
+                assert (status, document["kind"]) == (200, kind)
+            assert [await ask(path) for path in ("/openapi/v2", "/openapi/v3")] == [(404, ANY)] * 2
+            _, number = await ask(f"{base}/namespaces/llm/router_backends_needed?labelSelector=model%3Dm")
+    assert [item["value"] for item in number["items"]] == ["3"]
 
 
 async def test_keda_is_answered_where_the_scaled_object_says(backend: ScriptedBackend, folder: Path) -> None:

@@ -59,7 +59,7 @@ class Pod:
         self.address = f"127.7.{number // 250}.{number % 250 + 1}"
         self.started = self.ready = False
         self.restarts = 0
-        self.killed = False
+        self.killed = self._restarting = False
         self.log = folder / f"{name}.log"
         self._folder = folder / name
         self._config_maps, self._secrets, self._image = config_maps, secrets, image
@@ -87,7 +87,7 @@ class Pod:
         end_s = time.monotonic() + timeout_s
         while getattr(self, what) != value:
             assert time.monotonic() < end_s, f"{what} is not {value}: {self.log.read_text()}"
-            assert self.process.poll() in (None, 0), self.log.read_text()
+            assert self._restarting or self.process.poll() in (None, 0), self.log.read_text()
             await asyncio.sleep(0.02)
 
     # Before it runs.
@@ -106,6 +106,17 @@ class Pod:
                 self._swap(mount["mountPath"], self._config_maps[volume["configMap"]["name"]])
             elif "secret" in volume:
                 self._swap(mount["mountPath"], self._secrets[volume["secret"]["secretName"]])
+            elif "projected" in volume:
+                self._swap(mount["mountPath"], self._projected(volume["projected"]["sources"]))
+
+    def _projected(self, sources: list[Template]) -> dict[str, str]:
+        """The files of a volume that takes them from several places."""
+        files = {}
+        for source in sources:
+            ((kind, from_),) = source.items()
+            held = (self._secrets if kind == "secret" else self._config_maps)[from_["name"]]
+            files |= {item["path"]: held[item["key"]] for item in from_["items"]}
+        return files
 
     def update(self, config_map: str) -> None:
         """A ConfigMap has changed: its volume follows."""
@@ -190,10 +201,12 @@ class Pod:
                 finally:
                     ready.cancel()
             self.ready = False
+            self._restarting = True
             self.process.kill()
             await asyncio.to_thread(self.process.wait)
             self.restarts += 1
             self._run()
+            self._restarting = False
 
     async def _passes(self, kind: str) -> bool:
         probe = self.container[kind]

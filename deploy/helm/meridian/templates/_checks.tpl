@@ -39,8 +39,13 @@
 {{- $_ := set $names .name .router -}}
 {{- end -}}
 {{- with $values.externalMetrics -}}
-{{- if and .enabled (not (and .secret .caBundle)) -}}
-{{- fail "externalMetrics: the API server asks over TLS and checks the certificate, so it needs secret and caBundle" -}}
+{{- if .enabled -}}
+{{- if not (and .secret (or .caBundle .annotations)) -}}
+{{- fail "externalMetrics: the API server asks over TLS and checks the certificate, so it needs secret and caBundle, or annotations by which caBundle is written" -}}
+{{- end -}}
+{{- if not .clientCa -}}
+{{- fail "externalMetrics: only the API server is answered, so the routers need the authority of its certificate, clientCa: requestheader-client-ca-file of the ConfigMap kube-system/extension-apiserver-authentication" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $ports := list $values.ports.clients $values.ports.admin -}}

@@ -112,8 +112,17 @@ volumes:
     secret: {secretName: {{ . | quote }}, defaultMode: 0440}
   {{- end }}
   {{- if $values.externalMetrics.enabled }}
+  # The Secret may have a ca.crt of its own: that of the authority of tls.crt.
   - name: metrics-tls
-    secret: {secretName: {{ $values.externalMetrics.secret | quote }}, defaultMode: 0440}
+    projected:
+      defaultMode: 0440
+      sources:
+        - secret:
+            name: {{ $values.externalMetrics.secret | quote }}
+            items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+        - configMap:
+            name: {{ printf "%s-metrics" (include "meridian.fullname" .root) | quote }}
+            items: [{key: ca.crt, path: ca.crt}]
   {{- end }}
   {{- range $values.mounts }}
   - name: {{ printf "mount-%s" .name | quote }}
