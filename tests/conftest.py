@@ -14,6 +14,8 @@ from hypothesis import settings
 from tests.support import effort, left_open, time_limit
 
 effort.register()
+# Somebody's terminal, or a test runner's, is as wide as it likes; what is written into a pipe is not.
+os.environ.pop("COLUMNS", None)
 settings.load_profile("ci" if "CI" in os.environ else "quick")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.app import build
+from cli.app import build, called
 from cli.commands import (
     bench,
     burn_in,
@@ -56,7 +56,7 @@ class Recorder(Context):
 def typed(*words: str, env: dict[str, str] | None = None) -> Recorder:
     recorder = Recorder()
     unset = {"ROUTER_CONFIG": None, "ROUTER_URL": None, "ROUTER_API_KEY": None}
-    result = CliRunner().invoke(build(), list(words), obj=recorder, env={**unset, **(env or {})})
+    result = CliRunner().invoke(build(called(words, {})), list(words), obj=recorder, env={**unset, **(env or {})})
     assert result.exit_code == 0, result.output
     return recorder
 
@@ -312,7 +312,7 @@ def test_the_environment_names_file_and_key() -> None:
     ["regions", "regions show", "regions nothing", "status --nothing", "traffic list -n 0", "serve --log-format x"],
 )
 def test_a_wrong_line_is_a_usage_error(line: str) -> None:
-    result = CliRunner().invoke(build(), line.split(), obj=Recorder())
+    result = CliRunner().invoke(build(called(line.split(), {})), line.split(), obj=Recorder())
     assert result.exit_code == Exit.USAGE
     assert "Usage:" in result.output
 
