@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from router.core.degrading import Smaller, Swing
+from router.core.params import Params
 from sim.geography import DEFAULT_REGIONS
 from sim.profiles import PROFILES, Profile
 from sim.traces import Trace, load_trace
@@ -50,15 +51,26 @@ def machines(profile: Profile, model: str, count: int) -> tuple[MachinePlan, ...
     return tuple(MachinePlan(spec, profile) for spec in named)
 
 
-def world_of(big: int, small: int, rule: Smaller | None) -> WorldPlan:
+def world_of(big: int, small: int, rule: Smaller | None, params: Params | None = None) -> WorldPlan:
     plan = built_in_world(PROFILES[BIG_PROFILE], (REGION,))
     members = machines(PROFILES[BIG_PROFILE], BIG, big) + machines(PROFILES[SMALL_PROFILE], SMALL, small)
-    return replace(plan, machines=members, model=BIG, smaller={} if rule is None else {BIG: rule})
+    smaller = {} if rule is None else {BIG: rule}
+    return replace(plan, machines=members, model=BIG, smaller=smaller, params=params or plan.params)
 
 
-def play(name: str, trace: Trace, big: int, small: int, target_s: float, *, variants: bool, seed: int = 1) -> Row:
+def play(
+    name: str,
+    trace: Trace,
+    big: int,
+    small: int,
+    target_s: float,
+    *,
+    variants: bool,
+    seed: int = 1,
+    params: Params | None = None,
+) -> Row:
     rule = Smaller(BIG, (SMALL,), target_s) if variants else None
-    world = World(world_of(big, small, rule), "ttft", block_tokens=trace.block_tokens, seed=seed)
+    world = World(world_of(big, small, rule, params), "ttft", block_tokens=trace.block_tokens, seed=seed)
     degrading = world.sites[REGION.name].degrading
     swings: list[tuple[float, Swing]] = []
 
@@ -95,6 +107,23 @@ def rows(trace: Trace, big: int, small: int, target_s: float, seed: int = 1) -> 
     ]
 
 
+def by_room(trace: Trace, big: int, small: int, target_s: float, ratios: list[float], seed: int = 1) -> list[Row]:
+    """``variants`` with other values of ``degrade_room_ratio``."""
+    return [
+        play(
+            f"room {ratio:g}",
+            trace,
+            big,
+            small,
+            target_s,
+            variants=True,
+            seed=seed,
+            params=Params(degrade_room_ratio=ratio),
+        )
+        for ratio in ratios
+    ]
+
+
 def text(found: list[Row]) -> str:
     head = f"{'':<12}{'GPUs':>5}{'p50 s':>8}{'p95 s':>8}{'late':>8}{'variant':>9}{'failed':>8}{'began':>7}{'for s':>8}"
     lines = [
@@ -110,18 +139,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("trace", type=Path, help="an Azure or Mooncake trace, or a journal")
     parser.add_argument("--faster", type=float, default=1.0, help="factor on the rate of requests")
     parser.add_argument("--requests", type=int, help="how many of them; default all")
+    parser.add_argument("--skip", type=int, default=0, help="requests at the beginning to leave out")
+    parser.add_argument("--room", type=float, nargs="+", help="compare these values of degrade_room_ratio")
     parser.add_argument("--big", type=int, default=3)
     parser.add_argument("--small", type=int, default=2)
     parser.add_argument("--target", type=float, default=1.0, help="[models.X] target_ttft_s")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    trace = load_trace(options.trace, limit=options.requests).faster(options.faster)
+    limit = None if options.requests is None else options.requests + options.skip
+    trace = load_trace(options.trace, limit=limit).without_first(options.skip).faster(options.faster)
     trace = trace.no_longer_than(PROFILES[BIG_PROFILE].context_tokens)
     trace = replace(trace, arrivals=tuple(replace(a, region=REGION.name) for a in trace.arrivals))
     print(
         f"{trace.name}: {len(trace.arrivals)} requests in {trace.duration_s / 60:.0f} min, target {options.target:g} s"
     )
-    print(text(rows(trace, options.big, options.small, options.target, options.seed)))
+    sizes = (trace, options.big, options.small, options.target)
+    print(text(by_room(*sizes, options.room, options.seed) if options.room else rows(*sizes, options.seed)))
     return 0
 
 

@@ -54,6 +54,12 @@ class Trace:
         """The same requests, ``factor`` times as many per second."""
         return replace(self, arrivals=tuple(replace(a, at_s=a.at_s / factor) for a in self.arrivals))
 
+    def without_first(self, count: int) -> Trace:
+        """Without the first ``count`` requests; it begins with the next one."""
+        kept = self.arrivals[count:]
+        begin_s = kept[0].at_s if count and kept else 0.0
+        return replace(self, arrivals=tuple(replace(a, at_s=a.at_s - begin_s) for a in kept))
+
     def no_longer_than(self, tokens: int) -> Trace:
         """Without the requests that no engine of this context length would take."""
         kept = tuple(a for a in self.arrivals if a.prompt_tokens + a.output_tokens <= tokens)

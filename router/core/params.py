@@ -263,7 +263,7 @@ class Params:
     degrade_hold_s: float = 10.0
     degrade_hold_max_s: float = 160.0
     #: a strained model answers itself while a first token is predicted within this part of its target: it has room
-    degrade_room_ratio: float = 0.35
+    degrade_room_ratio: float = 0.25
     #: how much each prompt counts in the usual length of prompts
     degrade_usual_weight: float = 0.05
     #: a conversation stays with its model where a backend knows this part of the prompt

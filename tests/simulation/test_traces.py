@@ -99,6 +99,9 @@ def test_a_limit_and_a_different_pace() -> None:
     trace = load_trace(AZURE, limit=100)
     assert len(trace.arrivals) == 100
     assert trace.faster(4.0).duration_s == pytest.approx(trace.duration_s / 4)
+    rest = trace.without_first(10)
+    assert (len(rest.arrivals), rest.arrivals[0].at_s) == (len(trace.arrivals) - 10, 0.0)
+    assert trace.without_first(0) == trace
     short = trace.no_longer_than(500)
     assert 0 < len(short.arrivals) < 100
     assert len(short.arrivals) + short.skipped == 100

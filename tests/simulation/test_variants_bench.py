@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from bench.variants import BIG, REGION, SMALL, play, rows, text, world_of
+from bench.variants import BIG, REGION, SMALL, by_room, play, rows, text, world_of
 from router.core.degrading import Smaller
 from sim.traces import Arrival, Trace
 from sim.world import World
@@ -34,6 +34,12 @@ def test_what_is_too_much_for_the_large_model_comes_in_time() -> None:
 def test_a_load_that_the_large_model_carries_gets_no_variant() -> None:
     row = play("variants", traffic(1.0, 30.0), 2, 1, TARGET_S, variants=True)
     assert (row.given, row.strains, row.strained_s) == (0.0, 0, 0.0)
+
+
+def test_the_less_room_a_model_keeps_the_more_requests_get_the_variant() -> None:
+    none, some, much = by_room(traffic(8.0, 60.0), 1, 2, TARGET_S, [0.0, 0.25, 1.0])
+    assert none.given > some.given > much.given
+    assert [row.name for row in (none, some, much)] == ["room 0", "room 0.25", "room 1"]
 
 
 def test_the_rule_is_that_of_the_gateway_conversations_included() -> None:
