@@ -118,7 +118,7 @@ async def overload(size: Size) -> Outcome:
 
 @row(
     16,
-    "two regions, 10 and 150 ms away with jitter, change places",
+    "two regions, 10 and 150 ms away with jitter, change places, after 15 s of traffic",
     "3 s until nine of ten go to the nearer; 0 go back",
 )
 async def places_change(size: Size) -> Outcome:
@@ -128,7 +128,7 @@ async def places_change(size: Size) -> Outcome:
         stage(NEAR, FAR, rtt_s={NEAR: near_s, FAR: far_s}) as s,
         clients(s.router.url, max_tokens=3) as c,
     ):
-        before = await c.pour(20, 4.0)
+        before = await c.pour(20, 15.0)  # until it has learned how long answers are
         s.lines[NEAR].rtt_s, s.lines[FAR].rtt_s = far_s, near_s
         changed_s = time.monotonic()
         after = await c.pour(20, 8.0 if size.short else 30.0)

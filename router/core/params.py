@@ -18,6 +18,12 @@ class Params:
     # -- round trips ------------------------------------------------------------------------------------------------
     #: weight of a new probe in the mean (GORGO: 0.3)
     rtt_weight: float = 0.3
+    #: weight of a new probe's distance from the mean in their mean deviation, and how many are known before that counts
+    rtt_deviation_weight: float = 0.1
+    rtt_deviations: int = 3
+    #: a probe is far from the mean by this many mean deviations (RFC 6298: 4), and this part of it; two are a new one
+    rtt_far: float = 4.0
+    rtt_far_ratio: float = 0.25
     #: the floor is the minimum over the last one to two of these (BBR's windowed minimum)
     rtt_floor_window_s: float = 30.0
     #: assumed where nothing is known: no probe, no place on the map, nobody else to compare with
