@@ -30,6 +30,8 @@ _log = logging.getLogger("router.control")
 _FORGOTTEN_S = 60.0
 #: One that leaves at once is shown leaving for this long.
 _TOLD_S = 3.0
+#: Within one lease.
+_RENEWALS = 3
 _LEASE, _ITSELF = "lease", "the backend itself"
 #: What a registration says of a backend; the region's own keys hold besides.
 FIELDS = ("url", "engine", "models", "max_inflight", "cost_usd_hour", "notice_url")
@@ -48,6 +50,12 @@ class Registration:
     @property
     def until_s(self) -> float:
         return self.seen_s + (self.lease_s if self.leaves_s is None else self.leaves_s)
+
+    @property
+    def renew_s(self) -> float:
+        """How often it should say so again: two renewals may be lost, and a router that was restarted without a
+        store hears of it as soon."""
+        return self.lease_s / _RENEWALS
 
 
 class Registrations(Wishes):

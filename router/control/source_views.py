@@ -22,6 +22,7 @@ def source_of(control: ControlPlane, b: Backend) -> dict[str, Any]:
         "since_s": max(0.0, control.now_s() - origin.since_s) if found else None,
         "heard_s": max(0.0, control.now_s() - report.heard_s) if found and report and report.heard_s else None,
         "lease_s": max(0.0, registration.until_s - control.now_s()) if registration is not None else None,
+        "renew_s": registration.renew_s if registration is not None else None,
         "facts": dict(origin.facts),
     }
 

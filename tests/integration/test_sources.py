@@ -340,6 +340,18 @@ async def test_a_backend_registers_itself_renews_and_leaves(http: aiohttp.Client
             await eventually(nobody)
 
 
+async def test_a_restart_without_a_store_loses_nobody_for_longer_than_a_renewal(http: aiohttp.ClientSession) -> None:
+    async with ScriptedBackend() as a:
+        body = {"name": "us-east/a", "url": a.url, "engine": "vllm", "models": ["m"], "lease_s": 60}
+        async with FromSources([], head=OPEN + REGION, wait=None) as r:
+            told = (await admin(r, "backends", body))["source"]
+            assert told["renew_s"] == 20
+        async with FromSources([], head=OPEN + REGION, wait=None) as r:
+            assert (await admin(r, "backends"))["data"] == []
+            assert (await admin(r, "backends", body))["source"]["renew_s"] == 20
+            assert (await _ask(http, r.url))[0]["x-router-backend"] == "us-east/a", "with the next renewal"
+
+
 async def test_what_the_machine_of_a_backend_says_of_its_end(http: aiohttp.ClientSession) -> None:
     from aiohttp import web
 

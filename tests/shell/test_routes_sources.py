@@ -20,6 +20,7 @@ async def test_a_backend_registers_renews_and_leaves(admin: Admin) -> None:
     assert 19 < source["lease_s"] <= 20
     again = await admin.post("/admin/v1/backends", POD | {"lease_s": 30})
     assert 29 < again["source"]["lease_s"] <= 30
+    assert (source["renew_s"], again["source"]["renew_s"]) == (20 / 3, 10)
     assert "us-east/pod-7" in [b["name"] for b in (await admin.get("/admin/v1/backends"))["data"]]
     region = (await admin.get("/admin/v1/regions"))["data"][0]
     assert [b["name"] for b in region["backends"]] == ["us-east/a", "us-east/b", "us-east/pod-7"]
@@ -78,6 +79,7 @@ async def test_the_file_is_a_source_and_says_little(admin: Admin) -> None:
         "since_s": None,
         "heard_s": None,
         "lease_s": None,
+        "renew_s": None,
         "facts": {},
     }
 

@@ -89,7 +89,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{V1}/backends",
         "registerBackend",
-        "A backend says where it is, for a time: again and again, within its lease.",
+        "A backend says where it is, for a time: again and again, every `source.renew_s` of the answer.",
         register_backend,
         body=_REGISTRATION,
         status=201,
