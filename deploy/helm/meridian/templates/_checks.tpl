@@ -1,11 +1,15 @@
 {{/* Combinations of values that would not do what they seem to, or that the API server or the router would refuse later. */}}
 
+{{/* "true" if a configuration names no store that outlives the pod. */}}
+{{- define "meridian.alone" -}}
+{{- $redis := dig "store" "redis" "" . -}}
+{{- or (not $redis) (eq $redis "embedded") -}}
+{{- end -}}
+
 {{/* Of one Deployment: {root, group, most, all}. */}}
 {{- define "meridian.check.group" -}}
 {{- $config := .group.config -}}
-{{- $redis := dig "store" "redis" "" $config -}}
-{{- $alone := or (not $redis) (eq $redis "embedded") -}}
-{{- if and $alone (eq (dig "auth" "mode" "keys" $config) "keys") (or (gt (int .most) 1) (gt (int .all) 1)) -}}
+{{- if and (include "meridian.alone" $config | eq "true") (eq (dig "auth" "mode" "keys" $config) "keys") (or (gt (int .most) 1) (gt (int .all) 1)) -}}
 {{- fail "config.store.redis: several routers need a store that they share, or keys made at one of them are unknown to the others; name one, or set replicas to 1" -}}
 {{- end -}}
 {{- if not (dig "auth" "admin_token_env" "" $config) -}}
