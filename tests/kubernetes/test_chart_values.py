@@ -63,6 +63,7 @@ def test_values_that_are_wrong_are_refused(values: Object, place: str) -> None:
 #: They render; the router or the API server refuses them, or they do something else than is meant.
 ONE_REGION: Object = {"regions": [{"name": "a"}, {"name": "b"}], "models": {"m": {"target_ttft_s": 1}}}
 ENGINE: Object = {"name": "x", "model": "m", "min": 1, "max": 2}
+MOUNT: Object = {"name": "x", "secret": "s", "path": "/x"}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,15 @@ ENGINE: Object = {"name": "x", "model": "m", "min": 1, "max": 2}
             "must differ",
         ),
         ({"keda": {"enabled": True, "port": 8080}}, "must differ"),
+        ({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "env: A is there twice"),
+        (
+            {"env": [{"name": "ROUTER_CONFIG", "value": "/x"}]},
+            "env: ROUTER_CONFIG is there twice, or is one that the chart",
+        ),
+        ({"mounts": [MOUNT, MOUNT | {"path": "/y"}]}, "mounts: there are two of the name x"),
+        ({"mounts": [MOUNT, MOUNT | {"name": "y", "path": "/x/"}]}, "mounts: y: /x/ is the place of something else"),
+        ({"mounts": [MOUNT | {"path": "/tmp"}]}, "mounts: x: /tmp is the place of something else"),
+        ({"image": {"pullSecrets": ["a", "a"]}}, "pullSecrets"),
         ({"routers": {"c": None}}, 'routers.c.region: "c" is not one of config.regions (a, b)'),
         ({"config": {"router": {"region": "c"}}}, 'config.router.region: "c" is not one of config.regions (a, b)'),
         ({"routers": {"x.a": {"region": "a"}, "X-A": {"region": "a"}}}, "would have the same name, meridian-x-a"),

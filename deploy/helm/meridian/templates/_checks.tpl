@@ -58,7 +58,32 @@
 {{- if ne (len $ports) (len ($ports | uniq)) -}}
 {{- fail "ports.clients, ports.admin, externalMetrics.port and keda.port must differ" -}}
 {{- end -}}
+{{- include "meridian.check.pod" $values -}}
 {{- include "meridian.check.engines" . -}}
+{{- end -}}
+
+{{/* Lists of a pod in which the API server takes nothing twice. Of the values. */}}
+{{- define "meridian.check.pod" -}}
+{{- $variables := list "ROUTER_CONFIG" "ROUTER_ADMIN_URL" -}}
+{{- range .env -}}
+{{- if has .name $variables -}}
+{{- fail (printf "env: %s is there twice, or is one that the chart sets" .name) -}}
+{{- end -}}
+{{- $variables = append $variables .name -}}
+{{- end -}}
+{{- $names := list -}}
+{{- $paths := list "/etc/router" "/etc/router-tls" "/etc/router-metrics-tls" "/var/lib/router" "/tmp" -}}
+{{- range .mounts -}}
+{{- $path := .path | trimSuffix "/" -}}
+{{- if has .name $names -}}
+{{- fail (printf "mounts: there are two of the name %s" .name) -}}
+{{- end -}}
+{{- if has $path $paths -}}
+{{- fail (printf "mounts: %s: %s is the place of something else" .name .path) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- $paths = append $paths $path -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What KEDA scales: {root, groups}. */}}
