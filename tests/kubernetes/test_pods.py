@@ -8,6 +8,7 @@ import signal
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -26,6 +27,8 @@ from tests.support.pod import Contents, Pod, isolation
 from tests.support.ports import free_port
 from tests.support.rollout import Deployment, Service
 from tests.support.takeover import Load
+from tests.support.tls_front import tls_front
+from tests.support.valkey import Valkey
 
 pytestmark = NEEDS_HELM
 
@@ -276,6 +279,47 @@ def keda_asks(url: str, address: str, port: int) -> str:
     (getEndpointsUrlsFromServiceURL of its pkg/scalers/metrics_api_scaler.go)."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{address}:{port}{unquote(parts.path)}"
+
+
+async def test_routers_share_a_store_with_tls_and_a_password_from_secrets(
+    backend: ScriptedBackend, folder: Path
+) -> None:
+    """As docs/kubernetes.md writes it."""
+    authority = certificate(folder, "store")
+    user = ("--user", "router", "on", ">secret", "~*", "&*", "+@all")
+    with Valkey(unix=False, args=user) as valkey, tls_front(valkey.port, authority) as port:
+        url = f"rediss://router:$(REDIS_PASSWORD)@127.0.0.1:{port}/0?ssl_ca_certs=/etc/redis-ca/ca.crt"
+        given = values(backend.url, auth={"mode": "keys"}, store={"snapshot": "/var/lib/router/keys"}) | {
+            "replicas": 2,
+            "env": [
+                {"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
+                {"name": "MERIDIAN_REDIS", "value": url},
+            ],
+            "mounts": [{"name": "redis-ca", "secret": "redis-ca", "path": "/etc/redis-ca"}],
+        }
+        found = objects(values=given)
+        secrets = SECRETS | {"redis": {"password": "secret"}, "redis-ca": {"ca.crt": authority.cert.read_text()}}
+        token = {"authorization": f"Bearer {SECRETS['meridian']['ROUTER_ADMIN_TOKEN']}"}
+        async with AsyncExitStack() as stack:
+            pods = []
+            for number in range(2):
+                made = Pod(
+                    _template(found),
+                    name=f"meridian-{number}",
+                    folder=folder,
+                    config_maps=config_maps(found),
+                    secrets=secrets,
+                    image=image(),
+                )
+                pods.append(await stack.enter_async_context(made))
+            for p in pods:
+                await p.until("ready")
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            keys = f"http://{pods[0].address}:{pods[0].port('admin')}/admin/v1/keys"
+            made_key = await (await http.post(keys, json={"name": "alice"}, headers=token)).json()
+            asked = {"authorization": f"Bearer {made_key['key']}"}
+            at = f"http://{pods[1].address}:{pods[1].port('clients')}/v1/models"
+            assert (await http.get(at, headers=asked)).status == 200
 
 
 async def test_workers_a_store_and_files_need_nothing_but_the_volumes(backend: ScriptedBackend, folder: Path) -> None:

@@ -27,6 +27,8 @@ Template = dict[str, Any]
 #: Names of ConfigMaps or Secrets -> their files
 Contents = Mapping[str, Mapping[str, str]]
 
+#: The kubelet puts the value of a variable of before in its place.
+_REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 _ADDRESSES = itertools.count(1)
 _ISOLATED = """
 hostname "$1"; shift
@@ -161,7 +163,9 @@ class Pod:
         }
         for entry in self.container.get("env", ()):
             if "value" in entry:
-                out[entry["name"]] = entry["value"]
+                out[entry["name"]] = self._here(
+                    _REFERENCE.sub(lambda found: out.get(found[1], found[0]), entry["value"])
+                )
             else:
                 where = entry["valueFrom"]["secretKeyRef"]
                 out[entry["name"]] = self._secrets[where["name"]][where["key"]]
