@@ -177,6 +177,14 @@ def test_the_pod_can_do_nothing_that_it_need_not() -> None:
     assert not [o for o in objects(FIVE) if o["kind"] in ("Secret", "Role", "ClusterRole")]
 
 
+def test_the_cluster_may_choose_the_user() -> None:
+    """OpenShift refuses a pod that names one outside of the range of its namespace."""
+    chosen = _pod(objects(values={"user": None}))["securityContext"]
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & chosen.keys()
+    assert (chosen["runAsNonRoot"], chosen["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    assert image().user.partition(":")[0].isdigit(), "of a name nobody knows that it is not root"
+
+
 @pytest.mark.parametrize("timeouts", [{}, {"lead": 0, "drain": 0}, {"lead": 12.5}, {"drain": 3600, "lead": 1}])
 def test_there_is_time_to_drain(timeouts: dict[str, float]) -> None:
     found = objects(values={"config": {"timeouts": timeouts}, "preStopSeconds": 7})
@@ -273,7 +281,7 @@ def test_routers_connect_where_they_may_and_always_find_names() -> None:
     policy = pick(objects(values=own), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     dns, given = policy["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {port["port"] for port in dns["ports"]} == {53, 5353}
     assert given == own["networkPolicy"]["egress"][0]
 
 

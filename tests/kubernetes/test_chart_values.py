@@ -46,6 +46,7 @@ WRONG: list[tuple[Object, str]] = [
     ({"resources": {"limits": {"memory": "2 GB"}}}, "memory"),
     ({"mounts": [{"name": "x", "path": "/x"}]}, "mounts"),
     ({"ports": {"clients": 80}}, "clients"),
+    ({"user": 0}, "user"),
     ({"keda": {"enabled": True, "port": 80}}, "port"),
     ({"networkPolicy": {"admin": [{"ipblock": {}}]}}, "ipblock"),
     ({"image": {"digest": "latest"}}, "digest"),
