@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from router.config import parse
 from tests.kubernetes.test_external_metrics import PEM
 from tests.kubernetes.test_schemas import VERSIONS, validate
 from tests.support.helm import EXAMPLES, NEEDS_HELM, NEEDS_SCHEMAS, Object, objects, pick, refusal, render
+from tests.tidy.tree import ROOT
 
 pytestmark = NEEDS_HELM
 
@@ -49,6 +52,17 @@ def test_keda_finds_the_routers_by_way_of_the_service() -> None:
     assert (port["port"], ports[port["targetPort"]]) == (9123, 9123)
     config = parse(pick(found, "ConfigMap")["data"]["regions.toml"], "regions.toml", secrets=False, whole=True)
     assert config.autoscaling.keda == "0.0.0.0:9123"
+
+
+def test_the_object_in_the_manual_is_the_one_that_the_chart_makes() -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    (shown,) = [block for block in blocks if block.get("kind") == "ScaledObject"]
+    (values,) = [block for block in blocks if "keda" in block]
+    values["config"] |= {"router": {"region": "us-east"}, "regions": [{"name": "us-east"}]}
+    made = pick(objects(values=values), "ScaledObject")
+    assert made["spec"] == shown["spec"]
+    assert shown["metadata"].items() <= made["metadata"].items()
 
 
 def test_keda_needs_no_token_there() -> None:
