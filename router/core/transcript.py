@@ -197,6 +197,11 @@ class Transcript:
             self._blank.pop()
             self.events -= 1
 
+    def recount(self, tokens: int) -> None:
+        """An engine says that everything that was said is this many tokens."""
+        self.events = tokens
+        self._blank = [text for text in self._blank if text]
+
     @property
     def blank_events(self) -> int:
         """The latest events that have added white space alone."""

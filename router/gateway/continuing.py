@@ -27,6 +27,8 @@ from router.upstream.pool import Pool
 from router.wire.outbound import Outbound
 
 _NEVER = float("inf")
+#: Of a character, and so the most tokens that it has.
+UTF8_BYTES_MAX = 4
 
 
 class Continuing:
@@ -75,8 +77,11 @@ class Continuing:
         if count is None:  # the next engine is asked
             return False
         transcript.counted = len(rest.text)
-        if transcript.events < count <= len(rest.text.encode()):
-            transcript.events = count
+        # Engines keep the end of a text that might be the beginning of a stop string: its tokens have had events, which
+        # brought the text before them, and will come again.
+        kept_most = max((len(stop) - 1 for stop in rest.stops), default=0) * UTF8_BYTES_MAX
+        if transcript.events - kept_most <= count <= len(rest.text.encode()) and count != transcript.events:
+            transcript.recount(count)
             found = await self._make(x)
             if isinstance(found, Rest):
                 x.rest = found

@@ -61,6 +61,25 @@ async def test_the_engine_knows_better_how_many_tokens_were_said(book: Playbook)
     assert book.records[0].output_tokens == 9
 
 
+async def test_tokens_that_an_engine_keeps_because_of_a_stop_string_come_again(book: Playbook) -> None:
+    """It keeps as many characters as a stop string has without its last: four tokens, of which the client has two."""
+    request = chat(stream=True, max_tokens=9, stop=["море"], **USAGE)
+    client, first = await begun(book, event("a"), event(""), event(" b"), event("c"), request=request)
+    first.dies()
+    second = await moved(book, first, tokens=2)
+    assert body_of(second)["max_tokens"] == 7
+    second.streams(event("d"), event(finish="stop"), usage(9, 1), DONE, end=True)
+    shown = [message["usage"] for message in events_in(client) if message.get("usage")]
+    assert shown == [{"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}]
+
+
+async def test_of_white_space_that_comes_again_the_tokens_that_are_kept_are_no_part(book: Playbook) -> None:
+    request = chat(stream=True, max_tokens=9, stop="море")
+    _, first = await begun(book, event("a"), event("b"), event(""), event(" "), request=request)
+    first.dies()
+    assert body_of(await moved(book, first, tokens=3))["max_tokens"] == 7
+
+
 @pytest.mark.parametrize("tokens", [1, 1000])
 async def test_a_count_that_cannot_be_is_not_believed(book: Playbook, tokens: int) -> None:
     _, first = await begun(book, event("a"), event("b"), request=chat(stream=True, max_tokens=9))
