@@ -247,11 +247,16 @@ async def test_the_api_server_is_answered_and_nobody_else(backend: ScriptedBacke
     assert [item["value"] for item in number["items"]] == ["3"]
 
 
-async def test_keda_is_answered_where_the_scaled_object_says(backend: ScriptedBackend, folder: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_keda_is_answered_where_the_scaled_object_says(
+    backend: ScriptedBackend, folder: Path, workers: int
+) -> None:
     grpc = pytest.importorskip("grpc")
     goal = {"m": {"target_ttft_s": 2, "min": 3, "max": 5}}
-    given = values(backend.url, router={"region": "near"}, models=goal) | {
-        "keda": {"enabled": True, "port": free_port()}
+    store = {"redis": None if workers == 1 else "embedded"}
+    given = values(backend.url, router={"region": "near", "workers": workers}, models=goal, store=store) | {
+        "keda": {"enabled": True, "port": free_port()},
+        "replicas": 1,
     }
     found = objects(values=given | {"engines": [{"name": "vllm-m", "model": "m", "min": 3, "max": 5}]})
     metadata = pick(found, "ScaledObject")["spec"]["triggers"][0]["metadata"]
