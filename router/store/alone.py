@@ -39,12 +39,16 @@ class Alone:
     def __repr__(self) -> str:
         return f"<Alone {self._on_down}>"
 
+    @property
+    def unlimited(self) -> bool:
+        return self._on_down == "allow"
+
     def share(self, purse: Purse, now_s: float) -> Share:
         if purse.share is not None:
             return purse.share
         now_us, routers = self._sharers.server_us(now_s), self._sharers.routers
         known = None if self._sharers.ever_up else self._file.recall(purse.account, now_us)
-        return purse.open_share(now_us, now_s, routers=routers, unlimited=self._on_down == "allow", known=known)
+        return purse.open_share(now_us, now_s, routers=routers, unlimited=self.unlimited, known=known)
 
     def must_claim(self, purse: Purse, units: Units, now_s: float, least: Units | None) -> bool:
         """Before this is given out, it has to be written down."""

@@ -1,8 +1,9 @@
 """Carries commands to the shared store in batches, and never lets a caller wait longer than its patience.
 
 All commands posted in one turn of the event loop travel in one pipeline, in the order in which they were posted.
-Silence counts against the store after ``Patience.answer_s`` in which this process could have read an answer; nobody
-waits longer. A request that can be served without the answer is, after ``Patience.request_s`` by the clock.
+Silence counts against the store after ``Patience.answer_s`` in which this process could have read an answer; what is
+done in the background waits no longer. A request that can be served without the answer is, after ``Patience.request_s``
+by the clock; one that cannot waits on.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class _Batch:
         "hurried",
         "late",
         "lost",
+        "patient",
         "posted_s",
     )
 
@@ -113,6 +115,7 @@ class _Batch:
         self.late: list[Callable[[Any], None] | None] = []
         self.lost: list[Callable[[], None] | None] = []
         self.hurried: list[Callable[[bool], None]] = []
+        self.patient: set[asyncio.Future[Any]] = set()  # those of ``hurried``
         self.expired = False
         self.posted_s = loop.time()
         self._silent = silent
@@ -131,16 +134,24 @@ class _Batch:
         self._answer.cancel()
         self._request.cancel()
 
+    def give_up(self) -> None:
+        """The store is away: nobody waits for it. An answer may come all the same."""
+        _fail(self.futures, LinkError("the store is away"))
+
+    def too_late(self) -> LateError:
+        return LateError(held_up=self._answer.held_up)
+
     def _hurry(self) -> None:
-        held_up = self._request.held_up
-        for hurried in self.hurried:
-            hurried(held_up)
+        self._request.cancel()
+        hurried, self.hurried = self.hurried, []
+        for each in hurried:
+            each(self._request.held_up)
 
     def _expire(self) -> None:
         self.expired = True
-        self._request.cancel()
         self._silent(self.posted_s)  # first of all: those who wait go by whether the store is away
-        _fail(self.futures, LateError(held_up=self._answer.held_up))
+        self._hurry()
+        _fail([future for future in self.futures if future not in self.patient], self.too_late())
 
     def deliver(self, replies: list[Any]) -> None:
         self._stop()
@@ -171,10 +182,10 @@ class Courier:
         self._filling: _Batch | None = None
         self._waiting: deque[_Batch] = deque()
         self._heard_s = self._struck_s = -1.0  # when an answer last came, and when silence last counted
-        self._under_way = 0
+        self._under_way: set[_Batch] = set()
 
     def __repr__(self) -> str:
-        return f"<Courier {self._under_way} pipelines, {len(self._waiting)} waiting>"
+        return f"<Courier {len(self._under_way)} pipelines, {len(self._waiting)} waiting>"
 
     @property
     def up(self) -> bool:
@@ -191,7 +202,8 @@ class Courier:
         """Send a command. The future gets its reply, or LinkError: at once while the store is away, else when silence
         counts against it. ``late`` is called with a reply that came after its future was done, ``lost`` when no reply
         will ever come: the store may or may not have done what it was asked. ``hurried`` is called when a request need
-        not wait any longer if there is another way, with whether this process was held up."""
+        not wait any longer if there is another way, with whether this process was held up; if there is none, it waits
+        until the store counts as away, or its pipeline is given up."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._report.up:
@@ -210,17 +222,18 @@ class Courier:
         batch.lost.append(lost)
         if hurried is not None:
             batch.hurried.append(hurried)
+            batch.patient.add(future)
         return future
 
     def _dispatch(self) -> None:
         """Send waiting commands while fewer pipelines than allowed are in progress."""
         self._filling = None
-        while self._waiting and self._under_way < PIPELINES:
+        while self._waiting and len(self._under_way) < PIPELINES:
             batch = self._waiting.popleft()
             if not self._report.up or all(f.done() for f in batch.futures):
                 batch.fail(LinkError("the store is away"))
                 continue
-            self._under_way += 1
+            self._under_way.add(batch)
             spawn(self._carry(batch), name="store pipeline")
 
     async def _carry(self, batch: _Batch) -> None:
@@ -229,7 +242,8 @@ class Courier:
         except Exception as error:  # LinkError, and errors that were not foreseen: the callers must get both
             if not batch.expired:
                 self._failed(str(error), batch.posted_s)
-            batch.fail(LinkError(str(error)))
+            late = batch.expired and self._report.up
+            batch.fail(batch.too_late() if late else LinkError(str(error)))
         else:
             self._heard_s = asyncio.get_running_loop().time()
             if any(isinstance(reply, NodeAwayError) for reply in replies):
@@ -240,7 +254,7 @@ class Courier:
                 self._report.succeeded()
             batch.deliver(replies)
         finally:
-            self._under_way -= 1
+            self._under_way.discard(batch)
             self._dispatch()
 
     def _silent(self, since_s: float) -> None:
@@ -255,3 +269,6 @@ class Courier:
         if since_s > self._struck_s:
             self._struck_s = asyncio.get_running_loop().time()
             self._report.failed(reason)
+            if not self._report.up:
+                for batch in (*self._under_way, *self._waiting):
+                    batch.give_up()

@@ -161,10 +161,14 @@ class Questions:
     def _done(self, purse: Purse, desk: _Desk, sent: _Sent, asked: asyncio.Future[list[int]]) -> None:
         desk.under_way -= 1
         self._leave(purse, desk)
-        if (error := asked.exception()) is None:
-            sent.answered(asked.result())
-        else:
+        if (error := asked.exception()) is not None:
             sent.failed(error)
+            return
+        try:
+            sent.answered(asked.result())
+        except Exception as unforeseen:  # nobody may wait for ever
+            sent.failed(unforeseen)
+            raise
 
     def _leave(self, purse: Purse, desk: _Desk) -> None:
         if not desk.under_way and not desk.waiting:
@@ -195,8 +199,11 @@ class _Sent:
 
     def hurried(self, held_up: bool) -> None:
         """A request waits no longer for an answer than this, if it can be served on credit. One that cannot would be
-        refused without a verdict of the store: it waits as long as the store is not silent."""
+        refused without a verdict of the store, and the limits of an account that was never seen are not known to have
+        room: these wait on."""
         purse, now_s = self._purse, self._monotonic_s()
+        if purse.standing is None and not self._alone.unlimited:
+            return
         for question in self._questions:
             if not question.answer.done():
                 units, least = question.units, question.least
@@ -207,10 +214,10 @@ class _Sent:
                 question.answer.set_result(answer)
 
     def answered(self, reply: list[int]) -> None:
-        self._answered = True
         purse, now_s = self._purse, self._monotonic_s()
         shortfalls, standing = read_reserve(reply)
         pairs = list(zip(self._questions, shortfalls, strict=True))
+        self._answered = True
         given = [question for question, shortfall in pairs if shortfall is None]
         purse.taken.answered(tuple(map(sum, zip(NOTHING, *(question.needed for question in given), strict=True))))
         for question in given:

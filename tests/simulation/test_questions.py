@@ -14,6 +14,7 @@ from router.config import Plan
 from router.core.limits import INDEX, Amounts
 from router.store.base import Key, Refusal, Reservation
 from router.store.courier import Command
+from router.store.patience import GIVE_UP_S_MIN
 from router.store.scripts import account_keys
 from router.store.shared import SharedStore
 from tests.support.model_store import ModelLink, ModelServer
@@ -30,10 +31,12 @@ class Server(ModelServer):
     def __init__(self, now_s: Callable[[], float]) -> None:
         super().__init__(now_s)
         self.questions = 0
+        self.broken = False
 
     def do(self, command: Command) -> Any:
-        self.questions += command.script is not None and command.script.name == "reserve"
-        return super().do(command)
+        asked = command.script is not None and command.script.name == "reserve"
+        self.questions += asked
+        return [1] if asked and self.broken else super().do(command)
 
 
 class Far:
@@ -184,17 +187,62 @@ def test_clients_that_leave_cost_nothing(after_s: float) -> None:
     of(story)
 
 
-def test_a_store_that_falls_silent_keeps_nobody_waiting() -> None:
+@pytest.mark.parametrize("on_down", ["share", "deny"])
+def test_an_answer_that_is_late_is_waited_for_where_there_is_no_other(on_down: str) -> None:
+    """An account that was never seen here gets nothing on credit: it may have no room."""
+
+    async def story(far: Far) -> None:
+        far.link.rtt_s = 0.8
+        answers = await asyncio.gather(*(far.ask() for _ in range(400)))
+        assert Counter(a.source if isinstance(a, Reservation) else a.limit for a in answers) == {
+            "store": 300,
+            "concurrent": 100,
+        }
+        assert far.store.state == "up"
+        far.link.rtt_s = RTT_S
+        await far.end(let_in(answers))
+        assert far.used() == {"slots": 0, "budget": 0}
+
+    of(story, Plan("default", concurrent=300, budget_usd_month=10.0), on_down)
+
+
+@pytest.mark.parametrize("on_down", ["share", "deny", "allow"])
+def test_a_store_that_falls_silent_keeps_nobody_waiting(on_down: str) -> None:
+    """They are told when its pipeline is given up, or at once when it counts as away."""
+
     async def story(far: Far) -> None:
         loop = asyncio.get_running_loop()
         far.link.cut = True
         began_s = loop.time()
-        answers = await asyncio.gather(*(far.ask() for _ in range(50)))
-        assert {a.limit for a in answers if isinstance(a, Refusal)} <= {"store"}
-        assert loop.time() - began_s <= 2 * RTT_S + 0.01
+        first = asyncio.gather(*(far.ask() for _ in range(50)))
+        await asyncio.sleep(0.4)
+        others = asyncio.gather(*(far.ask() for _ in range(50)))
+        while far.store.state == "up":  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.001)
+        away_s = loop.time()
+        answers = [*await first, *await others]
+        assert loop.time() - away_s <= 0.01
+        assert away_s - began_s <= GIVE_UP_S_MIN
+        if on_down == "deny":
+            assert not let_in(answers)
+        else:
+            assert {a.source for a in let_in(answers)} == {on_down}
+            assert len(let_in(answers)) == 100
         far.link.cut = False
         await asyncio.sleep(10.0)
         await far.end(let_in(answers))
         assert far.used() == {"slots": 0, "budget": 0}
+
+    of(story, on_down=on_down)
+
+
+def test_an_answer_that_cannot_be_read_keeps_nobody_waiting() -> None:
+    async def story(far: Far) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, _context: None)
+        far.server.broken = True
+        answers = await asyncio.gather(*(far.ask() for _ in range(5)), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {ValueError}
+        await far.store.stop()
 
     of(story)
