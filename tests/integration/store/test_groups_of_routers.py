@@ -176,7 +176,7 @@ async def test_what_all_routers_hold_is_told_apart_from_what_is_in_flight(clean:
                 again = await store.reserve(key, Amounts(1, 10, 0, 1000), "r")
                 assert isinstance(again, Reservation), again
                 store.settle(again, Amounts(1, 10, 0, 1000))
-            return all(min(store.held().get(key.id, (0,))[i] for i in (REQUESTS, SLOTS)) > 0 for store in stores)
+            return all(min(store.held().get(key.id, NOTHING)[i] for i in (REQUESTS, SLOTS)) > 0 for store in stores)
 
         await eventually(both_hold)
         taken = [(store, await store.reserve(key, Amounts(1, 10, 0, 1000), "r")) for store in stores for _ in range(3)]
