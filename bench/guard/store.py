@@ -89,7 +89,8 @@ class StandIn:
             slots = [str(slot) for slot in rest[2:]]
             reply += quota.grant(account, limits, now_us, units, slots=slots, divisor=int(rest[0]), lease_us=lease_us)
         elif name == "settle":
-            released, slots = int(rest[2]), [str(slot) for slot in rest[3:]]
+            released, slots = int(rest[2]), [str(slot) for slot in rest[4:]]
+            kept = released + int(rest[3])
             quota.settle(
                 account,
                 limits,
@@ -97,7 +98,8 @@ class StandIn:
                 units,
                 taken_us=int(rest[0]),
                 release=slots[:released],
-                renew=slots[released:],
+                drop=slots[released:kept],
+                renew=slots[kept:],
                 lease_us=lease_us,
             )
             reply = [1]

@@ -277,13 +277,14 @@ def settle(
     *,
     taken_us: int,
     release: Sequence[str] = (),
+    drop: Sequence[str] = (),
     renew: Sequence[str] = (),
     lease_us: int,
 ) -> None:
     """Give back what was reserved and not used (positive), charge what was used beyond (negative).
 
-    ``release`` ends slots, ``renew`` holds slots for another lease, also those that were lost. A sum is given back only
-    within the period in which it was taken: ``taken_us`` lies in that.
+    ``release`` ends slots, ``drop`` those that may never have been held, ``renew`` holds slots for another lease, also
+    those that were lost. A sum is given back only within the period in which it was taken: ``taken_us`` lies in that.
     """
     advance(account, now_us, lease_us)
     if account.limits is not limits:
@@ -300,6 +301,8 @@ def settle(
     for slot in release:
         if account.slots.pop(slot, None) is None:
             account.unknown = max(0, account.unknown - 1)
+    for slot in drop:
+        account.slots.pop(slot, None)
     if renew and limits.slots is not None:
         found = sum(slot not in account.slots for slot in renew)
         account.unknown = max(0, account.unknown - found)

@@ -45,7 +45,7 @@ def needs(scripts: Scripts, router: str) -> list[Need]:
     quotas = [
         call(scripts.reserve, account, [*start, *reserve_args([(_NOTHING, (slot,))])]),
         call(scripts.grant, account, [*start, *grant_args(_ONE, 1, ())]),
-        call(scripts.settle, account, [*start, *settle_args(_ONE, 0, 1, (slot,), ())]),
+        call(scripts.settle, account, [*start, *settle_args(_ONE, 0, 1, (slot,), (), ())]),
         call(scripts.look, account_keys(CHECK), start),
     ]
     note = note_key(CHECK, CHECK)

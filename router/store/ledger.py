@@ -176,8 +176,8 @@ class Ledger:
 
     def settle_command(self, purse: Purse, message: Settlement | None, renew: tuple[str, ...]) -> Command:
         """Without a message it renews slots only, beside whatever was said last."""
-        number, back, taken_us, release = message or (purse.number, NOTHING, 0, ())
-        args = settle_args(back, taken_us, number, release, renew)
+        number, back, taken_us, release, drop = message or (purse.number, NOTHING, 0, (), ())
+        args = settle_args(back, taken_us, number, release, drop, renew)
         keys = purse_keys(purse.account, purse.name)
         return call(self._scripts.settle, keys, [*self.head(purse), *args])
 

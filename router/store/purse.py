@@ -56,6 +56,7 @@ class Settlement(NamedTuple):
     back: Units
     taken_us: int  # a time within the periods in which it was taken
     release: tuple[str, ...]
+    drop: tuple[str, ...]
 
 
 class Purse:
@@ -368,14 +369,13 @@ class Purse:
         back = tuple(map(_surplus, self.balance, target))
         slots = self.slots
         slots.give_up(now_s, 0 if everything else self._keep_slots())
-        release = tuple(slots.doomed)
-        if not (release or any(back)):
+        release, drop = slots.over()
+        if not (release or drop or any(back)):
             return None
-        slots.doomed = []
         self.balance = list(map(sub, self.balance, back))
         self.number += 1
         taken_us = self.standing.now_us if self.standing is not None else self.made_us
-        self.outgoing = Settlement(self.number, back, taken_us, release)
+        self.outgoing = Settlement(self.number, back, taken_us, release, drop)
         return self.outgoing
 
     def _keep_slots(self) -> int:
@@ -425,7 +425,7 @@ class Purse:
         return (
             self.inflight == 0
             and not self.slots.held
-            and not self.slots.doomed
+            and not self.slots.any_over
             and self.outgoing is None
             and self.share is None
             and self.taken.quiet

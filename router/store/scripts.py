@@ -102,8 +102,10 @@ def reserve_args(questions: Sequence[tuple[Units, Sequence[str]]]) -> list[Word]
     return args
 
 
-def settle_args(back: Units, taken_us: int, number: int, release: Sequence[str], renew: Sequence[str]) -> list[Word]:
-    return [*back, taken_us, number, len(release), *release, *renew]
+def settle_args(
+    back: Units, taken_us: int, number: int, release: Sequence[str], drop: Sequence[str], renew: Sequence[str]
+) -> list[Word]:
+    return [*back, taken_us, number, len(release), len(drop), *release, *drop, *renew]
 
 
 def grant_args(want: Units, divisor: int, slots: Sequence[str]) -> list[Word]:

@@ -18,15 +18,17 @@ MARGIN = 1 / 4
 
 class Slots:
     """``held`` are all slots, in use or not, with the time at which the lease of each is over: 0.0 for one that the
-    store has not heard of. ``idle`` are those not in use; ``doomed`` are to be released."""
+    store has not heard of. ``idle`` are those not in use; ``doomed`` are to be released, and so are ``maybe``: the
+    store may never have had those."""
 
-    __slots__ = ("_new", "_over_s", "doomed", "held", "idle", "renew_s")
+    __slots__ = ("_new", "_over_s", "doomed", "held", "idle", "maybe", "renew_s")
 
     def __init__(self, new: Callable[[], str], now_s: float) -> None:
         self._new = new
         self.held: dict[str, float] = {}
         self.idle: list[str] = []
         self.doomed: list[str] = []
+        self.maybe: list[str] = []
         self.renew_s = now_s  # when to renew all
         self._over_s = math.inf  # no lease is over before this
 
@@ -77,7 +79,17 @@ class Slots:
 
     def lost(self, slots: Iterable[str]) -> None:
         """The store may have these, and nobody will hear of it: release them."""
-        self.doomed += slots
+        self.maybe += slots
+
+    @property
+    def any_over(self) -> bool:
+        return bool(self.doomed or self.maybe)
+
+    def over(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those to tell the store of, once: that were held, and that may never have been."""
+        told = tuple(self.doomed), tuple(self.maybe)
+        self.doomed, self.maybe = [], []
+        return told
 
     def give_up(self, now_s: float, keep: int | None = None) -> None:
         """Release idle slots: those whose lease may be over at that time, and all beyond the first ``keep``."""

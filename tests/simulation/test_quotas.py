@@ -276,6 +276,33 @@ def test_five_minutes_cut_off_cost_a_share_and_are_paid_back() -> None:
     assert world.charged == world.microusd
 
 
+@pytest.mark.parametrize("on_down", ["deny", "share"])
+@pytest.mark.parametrize("away_s", [0.5, 2.0])
+def test_a_store_that_comes_back_empty_gives_no_place_twice(on_down: str, away_s: float) -> None:
+    """Questions were under way when it went. Their slots, which it may never have had, free no place of others."""
+
+    async def story() -> World:
+        world = World(1, on_down=on_down, plan=Plan("default", concurrent=6))
+        await world.start((0.001, 0.03, 0.166))
+        clients = [asyncio.ensure_future(world.client(lambda: world.rng.choice(world.routers))) for _ in range(30)]
+        await asyncio.sleep(3.0)
+        for router in world.routers:
+            router.link.cut = True
+            router.link.break_off()
+        world.server.lose_everything()
+        await asyncio.sleep(away_s)
+        for router in world.routers:
+            router.link.cut = False
+        await asyncio.sleep(10.0)
+        await world.end()
+        await asyncio.gather(*clients)
+        return world
+
+    world = run(story())
+    assert world.most_at_once == 6
+    assert world.requests > 200
+
+
 @pytest.mark.parametrize("rtt_s", [0.001, 0.09, 0.22])
 def test_nearly_all_places_can_be_used_from_anywhere(rtt_s: float) -> None:
     """Also after the demand has come from elsewhere."""

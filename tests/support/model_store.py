@@ -103,7 +103,8 @@ class ModelServer:
             taken = quota.grant(account, limits, now_us, units, slots=slots, divisor=rest[_K], lease_us=lease_us)
             of_purse.taken = _added(of_purse.taken, taken)
             return _reply([*taken], account, limits)
-        taken_us, number, released, *slots = rest[_K:]
+        taken_us, number, released, dropped, *slots = rest[_K:]
+        kept = released + dropped
         fresh, stale = of_purse.number < number, of_purse.number > number
         of_purse.number = max(number, of_purse.number)
         quota.settle(
@@ -113,7 +114,8 @@ class ModelServer:
             units if fresh else NOTHING,
             taken_us=taken_us,
             release=slots[:released],
-            renew=() if stale else slots[released:],
+            drop=slots[released:kept],
+            renew=() if stale else slots[kept:],
             lease_us=lease_us,
         )
         return _reply([int(fresh)], account, limits)

@@ -56,10 +56,17 @@ def test_a_slot_in_use_is_renewed_however_late_and_an_idle_one_only_in_time() ->
     assert mine.due(100.0, LEASE_S) == (names[1],)
 
 
-def test_slots_whose_fate_is_unknown_are_released() -> None:
+def test_slots_whose_fate_is_unknown_are_told_apart_and_once() -> None:
+    """The store may never have had them: they free no place of another that it has lost."""
     mine = slots()
     mine.lost(mine.offer(3))
-    assert mine.doomed == ["s0", "s1", "s2"]
+    mine.leased(names := mine.offer(1), LEASE_S)
+    mine.back(names[0])
+    mine.give_up(0.0, keep=0)
+    assert mine.any_over
+    assert mine.over() == (names, ("s0", "s1", "s2"))
+    assert not mine.any_over
+    assert mine.over() == ((), ())
 
 
 def test_a_slot_that_the_store_has_not_heard_of_is_not_used_again() -> None:

@@ -78,7 +78,9 @@ class Twins:
         reply = self._call(self.scripts.reserve, now_us, scripts.reserve_args(questions))
         assert scripts.read_reserve(reply) == (mine, self.account.standing())
 
-    def settle(self, now_us: int, back: Units, taken_us: int, release: list[str], renew: list[str]) -> None:
+    def settle(
+        self, now_us: int, back: Units, taken_us: int, release: list[str], drop: list[str], renew: list[str]
+    ) -> None:
         self.number += 1
         quota.settle(
             self.account,
@@ -87,10 +89,11 @@ class Twins:
             back,
             taken_us=taken_us,
             release=release,
+            drop=drop,
             renew=renew,
             lease_us=LEASE_US,
         )
-        args = scripts.settle_args(back, taken_us, self.number, release, renew)
+        args = scripts.settle_args(back, taken_us, self.number, release, drop, renew)
         reply = self._call(self.scripts.settle, now_us, args)
         assert scripts.read_settle(reply) == (True, self.account.standing())
 
@@ -140,6 +143,7 @@ OP = st.one_of(
         st.booleans(),
         SLOTS,
         SLOTS,
+        SLOTS,
     ),
     st.tuples(st.just("grant"), STEP_US, WANTED, SLOTS, st.integers(1, 16)),
     st.tuples(st.just("lose"), STEP_US),
@@ -170,7 +174,8 @@ def test_the_same_sequences_give_the_same_answers(
             twins.reserve(now_us, *op[2])
         elif op[0] == "settle":
             taken_us = twins.account.at_us if op[3] else 1
-            twins.settle(now_us, op[2], taken_us, op[4], [s for s in op[5] if s not in op[4]])
+            drop = [s for s in op[5] if s not in op[4]]
+            twins.settle(now_us, op[2], taken_us, op[4], drop, [s for s in op[6] if s not in (*op[4], *drop)])
         else:
             twins.grant(now_us, op[2], op[3], op[4])
         standings.append(twins.account.standing())
@@ -181,7 +186,7 @@ def test_the_same_sequences_give_the_same_answers(
 def test_a_settlement_that_is_sent_twice_is_applied_once(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000))
     twins.reserve(10**12, (units(1, 6000), []))
-    args = scripts.settle_args(units(0, 3000), 0, 1, [], [])
+    args = scripts.settle_args(units(0, 3000), 0, 1, [], [], [])
     first = twins._call(twins.scripts.settle, 10**12, args)
     second = twins._call(twins.scripts.settle, 10**12, args)
     assert [first[0], second[0]] == [1, 0]
@@ -193,7 +198,7 @@ def test_every_key_of_an_account_expires(client: redis.Redis) -> None:
     twins = Twins(client, Limits(60, 6000, 4, 10**9))
     now_us = int(dt.datetime(2026, 11, 21, tzinfo=dt.UTC).timestamp() * 1e6)
     twins.reserve(now_us, (units(1, 10, 5), ["a"]))
-    twins.settle(now_us, units(0, 1, 1), now_us, [], ["a"])
+    twins.settle(now_us, units(0, 1, 1), now_us, [], [], ["a"])
     left_s = {k.decode().rpartition("}:")[2]: client.ttl(k) for k in client.keys(f"mr:{{{twins.key_id}}}*")}
     assert set(left_s) == {"q", "c", "s:r1"}
     assert 15 <= left_s["c"] <= 17
