@@ -144,15 +144,15 @@ class App:
         )
         self._attendance = Attendance(self.store, lambda: self._exchange.card)
         self.reloader = self._new_reloader(config)
-        self._control = self._control_plane(Explainer(self.lifecycle, rng))
-        self._exchange.answer(partial(respond, self._control, ANSWERED))
+        self.control = self._control_plane(Explainer(self.lifecycle, rng))
+        self._exchange.answer(partial(respond, self.control, ANSWERED))
         self._write_history()
         self.telemetry.metrics.add_source(self._gauges)
         self._configure(config)
 
     def _write_history(self) -> None:
         """Those who change something tell the history of it."""
-        tellers = (self._drains, self._notices, self._burn_ins, self._control.faults, self.reloader)
+        tellers = (self._drains, self._notices, self._burn_ins, self.control.faults, self.reloader)
         for teller in (*tellers, self._muster, self._registrations, self._scaling.dormants):
             teller.note = self._chronicle.history.note
         self._chronicle.swings = self.lifecycle.demand.degrading.take_swings
@@ -347,8 +347,8 @@ class App:
         stack.push_async_callback(self._bookkeeper.stop)
         await self._drains.start()
         stack.push_async_callback(self._drains.stop)
-        await self._control.faults.start()
-        stack.push_async_callback(self._control.faults.stop)
+        await self.control.faults.start()
+        stack.push_async_callback(self.control.faults.stop)
         await self._notices.start()
         stack.push_async_callback(self._notices.stop)
         await self._observer.start()
@@ -388,9 +388,9 @@ class App:
         if self._worker is None:
             self.reloader.start()
             stack.push_async_callback(self.reloader.stop)
-            runner = await start_admin(self._control, admin, operators_of(config))
+            runner = await start_admin(self.control, admin, operators_of(config))
         else:
-            runner = await start_admin(self._control, admin, Operators(), more=WORKER_ROUTES)
+            runner = await start_admin(self.control, admin, Operators(), more=WORKER_ROUTES)
         stack.push_async_callback(runner.cleanup)
 
     async def stop(self) -> None:

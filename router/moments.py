@@ -29,6 +29,11 @@ def span_text(seconds: float) -> str:
     return f"{seconds:.0f}s" if seconds == int(seconds) else f"{seconds:g}s"
 
 
+def roughly(seconds: float) -> str:
+    """How long something took or is ago, to be read: ``12 s``, ``13 min``."""
+    return f"{seconds:.0f} s" if seconds < 119.5 else f"{seconds / 60:.0f} min"
+
+
 def moment_s(text: str, now_s: float) -> float | None:
     """An ISO time, in UTC unless it has an offset, or a span with its unit from now on, in seconds since 1970. None: it
     is neither."""

@@ -32,6 +32,7 @@ class Attendance:
     def __init__(self, store: Store, card: Callable[[], dict[str, Any]]) -> None:
         self._store = store
         self._card = card
+        self.missed = False  # it does not stop in order: the others are to know
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -40,6 +41,8 @@ class Attendance:
     async def stop(self) -> None:
         """It stops in order: nobody needs to look for it."""
         await stop(self._task)
+        if self.missed:
+            return
         with suppress(RouterError):
             await self._store.set_runtime(self._key, None)
 

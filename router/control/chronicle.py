@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from router import clock
 from router.complaint import Complaint
+from router.control import vanished
 from router.control.overload import Overload
 from router.control.vanished import OtherRouter, Vanished
 from router.core.backend import Backend
@@ -84,6 +85,7 @@ class Chronicle:
         self.history = history
         #: changes of a backend's state, by region, backend and the state it came to
         self.transitions: Counter[tuple[str, str, str]] = Counter()
+        self.left_alone = False  # this is a worker, and the process in front of it has died
         self._fleet = fleet
         self._store = store
         self._last_error = last_error
@@ -106,10 +108,10 @@ class Chronicle:
         of a router one notes what befalls others."""
         me, now_s = self.history.router.partition("#")[0], self._now_s
         up = partial(_is_up, self._store)
-        vanished = Vanished(self.history, me, others, store_is_up=up, now_s=now_s, speaks=speaks)
+        missing = Vanished(self.history, me, others, store_is_up=up, now_s=now_s, speaks=speaks)
         late_s, shed = partial(telemetry.loop_lag_s, _LATE_TIMES), lambda: telemetry.stats.shed
         overload = Overload(self.history, late_s=late_s, shed=shed, now_s=now_s)
-        self._watchers = [vanished.look, overload.look]
+        self._watchers = [missing.look, overload.look]
 
     async def start(self, version: str) -> None:
         """Take over what happened before."""
@@ -120,7 +122,10 @@ class Chronicle:
     async def stop(self) -> None:
         await stop(self._task)
         self.look()
-        self.history.note("router", self.history.router, before="serving", after="stopped")
+        after, why = vanished.STOPPED, None
+        if self.left_alone:
+            after, why = vanished.LEFT_ALONE, "the process in front of it has died"
+        self.history.note(vanished.KIND, self.history.router, before="serving", after=after, why=why)
         await self.sync()
 
     # what happens here

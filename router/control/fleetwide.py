@@ -13,12 +13,15 @@ from typing import Any, cast
 import orjson
 from aiohttp import web
 
+from router import clock
 from router.config import Config, fingerprint
+from router.control import vanished
 from router.control.dormants import merged as merged_dormants
 from router.control.plane import ControlPlane
 from router.control.region_views import region_summary
 from router.control.unknown import unknown
 from router.errors import RouterError
+from router.moments import roughly
 
 Document = dict[str, Any]
 
@@ -41,6 +44,8 @@ ASKED = frozenset(
 THIS = "."
 #: Counts of a backend that each router has of its own.
 _SUMMED = ("inflight", "max_inflight", "uncached_tokens", "output_tokens_per_s", "requests_total", "failures_total")
+#: Lines about routers that are gone.
+_MISSING_MAX = 5
 _SEEN = ("state", "usable", "since", "since_s", "why")
 
 
@@ -168,6 +173,14 @@ def troubles(documents: Sequence[tuple[str, Document]]) -> list[str]:
         elif refused := router.get("config_refused"):
             lines[name] = f"{name} would not start again, its file is refused: {'; '.join(refused['problems'][:1])}"
     return [line for name, line in lines.items() if name != documents[0][0]]
+
+
+def missing(control: ControlPlane) -> list[str]:
+    """The routers that died lately, each in one line."""
+    gone = vanished.gone(control.chronicle.history, (peer.name for peer in control.exchange.known()))
+    now_s = clock.wall_s()
+    lines = [f"{o.subject} is gone: it was last heard {roughly(now_s - o.at_s)} ago" for o in gone[:_MISSING_MAX]]
+    return lines + ([f"{len(gone) - _MISSING_MAX} more routers are gone"] if len(gone) > _MISSING_MAX else [])
 
 
 def regions(me: str, own: Sequence[Document] | None, others: Sequence[tuple[str, list[Document]]]) -> list[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from router.control import vanished
 from router.control.gpu_views import gpu_samples
 from router.control.plane import ControlPlane
 from router.control.reload import ConfigReloader
@@ -26,6 +27,9 @@ def samples(control: ControlPlane) -> Iterator[GaugeSample]:
     for model in sorted({*control.fleet.models(), *queued}):
         yield GaugeSample("router_queue_length", (model,), queued.get(model, 0))
     yield GaugeSample("router_store_up", (), control.store.state == "up")
+    if control.store.streams is not None:
+        there = (peer.name for peer in control.exchange.known())
+        yield GaugeSample("router_routers_gone", (), len(vanished.gone(control.chronicle.history, there)))
     yield from _dormant_samples(control)
     yield from _degrading_samples(control)
     for group in control.capacity.groups():

@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from router import clock
-from router.telemetry.history import History
+from router.telemetry.history import History, Occurrence
 
 KIND = "router"
-GONE, BACK = "gone", "back"
+GONE, BACK, STOPPED = "gone", "back", "stopped"
+#: What a worker says that ends because the process in front of it has died; nobody told it to.
+LEFT_ALONE = "left alone"
+#: For how long one that is gone is shown as trouble.
+SHOWN_S = 3600.0
 #: A router that is silent for this long has vanished. Its own word that it stops has arrived long before.
 SILENCE_S = 6.0
 #: A look that comes this late heard nobody meanwhile: the fault is here.
@@ -18,7 +22,7 @@ _LATE_S = 3.0
 #: After this long without a note in the history, a missing router is given up.
 _PENDING_S = 60.0
 #: The last word of a router that is not missed.
-_EXPECTED = frozenset({"stopped", GONE})
+_EXPECTED = frozenset({STOPPED, GONE})
 
 
 class OtherRouter(Protocol):
@@ -83,5 +87,25 @@ class Vanished:
                     self._history.note(KIND, name, before=GONE, after=BACK, why="it is heard again")
 
     def _last_word(self, name: str) -> str | None:
-        last = self._history.last(KIND, name)
-        return None if last is None else last.after
+        """Of a router with several workers that of the worker that spoke last."""
+        words = (o for o in self._history.newest_first() if o.kind == KIND and router_of(o) == name)
+        return next((o.after for o in words), None)
+
+
+def router_of(occurrence: Occurrence) -> str:
+    """Whom an event of KIND is about: workers speak as ``edge-1#0``."""
+    return occurrence.subject.partition("#")[0]
+
+
+def gone(history: History, there: Iterable[str]) -> list[Occurrence]:
+    """Of each router that is gone since SHOWN_S at most the event that says so, the latest first. ``there``: names of
+    those that are heard."""
+    oldest_s, decided = clock.wall_s() - SHOWN_S, {*there, history.router.partition("#")[0]}
+    found = []
+    for occurrence in history.newest_first():
+        if occurrence.at_s < oldest_s:
+            break
+        if occurrence.kind == KIND and (name := router_of(occurrence)) not in decided:
+            decided.add(name)
+            found += [occurrence] if occurrence.after == GONE else []
+    return found

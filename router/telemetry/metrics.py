@@ -340,6 +340,7 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("router_jwks_keys", "gauge", (), "Public keys of the issuer of JWTs that are known."),
     MetricSpec("router_jwks_age_seconds", "gauge", (), "Since these keys were last read."),
     MetricSpec("router_store_up", "gauge", (), "1 when the shared store answers, 0 while it is away."),
+    MetricSpec("router_routers_gone", "gauge", (), "Routers that died within the last hour and are not back."),
     MetricSpec("router_source_up", "gauge", ("source", "kind"), "0 while a source of backends cannot be heard."),
     MetricSpec("router_source_backends", "gauge", ("source", "kind"), "Backends that are there because of a source."),
     MetricSpec(
@@ -419,6 +420,7 @@ ACROSS_WORKERS: dict[str, Callable[[float, float], float]] = {
     "router_wake_failing": max,
     "router_model_strained": max,
     "router_store_up": min,
+    "router_routers_gone": max,
     "router_config_generation": max,
     "router_workers": add,
     "router_build_info": max,

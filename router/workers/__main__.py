@@ -60,7 +60,7 @@ async def _work(orders: Orders, listeners: Listeners, writer: LineWriter) -> Non
     )
     loop = asyncio.get_running_loop()
     signals.on(signal.SIGTERM, act=app.shut_down)
-    signals.on(_PARENT_GONE, act=app.stopping.set)
+    signals.on(_PARENT_GONE, act=lambda: _left_alone(app))
     loop.add_reader(0, _parent_gone, app)
     try:
         await app.start()
@@ -94,6 +94,13 @@ def _parent_gone(app: App) -> None:
     signal.alarm(int(timeouts.lead + timeouts.drain) + _END_S)
     if not app.stopping.is_set():
         _log.error("the parent process is gone: this worker drains and ends")
+        _left_alone(app)
+
+
+def _left_alone(app: App) -> None:
+    """Drain, and let the other routers know that nobody has told this one to."""
+    if not app.stopping.is_set():
+        app.control.chronicle.left_alone = app.control.attendance.missed = True
         app.stopping.set()
 
 

@@ -70,6 +70,11 @@ def _ask_both(east: Site, west: Site) -> None:
                 assert killed_s - 2 < (gone(one, "edge-2") or 0) <= killed_s + 1, "since it was killed"
                 (event,) = one.ask_admin(f"{V1}/events?kind=router&limit=1")["data"]
                 assert (event["subject"], event["from"], event["to"]) == ("edge-2", "serving", "gone")
+                (line,) = one.ask_admin(f"{V1}/status")["troubles"]
+                assert line.startswith("edge-2 is gone: it was last heard ")
+                assert one.ask_admin(f"{V1}/status?router=edge-1")["troubles"] == []
+                with urllib.request.urlopen(f"{one.admin}/metrics", timeout=30) as page:
+                    assert b"\nrouter_routers_gone 1\n" in page.read()
 
 
 async def test_the_last_minute_of_a_key_is_that_of_all_routers() -> None:

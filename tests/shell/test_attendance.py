@@ -52,6 +52,15 @@ async def test_one_that_stops_in_order_is_not_looked_for() -> None:
     assert await one.gone(()) == []
 
 
+async def test_one_that_does_not_stop_in_order_is(wall: Wall) -> None:
+    store = SharedStore()
+    one, two = of(store, "edge-1"), of(store, "edge-2")
+    await two.beat()
+    two.missed = True
+    await two.stop()
+    assert [card["name"] for card in await one.gone(())] == ["edge-2"]
+
+
 async def test_names_that_change_all_the_time_do_not_fill_the_store(wall: Wall) -> None:
     store = SharedStore()
     for number in range(MOST + 20):

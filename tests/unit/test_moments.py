@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.moments import SPAN_S_MAX, iso_of, moment_s, span_s, span_text
+from router.moments import SPAN_S_MAX, iso_of, moment_s, roughly, span_s, span_text
 
 NOW_S = 1_796_000_000.0
 
@@ -83,3 +83,7 @@ def test_nothing_that_people_write_is_a_fault(text: str) -> None:
 @given(st.floats())
 def test_every_number_is_shown(wall_s: float) -> None:
     assert iso_of(wall_s)
+
+
+def test_roughly() -> None:
+    assert [roughly(seconds) for seconds in (0.4, 12, 119, 120, 3599)] == ["0 s", "12 s", "119 s", "2 min", "60 min"]

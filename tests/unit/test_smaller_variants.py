@@ -37,7 +37,7 @@ async def test_the_variant_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert (record.model, record.served_model) == (MODEL, SMALL)
     assert record.degraded is not None
     assert record.degraded.startswith("m is overloaded: every backend of it is full, that of small after")
-    control = play.app._control
+    control = play.app.control
     assert control.degrading.counts == {(MODEL, SMALL): 1}
     samples = {(s.name, s.labels): s.value for s in _degrading_samples(control)}
     assert samples["router_model_strained", (MODEL,)] == 1
@@ -79,5 +79,5 @@ async def test_it_answers_itself_when_it_has_a_place(monkeypatch: pytest.MonkeyP
     await play.turn()
     play.backend("us-east/a").answers(body=whole())
     assert client.answer.headers["x-router-backend"] == "us-east/a"
-    assert play.app._control.degrading.counts == {}
+    assert play.app.control.degrading.counts == {}
     play.at_rest()

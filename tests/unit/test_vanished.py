@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from router import clock
-from router.control.vanished import SILENCE_S, Vanished
+from router.control.vanished import LEFT_ALONE, SHOWN_S, SILENCE_S, Vanished, gone
 from router.telemetry.history import History
 
 NAMES = ("edge-1", "edge-2", "edge-3")
@@ -93,6 +93,32 @@ def test_one_that_stops_in_order_is_not_missed(fleet: Fleet) -> None:
     fleet.kill("edge-2")
     fleet.go_on(30)
     assert fleet.told() == []
+
+
+def test_workers_that_stop_in_order_are_not_missed_and_those_that_were_left_alone_are(fleet: Fleet) -> None:
+    for after, found in (("stopped", []), (LEFT_ALONE, [("edge-2", "gone", "edge-1")])):
+        for worker in ("edge-2#0", "edge-2#1"):
+            fleet.histories["edge-2"].note("router", worker, before="serving", after=after)
+        fleet.share()
+        fleet.kill("edge-2")
+        fleet.go_on(30)
+        assert fleet.told() == found
+        fleet.revive("edge-2")
+        fleet.histories["edge-2"].note("router", "edge-2#0", after="started")
+        fleet.share()
+        fleet.go_on(5)
+    assert fleet.told() == [("edge-2", "gone", "edge-1")], "that it has started says that it is back"
+
+
+def test_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History("edge-1")
+    for name, after in (("edge-2", "gone"), ("edge-3", "gone"), ("edge-3#1", "started"), ("edge-4", "gone")):
+        history.note("router", name, after=after)
+    assert [o.subject for o in gone(history, ["edge-2"])] == ["edge-4"], "one that is heard is not gone"
+    assert [o.subject for o in gone(history, [])] == ["edge-4", "edge-2"]
+    now_s = clock.wall_s()
+    monkeypatch.setattr(clock, "wall_s", lambda: now_s + SHOWN_S + 60)
+    assert gone(history, []) == []
 
 
 def test_several_at_once_are_noted_by_who_is_left(fleet: Fleet) -> None:

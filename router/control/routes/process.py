@@ -56,6 +56,8 @@ async def status(request: web.Request, control: ControlPlane) -> web.StreamRespo
     documents = [(me, views.status(control, await control.store.ping()))] if heard.own else []
     merged = fleetwide.status([*documents, *heard.documents()])
     merged["traffic"] |= views.traffic(window)
+    if "router" not in request.query:
+        merged["troubles"] += fleetwide.missing(control)
     return reply(merged | {"fleet": heard.about(me)})
 
 
