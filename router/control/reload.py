@@ -92,6 +92,8 @@ class ConfigReloader:
         self.generation = 1
         self.loaded_s = self.tried_s = clock.wall_s()
         self.refused: Refused | None = None
+        #: called after each attempt that may have changed ``refused``
+        self.judged: Callable[[], object] = lambda: None
         self._appliers = tuple(appliers)
         self._tell = announce
         self._renew = renew
@@ -175,8 +177,10 @@ class ConfigReloader:
             self.refused = Refused(clock.wall_s(), tuple(exc.problems))
             for problem in exc.problems:
                 _log.error("configuration refused (%s), generation %d stays: %s", why, self.generation, problem)
+            self.judged()
             raise
         self.refused = None
+        self.judged()
         if changes:
             self._announce(why, changes)
         return Reloaded(bool(changes), self.generation, tuple(changes))

@@ -11,6 +11,7 @@ from router.config import Config
 from router.control.fleetwide import ASKED
 from router.control.inputs import number, usage_of
 from router.control.plane import ControlPlane
+from router.control.reload import Refused
 from router.control.replies import reply
 from router.control.route import Route
 from router.control.routes import ROUTES, fleet, quotas
@@ -38,6 +39,12 @@ async def adopt_config(request: web.Request, control: ControlPlane) -> web.Strea
     adoption = msgspec.json.decode(await request.content.read(), type=Adoption)
     await control.reloader.adopt(adoption.config, adoption.generation)
     return reply({"generation": control.reloader.generation})
+
+
+async def note_refused(request: web.Request, control: ControlPlane) -> web.StreamResponse:
+    """Know what the process in front has read and refused: other routers ask a worker."""
+    control.reloader.refused = msgspec.json.decode(await request.content.read(), type=Refused | None)
+    return reply({})
 
 
 async def note_event(request: web.Request, control: ControlPlane) -> web.StreamResponse:
@@ -74,6 +81,7 @@ WORKER_ROUTES: tuple[Route, ...] = (
         "GET", "/worker/v1/answered", "lastMinute", "Requests that backends answered in the last minute.", last_minute
     ),
     Route("PUT", "/worker/v1/config", "adoptConfig", "Put a configuration in force.", adopt_config, role="read"),
+    Route("PUT", "/worker/v1/refused", "noteRefused", "Know of a file that was refused.", note_refused, role="read"),
     Route("POST", "/worker/v1/event", "noteEvent", "Write into the history.", note_event, role="read"),
 )
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from router import __version__, clock, signals
 from router.app import STOP_S, greeting
@@ -23,6 +23,7 @@ from router.wire.listeners import Listeners
 from router.words import plural
 from router.workers.admin.fanout import Fanout
 from router.workers.admin.faults import Faults
+from router.workers.admin.links import WorkerGoneError, WorkerLink
 from router.workers.crew import Crew
 
 _log = logging.getLogger("router.workers")
@@ -38,7 +39,7 @@ class Parent:
         self._valkey = EmbeddedValkey() if config.store.redis == "embedded" else None
         redis = self._valkey.url if self._valkey is not None else config.store.redis
         self._faults = Faults(clock.monotonic_s)
-        self._crew = Crew(config, listeners.clients, redis=redis, human=human, welcome=self._faults.hand_on)
+        self._crew = Crew(config, listeners.clients, redis=redis, human=human, welcome=self._welcome)
         self._manager = ServiceManager(os.environ)
         self._reloader = ConfigReloader(
             config,
@@ -48,6 +49,7 @@ class Parent:
             reloading=self._manager.reloading,
         )
         self._stopping = asyncio.Event()
+        self._telling = asyncio.Lock()
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -79,6 +81,7 @@ class Parent:
             version=__version__,
         )
         self._reloader.note = fanout.note
+        self._reloader.judged = lambda: spawn(self._tell_refused(), name="refused file")
         runner = await serve(fanout.app(operators_of(config)), self._listeners.admin)
         self._stack.push_async_callback(runner.cleanup)  # operators can watch the drain
         self._autoscalers = Autoscalers(config.autoscaling, fanout.capacity, shared=config.router.share_port)
@@ -107,6 +110,18 @@ class Parent:
             self._tls.renew()
         if self._tls is not None or any(b.tls_ca or b.tls_cert for b in self._reloader.config.backends):
             await self._crew.adopt(self._reloader.config, self._reloader.generation)
+
+    async def _welcome(self, link: WorkerLink) -> None:
+        """Tell a worker that is started what the others know."""
+        await self._faults.hand_on(link)
+        await self._tell_refused(link)
+
+    async def _tell_refused(self, new: WorkerLink | None = None) -> None:
+        """The workers do not read the file, and other routers ask them. One after the other: the last holds."""
+        async with self._telling:
+            for link in self._crew.links() if new is None else [new]:
+                with suppress(WorkerGoneError):
+                    await link.refused(self._reloader.refused)
 
     def _shut_down(self) -> None:
         if self._stopping.is_set():

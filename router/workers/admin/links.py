@@ -14,6 +14,7 @@ from yarl import URL
 
 from router.config import Config
 from router.control.guard import ADMIN_HEADER
+from router.control.reload import Refused
 from router.control.worker_routes import Adoption
 from router.store.insist import WAIT_S
 from router.telemetry.minutes import Spent
@@ -94,6 +95,10 @@ class WorkerLink:
     async def note(self, told: Mapping[str, str | None]) -> None:
         """Write an event of the process in front into the history. Raises WorkerGoneError."""
         await self.ask("POST", "/worker/v1/event", msgspec.json.encode(told))
+
+    async def refused(self, refused: Refused | None) -> None:
+        """Let it know the file that was refused last, or that none is. Raises WorkerGoneError."""
+        await self.ask("PUT", "/worker/v1/refused", msgspec.json.encode(refused))
 
     async def adopt(self, config: Config, generation: int) -> str | None:
         """Put a configuration in force there. Returns None, or why it was refused. Raises WorkerGoneError."""
