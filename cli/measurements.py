@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import units
+from cli.client import segment
 from cli.context import Context
-from cli.errors import CliError, Exit, nobody_runs
+from cli.errors import CliError, Exit, StatusError, nobody_runs
 from cli.output import Table
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def measured(ctx: Context, source: Source) -> Measured | None:
     learned = _learned(ctx, source)
     if learned is None:
         return None
+    if source.trace != JOURNAL and source.learned is None and records:
+        _say_whose(ctx, source.trace, learned, records[-1])
     try:
         return measure(learned, records, limit=source.limit)
     except TraceError as error:
@@ -96,6 +99,23 @@ def _learned(ctx: Context, source: Source) -> Json | None:
         raise CliError(message, code=Exit.USAGE) from None
     learned: Json = found
     return learned
+
+
+def _say_whose(ctx: Context, trace: str, learned: Json, last: Json) -> None:
+    """A journal of another router is played on what this one has measured; whose it is, its last request tells."""
+    me = learned["router"]["name"]
+    try:
+        whose = ctx.admin.get(f"/admin/v1/requests/{segment(str(last.get('request_id')))}").get("router")
+    except StatusError as error:
+        if error.status != 404:
+            raise
+        ctx.out.note(f"{me} does not know the last request of {trace}; the fleet is as {me} has measured it.")
+        return
+    if whose not in (None, me):
+        ctx.out.warn(
+            f"{trace} is the journal of {whose}, and the fleet is as {me} has measured it; "
+            f"ask {whose} with --admin-url or --context, or take its answer with --learned"
+        )
 
 
 def _asked(ctx: Context, source: Source, path: str, **query: object) -> Json | None:

@@ -56,6 +56,7 @@ class NoticeOptions:
     span: str | None
     cancel: bool
     as_json: bool
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +171,16 @@ def notice(
         str | None, typer.Option("--in", metavar="SPAN", help="When it goes away: 120s, 5m; 0 is now.")
     ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="It does not go away, or is back.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
     admin_url: AdminUrl = None,
     admin_token: AdminToken = None,
 ) -> None:
-    """A region or a backend goes away soon: no new requests, and answers in progress are handed over before."""
-    context(ctx, admin_url, admin_token).run(run_notice, NoticeOptions(name, in_, cancel, as_json))
+    """A region or a backend goes away soon: no new requests, and answers in progress are handed over before.
+
+    If a model, a jurisdiction or a plan would lose its last backend, it says so, and asks a person at a terminal.
+    """
+    context(ctx, admin_url, admin_token).run(run_notice, NoticeOptions(name, in_, cancel, as_json, force))
 
 
 @group.command("resume")
@@ -245,7 +250,10 @@ def run_notice(ctx: Context, options: NoticeOptions) -> None:
     if options.span is None:
         answer = act(ctx, options.name, "notice", None)
     else:
-        answer = act(ctx, options.name, "notice", {"in_s": span_s(options.span), "by": operator()})
+        in_s, losses = span_s(options.span), confirm.lost(confirm.place_losses(ctx, options.name))
+        # A hook of a machine that is taken away cannot be asked, and refusing would keep the machine no longer.
+        confirm.confirm(ctx, f"notice for {options.name}", losses, force=options.force or not ctx.can_ask)
+        answer = act(ctx, options.name, "notice", {"in_s": in_s, "by": operator()})
     leaving = answer["leaving"]
     if options.as_json:
         ctx.out.json(answer)

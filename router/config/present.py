@@ -186,12 +186,24 @@ def _changes(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[st
             yield f"{place}: removed"
         else:
             late = _LATE if place in AT_START_ONLY else ""
-            yield f"{place}: {json.dumps(before)} -> {json.dumps(after)}{late}"
+            yield f"{place}: {_written(before)} -> {_written(after)}{late}"
+
+
+def _written(value: Any) -> str:
+    """A value in words; the file has no null."""
+    return "not set" if value is None else json.dumps(_set(value))
+
+
+def _set(value: Any) -> Any:
+    """Without what is not set."""
+    if isinstance(value, dict):
+        return {name: _set(inner) for name, inner in value.items() if inner is not None}
+    return [_set(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _summary(value: Any) -> str:
     if not isinstance(value, dict):
-        return f", {json.dumps(value)}"
+        return f", {_written(value)}"
     if "url" in value:
         return f", {value['url']}"
     if "backends" in value:

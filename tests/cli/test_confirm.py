@@ -31,6 +31,7 @@ LOSSES: Json = {
 NOTHING: Json = LOSSES | {"models": [], "jurisdictions": [], "plans": [], "inflight": 0, "loses": False}
 LOSSES_OF = ("GET", "/admin/v1/regions/eu-central/losses")
 DRAIN = ("POST", "/admin/v1/regions/eu-central/drain")
+NOTICE = ("POST", "/admin/v1/regions/eu-central/notice")
 DRAINED: Json = {"name": "eu-central", "inflight": 0, "applied": "all routers", "shared": True}
 KEY: Json = {"id": "key_1", "name": "me", "tenant": "acme", "plan": "gold", "created_s": 1.0, "revoked": False}
 BUDGET: Json = {"limit": "budget", "max": 5.0, "used": 0.04, "remaining": 4.96, "reset_s": 9e5, "scope": "global"}
@@ -91,6 +92,7 @@ def answers(play: Play, losses: Json = LOSSES, used: Json = QUOTA) -> None:
     play.admin.answers = {
         LOSSES_OF: losses,
         DRAIN: DRAINED,
+        NOTICE: DRAINED | {"leaving": {"in_s": 120.0, "by": "me"}},
         ("GET", "/admin/v1/keys/key_1"): KEY,
         ("GET", "/admin/v1/quotas"): {"data": [used]},
         ("DELETE", "/admin/v1/keys/key_1"): KEY | {"revoked": True},
@@ -176,6 +178,28 @@ def test_remove_asks_too(play: Play, tmp_path: Any) -> None:
         regions.run_remove(play.context, regions.RemoveOptions("us-east", str(file)))
     assert caught.value.code is Exit.USAGE
     assert file.read_text() == EXAMPLE
+
+
+@pytest.mark.parametrize(("typed", "force", "given"), [("y\n", False, True), ("\n", False, False), ("", True, True)])
+def test_a_notice_asks_at_a_terminal(at_terminal: Callable[[str], Play], typed: str, force: bool, given: bool) -> None:
+    play = at_terminal(typed)
+    answers(play)
+    options = regions.NoticeOptions("eu-central", "2m", cancel=False, as_json=False, force=force)
+    if given:
+        regions.run_notice(play.context, options)
+    else:
+        with pytest.raises(CliError, match="nothing was done"):
+            regions.run_notice(play.context, options)
+    assert "jurisdiction eu" in play.err
+    assert changed(play) == ([NOTICE] if given else [])
+
+
+def test_a_notice_without_a_terminal_is_given_and_says_what_is_lost(play: Play) -> None:
+    """It comes from a hook of a machine that goes away, whatever is answered."""
+    answers(play)
+    regions.run_notice(play.context, regions.NoticeOptions("eu-central", "2m", cancel=False, as_json=False))
+    assert "jurisdiction eu" in play.err
+    assert changed(play) == [NOTICE]
 
 
 def test_nothing_to_lose_nothing_to_say(play: Play) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.errors import CliError, Exit, SilentError
+from cli.errors import CliError, Exit, SilentError, StatusError
 from cli.measurements import JOURNAL, Source, error_words, measured, weak
 from tests.cli.conftest import Play
 from tests.support.journals import lived, small_plan, traffic
@@ -41,6 +41,23 @@ def test_files_in_place_of_the_router(play: Play, tmp_path: Path) -> None:
     assert found is not None
     assert len(found.recording.served) == len(RECORDS)
     assert play.admin.calls == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"router": "edge"}, ""),
+        ({"router": "edge-2"}, "j.jsonl is the journal of edge-2, and the fleet is as edge has measured it"),
+        (StatusError(404, {"message": "Request not found."}), "edge does not know the last request of j.jsonl"),
+    ],
+)
+def test_whose_journal_it_is(play: Play, tmp_path: Path, answer: Any, said: str, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("j.jsonl").write_text("".join(json.dumps(r) + "\n" for r in RECORDS))
+    answering(play).admin.answers["GET", f"/admin/v1/requests/{RECORDS[-1]['request_id']}"] = answer
+    assert measured(play.context, Source("j.jsonl", None, None, needed=True)) is not None
+    assert said in " ".join(play.err.split())
+    assert bool(said) == bool(play.err)
 
 
 def test_nobody_to_ask(play: Play) -> None:

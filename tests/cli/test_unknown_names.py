@@ -55,7 +55,6 @@ ANY_NAME = {
     ("keys create", "tenant"): "a tenant is made by naming it",
     ("keys set", "tenant"): "likewise",
     ("bench", "model"): "some endpoints do not list their models; test_bench has one that does",
-    ("replay", "without"): "of a journal: test_replay",
     ("sim engine", "model"): "an engine is of any model",
     ("sim fleet", "model"): "likewise",
 }
@@ -79,7 +78,8 @@ def _cases() -> Iterator[Any]:
             if words == "serve":
                 needs = ["-c", "regions.toml"]
             if words == "replay":
-                needs = [str(ROOT / "tests/data/traces/mooncake_synthetic_sample.jsonl")]
+                of_a_fleet = parameter.name == "without"
+                needs = ["journal" if of_a_fleet else str(ROOT / "tests/data/traces/mooncake_synthetic_sample.jsonl")]
             line = [*words.split(), *needs, *flags, NEAR[own[0]]]
             line += AFTER.get(words, []) if not flags else []
             if words == "chat":  # the record of such a request makes the model's name a known one

@@ -44,4 +44,4 @@ def test_what_cannot_work_is_refused(line: str, words: str) -> None:
 def test_it_may_differ_from_router_to_router_and_is_reloaded() -> None:
     plain, traced = parse(FLEET, "t"), parse('[tracing]\nendpoint = "http://c:4318"\n' + FLEET, "t")
     assert fingerprint(plain) == fingerprint(traced)
-    assert diff(plain, traced) == ['tracing.endpoint: null -> "http://c:4318"']
+    assert diff(plain, traced) == ['tracing.endpoint: not set -> "http://c:4318"']
