@@ -14,6 +14,7 @@ foot      the line of tabs and the line of keys
 once      one frame without a terminal of its own
 grid      a table on the screen: cursor, scroll, mouse
 dialogs   questions and the help on top of the screen
+terminal  the terminal when the process is stopped and goes on
 detail_screen  a screen about one thing
 app       the program: tabs, keys, the timer
 

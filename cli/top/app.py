@@ -27,6 +27,7 @@ from cli.top.foot import foot_line, tab_at, tab_line
 from cli.top.grid import Grid
 from cli.top.once import sheet_of
 from cli.top.sheets import Row
+from cli.top.terminal import Driver
 from cli.top.view import View
 
 if TYPE_CHECKING:
@@ -75,15 +76,13 @@ class Top(App[None]):
         Binding("S", "sort_other_way", show=False),
         Binding("slash", "filter", show=False),
         Binding("p,space", "pause", show=False),
-        Binding("plus", "slower", show=False),
-        Binding("minus", "faster", show=False),
+        *(Binding(key, verb, show=False) for key, verb in (("plus", "slower"), ("minus", "faster"))),
         Binding("question_mark,f1", "help", show=False),
-        Binding("d", "drain", show=False),
-        Binding("r", "resume", show=False),
-        Binding("n", "notice", show=False),
+        *(Binding(verb[0], verb, show=False) for verb in ("drain", "resume", "notice")),
         Binding("escape", "end_filter", show=False),
         Binding("q", "quit", show=False),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
     ]
 
     def __init__(
@@ -96,8 +95,9 @@ class Top(App[None]):
         tab: str = "regions",
         now_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
+        driver: type[Driver] | None = None,
     ) -> None:
-        super().__init__(ansi_color=True)
+        super().__init__(ansi_color=True, driver_class=Driver)
         self.theme = "ansi-dark"  # the terminal's own colours, whatever they are
         self.animation_level = "none"
         self.view = View(interval_s)

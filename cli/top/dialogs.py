@@ -37,7 +37,7 @@ HELP = """\
                     status:5xx region:eu key:alice tenant:acme
  p, space           pause: the screen stands still
  + -                a longer or shorter interval
- q, Ctrl-C          quit
+ q, Ctrl-C          quit; Ctrl-Z stops it until `fg`
 
 [bold]Act[/] on a region or a backend; it asks first, and says what would be lost
  d                  drain: no new requests

@@ -12,7 +12,7 @@ from tests.tidy.tree import ROOT, name, python, tree
 #: The only place that may import the package, when the command runs.
 DOOR = "cli/commands/top.py"
 #: Its parts that draw; the others are tested without a terminal.
-DRAWING = {"cli/top/app.py", "cli/top/detail_screen.py", "cli/top/dialogs.py", "cli/top/grid.py"}
+DRAWING = {"cli/top/app.py", "cli/top/detail_screen.py", "cli/top/dialogs.py", "cli/top/grid.py", "cli/top/terminal.py"}
 
 
 def importers(package: str) -> dict[str, list[str]]:

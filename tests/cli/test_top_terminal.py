@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import termios
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +100,60 @@ def test_from_the_first_frame_to_the_last(router: RouterProcess) -> None:
         assert top.end() == 0
         assert b"\x1b[?1049l" in top.seen, "and the old one is back"
         assert b"\x1b[?25h" in top.seen, "with its cursor"
+        assert termios.tcgetattr(top.theirs) == top.before
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def until_stopped(top: Terminal) -> None:
+    end_s = time.monotonic() + 30
+    while not stopped(top.process.pid):
+        assert time.monotonic() < end_s, "it is not stopped"
+        top.read(0.05)
+    while top.read(0.05):
+        pass
+
+
+def goes_on(top: Terminal) -> None:
+    """It takes its screen again, draws it anew, and hears keys."""
+    top.screen.cells.clear()
+    seen = len(top.seen)
+    top.process.send_signal(signal.SIGCONT)
+    top.until(lambda screen: "ap-northeast" in screen.text and b"\x1b[?1049h" in top.seen[seen:])
+    top.type("?")
+    top.until("Ctrl-Z")
+    top.type("\x1b")
+    top.until(lambda screen: "Ctrl-Z" not in screen.text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc whether a process is stopped")
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(router: RouterProcess) -> None:
+    with live_view(router) as top:
+        top.until("ap-northeast")
+        for _ in range(2):
+            seen = len(top.seen)
+            top.type("\x1a")
+            until_stopped(top)
+            assert b"\x1b[?1049l" in top.seen[seen:], "the old screen is back"
+            assert termios.tcgetattr(top.theirs) == top.before
+            goes_on(top)
+        top.type("q")
+        assert top.end() == 0
+        assert termios.tcgetattr(top.theirs) == top.before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc whether a process is stopped")
+def test_a_stop_without_a_word_does_not_leave_the_terminal_raw(router: RouterProcess) -> None:
+    with live_view(router) as top:
+        top.until("ap-northeast")
+        for _ in range(2):
+            top.process.send_signal(signal.SIGSTOP)
+            until_stopped(top)
+            goes_on(top)
+        top.type("q")
+        assert top.end() == 0
         assert termios.tcgetattr(top.theirs) == top.before
 
 
