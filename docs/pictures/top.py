@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from busy import busy_demo
+from painting import keep
 
 from cli.context import Context
 from cli.top.app import Top
@@ -29,13 +29,9 @@ async def picture(ctx: Context) -> str:
 
 
 async def main() -> None:
-    target = Path(__file__).with_name("top.svg")
     async with busy_demo(_AT_ONCE) as (stage, out):
         svg = await picture(Context(out=out, admin_url=stage.admin_url))
-    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", "monospace")
-    svg = re.sub(r"terminal-\d+-", "terminal-", svg)
-    target.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
-    print(target)
+    keep(Path(__file__).with_name("top.svg"), svg)
 
 
 if __name__ == "__main__":

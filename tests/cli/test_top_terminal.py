@@ -117,7 +117,7 @@ def until_stopped(top: Terminal) -> None:
 
 
 def goes_on(top: Terminal) -> None:
-    """It takes its screen again, draws it anew, and hears keys."""
+    """It takes its screen again, draws it again, and hears keys."""
     top.screen.cells.clear()
     seen = len(top.seen)
     top.process.send_signal(signal.SIGCONT)
