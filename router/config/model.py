@@ -358,6 +358,8 @@ class Config:
     probes: ProbesSection = field(default_factory=ProbesSection)
     regions: tuple[Region, ...] = ()
     sources: tuple[Source, ...] = ()
+    #: of the part that a worker has of a configuration: the fingerprint of all of it
+    whole: str = ""
 
     @property
     def backends(self) -> tuple[BackendSpec, ...]:

@@ -101,6 +101,8 @@ def without_query(url: str) -> str:
 def fingerprint(config: Config) -> str:
     """Twelve digits that are the same where routers of a fleet run the same configuration: without what is of a router
     alone, as its name and its files are."""
+    if config.whole:
+        return config.whole
     document = {name: value for name, value in dump(config).items() if name not in _OWN}
     document["auth"] = document["auth"] | {"operators": None, "admin_token_env": None}
     document["store"] = document["store"] | {"snapshot": None}

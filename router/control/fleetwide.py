@@ -152,14 +152,17 @@ def merged_strains(views: Iterable[Sequence[Document]]) -> list[Document]:
 
 def differences(documents: Sequence[tuple[str, Document]]) -> list[str]:
     """In words; empty when all run the same configuration."""
-    having: dict[str, list[str]] = {}
+    having: dict[str, dict[str, None]] = {}  # workers of one router have one name
+    running: dict[str, dict[str, None]] = {}
     for router, document in documents:
         for backend in document["backends"]["names"]:
-            having.setdefault(backend, []).append(router)
-    lines = [f"{b} only on {', '.join(who)}" for b, who in having.items() if len(who) < len(documents)]
-    hashes = {router: document["router"]["config_hash"] for router, document in documents}
-    if not lines and len(set(hashes.values())) > 1:
-        lines.append("configurations differ: " + ", ".join(f"{router} runs {h}" for router, h in hashes.items()))
+            having.setdefault(backend, {})[router] = None
+        running.setdefault(document["router"]["config_hash"], {})[router] = None
+    routers = {router for router, _ in documents}
+    lines = [f"{b} only on {', '.join(who)}" for b, who in having.items() if len(who) < len(routers)]
+    if not lines and len(running) > 1:
+        told = (f"{', '.join(who)} {'runs' if len(who) == 1 else 'run'} {hash_}" for hash_, who in running.items())
+        lines.append(f"configurations differ: {'; '.join(told)}")
     return lines
 
 

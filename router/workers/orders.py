@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from router.config import Config, part_of
+from router.config import Config, fingerprint, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +41,4 @@ def share_of(config: Config, worker: int, *, redis: str | None) -> Config:
         )
         for region in config.regions
     )
-    return replace(config, regions=regions, store=replace(config.store, redis=redis))
+    return replace(config, regions=regions, store=replace(config.store, redis=redis), whole=fingerprint(config))

@@ -45,6 +45,7 @@ async def test_a_file_that_is_refused_is_seen_by_the_others_though_the_parent_al
 
 
 def _refuse_a_file(one: RouterProcess, two: RouterProcess) -> None:
+    assert one.ask_admin(f"{V1}/status")["differences"] == [], "the number of workers is a router's own"
     good = two.file.read_text()
     two.file.write_text(good + "\n[plans.a]\nrequest_per_minute = 5\n")
     until(lambda: refused(one) is not None, "edge-1 knows of the refused file")

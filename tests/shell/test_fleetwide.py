@@ -28,7 +28,13 @@ def test_configurations_that_differ_otherwise_are_said_too() -> None:
     same = [("a", status("us/a")), ("b", status("us/a"))]
     assert fleetwide.differences(same) == []
     (line,) = fleetwide.differences([*same, ("c", status("us/a", hash_="y"))])
-    assert "c runs y" in line
+    assert line == "configurations differ: a, b run x; c runs y"
+
+
+def test_workers_of_one_router_are_one() -> None:
+    two = [("a", status("us/a", "us/b")), ("a", status("us/a", "us/b"))]
+    assert fleetwide.differences(two) == []
+    assert fleetwide.differences([*two, ("b", status("us/a"))]) == ["us/b only on a"]
 
 
 def test_other_routers_in_trouble_are_named() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.config import Config, Region, RouterSection
+from router.config import Config, Region, RouterSection, fingerprint
 from router.core.types import BackendSpec, RegionSpec
 from router.telemetry.stats import Tally, Window
 from router.workers.admin import merge
@@ -158,6 +158,7 @@ def test_the_workers_share_max_inflight(max_inflight: int, workers: int, parts: 
     shares = [share_of(whole, worker, redis="unix:///s") for worker in range(workers)]
     assert [s.backends[0].max_inflight for s in shares] == parts
     assert {s.store.redis for s in shares} == {"unix:///s"}
+    assert {fingerprint(s) for s in shares} == {fingerprint(whole)}, "it is the file's, as other routers compare it"
 
 
 def test_every_worker_may_send_something() -> None:
