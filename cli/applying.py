@@ -125,6 +125,18 @@ def _read_back(ctx: Context) -> Json:
         time.sleep(_LOOK_S)
 
 
+def say_who_differs(ctx: Context) -> None:
+    """After a change: which routers of the store have something else, as each reads a file of its own."""
+    try:
+        differ = ctx.admin.get("/admin/v1/status").get("differences", ())
+    except CliError:
+        return  # it is done all the same
+    for line in differ:
+        ctx.out.warn(line)
+    if differ:
+        ctx.out.note("Other routers share the store, and each router reads its own file.")
+
+
 def read(path: str) -> str:
     """The text of a file, as it is. Raises CliError."""
     if not Path(path).exists():

@@ -281,6 +281,10 @@ def run_reload(ctx: Context, options: ReloadOptions) -> None:
         ctx.out.line(f"  {coloured(escape(change))}")
     for warning in answer.get("warnings", ()):
         ctx.out.warn(warning)
+    if answer["changed"]:
+        from cli import applying
+
+        applying.say_who_differs(ctx)
 
 
 def run_schema(ctx: Context, options: SchemaOptions) -> None:

@@ -98,6 +98,7 @@ def _put(ctx: Context, running: Json, own: str, text: str, path: str, *, yes: bo
         ctx.out.done(f"the router runs this already, generation {running['generation']}")
         return
     ctx.out.done(f"{own}: replaced; generation {running['generation']} is in force")
+    applying.say_who_differs(ctx)
     warn_pending(ctx, running)
 
 

@@ -407,13 +407,5 @@ def _reload_another(ctx: Context, config: Config) -> None:
 
 
 def _runs_it(ctx: Context, running: Json) -> None:
-    """Say so, and which routers of the store have other regions: each reads a file of its own."""
     ctx.out.done(f"the router at {ctx.admin.url} runs it, generation {running['generation']}")
-    try:
-        differ = ctx.admin.get("/admin/v1/status").get("differences", ())
-    except CliError:
-        return  # it is done all the same
-    for line in differ:
-        ctx.out.warn(line)
-    if differ:
-        ctx.out.note("Other routers share the store, and each router reads its own file.")
+    applying.say_who_differs(ctx)

@@ -407,7 +407,7 @@ def repetition(record: Json) -> str | None:
 
 
 def _tokens(record: Json) -> str:
-    cached = record["cached_tokens"]
+    cached, asked = record["cached_tokens"], record["attempts"]
     speed = tokens_per_s(record)
     return dotted(
         f"{units.count(record['prompt_tokens'])} prompt",
@@ -415,7 +415,7 @@ def _tokens(record: Json) -> str:
         f"{units.count(record['output_tokens'])} answer",
         f"{units.rate(speed)} a second" if speed else None,
         units.usd(record["cost_usd"]) if record.get("cost_usd") else None,
-        None if record["usage_reported"] else "[dim]estimated (engine reported no usage)[/]",
+        None if record["usage_reported"] or not asked else "[dim]estimated (engine reported no usage)[/]",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import applying, config_file
+from cli.commands import config, config_apply
 from cli.errors import CliError, Exit, SilentError, StatusError
 from router.control.config_views import file_of
 from tests.cli.conftest import Json, Play
@@ -136,6 +137,27 @@ def test_bytes_stay_as_they_are(file: Path) -> None:
     assert file.read_bytes() == "a\r\nb\u00e9".encode()
     with pytest.raises(CliError):
         applying.read(os.fspath(file.parent))
+
+
+def test_whoever_runs_something_else_is_said_after_each_change_of_a_file(
+    play: Play, file: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text("second")
+    changes = ["plans.a.concurrent: 1 -> 2"]
+    found = {"changes": changes, "warnings": [], "pending": [], "generation": 2}
+    line = "configurations differ: edge-1 runs a; edge-2 runs b"
+    answers = {CHECK: found, RELOAD: {"changed": True, "changes": changes, "generation": 3}}
+    for differ in ([line], []):
+        for change in (
+            lambda: config_apply.run_apply(play.context, config_apply.ApplyOptions(str(new), True, False)),
+            lambda: config.run_reload(play.context, config.ReloadOptions(as_json=False)),
+        ):
+            status = {("GET", "/admin/v1/status"): {"differences": differ}}
+            play.admin.answers = answers | status | {CONFIG: runs(file)}
+            before = len(play.err)
+            change()
+            assert (line in play.err[before:]) is bool(differ)
 
 
 def test_what_would_be_gone() -> None:

@@ -246,6 +246,7 @@ def test_a_refusal_says_which_limit_of_which_plan(play: Play, record: Json, limi
     nobody = {"policy": None, "backend": None, "candidates": [], "error": "quota_exhausted"}
     why = {"limit": limit, "plan": "trial [x]", "refusal": words}
     refused = record | {"status": 429, "error": "quota_exhausted", "cause": "refused", "attempts": []} | why
+    refused |= {"usage_reported": False}
     play.admin.answers = {
         ("GET", "/admin/v1/requests/req-1"): refused | {"decision": nobody | why},
         ("POST", "/admin/v1/explain"): {"request_id": "req-1", "decision": nobody | why},
@@ -253,6 +254,7 @@ def test_a_refusal_says_which_limit_of_which_plan(play: Play, record: Json, limi
     key = {"budget": "budget_usd_month", "requests": "requests_per_minute"}[limit]
     traffic.run_show(play.context, traffic.ShowOptions("req-1", as_json=False))
     assert f"refused by {key} of plan trial [x] · {words}" in play.out
+    assert "engine reported no usage" not in play.out, "no engine was asked"
     explain.run_explain(play.context, explain.ExplainOptions("req-1", {}, as_json=False))
     assert f"no backend was chosen · refused by {key} of plan trial [x] · {words}" in play.out
 
