@@ -286,3 +286,11 @@ def find_key(admin: Remote, text: str) -> Json:
         ids = [f"{key['id']}  tenant {key['tenant']}, plan {key['plan']}" for key in named]
         raise CliError(f"{units.plural(len(named), 'key')} named {text!r}: say which id", code=Exit.USAGE, details=ids)
     raise unknown("key", text, [key["name"] for key in live])
+
+
+def names_of_keys(admin: Remote) -> dict[str, str]:
+    """Id -> ``name (id)``. Empty where the router does not tell: the id serves."""
+    try:
+        return {key["id"]: f"{key['name']} ({key['id']})" for key in admin.get("/admin/v1/keys")["data"]}
+    except CliError:
+        return {}

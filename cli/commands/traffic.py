@@ -12,7 +12,7 @@ import typer
 from cli import tail_view, units
 from cli.client import segment
 from cli.commands.explain import print_decision, refused, request_id_of
-from cli.commands.keys import find_key
+from cli.commands.keys import find_key, names_of_keys
 from cli.context import AdminToken, AdminUrl, AsJson, Context, Router, context
 from cli.errors import CliError, Exit
 from cli.output import Table, dotted, escape, facts
@@ -278,8 +278,9 @@ def run_usage(ctx: Context, options: StatsOptions) -> None:
     ctx.out.note(f"the last {since}, by the minute")
     columns = (*answer["by"], "requests", "failed", "tokens", "cost", "first token p50", "p99")
     made = Table(columns, right=columns[len(answer["by"]) :], drop=("p99",))
+    keys = names_of_keys(ctx.admin) if "key" in answer["by"] else {}
     for row in [*answer["data"], dict.fromkeys(answer["by"], "all") | answer["total"]]:
-        names = [escape(str(row[name] or units.UNKNOWN)) for name in answer["by"]]
+        names = [escape(keys.get(row[name], str(row[name] or units.UNKNOWN))) for name in answer["by"]]
         tokens = f"{units.count(row['prompt_tokens'])} → {units.count(row['output_tokens'])}"
         ttft = row["ttft_s"]
         made.add_row(

@@ -8,7 +8,7 @@ import pytest
 
 from cli.commands import traffic
 from cli.commands.traffic import model_words
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, StatusError
 from tests.cli.conftest import Play
 
 USAGE = ("GET", "/admin/v1/usage")
@@ -51,6 +51,22 @@ def test_a_window_that_usage_cannot_have_is_refused_by_its_name(asked: Play, win
         traffic.run_stats(asked.context, traffic.StatsOptions(window, False, sort="cost"))
     assert caught.value.code is Exit.USAGE
     assert asked.admin.calls == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_keys_are_shown_by_name_where_the_router_tells_them(asked: Play, known: bool) -> None:
+    answer = asked.admin.answers[USAGE]
+    answer |= {
+        "by": ["key", "region"],
+        "data": [answer["total"] | {"key": key, "region": "us"} for key in ("k1", "k2")],
+    }
+    asked.admin.answers["GET", "/admin/v1/keys"] = (
+        {"data": [{"id": "k1", "name": "alice"}]} if known else StatusError(503, {"message": "the store is away"})
+    )
+    traffic.run_stats(asked.context, traffic.StatsOptions(None, False, by="key,region"))
+    assert ("alice (k1)" in asked.out) is known
+    assert "k1" in asked.out
+    assert "k2" in asked.out
 
 
 def test_an_alias_is_shown_with_the_model_that_answered() -> None:
