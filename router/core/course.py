@@ -15,7 +15,8 @@ reports with ``failed`` what became of an attempt. All rules about retries are h
   A *leg* is an attempt of which the client has received a part; a *break* ends it. Each leg may take as many attempts
   as a new request may, and may go to any backend but the one that broke it: the others have proved themselves, or are
   back. A leg that goes well beyond its beginning pardons the deaths before it: what kills engines does so again where
-  it did, and a region that is switched off twice is not the fault of the requests that were there.
+  it did, and a region that is switched off twice is not the fault of the requests that were there. For the same reason
+  an answer that is started over pardons them when it ends well before or behind the place where it did.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Course(Value, eq=False):
     #: deaths that are held against it from before
     suspicion: int = 0
     stop: Stop | None = None
+    _died_at: int | None = None  # how many events the attempt had that a backend died of last
     _spent: int = 0  # attempts up to the latest break
     _place: int = 0  # of the current model in ``models``
 
@@ -109,6 +111,7 @@ class Course(Value, eq=False):
         begun: bool = False,
         rest: Continues = Continues.NO,
         events: int = 0,
+        place: int | None = 0,
     ) -> Stop | None:
         """An attempt ended without an answer, or before the end of it. Returns None when ``next`` may be asked again,
         else why not. Takes a retry from the budget when it allows one.
@@ -117,7 +120,8 @@ class Course(Value, eq=False):
         ``unsent``: nothing has left this router, and at once, as with a host name that leads nowhere. It does not count
         as an attempt: a region without names must not use up the attempts that another one would have served.
         ``begun``: the client has received a part of the answer. ``rest``: the least that a backend must be able to, if
-        it is to continue it; NO: nobody can. ``events``: how many events of content this attempt added.
+        it is to continue it; NO: nobody can. ``events``: how many events of content this attempt added. ``place``: how
+        many it had that the client has not got, as when a whole answer is put together; None: that is not known.
         """
         fleet = self.fleet
         if begun and CONSEQUENCES[outcome].retry is Retry.CONTINUE:
@@ -128,10 +132,12 @@ class Course(Value, eq=False):
         if died or outcome is Outcome.UNREACHABLE:
             self.shunned |= fleet.neighbours(backend)
         self.attempts -= unsent
-        if events >= fleet.params.pardon_events:
+        elsewhere = 0 if begun or place is None or self._died_at is None else abs(place - self._died_at)
+        if max(events, elsewhere) >= fleet.params.pardon_events:
             self.dead = _NOBODY
         if died:
             self.dead |= {backend}
+            self._died_at = place
         self.request.continues = rest
         self.stop = self._judge(backend, outcome, now_s, begun=begun)
         return self.stop

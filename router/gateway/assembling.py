@@ -65,6 +65,11 @@ class AssemblingRelay(Relay[W]):
         self._gap_s = gap_s
 
     @property
+    def events(self) -> int:
+        """Events with content that have come from this backend: the client gets them in one piece."""
+        return self._watch.events if self._watch is not None else 0
+
+    @property
     def due_s(self) -> float:
         return min(super().due_s, self._until_s)
 

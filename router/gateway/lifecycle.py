@@ -182,8 +182,17 @@ class Lifecycle:
                 self._continuing.close(x)
                 return True
         now_s = clock.monotonic_s()
+        place = events if x.shape is not None or (x.ask is not None and x.ask.stream) else None
         stop = course.failed(
-            backend, end.outcome, now_s, died=end.died, unsent=end.unsent, begun=begun, rest=rest, events=events
+            backend,
+            end.outcome,
+            now_s,
+            died=end.died,
+            unsent=end.unsent,
+            begun=begun,
+            rest=rest,
+            events=events if begun else 0,
+            place=place,
         )
         if end.outcome is Outcome.MODEL_MISSING:
             self.ask_models(backend)

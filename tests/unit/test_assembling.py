@@ -64,6 +64,20 @@ async def test_it_does_not_matter_how_the_stream_is_cut(book: Playbook, size: in
     book.at_rest()
 
 
+async def test_engines_that_die_at_different_places_do_not_die_of_it(book: Playbook) -> None:
+    client = book.client()
+    client.send(chat())
+    for events in (EVENTS[:2], EVENTS[:2] + EVENTS[1:2] * 20):
+        await book.turn()
+        engine = book.asked
+        engine.streams(*events)
+        engine.dies()
+    await book.turn()
+    book.asked.streams(*EVENTS[:-1], DONE, end=True)
+    assert client.answer.json["choices"][0]["message"]["content"] == TEXT
+    book.at_rest()
+
+
 @pytest.mark.parametrize("kept", range(len(EVENTS) - 3))
 async def test_one_that_breaks_off_is_started_over_unseen(book: Playbook, kept: int) -> None:
     client = book.client()
