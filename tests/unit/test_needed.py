@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf, log
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from router.core.needed import (
@@ -59,8 +59,13 @@ def loads(draw: st.DrawFn) -> Asked:
     )
 
 
+#: few requests wait for a place, and those for long
+SKEWED = Asked(backends=3, per_s=5.0, work_s=0.001, work_square=1e-6, answer_s=2.0, places=4.0)
+
+
 @examples(3)
 @given(loads(), st.integers(1, 60))
+@example(SKEWED, 7)
 def test_more_backends_are_never_slower(asked: Asked, backends: int) -> None:
     fewer, more = ttft_p95_s(asked, backends), ttft_p95_s(asked, backends + 1)
     assert more <= fewer * (1 + 1e-9)
