@@ -32,8 +32,12 @@ def spawn(coro: Coroutine[Any, Any, T], *, name: str, expected: tuple[type[Excep
 
 def _finished(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
-    if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, expected):
+    if task.cancelled() or (exc := task.exception()) is None:
+        return
+    if not isinstance(exc, expected):
         _log.error("task %s failed", task.get_name(), exc_info=exc)
+    elif exc.__suppress_context__:
+        exc.__context__ = None  # a time-out knows the task that it ended, and the task knows what it raised
 
 
 async def wait_for(task: asyncio.Future[T], otherwise: Callable[[asyncio.Future[T]], object] | None = None) -> T:
@@ -45,9 +49,7 @@ async def wait_for(task: asyncio.Future[T], otherwise: Callable[[asyncio.Future[
     """
     try:
         return await task
-    except BaseException as error:
-        if error.__suppress_context__:
-            error.__context__ = None  # a time-out knows the task that it ended
+    except BaseException:
         if otherwise is not None:
             task.add_done_callback(otherwise)
         raise
