@@ -31,8 +31,7 @@ from router.core.types import BackendSpec, Lease, LoadSample, Priority, Request,
 
 _MODEL_MISSING = Outcome.MODEL_MISSING
 _EJECTED = State.EJECTED
-_HEALTHY = State.HEALTHY
-_SUSPECT = State.SUSPECT
+_TRUSTED = (State.HEALTHY, State.SUSPECT)
 
 #: a backend, and blocks of a prompt that it is about to have
 PrefixNews = tuple[str, Sequence[int]]
@@ -210,11 +209,11 @@ class Fleet:
             wait = self._hold(request, candidates, ranking, struck, now_s)
             if wait is not None:
                 return wait
-        cached, uncached = 0.0, request.prompt_tokens
+        cached = 0.0
+        prompt_tokens = uncached = request.prompt_tokens
         if request.prefix_blocks:
             cached = ranking.cached_tokens if ranking.cached_tokens >= 0.0 else b.prefix.cached_tokens(request)
             uncached = int(uncached - cached)
-        prompt_tokens, state = request.prompt_tokens, b.health.state
         lease = Lease(
             request,
             b.name,
@@ -223,7 +222,7 @@ class Fleet:
             uncached,
             pairs=prompt_pairs(prompt_tokens, uncached),
             predicted_ttft_s=predicted_ttft_s(ahead, prompt_tokens, uncached),
-            probation=state is not _HEALTHY and state is not _SUSPECT,
+            probation=b.health.state not in _TRUSTED,
             ended=dry_run,
             cached_tokens=cached,
             retry=bool(exclude),

@@ -128,7 +128,8 @@ class Charging:
 
     def settle(self, x: Exchange) -> None:
         """The request is over: charge what was used, give back the rest, and learn from it. Never raises."""
-        usage, record, reservation, ask, key, charge = x.usage, x.record, x.reservation, x.ask, x.key, x.charge
+        usage, record, reservation = x.usage, x.record, x.reservation
+        ask, key, charge = x.ask, x.key, x.charge
         if record.first_byte_s is not None and ask is not None and key is not None:
             if ask.envelope.counting:
                 usage = _NO_TOKENS
