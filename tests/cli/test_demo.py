@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.cli import environment, router
 from tests.support.ports import free_port
+from tests.support.processes import alive
 
 
 def test_once(tmp_path: Path) -> None:
@@ -59,9 +60,9 @@ def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
             demo.send_signal(signal.SIGTERM)
             assert demo.wait(30) == 128 + signal.SIGTERM
             end_s = time.monotonic() + 30
-            while (alive := [pid for pid in children if _alive(pid)]) and time.monotonic() < end_s:
+            while (left := [pid for pid in children if alive(pid)]) and time.monotonic() < end_s:
                 time.sleep(0.05)
-            assert not alive
+            assert not left
             assert not os.listdir(tmp_path)
         finally:
             if demo.poll() is None:
@@ -83,10 +84,3 @@ def _children(pid: int) -> list[int]:
     if not path.exists():
         pytest.skip("the kernel does not list children here")
     return [int(child) for child in path.read_text().split()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

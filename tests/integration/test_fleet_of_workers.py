@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from tests.integration.test_fleet_of_routers import V1, Named, gone, head, until
-from tests.integration.test_workers import workers
 from tests.support.backends import ScriptedBackend
+from tests.support.processes import all_serve, workers
 from tests.support.router import RouterProcess, Site
 from tests.support.valkey import Valkey
 
@@ -25,7 +25,7 @@ def fleet(site: Site) -> Iterator[tuple[RouterProcess, RouterProcess]]:
         two = Named([site], head="workers = 2\n" + head(valkey), env={"NAME": "edge-2"}, errors_allowed=True)
         with one, two:
             until(lambda: len(one.ask_admin(f"{V1}/routers")["data"]) == 2, "they know each other")
-            until(lambda: two.ask_admin(f"{V1}/status")["router"]["workers_serving"] == 2, "both workers serve")
+            until(partial(all_serve, two), "both workers serve")
             until(lambda: {"edge-2#0", "edge-2#1"} <= set(last_words(one)), "and have told the others")
             yield one, two
 
@@ -62,7 +62,7 @@ def _refuse_a_file(one: RouterProcess, two: RouterProcess) -> None:
 
 
 def replaced(router: RouterProcess, pid: int) -> bool:
-    return pid not in workers(router) and router.ask_admin(f"{V1}/status")["router"]["workers_serving"] == 2
+    return pid not in workers(router) and all_serve(router)
 
 
 def refused(asked: RouterProcess) -> Any:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from pathlib import Path
 
 import orjson
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from router.gateway.server import FAREWELL_S
 from tests.integration.conftest import OPEN
 from tests.support.backends import DONE, Call, ScriptedBackend, chunk, event
+from tests.support.processes import alive, all_serve, workers
 from tests.support.router import RouterProcess, Site
 
 
@@ -127,9 +127,9 @@ async def test_a_worker_that_is_about_to_start_takes_no_client_with_it() -> None
     """It has the listening socket, and a signal ends it before it accepts anybody: the others serve until then."""
     head = f'workers = 2\n{OPEN}[store]\nredis = "embedded"\n'
     async with ScriptedBackend() as b, RouterProcess([Site("near", "a", b.url)], head=head, errors_allowed=True) as r:
-        workers = await two_serve(r)
-        os.kill(workers[0], signal.SIGKILL)
-        starting = await successor(r, workers)
+        before = await two_serve(r)
+        os.kill(before[0], signal.SIGKILL)
+        starting = await successor(r, before)
         os.kill(starting, signal.SIGSTOP)
         clients = [Regular(r, pause_s) for pause_s in (0.0, 0.01, 0.1) for _ in range(4)]
         running = [asyncio.create_task(client.run()) for client in clients]
@@ -145,14 +145,14 @@ async def test_a_worker_that_is_about_to_start_takes_no_client_with_it() -> None
 
 async def two_serve(r: RouterProcess) -> list[int]:
     async with asyncio.timeout(60):
-        while (await asyncio.to_thread(r.ask_admin, "/admin/v1/status"))["router"]["workers_serving"] < 2:  # noqa: ASYNC110
+        while not await asyncio.to_thread(all_serve, r):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    return children(r.process.pid, "router.workers")
+    return workers(r)
 
 
-async def successor(r: RouterProcess, workers: list[int]) -> int:
+async def successor(r: RouterProcess, before: list[int]) -> int:
     async with asyncio.timeout(30):
-        while not (found := [pid for pid in children(r.process.pid, "router.workers") if pid not in workers]):  # noqa: ASYNC110
+        while not (found := [pid for pid in workers(r) if pid not in before]):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     return found[0]
 
@@ -185,8 +185,8 @@ async def test_workers_whose_parent_was_killed_finish_their_streams_and_end_by_t
     async with ScriptedBackend(slow) as b:
         site.url = b.url
         async with RouterProcess([site], head=head, errors_allowed=True) as r:
-            workers = children(r.process.pid, "router.workers")
-            assert len(workers) == 2
+            pids = await two_serve(r)
+            assert len(pids) == 2
             streams = []
             for _ in range(4):
                 reader, writer = await asyncio.open_connection(*r.listen.split(":"))
@@ -196,7 +196,7 @@ async def test_workers_whose_parent_was_killed_finish_their_streams_and_end_by_t
                 )
                 await reader.readuntil(b"one")
                 streams.append((reader, writer))
-            for pid in workers * 2:  # as Linux does for each thread of a parent that dies
+            for pid in pids * 2:  # as Linux does for each thread of a parent that dies
                 os.kill(pid, signal.SIGUSR1)
             r.process.kill()
             await asyncio.to_thread(r.process.wait, 30)
@@ -207,19 +207,6 @@ async def test_workers_whose_parent_was_killed_finish_their_streams_and_end_by_t
                 assert b"[DONE]" in rest, (rest, r.log.read_text())
                 writer.close()
             end_s = time.monotonic() + 30
-            while any(alive(pid) for pid in workers) and time.monotonic() < end_s:  # noqa: ASYNC110
+            while any(alive(pid) for pid in pids) and time.monotonic() < end_s:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            assert not any(alive(pid) for pid in workers)
-
-
-def children(pid: int, name: str) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    found = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [child for child in found if name.encode() in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+            assert not any(alive(pid) for pid in pids)

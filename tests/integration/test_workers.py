@@ -23,7 +23,9 @@ import aiohttp
 import pytest
 
 from tests.integration.conftest import OPEN
+from tests.support import processes
 from tests.support.backends import DONE, Call, ScriptedBackend, chunk, event
+from tests.support.processes import alive, children, command, workers
 from tests.support.router import ROOT, RouterProcess, Site
 from tests.support.valkey import Valkey
 
@@ -31,37 +33,6 @@ CHAT = "/v1/chat/completions"
 ASK = {"model": "m", "messages": []}
 STREAM = {**ASK, "stream": True}
 TWO = 'workers = 2\n[store]\nredis = "embedded"\n'
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def workers(router: RouterProcess) -> list[int]:
-    return [pid for pid in children(router.process.pid) if "router.workers" in command(pid)]
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def worker_of(request_id: str) -> str:
@@ -78,12 +49,7 @@ async def serving(sites: list[Site], head: str) -> AsyncIterator[RouterProcess]:
 
 
 async def all_serve(router: RouterProcess) -> bool:
-    try:
-        status = (await admin(router, "/admin/v1/status"))["router"]
-    except urllib.error.HTTPError as error:
-        error.close()
-        return False
-    return bool(status["workers_serving"] == status["workers"])
+    return await asyncio.to_thread(processes.all_serve, router)
 
 
 async def all_have_ended(router: RouterProcess) -> bool:

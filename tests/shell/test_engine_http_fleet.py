@@ -21,6 +21,7 @@ import pytest
 from sim.fleet import EngineStartError, SimBackend, SimFleet
 from sim.geography import DEFAULT_REGIONS, RegionPlan, city_of, rtt_ms
 from sim.run import PortInUseError, run_engine
+from tests.support.processes import alive
 
 ONE = (RegionPlan("us-east", "Washington DC", "us", backends=1),)
 TWO = (RegionPlan("us-east", "Washington DC", "us", 1), RegionPlan("eu-central", "Frankfurt", "eu", 1))
@@ -46,15 +47,11 @@ def complete(backend: SimBackend, **fields: object) -> tuple[int, bytes]:
     return ask(backend, "POST", "/v1/completions", {"model": "llama-3.1-8b", "prompt": "x", "max_tokens": 3} | fields)
 
 
-def gone(pid: int, timeout_s: float = 3.0) -> bool:
+def gone(pid: int, timeout_s: float = 30.0) -> bool:
     """Has the process ended, as a zombie or altogether?"""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
-        try:
-            with open(f"/proc/{pid}/stat") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except FileNotFoundError:
+        if not alive(pid):
             return True
         time.sleep(0.02)
     return False

@@ -20,6 +20,7 @@ from router.store.base import Reservation, StoreError
 from router.store.embedded import EmbeddedValkey
 from router.store.open import open_store
 from tests.integration.store.routers import eventually, key_of
+from tests.support.processes import command
 
 PLAN = Plan("default", requests_per_minute=600)
 CONFIG = Config(plans={"default": PLAN}, store=StoreSection(redis="embedded"))
@@ -97,7 +98,7 @@ async def test_a_server_that_dies_is_started_again_and_the_keys_are_put_back() -
         key, secret = await store.create_key("a")
         await store.reserve(key, Amounts(1, 1), "r")
         folder = Path(store._server.url.removeprefix("unix://")).parent  # type: ignore[attr-defined]
-        (pid,) = [p for p in servers(folder) if b"valkey-server" in Path(f"/proc/{p}/cmdline").read_bytes()[:200]]
+        (pid,) = [p for p in servers(folder) if "valkey-server" in command(p)[:200]]
         os.kill(pid, signal.SIGKILL)
         began_s = time.monotonic()
 
