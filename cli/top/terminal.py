@@ -8,12 +8,13 @@ from textual.drivers.linux_driver import LinuxDriver
 
 
 class Driver(LinuxDriver):
-    """Textual's own, but for two things.
+    """Textual's driver, which also bears being stopped and continued.
 
-    Before Ctrl-Z stops the process the terminal gets its modes and its screen back. SIGSTOP leaves no time for that;
-    afterwards Textual would take over the terminal as it finds it, which is raw, and at the end leave it so.
+    Ctrl-Z: the terminal gets its modes and its screen back before the process stops. SIGSTOP leaves no time for that.
+    After it, Textual would take the raw modes that it finds for the usual ones, and leave those at its end; so the
+    usual ones are given back before Textual takes over the terminal again.
 
-    A signal may come while a lock is held that giving back the terminal needs: the loop does it, not the handler.
+    The loop gives the terminal back, not the handler of the signal: a lock that this needs may be held just then.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
