@@ -18,7 +18,7 @@ class Driver(LinuxDriver):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._went_on = False  # the signal that is about to be dealt with was: it ended our own stop
+        self._went_on = False  # by the SIGCONT that ended our own stop, which still has to be handled
         super().__init__(*args, **options)
 
     def _sigtstp_application(self, *_: object) -> None:
